@@ -1,0 +1,60 @@
+# Sets up, runs and checks mmduet with nothing but python3 and make; `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CLIP   := outputs/demo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test slow lint types check format clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install mmduet and its tools into .venv
+
+demo: $(READY) $(CLIP)/.made ## watch a rendered clip in real time and plot when the model speaks
+	$(BIN)/mmduet run "$$(ls $(CLIP)/videos/*.mp4 | head -n 1)" --realtime \
+		--plot outputs/demo.png --subtitles outputs/demo.vtt --output outputs/demo.jsonl
+
+test: $(READY) ## run the tests (ARGS="-k layers" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(READY) ## run the slow tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY) ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## check types
+	$(BIN)/mypy
+
+check: lint types test ## all that has to hold before a change goes in
+
+format: $(READY) ## fix what can be fixed automatically
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the demo's output and the tools' caches
+	rm -rf $(CLIP) $(addprefix outputs/demo.,png vtt jsonl) build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mmduet test -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV)
+
+# A stamp, so that an interrupted set-up is repeated and a finished one costs nothing.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Installing into $(VENV); the first time, torch takes a while."
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(CLIP)/.made: | $(READY)
+	$(BIN)/mmduet scenes make $(CLIP) --split test --count 1 --seed 7
+	@touch $@

@@ -1,0 +1,50 @@
+"""The ``mmduet`` command: gathers the commands and turns errors into messages and exit statuses, here and nowhere else.
+
+A command's file holds a function of the command's name and imports only typer at its top, all else when called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from mmduet.cli import scenes, version
+from mmduet.errors import MmduetError
+
+DEBUG_VARIABLE = "MMDUET_DEBUG"
+
+app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(scenes.app, name="scenes")
+app.command()(version.version)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks, as {DEBUG_VARIABLE}=1 does.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version.show_and_exit, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Watch video as it streams, and speak when there is something to say."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # the environment, so that worker processes hear of it too
+
+
+def main() -> None:
+    """Run the command line; typer itself answers wrong usage with 2 and Ctrl-C with 130."""
+    try:
+        app()
+    except MmduetError as error:
+        fail(error)
+
+
+def fail(error: MmduetError) -> NoReturn:
+    """Report ``error`` on stderr and leave with its exit status."""
+    if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+        traceback.print_exception(error)
+    typer.echo(f"{typer.style(f'error[{error.code}]', fg='red', bold=True)}: {error}", err=True)
+    sys.exit(error.exit_status)

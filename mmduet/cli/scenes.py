@@ -1,0 +1,47 @@
+"""``mmduet scenes``: renders clips of the procedural world; what is in them is the business of ``mmduet.scenes``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="Render video clips whose annotations are exact.", no_args_is_help=True)
+
+
+@app.command()
+def make(
+    directory: Annotated[Path, typer.Argument(help="Where the clips and their annotations go.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which of the disjoint splits.")] = "test",
+    count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed, same clips.")] = 0,
+    min_seconds: Annotated[float, typer.Option(help="The shortest a clip may be.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="The longest a clip may be.")] = 20.0,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that render; 0 takes one per core.")] = 0,
+) -> None:
+    """Render COUNT clips into DIRECTORY, with annotations."""
+    from mmduet.scenes import SplitSpec, make_split
+
+    spec = SplitSpec(
+        split=split, count=count, seed=seed, min_seconds=min_seconds, max_seconds=max_seconds, size=size, fps=fps
+    )
+    with progress_bar("rendering") as report:
+        make_split(directory, spec, workers=workers, progress=report)
+    typer.echo(f"{count} clip{'s' if count > 1 else ''} in {directory}")
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, driven by calling what is yielded with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,53 @@
+"""Turns an annotated timeline into training targets, the same way for every data set; no tensors.
+
+Source: MMDuet §3.3 as restated in the format's description: *informative* is 1 from the middle of the annotated span to
+the reply, 0 elsewhere, and never outside the reply's own stream turn; *relevance* is 1 inside any annotated span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+IGNORE = -100
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One annotated reply: what is said, at the latest when, about which span; ``learn`` false keeps it as context only."""
+
+    time: float
+    text: str
+    timespan: Span
+    learn: bool = True
+
+
+def informative_targets(times: Sequence[float], answers: Sequence[Answer], starts: Sequence[int] | None = None) -> list[int]:
+    """One target (0, 1 or ``IGNORE``) per frame time.
+
+    ``starts[i]`` is the first frame of the stream turn that answer ``i`` ends: targets never reach back before it. Without
+    ``starts`` each answer's stream turn begins after the previous answer's time. Frames of an answer that is not to be
+    learned are ignored.
+    """
+    targets = [0] * len(times)
+    for i, answer in enumerate(answers):
+        middle = sum(answer.timespan) / 2
+        for k, time in enumerate(times):
+            inside = middle <= time <= answer.time
+            own = k >= starts[i] if starts is not None else i == 0 or time > answers[i - 1].time
+            if inside and own:
+                targets[k] = 1 if answer.learn else IGNORE
+    return targets
+
+
+def relevance_targets(times: Sequence[float], spans: Sequence[Span]) -> list[int]:
+    """1 for each frame time inside any span (both ends inclusive), else 0."""
+    return [int(any(start <= time <= end for start, end in spans)) for time in times]
+
+
+def reply_frame(times: Sequence[float], answer: Answer) -> int | None:
+    """The last frame from which the reply may be given: the latest in [middle of the span, reply time], or None."""
+    middle = sum(answer.timespan) / 2
+    inside = [k for k, time in enumerate(times) if middle <= time <= answer.time]
+    return inside[-1] if inside else None

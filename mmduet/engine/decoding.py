@@ -1,0 +1,62 @@
+"""From logits to the next token of one reply, and from tokens to text that may be shown; knows no model and no session."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmduet.options import DecodeOptions
+
+
+class Sampler:
+    """Chooses tokens of one reply; greedy at temperature 0. The repetition penalty counts this reply's tokens only."""
+
+    def __init__(self, options: DecodeOptions, reply: int) -> None:
+        self._options = options
+        self._said: list[int] = []
+        self._generator = torch.Generator().manual_seed(options.seed * 1_000_003 + reply)
+
+    def next(self, logits: Tensor) -> int:
+        """The next token, from logits [V]."""
+        scores = self._penalised(logits.float().cpu())
+        token = int(scores.argmax()) if self._options.temperature == 0 else self._draw(scores)
+        self._said.append(token)
+        return token
+
+    def _penalised(self, logits: Tensor) -> Tensor:
+        penalty = self._options.repetition_penalty
+        if penalty == 1.0 or not self._said:
+            return logits
+        said = torch.tensor(sorted(set(self._said)))
+        chosen = logits[said]
+        return logits.index_put((said,), torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+    def _draw(self, logits: Tensor) -> int:
+        probabilities = (logits / self._options.temperature).softmax(-1)
+        ordered, order = probabilities.sort(descending=True)
+        ordered[ordered.cumsum(0) - ordered >= self._options.top_p] = 0  # the smallest set that holds top_p
+        return int(order[torch.multinomial(ordered, 1, generator=self._generator)])
+
+
+class RepeatFilter:
+    """Holds text back for as long as it may turn out to be what was said a moment ago."""
+
+    def __init__(self, recent: tuple[str, ...]) -> None:
+        self._recent = recent
+        self._held = ""
+        self._open = False
+
+    def push(self, delta: str) -> str:
+        """The text that may be shown now."""
+        self._held += delta
+        if not self._open and any(said.startswith(self._held) for said in self._recent):
+            return ""
+        self._open = True
+        shown, self._held = self._held, ""
+        return shown
+
+    def finish(self) -> tuple[str, bool]:
+        """What is left to show, and whether the whole reply was a repeat (then nothing is)."""
+        if not self._open and self._held in self._recent:
+            return "", True
+        return self._held, False

@@ -1,0 +1,122 @@
+"""The synchronous engine: many sessions, one packed step at a time; one thread at a time may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import torch
+
+from mmduet.engine import lifecycle
+from mmduet.engine.kv_cache import Slot
+from mmduet.engine.lifecycle import REPLY_HEADER
+from mmduet.engine.runner import Runner
+from mmduet.engine.scheduler import Scheduler
+from mmduet.engine.session import Picture, Session
+from mmduet.errors import OptionError
+from mmduet.events import Context, Frame, Output, Query
+from mmduet.model import LoadedModel
+from mmduet.options import SessionOptions
+from mmduet.video.letterbox import letterbox
+
+Event = tuple[Session, Output]
+
+
+class Engine:
+    """Opens sessions and steps them all together. ``model`` gives the weights; a session's memory is fixed when it opens."""
+
+    def __init__(self, model: LoadedModel, max_step_tokens: int = 4096) -> None:
+        self.model = model
+        self._runner = Runner(model)
+        self._scheduler = Scheduler(self._runner, max_step_tokens)
+        self._sessions: dict[int, Session] = {}
+        self._ids = count()
+
+    # sessions
+
+    def open(self, options: SessionOptions | None = None) -> Session:
+        """A new session with a slot of its own. Raises ``OptionError`` where the model's positions do not suffice."""
+        options = options or SessionOptions()
+        slot = Slot(self._runner.cache_shape(), self.slot_tokens(options))
+        session = Session(next(self._ids), options, slot, self.model.tokenizer)
+        self._sessions[session.id] = session
+        return session
+
+    def slot_tokens(self, options: SessionOptions) -> int:
+        """Capacity of a session's slot: text + window + one reply, and a quarter more so that moves are rare."""
+        longest = self.model.config.text.max_positions
+        if options.window is None:
+            return longest
+        kept = options.text_tokens + (options.window + 1) * self.model.config.frame_tokens
+        capacity = (kept + options.decode.max_new_tokens + REPLY_HEADER) * 5 // 4
+        if capacity > longest:
+            raise OptionError(
+                f"a window of {options.window} frames needs {capacity} positions, {self.model.config.name} has {longest}; use a smaller window"
+            )
+        return capacity
+
+    def prepare(self, frame: Frame) -> Picture:
+        """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""
+        return Picture(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
+
+    def push(self, session: Session, item: Frame | Picture | Query | Context) -> None:
+        """Put something on a session's timeline."""
+        if isinstance(item, Query | Context):
+            session.push_turn(item)
+        else:
+            session.push_picture(self.prepare(item) if isinstance(item, Frame) else item)
+
+    def end(self, session: Session) -> None:
+        """No more frames: finish what is pending, then ``StreamEnded``."""
+        session.refuse_if_over()
+        session.ending = True
+
+    def speak_now(self, session: Session) -> None:
+        """Reply after the latest frame, whatever the policy says."""
+        session.refuse_if_over()
+        session.forced = True
+
+    def cancel(self, session: Session) -> None:
+        """Stop the reply that is being written, if there is one."""
+        if session.speaking is not None:
+            session.speaking.cancelled = True
+
+    def close(self, session: Session) -> None:
+        """Drop a session and its memory at once."""
+        session.closed = True
+        self._sessions.pop(session.id, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return any(session.ready for session in self._sessions.values())
+
+    # the step
+
+    def step(self) -> list[Event]:
+        """One packed forward for every session that has something to do; returns what came of it, in order."""
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            lifecycle.settle(session)
+        jobs = self._scheduler.schedule(sessions)
+        if jobs:
+            result = self._runner.run(jobs)
+            for (session, work), scores, logits in zip(jobs, result.scores, result.logits, strict=True):
+                if scores is not None:
+                    lifecycle.watched(session, work, *scores)
+                elif logits is not None:
+                    lifecycle.spoke(session, logits)
+        return self._collect(sessions)
+
+    def run(self, session: Session) -> Iterator[Output]:
+        """Step until nothing is left to do, yielding one session's outputs."""
+        while session.ready:
+            yield from (output for owner, output in self.step() if owner is session)
+
+    def _collect(self, sessions: list[Session]) -> list[Event]:
+        events = [(session, output) for session in sessions for output in session.outbox]
+        for session in sessions:
+            session.outbox.clear()
+            if session.closed:
+                self._sessions.pop(session.id, None)
+        return events

@@ -1,0 +1,90 @@
+"""Runs one step on the device: rows of tokens and pictures in, scores and logits out; knows slots, not sessions' lives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmduet.engine.attention import Stretch, forward_packed, use_packed_attention
+from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.session import Picture, Run, Session, Work
+from mmduet.model import LoadedModel
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What each piece of work wanted: ``scores[i]`` (informative, relevance) or ``logits[i]`` [V], else None."""
+
+    scores: list[tuple[float, float] | None]
+    logits: list[Tensor | None]
+
+
+class Runner:
+    """Owns the weights on their device."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.network = model.network.eval()
+        self.config = model.config
+        use_packed_attention(self.network.lm)
+
+    def cache_shape(self) -> CacheShape:
+        """What slots of this model must hold."""
+        text = self.config.text
+        return CacheShape(text.layers, text.kv_heads, text.head_dim, text.rope_theta, self.network.dtype, self.network.device)
+
+    def token_count(self, run: Run) -> int:
+        """How many tokens a run is."""
+        return self.config.frame_tokens if run.picture is not None else len(run.ids)
+
+    @torch.inference_mode()
+    def run(self, jobs: Sequence[tuple[Session, Work]]) -> StepResult:
+        """One packed forward over all jobs; slots must have room. Keys, values and segments are in the slots afterwards."""
+        stretches, begin = [], 0
+        for session, work in jobs:
+            count = sum(self.token_count(run) for run in work.runs)
+            stretches.append(Stretch(session.slot, begin, count))
+            begin += count
+        hidden = forward_packed(self.network.lm, self._embed([r for _, w in jobs for r in w.runs]), stretches)  # [N, D]
+        for session, work in jobs:
+            self._commit(session.slot, work.runs)
+        last = hidden[[s.begin + s.count - 1 for s in stretches]]  # [jobs, D]
+        return self._read(last, [work.wants for _, work in jobs])
+
+    @torch.inference_mode()
+    def see(self, pictures: Sequence[Picture]) -> Tensor:
+        """Visual tokens [B, K, D] of pictures."""
+        pixels = torch.stack([p.pixels for p in pictures]).to(self.network.device)  # [B, S, S, 3]
+        return self.network.embed_frames((pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
+
+    def _embed(self, runs: Sequence[Run]) -> Tensor:
+        """Embeddings [N, D] of runs laid end to end; one tower call and one embedding look-up for all of them."""
+        ids = [token for run in runs for token in run.ids]
+        words = iter(self.network.embed_tokens(torch.tensor(ids, device=self.network.device)).split([len(r.ids) for r in runs])) if ids else None
+        pictures = [run.picture for run in runs if run.picture is not None]
+        visual = iter(self.see(pictures)) if pictures else iter(())
+        rows = []
+        for run in runs:
+            word = next(words) if words is not None else None
+            rows.append(next(visual) if run.picture is not None else word)
+        return torch.cat([row for row in rows if row is not None])
+
+    def _commit(self, slot: Slot, runs: Sequence[Run]) -> None:
+        for run in runs:
+            slot.append(self.token_count(run), pinned=run.pinned, frame=run.picture is not None)
+
+    def _read(self, last: Tensor, wants: Sequence[str]) -> StepResult:
+        """Heads at frames, the language head at tokens; nothing else runs them."""
+        scores: list[tuple[float, float] | None] = [None] * len(wants)
+        logits: list[Tensor | None] = [None] * len(wants)
+        frames = [i for i, want in enumerate(wants) if want == "scores"]
+        tokens = [i for i, want in enumerate(wants) if want == "token"]
+        if frames:
+            for i, pair in zip(frames, self.network.score(last[frames]).tolist(), strict=True):
+                scores[i] = (pair[0], pair[1])
+        if tokens:
+            for i, row in zip(tokens, self.network.lm_head(last[tokens]), strict=True):
+                logits[i] = row
+        return StepResult(scores, logits)

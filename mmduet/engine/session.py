@@ -1,0 +1,200 @@
+"""One stream's state: its timeline, what is still to be fed, where it stands in a reply; explicit, no weights, no device.
+
+A session is always *watching* (its next work is a frame with the turns before it) or *replying* (its next work is one
+token). ``next_work`` says what it puts into the coming step.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed
+from mmduet.engine.decoding import RepeatFilter, Sampler
+from mmduet.engine.kv_cache import Mark, Slot
+from mmduet.engine.policy import PolicyState
+from mmduet.errors import SessionClosedError
+from mmduet.events import Context, Frame, Output, Query, QueryRead
+from mmduet.model.tokenizer import TextStream, Tokenizer
+from mmduet.options import SessionOptions
+
+Turn = Query | Context
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A frame made ready for the tower: ``pixels`` is letterboxed ``uint8 [S, S, 3]``."""
+
+    frame: Frame
+    pixels: Tensor
+
+
+@dataclass
+class Run:
+    """Tokens that enter the slot as one segment: literal ids, or one picture's visual tokens."""
+
+    ids: list[int]
+    picture: Picture | None = None
+    pinned: bool = False
+
+
+@dataclass
+class Work:
+    """What one session puts into one step, and what it wants read at the last token."""
+
+    runs: list[Run]
+    wants: Literal["scores", "token", "nothing"]
+    frame: Frame | None = None
+
+
+@dataclass
+class Speaking:
+    """A reply that is being written."""
+
+    number: int
+    frame: Frame
+    forced: bool
+    mark: Mark
+    sampler: Sampler
+    stream: TextStream
+    repeats: RepeatFilter
+    tokens: int = 0
+    shown: bool = False  # some of it has been told
+    cancelled: bool = False
+
+
+@dataclass
+class Session:
+    """Everything the engine knows of one stream."""
+
+    id: int
+    options: SessionOptions
+    slot: Slot
+    tokenizer: Tokenizer
+    inbox: deque[Picture] = field(default_factory=deque)
+    outbox: list[Output] = field(default_factory=list)
+    pending: list[Run] = field(default_factory=list)  # fed before anything else
+    policy: PolicyState = field(default_factory=PolicyState)
+    speaking: Speaking | None = None
+    said: list[tuple[float, str]] = field(default_factory=list)  # lately, for repeat suppression
+    last_frame: Frame | None = None
+    frames_seen: int = 0
+    replies: int = 0
+    forced: bool = False
+    asked: bool = False
+    said_at_end: bool = False
+    ending: bool = False
+    closed: bool = False
+    pinned_tokens: int = 0
+    _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # a heap, by time, then arrival
+    _arrivals: int = 0
+    _begun: bool = False
+    _pin_header: bool = True  # whether the next stream header stays in view
+
+    def __post_init__(self) -> None:
+        """A fresh feed under the session's profile."""
+        prompt = self.options.system_prompt
+        self.feed: Feed = make_feed(self.options.profile, SYSTEM_PROMPT if prompt is None else prompt)
+
+    # what comes in
+
+    def push_turn(self, turn: Turn) -> None:
+        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end."""
+        self.refuse_if_over()
+        heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
+        self._arrivals += 1
+
+    def push_picture(self, picture: Picture) -> None:
+        """Put a frame on the timeline. Raises ``SessionClosedError`` after the end."""
+        self.refuse_if_over()
+        self.inbox.append(picture)
+
+    def refuse_if_over(self) -> None:
+        """Raise ``SessionClosedError`` if nothing more may come."""
+        if self.closed or self.ending:
+            raise SessionClosedError(f"session {self.id} has ended; open another")
+
+    # what goes into the next step
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to put into a step."""
+        return not self.closed and bool(self.speaking or self.inbox or self.ending or self.may_speak_now)
+
+    @property
+    def may_speak_now(self) -> bool:
+        """Whether a reply was asked for that need not wait for another frame."""
+        return self.forced and self.last_frame is not None and not self.speaking
+
+    def next_work(self) -> Work | None:
+        """The next work of a ready session, taken off the timeline; None where there is nothing to feed."""
+        if self.speaking:
+            return Work(self._take_pending(), "token")
+        if self.may_speak_now or not self.inbox:
+            return Work(self._take_pending(), "nothing") if self.pending else None
+        return self._watch(self.inbox.popleft())
+
+    def _watch(self, picture: Picture) -> Work:
+        """The turns that stand before the frame, then the frame."""
+        self._begin()
+        self.read_turns(picture.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
+        *header, last = self.feed.frame()
+        assert last.frame
+        self.queue(header, pinned=self._pin_header)
+        self._pin_header = False
+        return Work([*self._take_pending(), Run([], picture)], "scores", picture.frame)
+
+    def read_turns(self, until: float, at_most: int | None = None) -> None:
+        """Queue the turns that stand at or before ``until``."""
+        read = 0
+        while self._turns and self._turns[0][0] <= until and read != at_most:
+            self._queue_turn(heapq.heappop(self._turns)[2])
+            read += 1
+
+    def read_late_turns(self) -> None:
+        """After the last frame: queries are read, to be answered at once; under ``paper`` they are not run (Q4)."""
+        while self._turns:
+            turn = heapq.heappop(self._turns)[2]
+            if self.options.profile == "fixed" and self.last_frame is not None:
+                self._queue_turn(turn)
+                self.forced |= isinstance(turn, Query)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            query_first = bool(self._turns) and self._turns[0][0] <= 0
+            self.queue(self.feed.begin(query_first=query_first), pinned=True)
+            self._begun = True
+
+    def _queue_turn(self, turn: Turn) -> None:
+        query = isinstance(turn, Query)
+        self._pin_header = query or turn.keep
+        self.queue(self.feed.text(Role.USER if query else Role.SYSTEM, turn.text), pinned=self._pin_header)
+        if query:
+            self.asked = True
+            self.outbox.append(QueryRead(turn, max(turn.time, 0.0)))
+
+    def queue(self, pieces: list[Piece], *, pinned: bool = False) -> None:
+        """Have pieces fed before anything else."""
+        ids = [token for piece in pieces for token in self.tokenizer.encode_piece(piece)]
+        self.queue_ids(ids, pinned=pinned)
+
+    def queue_ids(self, ids: list[int], *, pinned: bool = False) -> None:
+        """Have tokens fed before anything else."""
+        if ids:
+            self.pending.append(Run(ids, pinned=pinned))
+            self.pinned_tokens += len(ids) * pinned
+
+    def _take_pending(self) -> list[Run]:
+        runs, self.pending = self.pending, []
+        return runs
+
+    # replies
+
+    def recent_texts(self, time: float) -> tuple[str, ...]:
+        """What was said within the repeat window before ``time``."""
+        self.said = [(t, text) for t, text in self.said if time - t <= self.options.speak.repeat_window]
+        return tuple(text for _, text in self.said)

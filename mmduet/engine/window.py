@@ -1,0 +1,22 @@
+"""Keeps a session inside its window: evicts the oldest frames so that what comes next has room; knows no device."""
+
+from __future__ import annotations
+
+from mmduet.engine.session import Session
+from mmduet.errors import CapacityError
+
+
+def make_room(session: Session, tokens: int, frames: int = 0) -> None:
+    """Make room for ``tokens`` more, ``frames`` of them frames. Raises ``CapacityError`` where nothing more may go."""
+    slot, options = session.slot, session.options
+    if session.pinned_tokens > options.text_tokens:
+        raise CapacityError(
+            f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, "
+            f"{options.text_tokens} are reserved; ask less, or open it with more text_tokens"
+        )
+    if options.window is not None:
+        while slot.frames and slot.frames + frames > options.window:
+            slot.evict_frame()
+        while slot.frames and slot.length + tokens > slot.capacity:
+            slot.evict_frame()
+    slot.reserve(tokens)

@@ -1,0 +1,118 @@
+"""What can stand on a session's timeline; plain frozen values that know nothing of models, files or sockets.
+
+All times are seconds from the start of the stream. Inputs (``Frame``, ``Query``, ``Context``) are what sources and clients
+write; outputs (``Scores``, ``ReplyStarted``, ``ReplyDelta``, ``Reply``) are what the engine writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of the stream.
+
+    ``index`` counts the frames handed to the engine, ``time`` is the presentation time, ``image`` is RGB
+    ``uint8 [H, W, 3]``, ``decoded_index`` is the place in the source before sampling.
+    """
+
+    index: int
+    time: float
+    image: NDArray[np.uint8]
+    decoded_index: int = -1
+
+
+@dataclass(frozen=True)
+class Query:
+    """A user turn, to be read when the stream has reached ``time``."""
+
+    text: str
+    time: float = 0.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """A system turn inside the stream: a transcript line, a cast list, a catalogue hit; ``keep`` pins it in the window."""
+
+    text: str
+    time: float = 0.0
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The two heads after one frame, each a probability, and what the policy made of them."""
+
+    frame: int
+    time: float
+    informative: float
+    relevance: float
+    speak: bool = False
+
+
+@dataclass(frozen=True)
+class QueryRead:
+    """The user turn is now part of what the model has seen."""
+
+    query: Query
+    time: float
+
+
+@dataclass(frozen=True)
+class ReplyStarted:
+    """The model begins to speak after the frame at ``time``."""
+
+    reply: int
+    frame: int
+    time: float
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class ReplyDelta:
+    """More text of a reply; the deltas of a reply joined are its text."""
+
+    reply: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A finished reply; ``time`` is that of the frame which set it off."""
+
+    reply: int
+    frame: int
+    time: float
+    text: str
+    tokens: int
+    finish: FinishReason
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class StreamEnded:
+    """Every frame was scored and every turn answered; ``duration`` is the time of the last frame."""
+
+    frames: int
+    duration: float
+
+
+@dataclass(frozen=True)
+class SessionFailed:
+    """The session could not go on and is closed; other sessions are not touched. ``code`` is that of the error tree."""
+
+    code: str
+    message: str
+    exit_status: int
+
+
+Input = Frame | Query | Context
+Output = Scores | QueryRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed

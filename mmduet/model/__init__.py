@@ -1,0 +1,7 @@
+"""The duet network and everything about its weights."""
+
+from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
+from mmduet.model.loading import LoadedModel, load_model
+from mmduet.model.network import HEADS, DuetModel, HeadName
+
+__all__ = ["HEADS", "DuetConfig", "DuetModel", "HeadName", "LoadedModel", "Recommended", "TextShape", "VisionShape", "load_model"]

@@ -1,0 +1,100 @@
+"""What a duet model is made of, as plain frozen values; knows shapes and recommended settings, nothing of weights or files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mmduet.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """A SigLIP tower. ``layers`` are those that run: a dropped last layer is not counted."""
+
+    image_size: int = 384
+    patch_size: int = 14
+    hidden_size: int = 1152
+    intermediate_size: int = 4304
+    layers: int = 26
+    heads: int = 16
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """A Qwen2 language model."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_positions: int = 32768
+    rope_theta: float = 1e6
+    rms_norm_eps: float = 1e-6
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The settings a model was made for; what the command line uses where the user says nothing."""
+
+    fps: float = 2.0
+    window: int | None = None  # frames; None: unbounded
+    speak: str = "threshold:0.5"
+    score_heads: tuple[str, ...] = ("informative",)
+    min_interval: float = 0.0  # seconds between replies
+    max_new_tokens: int = 200
+    query: str = ""  # asked where the user asks nothing
+
+
+@dataclass(frozen=True)
+class DuetConfig:
+    """Everything needed to build the modules and to run them."""
+
+    name: str
+    vision: VisionShape
+    text: TextShape
+    pooling_stride: int = 4
+    recommended: Recommended = field(default_factory=Recommended)
+
+    @property
+    def frame_tokens(self) -> int:
+        """K, the visual tokens of one frame: ceil(grid / stride) squared."""
+        return self.pooled_side**2
+
+    @property
+    def pooled_side(self) -> int:
+        """Visual tokens along one side."""
+        return -(-self.vision.grid // self.pooling_stride)
+
+    def kv_bytes_per_token(self, element_size: int) -> int:
+        """Bytes of keys and values that one token costs."""
+        return 2 * self.text.layers * self.text.kv_heads * self.text.head_dim * element_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DuetConfig:
+        """The inverse of ``to_dict``; raises ``CheckpointError`` naming what does not fit."""
+        try:
+            recommended = dict(values.get("recommended", {}))
+            recommended["score_heads"] = tuple(recommended.get("score_heads", ("informative",)))
+            return cls(
+                name=values["name"],
+                vision=VisionShape(**values["vision"]),
+                text=TextShape(**values["text"]),
+                pooling_stride=values["pooling_stride"],
+                recommended=Recommended(**recommended),
+            )
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"the manifest's model description cannot be read: {error}; convert the model again") from error

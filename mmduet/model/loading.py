@@ -1,0 +1,44 @@
+"""From a model's name to a ready model: bundled names, directories, ``random:SIZE``; nothing is ever chosen in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mmduet.errors import ModelNotFoundError
+from mmduet.model.checkpoint import load_checkpoint
+from mmduet.model.config import DuetConfig
+from mmduet.model.network import DuetModel
+from mmduet.model.presets import byte_tokenizer, random_config, random_model
+from mmduet.model.tokenizer import Tokenizer
+from mmduet.nano import BUNDLED
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Weights and tokenizer, ready to run."""
+
+    network: DuetModel
+    tokenizer: Tokenizer
+
+    @property
+    def config(self) -> DuetConfig:
+        """The model's description."""
+        return self.network.config
+
+
+def load_model(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LoadedModel:
+    """``nano``, ``random:SIZE`` or a checkpoint directory.
+
+    Raises ``ModelNotFoundError`` where the name is none of them, ``CheckpointError`` where the directory does not load.
+    """
+    if name.startswith("random:"):
+        network = random_model(random_config(name.removeprefix("random:")), dtype=dtype, device=device)
+        return LoadedModel(network.requires_grad_(False), byte_tokenizer())
+    directory = BUNDLED.get(name, Path(name))
+    if not directory.is_dir():
+        names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
+        raise ModelNotFoundError(f"there is no model {name!r}: neither a directory nor one of {names}")
+    return LoadedModel(*load_checkpoint(directory, dtype=dtype, device=device))

@@ -1,0 +1,116 @@
+"""The duet network: SigLIP tower, projector with pooling, Qwen2 LM, two heads; weights only, no state of any stream.
+
+Source: MMDuet §3 on LLaVA-OneVision. The tower, the LM and their layers are Transformers classes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2Model, SiglipVisionConfig, SiglipVisionModel
+
+from mmduet.model.config import DuetConfig, TextShape, VisionShape
+
+HeadName = Literal["informative", "relevance"]
+HEADS: tuple[HeadName, ...] = ("informative", "relevance")
+
+
+class Tower(nn.Module):
+    """SigLIP without post-layernorm and without pooling head."""
+
+    def __init__(self, shape: VisionShape) -> None:
+        super().__init__()
+        config = SiglipVisionConfig(
+            image_size=shape.image_size,
+            patch_size=shape.patch_size,
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            vision_use_head=False,
+            attn_implementation="sdpa",
+        )
+        self.siglip = SiglipVisionModel(config)
+        self.siglip.post_layernorm = nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, S, S] to patch features [B, G*G, V]."""
+        features: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
+        return features
+
+
+class Projector(nn.Module):
+    """Linear, GELU (erf), Linear to the LM's width, then bilinear pooling of the patch grid to K tokens."""
+
+    def __init__(self, config: DuetConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.vision.hidden_size, config.text.hidden_size)
+        self.fc2 = nn.Linear(config.text.hidden_size, config.text.hidden_size)
+        self.grid, self.side = config.vision.grid, config.pooled_side
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Patch features [B, G*G, V] to visual tokens [B, K, D], row by row."""
+        hidden = self.fc2(nn.functional.gelu(self.fc1(features)))  # [B, G*G, D]
+        batch, _, width = hidden.shape
+        grid = hidden.transpose(1, 2).reshape(batch, width, self.grid, self.grid)
+        pooled = nn.functional.interpolate(grid, size=(self.side, self.side), mode="bilinear", align_corners=False)
+        return pooled.flatten(2).transpose(1, 2)  # [B, K, D]
+
+
+class DuetModel(nn.Module):
+    """All weights. ``lm`` has no language head of its own: ``lm_head`` runs only where text is decoded."""
+
+    def __init__(self, config: DuetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tower = Tower(config.vision)
+        self.projector = Projector(config)
+        self.lm = Qwen2Model(qwen2_config(config.text))
+        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        self.heads = nn.ModuleDict({name: nn.Linear(config.text.hidden_size, 2, bias=False) for name in HEADS})
+        if config.text.tied:
+            self.lm_head.weight = self.lm.embed_tokens.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The LM's number type; the tower runs in it too."""
+        return self.lm_head.weight.dtype
+
+    def embed_frames(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, S, S] to visual tokens [B, K, D]."""
+        return self.projector(self.tower(pixels.to(self.device, self.dtype)))  # type: ignore[no-any-return]
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Token ids [...] to embeddings [..., D]."""
+        return self.lm.embed_tokens(ids)  # type: ignore[no-any-return]
+
+    def score(self, hidden: Tensor) -> Tensor:
+        """Final-norm hidden states [N, D] to probabilities [N, 2]: informative, relevance. In float32."""
+        logits = torch.stack([self.heads[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
+        return logits.softmax(-1)[..., 1]
+
+
+def qwen2_config(shape: TextShape) -> Qwen2Config:
+    """The Transformers configuration of a text shape."""
+    return Qwen2Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        rms_norm_eps=shape.rms_norm_eps,
+        tie_word_embeddings=False,
+        use_sliding_window=False,
+        attn_implementation="sdpa",
+    )

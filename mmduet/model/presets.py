@@ -1,0 +1,81 @@
+"""Models of named sizes: the shape of nano, and random weights of published shapes for benchmarks and tests; no files.
+
+A random model is asked for by name (``random:0.5b``); nothing ever falls back to one. Shapes: LLaVA-OneVision (SigLIP
+so400m with its last layer dropped, Qwen2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
+from mmduet.duet import END, IMAGE, START
+from mmduet.errors import ModelNotFoundError
+from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
+from mmduet.model.network import DuetModel
+from mmduet.model.tokenizer import Tokenizer
+
+NANO = DuetConfig(
+    name="nano",
+    vision=VisionShape(image_size=64, patch_size=8, hidden_size=128, intermediate_size=384, layers=4, heads=4),
+    text=TextShape(
+        vocab_size=512, hidden_size=192, intermediate_size=576, layers=4, heads=6, kv_heads=3, head_dim=32,
+        max_positions=2048, rope_theta=1e4, tied=True,
+    ),
+    pooling_stride=2,
+    recommended=Recommended(fps=4.0, window=40, speak="threshold:0.5", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."),
+)  # fmt: skip
+
+SHAPES: dict[str, DuetConfig] = {
+    "tiny": DuetConfig(
+        name="random:tiny",
+        vision=VisionShape(image_size=28, patch_size=7, hidden_size=32, intermediate_size=64, layers=2, heads=2),
+        text=TextShape(512, 48, 96, 2, heads=4, kv_heads=2, head_dim=12, max_positions=4096, rope_theta=1e4),
+        pooling_stride=2,
+    ),
+    "nano": replace(NANO, name="random:nano"),
+    "0.5b": DuetConfig(
+        name="random:0.5b",
+        vision=VisionShape(),
+        text=TextShape(151_936, 896, 4864, 24, heads=14, kv_heads=2, head_dim=64, tied=True),
+    ),
+    "7b": DuetConfig(
+        name="random:7b",
+        vision=VisionShape(),
+        text=TextShape(152_064, 3584, 18_944, 28, heads=28, kv_heads=4, head_dim=128),
+    ),
+}
+
+
+def random_config(size: str) -> DuetConfig:
+    """The shape called ``size``; raises ``ModelNotFoundError`` listing the names there are."""
+    try:
+        return SHAPES[size]
+    except KeyError:
+        raise ModelNotFoundError(f"there is no random model of size {size!r}; sizes: {', '.join(SHAPES)}") from None
+
+
+def random_model(config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu") -> DuetModel:
+    """The network of ``config`` with random weights, built directly in ``dtype`` on ``device``; same seed, same weights."""
+    previous = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        torch.set_default_dtype(dtype)
+        try:
+            model = DuetModel(config)
+        finally:
+            torch.set_default_dtype(previous)
+    return model.eval()
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer of the 256 bytes and the special tokens, for random models."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(t, special=True) for t in (START, END, IMAGE)])
+    return Tokenizer(backend)

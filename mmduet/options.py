@@ -1,0 +1,93 @@
+"""Frozen options of a session and of the engine, checked when they are made; plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mmduet.errors import OptionError
+
+Profile = Literal["fixed", "paper"]
+PolicyName = Literal["threshold", "sum", "never"]
+HEAD_NAMES = ("informative", "relevance")
+
+
+@dataclass(frozen=True)
+class SpeakOptions:
+    """When to speak. ``heads`` are added up; ``threshold`` fires when the sum of a frame exceeds ``value``, ``sum`` when the
+    sum over frames since it last fired does."""
+
+    policy: PolicyName = "threshold"
+    value: float = 0.5
+    heads: tuple[str, ...] = ("informative",)
+    min_interval: float = 0.0  # seconds of silence after a reply's frame
+    repeat_window: float = 0.0  # seconds in which the same words are not said again; 0: said as often as decided
+    at_end: bool = False  # speak once more after the last frame, where something was asked
+
+    def __post_init__(self) -> None:
+        """Refuse what no policy can use."""
+        if self.policy not in ("threshold", "sum", "never"):
+            raise OptionError(f"speak policy is {self.policy!r}; use threshold:VALUE, sum:VALUE or never")
+        unknown = [h for h in self.heads if h not in HEAD_NAMES]
+        if unknown or not self.heads:
+            raise OptionError(f"score heads are {','.join(self.heads) or 'none'}; use one or more of {', '.join(HEAD_NAMES)}")
+        if self.value < 0 or self.value != self.value:
+            raise OptionError(f"speak value is {self.value}; use a number from 0 up")
+        if self.min_interval < 0 or self.repeat_window < 0:
+            raise OptionError("min_interval and repeat_window are seconds; use numbers from 0 up")
+
+    @classmethod
+    def parse(cls, text: str, heads: tuple[str, ...] = ("informative",), **rest: float) -> SpeakOptions:
+        """From the command line's form: ``threshold:0.5``, ``sum:2``, ``never``."""
+        name, _, value = text.partition(":")
+        if name == "never" and not value:
+            return cls("never", 0.0, heads, **rest)
+        if name not in ("threshold", "sum"):
+            raise OptionError(f"speak policy is {text!r}; use threshold:VALUE, sum:VALUE or never")
+        try:
+            return cls(name, float(value), heads, **rest)  # type: ignore[arg-type]
+        except ValueError:
+            raise OptionError(f"speak policy is {text!r}; {value!r} is not a number") from None
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How replies are written. ``temperature`` 0 is greedy."""
+
+    max_new_tokens: int = 200
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0  # counts within one reply only
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled from."""
+        if self.max_new_tokens < 1:
+            raise OptionError(f"max_new_tokens is {self.max_new_tokens}; use 1 or more")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+            raise OptionError(
+                f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}: "
+                "use temperature >= 0, 0 < top_p <= 1, penalty > 0"
+            )
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Everything a session is opened with. ``window`` counts frames; None keeps every frame until the slot is full."""
+
+    speak: SpeakOptions = field(default_factory=SpeakOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    keep_replies: bool = False
+    profile: Profile = "fixed"
+    window: int | None = None
+    text_tokens: int = 512  # room for the system turn, queries and context that stay in view
+    system_prompt: str | None = None  # None: the format's own
+
+    def __post_init__(self) -> None:
+        """Refuse windows that hold nothing and profiles that do not exist."""
+        if self.window is not None and self.window < 1:
+            raise OptionError(f"window is {self.window} frames; use 1 or more, or none")
+        if self.profile not in ("fixed", "paper"):
+            raise OptionError(f"profile is {self.profile!r}; use fixed or paper")
+        if self.text_tokens < 64:
+            raise OptionError(f"text_tokens is {self.text_tokens}; use 64 or more")

@@ -1,0 +1,127 @@
+"""Paints a scene at a given time as an RGB picture; knows how things look, nothing of plots or files.
+
+Each thing is painted from its signed distance function inside its own bounding box, with one pixel of antialiasing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmduet.scenes.world import COLOURS, Scene, Thing
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+@dataclass
+class Look:
+    """What the camera adds: a backdrop larger than the frame, shake in pixels, noise tiles, flicker."""
+
+    backdrop: F32  # [S + 2 M, S + 2 M, 3]
+    margin: int
+    shake: float
+    noise: F32  # [N, S, S, 1]
+    flicker: float
+    seed: int
+
+
+def make_look(rng: np.random.Generator, size: int) -> Look:
+    """A random look for a square frame of ``size`` pixels."""
+    margin = max(2, size // 32)
+    side = size + 2 * margin
+    amount = float(rng.choice([0.0, 3.0, 6.0, 10.0]))
+    noise = rng.normal(0, 1, (4, size, size, 1)).astype(np.float32) * amount
+    shake = float(rng.choice([0.0, 0.0, 0.004, 0.01])) * size
+    return Look(_backdrop(rng, side), margin, shake, noise, float(rng.choice([0.0, 0.0, 4.0])), int(rng.integers(2**31)))
+
+
+def _backdrop(rng: np.random.Generator, side: int) -> F32:
+    """Muted, so that things stand out; never flat for the model's comfort. [side, side, 3]"""
+    base = rng.uniform(35, 125, 3) * 0.35 + rng.uniform(35, 125) * 0.65
+    other = np.clip(base + rng.uniform(-28, 28, 3), 20, 150)
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    pattern = str(rng.choice(["plain", "gradient", "stripes", "checks", "clouds"]))
+    angle, cells = float(rng.uniform(0, math.pi)), float(rng.uniform(3, 9))
+    along = x * math.cos(angle) + y * math.sin(angle)
+    mix = {
+        "plain": lambda: np.zeros_like(x),
+        "gradient": lambda: along,
+        "stripes": lambda: 0.5 + 0.5 * np.sign(np.sin(along * cells * 2 * math.pi)),
+        "checks": lambda: ((np.floor(x * cells) + np.floor(y * cells)) % 2).astype(np.float32),
+        "clouds": lambda: _clouds(rng, side),
+    }[pattern]()
+    return (base + (other - base) * mix[..., None]).astype(np.float32)
+
+
+def _clouds(rng: np.random.Generator, side: int) -> F32:
+    coarse = rng.random((6, 6)).astype(np.float32)
+    place = np.linspace(0, 5, side)
+    rows = np.stack([np.interp(place, np.arange(6), row) for row in coarse])  # [6, side]
+    return np.stack([np.interp(place, np.arange(6), column) for column in rows.T], axis=1).astype(np.float32)
+
+
+def render(scene: Scene, look: Look, time: float, size: int) -> U8:
+    """The picture at ``time``: ``uint8 [size, size, 3]``."""
+    rng = np.random.default_rng((look.seed, round(time * 1000)))
+    dx, dy = (int(round(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
+    top, left = look.margin + dy, look.margin + dx
+    canvas = look.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
+    for thing in sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth):
+        _paint(canvas, thing, time, size, dx, dy)
+    canvas += np.roll(look.noise[rng.integers(4)], tuple(rng.integers(0, size, 2)), (0, 1))
+    canvas += rng.normal() * look.flicker
+    return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
+
+
+def _paint(canvas: F32, thing: Thing, time: float, size: int, dx: int, dy: int) -> None:
+    x, y, radius = thing.x.at(time) * size - dx, thing.y.at(time) * size - dy, thing.radius.at(time) * size
+    reach = radius * 1.15 + 2
+    x0, x1 = max(0, int(x - reach)), min(size, int(x + reach) + 1)
+    y0, y1 = max(0, int(y - reach)), min(size, int(y + reach) + 1)
+    if x0 >= x1 or y0 >= y1:
+        return
+    v, u = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+    u, v = (u + 0.5 - x) / radius, (v + 0.5 - y) / radius
+    c, s = math.cos(thing.tilt), math.sin(thing.tilt)
+    cover = np.clip(0.5 - _distance(thing.shape, c * u + s * v, c * v - s * u) * radius, 0, 1)[..., None]  # [h, w, 1]
+    colour = np.array(_colour(thing, time), np.float32) + np.array(thing.tint, np.float32)
+    patch = canvas[y0:y1, x0:x1]
+    patch += cover * (colour - patch)
+
+
+def _colour(thing: Thing, time: float) -> tuple[float, ...]:
+    """Its colour at ``time``; a change is a quarter-second blend that ends when the change does."""
+    now = COLOURS[thing.colour_at(time)]
+    for end, name in thing.colours[1:]:
+        if end - 0.25 <= time < end:
+            share = (time - end + 0.25) / 0.25
+            return tuple(a + share * (b - a) for a, b in zip(now, COLOURS[name], strict=True))
+    return tuple(float(v) for v in now)
+
+
+def _distance(shape: str, u: F32, v: F32) -> F32:
+    """Signed distance to the shape's edge, about exact near it; unit radius, y downwards."""
+    if shape == "circle":
+        return np.hypot(u, v) - 0.95
+    if shape == "square":
+        return np.maximum(np.abs(u), np.abs(v)) - 0.82
+    if shape == "triangle":
+        return np.maximum(np.abs(u) * 0.866 - (v - 0.05) * 0.5, v - 0.05) - 0.56
+    if shape == "cross":
+        a, b = np.abs(u), np.abs(v)
+        return np.maximum(np.maximum(a, b) - 0.98, np.minimum(a, b) - 0.32)
+    return _star(u, v)
+
+
+def _star(u: F32, v: F32) -> F32:
+    fold = np.abs((np.arctan2(u, -v) + math.pi / 5) % (2 * math.pi / 5) - math.pi / 5)  # 0 at a point, pi/5 between
+    rho = np.hypot(u, v)
+    px, py = rho * np.cos(fold), rho * np.sin(fold)
+    outer, inner = (1.1, 0.0), (0.46 * math.cos(math.pi / 5), 0.46 * math.sin(math.pi / 5))
+    nx, ny = inner[1] - outer[1], outer[0] - inner[0]
+    norm = math.hypot(nx, ny)
+    return ((px - outer[0]) * nx + (py - outer[1]) * ny) / norm

@@ -1,0 +1,70 @@
+"""Draws the batch of any step from the samples and their frames, as a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmduet.events import Query
+from mmduet.model.tokenizer import Tokenizer
+from mmduet.training.collate import Batch, collate
+from mmduet.training.frames import FrameStore
+from mmduet.training.layout import Layout, lay_out
+from mmduet.training.samples import Kind, Sample, crop
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a batch is drawn."""
+
+    size: int = 16
+    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.3), ("grounding", 0.3))
+    frames: tuple[int, ...] = (12, 20, 28, 36, 44)  # one length per batch, so that nothing is padded
+    keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
+    instructions: tuple[str, ...] = ("Narrate the scene.",)
+
+
+class BatchSource:
+    """``batch(step)``: the same step always gives the same batch."""
+
+    def __init__(self, samples: Sequence[Sample], store: FrameStore, tokenizer: Tokenizer, frame_tokens: int, mixture: Mixture, seed: int) -> None:
+        self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
+        self._store, self._tokenizer, self._frame_tokens = store, tokenizer, frame_tokens
+        self._mixture, self._seed = mixture, seed
+
+    def batch(self, step: int) -> Batch:
+        """Draw, crop, lay out and collate."""
+        rng = np.random.default_rng([self._seed, step])
+        frames = int(rng.choice(self._mixture.frames))
+        layouts, pictures = [], []
+        for _ in range(self._mixture.size):
+            layout, pixels = self._one(rng, frames)
+            layouts.append(layout)
+            pictures.append(pixels)
+        return collate(layouts, pictures)
+
+    def _one(self, rng: np.random.Generator, frames: int) -> tuple[Layout, np.ndarray]:
+        kinds, shares = zip(*self._mixture.shares, strict=True)
+        pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
+        sample = pool[int(rng.integers(len(pool)))]
+        while len(self._store.times(sample.video)) < frames:  # too short for this batch's length
+            sample = pool[int(rng.integers(len(pool)))]
+        times = self._store.times(sample.video)
+        first = int(rng.integers(len(times) - frames + 1))
+        if rng.random() < 0.3:  # beginnings matter as much as all other places together deserve
+            first = 0
+        cut = times[first : first + frames]
+        seen = self._with_query(crop(sample, float(cut[0]), float(cut[-1])), rng)
+        layout = lay_out(
+            seen, [float(t - cut[0]) for t in cut], self._tokenizer, self._frame_tokens,
+            keep_replies=bool(rng.random() < self._mixture.keep_replies), rng=rng,
+        )  # fmt: skip
+        return layout, self._store.pictures(sample.video)[first : first + frames]
+
+    def _with_query(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if sample.queries or sample.kind != "captioning":
+            return sample
+        instructions = self._mixture.instructions
+        return replace(sample, queries=(Query(instructions[int(rng.integers(len(instructions)))]),))

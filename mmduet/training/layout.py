@@ -1,0 +1,170 @@
+"""Lays one sample out as a token sequence with targets; the training side of the duet template. NumPy only, no weights.
+
+Replies that stay in the conversation stand in the main line. Replies that are removed stand on *branches*: a branch sees
+the main line up to the frame that set it off and itself, and nothing sees a branch. This is exactly what the engine's
+rollback makes true when it serves, for the price of one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Renderer, Role, informative_targets, relevance_targets
+from mmduet.model.tokenizer import Tokenizer
+from mmduet.training.samples import Sample
+
+FRAME_TOKEN = -1
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class Layout:
+    """One sample, token by token [T], and frame by frame [F]."""
+
+    ids: list[int] = field(default_factory=list)  # FRAME_TOKEN where a visual token goes
+    positions: list[int] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)  # the last main-line token it may see
+    branches: list[int] = field(default_factory=list)  # 0: main line
+    targets: list[int] = field(default_factory=list)  # what the language head should say next
+    frame_ends: list[int] = field(default_factory=list)  # index of each frame's last token
+    informative: list[int] = field(default_factory=list)
+    relevance: list[int] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return len(self.ids)
+
+    def mask(self, size: int) -> NDArray[np.bool_]:
+        """Who may see whom, padded to [size, size]; padding sees itself only."""
+        index = np.arange(size)
+        limits, branches = np.full(size, -1), np.full(size, -1)
+        limits[: self.size], branches[: self.size] = self.limits, self.branches
+        main = (branches == 0)[None, :] & (index[None, :] <= limits[:, None])
+        own = (branches[:, None] == branches[None, :]) & (index[None, :] <= index[:, None]) & (branches != 0)[:, None]
+        return main | (own & (branches > 0)[:, None]) | np.eye(size, dtype=bool)
+
+
+class Builder:
+    """Writes a layout in the order in which things happen."""
+
+    def __init__(self, tokenizer: Tokenizer, frame_tokens: int) -> None:
+        self._tokenizer, self._frame_tokens = tokenizer, frame_tokens
+        self._renderer = Renderer()
+        self.layout = Layout()
+        self._end = 0  # main line: next position
+        self._last = -1  # main line: index of the last token
+
+    def main(self, pieces: Sequence[Piece], learn: bool = False) -> None:
+        """Append to the main line; ``learn`` makes assistant text and its closing token targets."""
+        for piece in pieces:
+            ids = [FRAME_TOKEN] * self._frame_tokens if piece.frame else self._tokenizer.encode_piece(piece)
+            for token in ids:
+                if learn:
+                    self.layout.targets[self._last] = token
+                self._last = self._append(token, self._end, self.layout.size, 0)
+                self._end += 1
+            if piece.frame:
+                self.layout.frame_ends.append(self._last)
+
+    def frame(self) -> None:
+        """The next frame of the stream."""
+        self.main(self._renderer.frame())
+
+    def text(self, role: Role, text: str) -> None:
+        """A system or user turn."""
+        self.main(self._renderer.text_turn(role, text))
+
+    def kept_reply(self, text: str, learn: bool) -> None:
+        """A reply that stays in the conversation."""
+        self.main(self._renderer.begin_reply())
+        self.main([Piece(text, Role.ASSISTANT), *self._renderer.end_reply()], learn)
+
+    def removed_replies(self, anchors: Sequence[tuple[int, str]]) -> None:
+        """Replies set off by frames (by number), each on a branch of its own, as if rolled back afterwards."""
+        for branch, (frame, text) in enumerate(anchors, start=1):
+            renderer = Renderer(started=True, streaming=True)
+            header = [i for p in renderer.begin_reply() for i in self._tokenizer.encode_piece(p)]
+            said = [*self._tokenizer.encode(text), self._tokenizer.end_id]
+            anchor = self.layout.frame_ends[frame]
+            first = self.layout.positions[anchor] + 1
+            for k, token in enumerate([*header, *said]):
+                if k >= len(header):
+                    self.layout.targets[-1] = token
+                self._append(token, first + k, anchor, branch)
+
+    def _append(self, token: int, position: int, limit: int, branch: int) -> int:
+        layout = self.layout
+        layout.ids.append(token)
+        layout.positions.append(position)
+        layout.limits.append(limit)
+        layout.branches.append(branch)
+        layout.targets.append(IGNORE)
+        return layout.size - 1
+
+
+def lay_out(
+    sample: Sample, times: Sequence[float], tokenizer: Tokenizer, frame_tokens: int, *, keep_replies: bool, rng: np.random.Generator
+) -> Layout:
+    """A sample over frames at ``times`` (s) as tokens and targets.
+
+    A kept reply is given at one of its positive frames, drawn at random; the frames after it are negative again. A removed
+    reply is learned at every positive frame, since any of them may set it off.
+    """
+    informative = informative_targets(times, sample.answers)
+    spoken = _spoken(sample, times, informative, keep_replies, rng)
+    builder = Builder(tokenizer, frame_tokens)
+    builder.text(Role.SYSTEM, SYSTEM_PROMPT)
+    queries = sorted(sample.queries, key=lambda q: q.time)
+    for k, time in enumerate(times):
+        while queries and queries[0].time <= (time if k else max(time, 0.0)):
+            builder.text(Role.USER, queries.pop(0).text)
+        builder.frame()
+        if keep_replies and k in spoken:
+            answer = sample.answers[spoken[k]]
+            builder.kept_reply(answer.text, answer.learn)
+    if keep_replies:
+        informative = _silent_after(sample, times, informative, spoken)
+    else:
+        builder.removed_replies([(k, sample.answers[i].text) for k, i in spoken.items()])
+    grounding = sample.kind == "grounding"
+    layout = builder.layout
+    layout.informative = [IGNORE] * len(times) if grounding else informative
+    layout.relevance = relevance_targets(times, sample.spans) if grounding else [IGNORE] * len(times)
+    return layout
+
+
+def _positive_frames(sample: Sample, times: Sequence[float], informative: Sequence[int]) -> list[list[int]]:
+    """For each answer, the frames at which it may be given."""
+    found = []
+    for answer in sample.answers:
+        middle = sum(answer.timespan) / 2
+        found.append([k for k, t in enumerate(times) if middle <= t <= answer.time and informative[k] != 0])
+    return found
+
+
+def _spoken(
+    sample: Sample, times: Sequence[float], informative: Sequence[int], keep: bool, rng: np.random.Generator
+) -> dict[int, int]:
+    """Which frame sets off which answer."""
+    spoken: dict[int, int] = {}
+    for i, frames in enumerate(_positive_frames(sample, times, informative)):
+        if frames and keep:
+            spoken[frames[int(rng.integers(len(frames)))]] = i
+        elif sample.answers[i].learn:
+            spoken.update(dict.fromkeys(frames, i))
+    return spoken
+
+
+def _silent_after(sample: Sample, times: Sequence[float], informative: list[int], spoken: dict[int, int]) -> list[int]:
+    """Once an answer has been given, its later positive frames are negative: it has been said."""
+    targets = list(informative)
+    for frame, i in spoken.items():
+        for k, time in enumerate(times):
+            if k > frame and time <= sample.answers[i].time and targets[k] == 1:
+                targets[k] = 0
+    return targets

@@ -1,0 +1,63 @@
+"""The training loss: next-token cross-entropy on replies, plus cross-entropy of both heads on frames.
+
+Source: MMDuet §3.3; weights 1 and 1. A part that has no label in a batch is absent from the loss, never a made-up zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mmduet.duet import IGNORE
+from mmduet.errors import TrainingError
+from mmduet.model.network import DuetModel
+from mmduet.training.collate import Batch
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The sum to descend, and its parts by name (only those that had labels)."""
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+def duet_losses(model: DuetModel, batch: Batch, *, train_tower: bool = False) -> Losses:
+    """Forward the batch and compare with its labels. Raises ``TrainingError`` where nothing in it is labelled."""
+    hidden = forward_hidden(model, batch, train_tower=train_tower)  # [B, T, D]
+    parts: dict[str, Tensor] = {}
+    learned = batch.targets != IGNORE
+    if learned.any():
+        parts["lm"] = cross_entropy(model.lm_head(hidden[learned]).float(), batch.targets[learned])
+    rows = torch.arange(hidden.shape[0])[:, None]
+    at_frames = hidden[rows, batch.frame_ends]  # [B, F, D]
+    for name in ("informative", "relevance"):
+        target = getattr(batch, name)
+        labelled = target != IGNORE
+        if labelled.any():
+            parts[name] = cross_entropy(model.heads[name](at_frames[labelled]).float(), target[labelled])
+    if not parts:
+        raise TrainingError("a batch without any label; check that the annotations' times lie inside their videos")
+    return Losses(torch.stack(list(parts.values())).sum(), {k: float(v.detach()) for k, v in parts.items()})
+
+
+def forward_hidden(model: DuetModel, batch: Batch, *, train_tower: bool = False) -> Tensor:
+    """Final-norm hidden states [B, T, D] of a batch, in one forward."""
+    pixels = to_pixels(batch.pixels.flatten(0, 1))  # [B * F, 3, S, S]
+    with torch.set_grad_enabled(train_tower and torch.is_grad_enabled()):
+        features = model.tower(pixels)
+    visual = model.projector(features)  # [B * F, K, D]
+    embeds = model.embed_tokens(batch.ids)
+    embeds = embeds.masked_scatter(batch.is_frame[..., None], visual.to(embeds.dtype))
+    hidden: Tensor = model.lm(
+        inputs_embeds=embeds, attention_mask={"full_attention": batch.mask}, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    return hidden
+
+
+def to_pixels(pictures: Tensor) -> Tensor:
+    """Letterboxed uint8 [N, S, S, 3] to the tower's input, float [N, 3, S, S]."""
+    return (pictures.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5

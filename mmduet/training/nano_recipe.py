@@ -1,0 +1,121 @@
+"""Makes nano from nothing: its clips, its vocabulary, the tower's first lessons, the duet; resumable at every step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmduet.duet import SYSTEM_PROMPT
+from mmduet.model.checkpoint import save_checkpoint
+from mmduet.model.network import DuetModel
+from mmduet.model.presets import NANO, random_model
+from mmduet.model.tokenizer import Tokenizer
+from mmduet.scenes import SplitSpec, load_clips, make_split
+from mmduet.scenes.prompts import NARRATE
+from mmduet.training.batches import BatchSource, Mixture
+from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
+from mmduet.training.frames import FrameStore, build_store
+from mmduet.training.losses import Losses, duet_losses
+from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
+from mmduet.training.trainer import Report, Schedule, Trainer
+from mmduet.training.vocabulary import train_tokenizer
+
+Progress = Callable[[str, int, int, dict[str, float]], None]  # stage, done, total, figures
+TRAIN_SEED = 20_241_117
+
+
+@dataclass(frozen=True)
+class NanoRecipe:
+    """Every number that makes nano what it is."""
+
+    clips: int = 6000
+    seconds: tuple[float, float] = (11.5, 13.0)
+    lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
+    lesson_batch: int = 128
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
+    mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE))
+    seed: int = TRAIN_SEED
+
+
+def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> Path:
+    """Run the whole recipe; ``work`` keeps what is done between runs. Returns ``out``, a checkpoint directory."""
+    store, samples, boxes = _material(work, recipe, progress)
+    tokenizer = _tokenizer(samples)
+    config = replace(NANO, text=replace(NANO.text, vocab_size=max(tokenizer.size, NANO.text.vocab_size)))
+    model = random_model(config, seed=recipe.seed)
+    _teach_tower(model, store, boxes, work / "lessons", recipe, progress)
+    _teach_duet(model, store, samples, tokenizer, work / "duet", recipe, progress)
+    return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
+
+
+def _material(work: Path, recipe: NanoRecipe, progress: Progress) -> tuple[FrameStore, list[Sample], dict[str, list[list[list[object]]]]]:
+    scenes = work / "scenes"
+    spec = SplitSpec("train", recipe.clips, recipe.seed, *recipe.seconds, fps=NANO.recommended.fps)
+    make_split(scenes, spec, progress=lambda done, total: progress("clips", done, total, {}))
+    clips = load_clips(scenes)
+    names = [clip["video"] for clip in clips]
+    store = build_store(
+        scenes / "videos", names, NANO.recommended.fps, NANO.vision.image_size, work / "frames",
+        lambda done, total: progress("frames", done, total, {}),
+    )  # fmt: skip
+    samples = [
+        *read_dense_captioning(scenes / "dense_captioning.json"),
+        *read_magqa(scenes / "magqa.json"),
+        *read_grounding(scenes / "grounding.json"),
+    ]
+    return store, samples, {clip["video"]: clip["boxes"] for clip in clips}
+
+
+def _tokenizer(samples: list[Sample]) -> Tokenizer:
+    sentences = {SYSTEM_PROMPT, "system\n", "user\n", "assistant\n", "stream\n", *NARRATE, *(t.lower() for t in NARRATE)}
+    for sample in samples:
+        sentences.update(a.text for a in sample.answers)
+        sentences.update(q.text for q in sample.queries)
+    return train_tokenizer(sentences, NANO.text.vocab_size)
+
+
+def _teach_tower(
+    model: DuetModel, store: FrameStore, boxes: dict[str, list[list[list[object]]]], run: Path, recipe: NanoRecipe, progress: Progress
+) -> None:
+    torch.manual_seed(recipe.seed)
+    lessons = Lessons(model.tower, model.config.vision)
+    book = LessonBook(store, boxes, NANO.recommended.fps, model.config.vision.grid, recipe.lesson_batch, recipe.seed)
+
+    def loss_at(step: int) -> Losses:
+        with _autocast():
+            return lesson_loss(lessons, book, step)
+
+    Trainer(lessons, loss_at, recipe.lessons, run).train(_reporter("lessons", recipe.lessons, progress))
+
+
+def _teach_duet(
+    model: DuetModel, store: FrameStore, samples: list[Sample], tokenizer: Tokenizer, run: Path, recipe: NanoRecipe, progress: Progress
+) -> None:
+    model.tower.requires_grad_(False)
+    source = BatchSource(samples, store, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed)
+
+    def loss_at(step: int) -> Losses:
+        with _autocast():
+            return duet_losses(model, source.batch(step))
+
+    Trainer(model, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
+
+
+def _reporter(stage: str, schedule: Schedule, progress: Progress) -> Report:
+    return lambda step, figures: progress(stage, step, schedule.steps, figures)
+
+
+@contextlib.contextmanager
+def _autocast() -> Iterator[None]:
+    with torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+def trainable_parameters(module: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

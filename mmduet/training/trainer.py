@@ -1,0 +1,105 @@
+"""A training loop that can be interrupted at any step and goes on as if nothing had happened; knows no model, no data.
+
+A step is a pure function of its number, so a resumed run computes what an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmduet.errors import TrainingError
+from mmduet.training.losses import Losses
+
+StepLoss = Callable[[int], Losses]
+Report = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear warm-up and cosine decay. ``lr`` is the peak."""
+
+    steps: int
+    lr: float
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.05
+    clip: float = 1.0  # largest gradient norm
+    floor: float = 0.02  # share of the peak at the end
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step``."""
+        warm = max(1, round(self.steps * self.warmup))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        share = (step - warm) / max(1, self.steps - warm)
+        return self.lr * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class Trainer:
+    """Drives ``loss_at(step)`` down over the trainable parameters of ``modules``; state lives in ``run / state.pt``."""
+
+    def __init__(self, modules: nn.Module, loss_at: StepLoss, schedule: Schedule, run: Path, save_every: int = 200) -> None:
+        self.modules, self.loss_at, self.schedule, self.run = modules, loss_at, schedule, run
+        self.save_every = save_every
+        self.optimizer = torch.optim.AdamW(_groups(modules, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.95))
+        self.step = 0
+
+    def train(self, report: Report) -> None:
+        """Run to the last step, from where the run directory left off. ``report(step, figures)`` after every step."""
+        self._resume()
+        while self.step < self.schedule.steps:
+            began = time.perf_counter()
+            figures = self._one_step()
+            self.step += 1
+            if self.step % self.save_every == 0 or self.step == self.schedule.steps:
+                self._save()
+            report(self.step, {**figures, "seconds": time.perf_counter() - began})
+
+    def _one_step(self) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        losses = self.loss_at(self.step)
+        if not torch.isfinite(losses.total):
+            raise TrainingError(f"the loss of step {self.step} is {float(losses.total)} ({losses.parts}); lower the learning rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(_trainable(self.modules), self.schedule.clip)
+        self.optimizer.step()
+        return {**losses.parts, "norm": float(norm)}
+
+    def _save(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        state = {"step": self.step, "modules": self.modules.state_dict(), "optimizer": self.optimizer.state_dict()}
+        temporary = self.run / "state.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.run / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.run / "state.pt"
+        if not path.exists():
+            return
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            self.modules.load_state_dict(state["modules"])
+        except RuntimeError as error:
+            raise TrainingError(f"{path} belongs to another model: {error}; use an empty run directory") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+
+
+def _trainable(modules: nn.Module) -> list[nn.Parameter]:
+    return [p for p in modules.parameters() if p.requires_grad]
+
+
+def _groups(modules: nn.Module, decay: float) -> Iterable[dict[str, Any]]:
+    """Matrices decay, vectors do not."""
+    matrices: list[Tensor] = [p for p in _trainable(modules) if p.dim() > 1]
+    vectors: list[Tensor] = [p for p in _trainable(modules) if p.dim() <= 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]

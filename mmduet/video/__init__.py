@@ -1,0 +1,26 @@
+"""Knows the public names of the video room: timed frames in, sampled and letterboxed pictures out; it has no torch."""
+
+from __future__ import annotations
+
+from mmduet.video.file import DecodedFrame, VideoFile
+from mmduet.video.letterbox import letterbox, normalise
+from mmduet.video.push import PushSource
+from mmduet.video.reader import open_frames
+from mmduet.video.sampling import paper_frame_count, sample_by_clock, sample_by_pts
+from mmduet.video.source import FrameSource, VideoInfo
+from mmduet.video.writer import VideoWriter
+
+__all__ = [
+    "DecodedFrame",
+    "FrameSource",
+    "PushSource",
+    "VideoFile",
+    "VideoInfo",
+    "VideoWriter",
+    "letterbox",
+    "normalise",
+    "open_frames",
+    "paper_frame_count",
+    "sample_by_clock",
+    "sample_by_pts",
+]

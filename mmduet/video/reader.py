@@ -1,0 +1,44 @@
+"""Knows how a file becomes the frames an engine is fed: sampled, in RGB, renumbered; nothing of engines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+from mmduet.errors import VideoError
+from mmduet.events import Frame
+from mmduet.video.file import DecodedFrame, VideoFile
+from mmduet.video.sampling import check_cap, check_rate, sample_by_clock, sample_by_pts
+
+Profile = Literal["fixed", "paper"]
+
+
+def open_frames(
+    path: str | os.PathLike[str], fps: float | None, profile: Profile = "fixed", max_frames: int | None = None
+) -> Iterator[Frame]:
+    """The file's frames at ``fps`` (None: every frame), at most ``max_frames``, indexed from 0.
+
+    ``fixed`` samples by timestamp and keeps each frame's own time; ``paper`` samples and times by the reference's
+    clock. ``decoded_index`` is the frame's place in the file. A bad option or file raises here, damage inside the file
+    (CorruptVideoError) when the iteration meets it; the file is closed when the iteration ends or is dropped.
+    """
+    check_rate("fps", fps)
+    check_cap(max_frames)
+    return _sampled(VideoFile(path), fps, profile, max_frames)
+
+
+def _sampled(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Iterator[Frame]:
+    with file:
+        for index, (time, frame) in enumerate(_timed(file, fps, profile, max_frames)):
+            yield Frame(index, time, frame.to_rgb(), frame.index)
+
+
+def _timed(
+    file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None
+) -> Iterator[tuple[float, DecodedFrame]]:
+    if profile == "fixed":
+        return ((frame.time, frame) for frame in sample_by_pts(file.decoded(), fps, max_frames))
+    if file.info.fps is None:
+        raise VideoError(f"{file.path} tells no frame rate, which the paper profile counts by; use the fixed profile")
+    return sample_by_clock(file.decoded(), file.info.fps, fps, max_frames)

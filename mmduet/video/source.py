@@ -1,0 +1,49 @@
+"""Knows what every video source offers: a description and timed frames; not where the frames come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from mmduet.events import Frame
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known before the first frame: ``width`` and ``height`` in pixels after rotation, ``duration`` in seconds.
+
+    ``duration`` is None for a live source, and for a file whose container does not tell; ``fps`` is the container's
+    average, None where it gives none, and no promise that the frames are evenly spaced.
+    """
+
+    name: str
+    width: int
+    height: int
+    duration: float | None
+    fps: float | None
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """A file, a webcam, a network stream or a queue of pushed frames."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """The source's name, size, duration and rate."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Every frame in presentation order, with its time in seconds from the start of the stream."""
+        ...
+
+    def close(self) -> None:
+        """End the source; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,161 @@
+"""Knows how to write RGB frames as an H.264 MP4 that is whole or absent; nothing of where the frames come from.
+
+Colours are BT.601 and tagged so: readers that heed the tag and readers that ignore it (OpenCV) then agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from mmduet.errors import OptionError, VideoWriteError
+from mmduet.video.letterbox import check_image
+from mmduet.video.sampling import check_rate
+
+TIME_BASE = Fraction(1, 90000)
+LONGEST_SIDE = 16384  # libx264's own limit
+
+
+class VideoWriter:
+    """Writes to a temporary name beside ``path`` and renames when the ``with`` block ends well; else leaves nothing.
+
+    H.264 4:2:0 needs even sides: an odd one grows by a copy of its last line. ``gop`` is the most frames between key
+    frames (None: the encoder's 250). Raises OptionError for sizes, rates and images that cannot be used and
+    VideoWriteError where the folder or the encoder refuses.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        width: int,
+        height: int,
+        fps: float,
+        crf: int = 23,
+        preset: str = "ultrafast",
+        gop: int | None = None,
+    ) -> None:
+        check_rate("fps", fps)
+        if not (1 <= width <= LONGEST_SIDE and 1 <= height <= LONGEST_SIDE):
+            raise OptionError(f"video size {width}x{height} cannot be encoded; give 1 to {LONGEST_SIDE} pixels a side")
+        self.path = Path(path)
+        self._size = (height, width)
+        self._fps = fps
+        self._written = 0
+        self._last_tick = -1
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self):x}.part")
+        self._container: OutputContainer | None = None
+        options = {"crf": str(crf), "preset": preset} | ({} if gop is None else {"g": str(gop)})
+        try:
+            self._container = av.open(f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"})
+            self._stream = _add_stream(self._container, self._size, fps, options)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self.abandon()
+            raise VideoWriteError(f"{self.path} cannot be written ({error}); check the folder and options") from error
+
+    def write(self, image: NDArray[np.uint8], time: float | None = None) -> None:
+        """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, later than the last; by default at its turn."""
+        if self._container is None:
+            raise VideoWriteError(f"{self.path} is closed; open a new writer")
+        self._check_size(image)
+        frame = _to_yuv(image)
+        frame.pts, frame.time_base = self._next_tick(time), TIME_BASE
+        frame.duration = round(1 / self._fps / TIME_BASE)  # counts for the last frame, which no other follows
+        self._encode(self._container, frame)
+        self._written += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name; a second call does nothing. Raises VideoWriteError without a frame."""
+        if self._container is None:
+            return
+        try:
+            if not self._written:
+                raise VideoWriteError(f"{self.path} was given no frame; write at least one")
+            self._encode(self._container, None)
+            self._finish(self._container)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop and leave nothing behind; after ``close`` it does nothing."""
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(av.FFmpegError, OSError):
+                container.close()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _check_size(self, image: NDArray[np.uint8]) -> None:
+        check_image(image)
+        if image.shape[:2] != self._size:
+            height, width = self._size
+            raise OptionError(
+                f"frame of {image.shape[1]}x{image.shape[0]} in a video of {width}x{height}; scale it first"
+            )
+
+    def _next_tick(self, time: float | None) -> int:
+        seconds = self._written / self._fps if time is None else time
+        tick = round(seconds / TIME_BASE) if math.isfinite(seconds) else -1
+        if tick <= self._last_tick:
+            last = float(self._last_tick * TIME_BASE) if self._written else 0.0
+            raise OptionError(f"frame time {seconds} s is not after the last one, {last:.6f} s; write in order of time")
+        self._last_tick = tick
+        return tick
+
+    def _encode(self, container: OutputContainer, frame: VideoFrame | None) -> None:
+        try:
+            container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoWriteError(f"{self.path}: frame {self._written} refused ({error}); check the disk") from error
+
+    def _finish(self, container: OutputContainer) -> None:
+        try:
+            container.close()
+            self._container = None
+            self._part.replace(self.path)
+        except (av.FFmpegError, OSError) as error:
+            raise VideoWriteError(f"{self.path} could not be finished ({error}); check the disk") from error
+
+
+def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, options: dict[str, str]) -> VideoStream:
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000), options=options)
+    context = stream.codec_context
+    context.height, context.width = (side + side % 2 for side in size)
+    context.pix_fmt, context.time_base, context.thread_count = "yuv420p", TIME_BASE, 1
+    context.colorspace, context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
+    context.open()  # here, so that a bad preset or crf fails before the first frame
+    return stream
+
+
+def _to_yuv(image: NDArray[np.uint8]) -> VideoFrame:
+    """uint8 ``[H, W, 3]`` to a yuv420p frame with even sides, the last line repeated where one is odd."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    rgb = VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+    return rgb.reformat(
+        format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG, threads=1
+    )
