@@ -12,13 +12,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import scenes, version
+from mmduet.cli import run, scenes, version
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
 
 app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(scenes.app, name="scenes")
+app.command()(run.run)
 app.command()(version.version)
 
 

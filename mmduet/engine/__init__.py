@@ -2,5 +2,6 @@
 
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import Session
+from mmduet.engine.thread import EngineThread, Stream
 
-__all__ = ["Engine", "Session"]
+__all__ = ["Engine", "EngineThread", "Session", "Stream"]

@@ -171,8 +171,9 @@ class Session:
 
     def _queue_turn(self, turn: Turn) -> None:
         query = isinstance(turn, Query)
-        self._pin_header = query or turn.keep
-        self.queue(self.feed.text(Role.USER if query else Role.SYSTEM, turn.text), pinned=self._pin_header)
+        pinned = query or turn.keep
+        self._pin_header |= pinned  # a passing context must not take it along
+        self.queue(self.feed.text(Role.USER if query else Role.SYSTEM, turn.text), pinned=pinned)
         if query:
             self.asked = True
             self.outbox.append(QueryRead(turn, max(turn.time, 0.0)))
@@ -196,5 +197,5 @@ class Session:
 
     def recent_texts(self, time: float) -> tuple[str, ...]:
         """What was said within the repeat window before ``time``."""
-        self.said = [(t, text) for t, text in self.said if time - t <= self.options.speak.repeat_window]
+        self.said = [(t, text) for t, text in self.said if time - t < self.options.speak.repeat_window]
         return tuple(text for _, text in self.said)

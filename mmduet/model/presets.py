@@ -22,7 +22,7 @@ NANO = DuetConfig(
     name="nano",
     vision=VisionShape(image_size=64, patch_size=8, hidden_size=128, intermediate_size=384, layers=4, heads=4),
     text=TextShape(
-        vocab_size=512, hidden_size=192, intermediate_size=576, layers=4, heads=6, kv_heads=3, head_dim=32,
+        vocab_size=640, hidden_size=192, intermediate_size=576, layers=4, heads=6, kv_heads=3, head_dim=32,
         max_positions=2048, rope_theta=1e4, tied=True,
     ),
     pooling_stride=2,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from mmduet.events import Query
 from mmduet.model.tokenizer import Tokenizer
@@ -13,6 +15,9 @@ from mmduet.training.collate import Batch, collate
 from mmduet.training.frames import FrameStore
 from mmduet.training.layout import Layout, lay_out
 from mmduet.training.samples import Kind, Sample, crop
+
+#: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
+Visual = Callable[[str, int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,23 +34,39 @@ class Mixture:
 class BatchSource:
     """``batch(step)``: the same step always gives the same batch."""
 
-    def __init__(self, samples: Sequence[Sample], store: FrameStore, tokenizer: Tokenizer, frame_tokens: int, mixture: Mixture, seed: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        store: FrameStore,
+        visual: Visual,
+        tokenizer: Tokenizer,
+        frame_tokens: int,
+        mixture: Mixture,
+        seed: int,
+    ) -> None:
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
-        self._store, self._tokenizer, self._frame_tokens = store, tokenizer, frame_tokens
+        self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
         self._mixture, self._seed = mixture, seed
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[int, Future[Batch]] = {}
 
     def batch(self, step: int) -> Batch:
-        """Draw, crop, lay out and collate."""
+        """The batch of ``step``; the next one is drawn in the background meanwhile."""
+        ahead = self._ahead.pop(step, None)
+        self._ahead = {step + 1: self._pool.submit(self._draw, step + 1)}
+        return ahead.result() if ahead is not None else self._draw(step)
+
+    def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
         frames = int(rng.choice(self._mixture.frames))
-        layouts, pictures = [], []
+        layouts, visual = [], []
         for _ in range(self._mixture.size):
-            layout, pixels = self._one(rng, frames)
+            layout, seen = self._one(rng, frames)
             layouts.append(layout)
-            pictures.append(pixels)
-        return collate(layouts, pictures)
+            visual.append(seen)
+        return collate(layouts, visual)
 
-    def _one(self, rng: np.random.Generator, frames: int) -> tuple[Layout, np.ndarray]:
+    def _one(self, rng: np.random.Generator, frames: int) -> tuple[Layout, Tensor]:
         kinds, shares = zip(*self._mixture.shares, strict=True)
         pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
         sample = pool[int(rng.integers(len(pool)))]
@@ -61,7 +82,7 @@ class BatchSource:
             seen, [float(t - cut[0]) for t in cut], self._tokenizer, self._frame_tokens,
             keep_replies=bool(rng.random() < self._mixture.keep_replies), rng=rng,
         )  # fmt: skip
-        return layout, self._store.pictures(sample.video)[first : first + frames]
+        return layout, self._visual(sample.video, first, frames)
 
     def _with_query(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.queries or sample.kind != "captioning":

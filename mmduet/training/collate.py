@@ -1,4 +1,4 @@
-"""Layouts and pixels to one batch of tensors; pads, never truncates."""
+"""Layouts and pictures to one batch of tensors; pads, never truncates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.duet import IGNORE
@@ -18,7 +17,7 @@ from mmduet.training.layout import FRAME_TOKEN, Layout
 class Batch:
     """B samples of F frames and at most T tokens."""
 
-    pixels: Tensor  # uint8 [B, F, S, S, 3], letterboxed
+    visual: Tensor  # letterboxed pictures uint8 [B, F, S, S, 3], or a frozen tower's features of them [B, F, P, V]
     ids: Tensor  # [B, T]; frame tokens hold 0
     is_frame: Tensor  # bool [B, T]
     positions: Tensor  # [B, T]
@@ -29,7 +28,7 @@ class Batch:
     relevance: Tensor  # [B, F]
 
 
-def collate(layouts: Sequence[Layout], pixels: Sequence[NDArray[np.uint8]]) -> Batch:
+def collate(layouts: Sequence[Layout], visual: Sequence[Tensor]) -> Batch:
     """Put samples of equal frame counts together. Labels of padding are ``IGNORE``."""
     size = max(layout.size for layout in layouts)
     size += -size % 16  # a few shapes instead of many: matrix products like it
@@ -41,13 +40,25 @@ def collate(layouts: Sequence[Layout], pixels: Sequence[NDArray[np.uint8]]) -> B
     ids = padded("ids", 0)
     is_frame = ids == FRAME_TOKEN
     return Batch(
-        pixels=torch.from_numpy(np.stack(pixels)),
+        visual=torch.stack(list(visual)),
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
         positions=padded("positions", 0),
-        mask=torch.from_numpy(np.stack([x.mask(size) for x in layouts]))[:, None],
+        mask=visibility(padded("limits", -1), padded("branches", -1))[:, None],
         targets=padded("targets", IGNORE),
         frame_ends=torch.tensor([x.frame_ends for x in layouts]),
         informative=torch.tensor([x.informative for x in layouts]),
         relevance=torch.tensor([x.relevance for x in layouts]),
     )
+
+
+def visibility(limits: Tensor, branches: Tensor) -> Tensor:
+    """Who may see whom, bool [B, T, T], from each token's last visible main-line token and its branch, both [B, T].
+
+    Branch 0 is the main line. Padding (branch -1) sees itself only, so that no row of the softmax is empty.
+    """
+    index = torch.arange(limits.shape[1])
+    causal = index[None, :] <= index[:, None]  # [T, T]
+    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None])
+    own = (branches[:, :, None] == branches[:, None, :]) & (branches > 0)[:, :, None] & causal
+    return main | own | torch.eye(len(index), dtype=torch.bool)

@@ -34,20 +34,26 @@ class FrameStore:
 
     def pictures(self, name: str) -> U8:
         """All frames of one video."""
-        start, count = self._place(name)
+        start, count = self.place(name)
         return self._data[start : start + count]
 
-    def times(self, name: str) -> NDArray[np.float64]:
-        """Their times in seconds."""
-        start, count = self._place(name)
-        times: NDArray[np.float64] = self._times[start : start + count]
-        return times
-
-    def _place(self, name: str) -> tuple[int, int]:
+    def place(self, name: str) -> tuple[int, int]:
+        """Number of its first frame among all frames, and how many it has."""
         try:
             return self._places[name]
         except KeyError:
             raise TrainingError(f"the annotations name the video {name!r}, which is not among the stored frames") from None
+
+    @property
+    def all_pictures(self) -> U8:
+        """Every frame of every video, in order."""
+        return self._data
+
+    def times(self, name: str) -> NDArray[np.float64]:
+        """Their times in seconds."""
+        start, count = self.place(name)
+        times: NDArray[np.float64] = self._times[start : start + count]
+        return times
 
 
 def build_store(

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Renderer, Role, informative_targets, relevance_targets
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.samples import Sample
 
 FRAME_TOKEN = -1
-Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -38,15 +36,6 @@ class Layout:
     def size(self) -> int:
         """Number of tokens."""
         return len(self.ids)
-
-    def mask(self, size: int) -> NDArray[np.bool_]:
-        """Who may see whom, padded to [size, size]; padding sees itself only."""
-        index = np.arange(size)
-        limits, branches = np.full(size, -1), np.full(size, -1)
-        limits[: self.size], branches[: self.size] = self.limits, self.branches
-        main = (branches == 0)[None, :] & (index[None, :] <= limits[:, None])
-        own = (branches[:, None] == branches[None, :]) & (index[None, :] <= index[:, None]) & (branches != 0)[:, None]
-        return main | (own & (branches > 0)[:, None]) | np.eye(size, dtype=bool)
 
 
 class Builder:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from mmduet.duet import IGNORE
 from mmduet.errors import TrainingError
-from mmduet.model.network import DuetModel
+from mmduet.model.network import HEADS, DuetModel
 from mmduet.training.collate import Batch
 
 
@@ -25,17 +25,17 @@ class Losses:
     parts: dict[str, float]
 
 
-def duet_losses(model: DuetModel, batch: Batch, *, train_tower: bool = False) -> Losses:
+def duet_losses(model: DuetModel, batch: Batch) -> Losses:
     """Forward the batch and compare with its labels. Raises ``TrainingError`` where nothing in it is labelled."""
-    hidden = forward_hidden(model, batch, train_tower=train_tower)  # [B, T, D]
+    hidden = forward_hidden(model, batch)  # [B, T, D]
     parts: dict[str, Tensor] = {}
     learned = batch.targets != IGNORE
     if learned.any():
         parts["lm"] = cross_entropy(model.lm_head(hidden[learned]).float(), batch.targets[learned])
     rows = torch.arange(hidden.shape[0])[:, None]
     at_frames = hidden[rows, batch.frame_ends]  # [B, F, D]
-    for name in ("informative", "relevance"):
-        target = getattr(batch, name)
+    for name in HEADS:
+        target: Tensor = getattr(batch, name)
         labelled = target != IGNORE
         if labelled.any():
             parts[name] = cross_entropy(model.heads[name](at_frames[labelled]).float(), target[labelled])
@@ -44,16 +44,18 @@ def duet_losses(model: DuetModel, batch: Batch, *, train_tower: bool = False) ->
     return Losses(torch.stack(list(parts.values())).sum(), {k: float(v.detach()) for k, v in parts.items()})
 
 
-def forward_hidden(model: DuetModel, batch: Batch, *, train_tower: bool = False) -> Tensor:
+def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
     """Final-norm hidden states [B, T, D] of a batch, in one forward."""
-    pixels = to_pixels(batch.pixels.flatten(0, 1))  # [B * F, 3, S, S]
-    with torch.set_grad_enabled(train_tower and torch.is_grad_enabled()):
-        features = model.tower(pixels)
-    visual = model.projector(features)  # [B * F, K, D]
+    visual = batch.visual.flatten(0, 1)
+    features = model.tower(to_pixels(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
+    tokens = model.projector(features)  # [B * F, K, D]
     embeds = model.embed_tokens(batch.ids)
-    embeds = embeds.masked_scatter(batch.is_frame[..., None], visual.to(embeds.dtype))
+    embeds = embeds.masked_scatter(batch.is_frame[..., None], tokens.to(embeds.dtype))
     hidden: Tensor = model.lm(
-        inputs_embeds=embeds, attention_mask={"full_attention": batch.mask}, position_ids=batch.positions, use_cache=False
+        inputs_embeds=embeds,
+        attention_mask={"full_attention": batch.mask},
+        position_ids=batch.positions,
+        use_cache=False,
     ).last_hidden_state
     return hidden
 

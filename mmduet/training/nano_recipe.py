@@ -18,6 +18,7 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.scenes.prompts import NARRATE
 from mmduet.training.batches import BatchSource, Mixture
+from mmduet.training.features import build_features
 from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
 from mmduet.training.frames import FrameStore, build_store
 from mmduet.training.losses import Losses, duet_losses
@@ -49,7 +50,10 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     config = replace(NANO, text=replace(NANO.text, vocab_size=max(tokenizer.size, NANO.text.vocab_size)))
     model = random_model(config, seed=recipe.seed)
     _teach_tower(model, store, boxes, work / "lessons", recipe, progress)
-    _teach_duet(model, store, samples, tokenizer, work / "duet", recipe, progress)
+    model.tower.requires_grad_(False)
+    features = build_features(model.tower, store, work / "features.bf16", lambda done, total: progress("features", done, total, {}))
+    source = BatchSource(samples, store, features, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed)
+    _teach_duet(model, source, work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
@@ -72,11 +76,12 @@ def _material(work: Path, recipe: NanoRecipe, progress: Progress) -> tuple[Frame
 
 
 def _tokenizer(samples: list[Sample]) -> Tokenizer:
-    sentences = {SYSTEM_PROMPT, "system\n", "user\n", "assistant\n", "stream\n", *NARRATE, *(t.lower() for t in NARRATE)}
+    sentences = {"system\n", "user\n", "assistant\n", "stream\n", *NARRATE, *(t.lower() for t in NARRATE)}
     for sample in samples:
         sentences.update(a.text for a in sample.answers)
         sentences.update(q.text for q in sample.queries)
-    return train_tokenizer(sentences, NANO.text.vocab_size)
+    prompts = [SYSTEM_PROMPT] * 50  # it stands in every conversation: its words deserve tokens of their own
+    return train_tokenizer([*sentences, *prompts], NANO.text.vocab_size)
 
 
 def _teach_tower(
@@ -93,12 +98,7 @@ def _teach_tower(
     Trainer(lessons, loss_at, recipe.lessons, run).train(_reporter("lessons", recipe.lessons, progress))
 
 
-def _teach_duet(
-    model: DuetModel, store: FrameStore, samples: list[Sample], tokenizer: Tokenizer, run: Path, recipe: NanoRecipe, progress: Progress
-) -> None:
-    model.tower.requires_grad_(False)
-    source = BatchSource(samples, store, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed)
-
+def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
     def loss_at(step: int) -> Losses:
         with _autocast():
             return duet_losses(model, source.batch(step))

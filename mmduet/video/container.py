@@ -16,8 +16,8 @@ TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """What FFmpeg takes plain text for: it would render a text file as a film of letters."""
 
 THREADS = 2
-"""Decoder threads: a server has a file per stream to spread over its cores, and FFmpeg keeps quiet about damage in the
-last pictures of a file, one fewer than it has threads."""
+"""Decoder threads: a server has a file per stream to spread over its cores, and with many threads FFmpeg drops errors
+in the last pictures of a file."""
 
 SHORTFALL = 0.1
 """The part of the promised length that may be missing before the file counts as cut off, and never under half a second:

@@ -166,7 +166,7 @@ def _until_damage(container: InputContainer, stream: VideoStream, path: Path) ->
     delivered, last = 0, -math.inf
     try:
         for packet in container.demux(stream):
-            if packet.pts is not None:
+            if packet.pts is not None and not packet.is_discard:
                 owed.add(packet.pts)
             for picture in packet.decode():
                 yield picture

@@ -69,8 +69,6 @@ def resize(image: Image, height: int, width: int) -> Image:
     """uint8 ``[H, W, 3]`` to uint8 ``[height, width, 3]``, equal to OpenCV's INTER_LINEAR in every pixel."""
     if image.shape[:2] == (height, width):
         return image
-    if image.shape[:2] == (2 * height, 2 * width):
-        return _halve(image)  # OpenCV takes this road for exactly 2x; the weights would round differently
     columns = _in_bytes(_taps(image.shape[1], width, clamp=True))  # each [width * 3]
     rows = _taps(image.shape[0], height, clamp=False)  # each [height]
     lines = image.reshape(image.shape[0], -1)  # [H, W * 3]
@@ -83,12 +81,6 @@ def check_image(image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         shape = "x".join(map(str, image.shape))
         raise OptionError(f"picture of {image.dtype} {shape} cannot be used; give uint8 height x width x 3 (RGB)")
-
-
-def _halve(image: Image) -> Image:
-    quads = image.astype(np.uint16)
-    total = quads[::2, ::2] + quads[1::2, ::2] + quads[::2, 1::2] + quads[1::2, 1::2]
-    return ((total + 2) >> 2).astype(np.uint8)
 
 
 def _across(lines: Image, columns: Taps, weight: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -26,6 +26,7 @@ from mmduet.video.letterbox import check_image
 from mmduet.video.sampling import check_rate
 
 TIME_BASE = Fraction(1, 90000)
+MATRIX_BT601 = 6  # as H.264 numbers the matrices; PyAV's Colorspace has the scaler's numbers
 LONGEST_SIDE = 16384  # libx264's own limit
 
 
@@ -144,9 +145,9 @@ def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, o
     context = stream.codec_context
     context.height, context.width = (side + side % 2 for side in size)
     context.pix_fmt, context.time_base, context.thread_count = "yuv420p", TIME_BASE, 1
-    context.colorspace, context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+    context.colorspace, context.color_range = MATRIX_BT601, ColorRange.MPEG
     context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
-    context.open()  # here, so that a bad preset or crf fails before the first frame
+    container.start_encoding()  # here, so that a bad folder or preset fails before the first frame
     return stream
 
 

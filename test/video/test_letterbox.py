@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+
 from mmduet.errors import OptionError
 from mmduet.video import letterbox, normalise
 from mmduet.video.letterbox import fitted, resize

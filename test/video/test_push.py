@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from mmduet.errors import OptionError, VideoError
 from mmduet.video import FrameSource, PushSource, VideoFile
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mmduet.errors import OptionError
 from mmduet.video import paper_frame_count, sample_by_clock, sample_by_pts
 from mmduet.video.sampling import TICK_TOLERANCE

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from mmduet.errors import OptionError, VideoWriteError
 from mmduet.video import VideoFile, VideoWriter
 

@@ -1,0 +1,367 @@
+"""``mmduet run`` narrates a video file as it plays: joins file, engine and screen, and knows none of them inside."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+
+import typer
+from typer import Argument, Option
+
+from mmduet.cli._events import Listener, Story, json_lines
+from mmduet.cli._timeline import Screening, busy, open_timeline
+from mmduet.errors import EngineError, ModelError, OptionError, SessionClosedError
+from mmduet.events import Context, Frame, Query, SessionFailed
+from mmduet.options import SessionOptions, SpeakOptions
+
+if TYPE_CHECKING:
+    from mmduet.cli._plot import FilmStrip
+    from mmduet.engine import Stream
+    from mmduet.model import LoadedModel, Recommended
+    from mmduet.video import VideoInfo
+
+TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
+SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt",)}
+MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
+HEADS = "Which decide: informative, relevance or both."
+Turn = TypeVar("Turn", Query, Context)
+
+
+def run(
+    video: Annotated[Path, Argument(help="The video to watch.", show_default=False)],
+    query: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Ask this; repeatable.")] = None,
+    no_query: Annotated[bool, Option("--no-query", help="Ask nothing, not even the model's own query.")] = False,
+    context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
+    model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
+    adapter: Annotated[Path | None, Option(help="An adapter for the model.")] = None,
+    fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
+    speak: Annotated[
+        str | None, Option(metavar="threshold:V|sum:V|never", help="When.", show_default=MODELS_OWN)
+    ] = None,
+    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
+    min_interval: Annotated[float | None, Option(help="Seconds between replies.", show_default=MODELS_OR_0)] = None,
+    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="In the model's view.")] = False,
+    profile: Annotated[Literal["fixed", "paper"], Option(help="The duet format, or exactly as published.")] = "fixed",
+    window: Annotated[str | None, Option(metavar="N|none", help="Frames in view.", show_default=MODELS_OR_NONE)] = None,
+    max_frames: Annotated[int | None, Option(help="Stop after so many frames.")] = None,
+    max_new_tokens: Annotated[int | None, Option(help="Longest reply.", show_default=MODELS_OWN)] = None,
+    temperature: Annotated[float | None, Option(help="0 always takes the likeliest token.", show_default="0")] = None,
+    top_p: Annotated[float | None, Option(help="Sample within this probability mass.", show_default="1")] = None,
+    repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition.", show_default="1")] = None,
+    seed: Annotated[int | None, Option(help="Of the sampling.", show_default="0")] = None,
+    realtime: Annotated[bool, Option("--realtime", help="Play as a live camera would, not at full speed.")] = False,
+    output: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write every event as a line of JSON.")] = None,
+    plot: Annotated[Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time.")] = None,
+    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt", help="Write the replies as subtitles.")] = None,
+    scores: Annotated[bool, Option("--scores", help="Show a line per frame as well.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False,
+    threads: Annotated[int | None, Option(min=1, help="Processor threads to compute with.")] = None,
+) -> None:
+    """Narrate VIDEO as it plays: the model watches frame by frame and decides when to speak."""
+    narrate(Asked(**locals()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line as it was given; None where nothing was said."""
+
+    video: Path
+    query: list[str] | None
+    no_query: bool
+    context: list[str] | None
+    model: str
+    adapter: Path | None
+    fps: float | None
+    speak: str | None
+    score_heads: str | None
+    min_interval: float | None
+    keep_replies: bool
+    profile: Literal["fixed", "paper"]
+    window: str | None
+    max_frames: int | None
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    realtime: bool
+    output: Path | None
+    plot: Path | None
+    subtitles: Path | None
+    scores: bool
+    quiet: bool
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be done, once the model is known."""
+
+    model: LoadedModel
+    options: SessionOptions
+    fps: float
+    turns: tuple[Query | Context, ...]
+    video: VideoInfo
+
+
+def narrate(asked: Asked) -> None:
+    """Watch and tell; whatever ends it, what was told until then is written before the error is."""
+    plan = prepare(asked)
+    story, strip = Story(), film_strip(asked)
+    begun = time.monotonic()
+    with terminable(), ExitStack() as last:
+        last.callback(write_outputs, asked, plan, story, strip)
+        if not asked.quiet:
+            last.callback(lambda: typer.echo(summary(story, time.monotonic() - begun), err=True))
+        screening = Screening(plan.video.duration, plan.options.window, asked.realtime, asked.scores, asked.quiet)
+        with json_lines(asked.output) as log, open_timeline(screening) as show:
+            begun = time.monotonic()
+            watch(asked, plan, (story.add, log, show), strip)
+
+
+# before
+
+
+def prepare(asked: Asked) -> Plan:
+    """Refuse what cannot be done, the cheapest to find out first, then load the model."""
+    turns: list[Query | Context] = [*parse_turns("--context", asked.context, Context)]
+    turns += parse_turns("--query", asked.query, Query)
+    overlaid(asked, SessionOptions())
+    check_files(asked)
+    if asked.no_query and asked.query:
+        raise OptionError("--no-query and --query contradict each other; give one of them")
+    if asked.adapter is not None:
+        raise ModelError(f"adapter {asked.adapter}: this version loads no adapters; give --model the merged model")
+    if asked.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(asked.threads)  # read when torch is loaded
+    with busy(f"loading {asked.model}", asked.quiet):
+        video = look_at(asked)
+        from mmduet.model import load_model
+
+        model = load_model(asked.model)
+    best = model.config.recommended
+    if best.query and not asked.query and not asked.no_query:
+        turns.append(Query(best.query))
+    fps = best.fps if asked.fps is None else asked.fps
+    return Plan(model, overlaid(asked, recommended(best, asked.profile)), fps, tuple(turns), video)
+
+
+def parse_turns(option: str, texts: Iterable[str] | None, kind: Callable[[str, float], Turn]) -> list[Turn]:
+    """``TEXT@SECONDS`` or ``TEXT``, which stands at 0; an @ without a number after it belongs to the text."""
+    return [kind(*parse_timed(option, text)) for text in texts or ()]
+
+
+def parse_timed(option: str, text: str) -> tuple[str, float]:
+    """Text and time of one turn. Raises ``OptionError`` where either cannot be used."""
+    timed = TIMED.fullmatch(text)
+    words, at = (timed["text"].rstrip(), float(timed["time"])) if timed else (text, 0.0)
+    if at < 0 or not math.isfinite(at):
+        raise OptionError(f"{option} {text!r} stands at {at} seconds; use a time from 0 up, as in 'What is this?@12.5'")
+    if not words.strip():
+        raise OptionError(f"{option} {text!r} has no text; write it before the time, as in 'What is this?@12.5'")
+    if not words.isascii() and any("\ud800" <= char <= "\udfff" for char in words):
+        raise OptionError(f"{option} {words!r} is not valid UTF-8; encode it anew")
+    return words, at
+
+
+def recommended(best: Recommended, profile: Literal["fixed", "paper"]) -> SessionOptions:
+    """What the model was made for; the paper had neither window nor minimum interval."""
+    plain = SessionOptions(profile=profile)
+    paper = profile == "paper"
+    interval = 0.0 if paper else best.min_interval
+    speak = SpeakOptions.parse(best.speak, best.score_heads, min_interval=interval)
+    decode = replace(plain.decode, max_new_tokens=best.max_new_tokens)
+    return replace(plain, speak=speak, decode=decode, window=None if paper else best.window)
+
+
+def overlaid(asked: Asked, base: SessionOptions) -> SessionOptions:
+    """``base`` with what the user said laid over it. Raises ``OptionError`` for what no session can use."""
+    speak = replace(base.speak, **given(min_interval=asked.min_interval))
+    if asked.speak is not None:
+        parsed = SpeakOptions.parse(asked.speak)
+        speak = replace(speak, policy=parsed.policy, value=parsed.value)
+    if asked.score_heads is not None:
+        speak = replace(speak, heads=tuple(head.strip() for head in asked.score_heads.split(",") if head.strip()))
+    names = ("max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed")
+    decode = replace(base.decode, **given(**{name: getattr(asked, name) for name in names}))
+    window = base.window if asked.window is None else parse_window(asked.window)
+    base = replace(base, keep_replies=asked.keep_replies, profile=asked.profile)
+    return replace(base, speak=speak, decode=decode, window=window)
+
+
+def given(**values: Any) -> Mapping[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def parse_window(text: str) -> int | None:
+    """A number of frames, or ``none``."""
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"--window is {text!r}; use a number of frames, or none to keep every frame") from None
+
+
+def check_files(asked: Asked) -> None:
+    """Raise ``OptionError`` for outputs that could not be written when the work is done."""
+    outputs = {"--output": asked.output, "--plot": asked.plot, "--subtitles": asked.subtitles}
+    paths = {option: path for option, path in outputs.items() if path is not None}
+    taken = {asked.video.absolute(): "the video"}
+    for option, path in paths.items():
+        check_file(option, path)
+        if path.absolute() in taken:
+            raise OptionError(f"{option} {path} is also {taken[path.absolute()]}; give each its own file")
+        taken[path.absolute()] = option
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise ``OptionError`` unless ``path`` can be written and its name says what will be in it."""
+    allowed = SUFFIXES.get(option)
+    if allowed and path.suffix.lower() not in allowed:
+        raise OptionError(f"{option} {path} has no ending that can be written; use {', '.join(allowed)}")
+    if not path.parent.is_dir():
+        raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OptionError(f"{option} {path} cannot be written: it is a folder or not yours; give another path")
+
+
+def look_at(asked: Asked) -> VideoInfo:
+    """What the file says of itself; raises for one that cannot be watched and for rates that cannot be."""
+    from mmduet.video import VideoFile
+    from mmduet.video.sampling import check_cap, check_rate
+
+    check_rate("--fps", asked.fps)
+    check_cap(asked.max_frames)
+    with VideoFile(asked.video) as file:
+        return file.info
+
+
+# while it plays
+
+
+def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: FilmStrip | None) -> None:
+    """Frames go in from a thread of their own, what comes out goes to the listeners; raises what ended it early."""
+    from mmduet.engine import Engine, EngineThread
+    from mmduet.video import open_frames
+
+    frames = open_frames(asked.video, plan.fps, asked.profile, asked.max_frames)
+    stop = threading.Event()
+    with EngineThread(Engine(plan.model)) as thread, ThreadPoolExecutor(1, "mmduet-source") as pool:
+        stream = thread.open(plan.options)
+        for turn in plan.turns:
+            stream.push(turn)
+        feeding = pool.submit(feed, paced(frames, stop) if asked.realtime else frames, stream, stop, strip)
+        try:
+            failed = tell(stream, listeners)
+        finally:
+            stop.set()
+            stream.close()
+        feeding.result()
+    if failed:
+        raise_failure(failed)
+
+
+def feed(frames: Iterable[Frame], stream: Stream, stop: threading.Event, strip: FilmStrip | None) -> None:
+    """Push frames until they end or nobody wants them; where one cannot be had, what came before is still watched."""
+    with suppress(SessionClosedError):  # why it closed is told by its outputs
+        try:
+            for frame in frames:
+                if stop.is_set():
+                    return
+                stream.push(frame)
+                if strip is not None:
+                    strip.add(frame)
+        finally:
+            with suppress(SessionClosedError):
+                stream.end()
+
+
+def paced(frames: Iterable[Frame], stop: threading.Event) -> Iterator[Frame]:
+    """Each frame no earlier than its time, counted from the first."""
+    start = time.monotonic()
+    for frame in frames:
+        if stop.wait(max(start + frame.time - time.monotonic(), 0)):
+            return
+        yield frame
+
+
+def tell(stream: Stream, listeners: tuple[Listener, ...]) -> SessionFailed | None:
+    """Hand every output to every listener; returns the failure the session ended with, if it did."""
+    failed = None
+    for output in stream.outputs():
+        for listen in listeners:
+            listen(output)
+        failed = output if isinstance(output, SessionFailed) else None
+    return failed
+
+
+def raise_failure(failed: SessionFailed) -> NoReturn:
+    """The failure of a session as the error it was, for whoever shows errors."""
+    error = EngineError(failed.message)
+    error.code, error.exit_status = failed.code, failed.exit_status
+    raise error
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, with status 143."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: leave(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave(status: int) -> NoReturn:
+    """End the program from wherever it is."""
+    raise SystemExit(status)
+
+
+# after
+
+
+def film_strip(asked: Asked) -> FilmStrip | None:
+    """Where thumbnails are kept if something is to be drawn."""
+    if asked.plot is None:
+        return None
+    from mmduet.cli._plot import FilmStrip
+
+    return FilmStrip()
+
+
+def write_outputs(asked: Asked, plan: Plan, story: Story, strip: FilmStrip | None) -> None:
+    """The files that are written at the end, from what there is; nothing to draw without a frame."""
+    if asked.subtitles is not None:
+        from mmduet.cli._subtitles import write_subtitles
+
+        write_subtitles(asked.subtitles, story.replies)
+    if asked.plot is not None and strip is not None and story.scores:
+        from mmduet.cli._plot import draw
+
+        title = (plan.video.name, f"watched by {plan.model.config.name}")
+        draw(asked.plot, title, story, strip, plan.options.speak)
+
+
+def summary(story: Story, elapsed: float) -> str:
+    """One line on what was watched."""
+    frames, replies = len(story.scores), len(story.replies)
+    pace = story.duration / elapsed if elapsed > 0 else 0.0
+    return (
+        f"{frames} frame{'s' * (frames != 1)}, {story.duration:.2f} s of video, "
+        f"{replies} repl{'y' if replies == 1 else 'ies'}, {pace:.1f}x real time"
+    )

@@ -1,0 +1,1 @@
+"""From predictions and annotations to numbers: pure metrics, and the runs that feed them."""

@@ -1,0 +1,20 @@
+"""Intervals in time against each other; pure functions, seconds throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Span = tuple[float, float]
+
+
+def iou(a: Span, b: Span) -> float:
+    """Intersection over union of two intervals; 0 where neither has length."""
+    intersection = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    union = (a[1] - a[0]) + (b[1] - b[0]) - intersection
+    return intersection / union if union > 0 else 0.0
+
+
+def recall_at_1(predicted: Sequence[Span | None], gold: Sequence[Sequence[Span]], threshold: float) -> float:
+    """Share of queries whose one predicted span reaches ``threshold`` IoU with some gold span; no prediction is a miss."""
+    hits = [span is not None and max(iou(span, g) for g in spans) >= threshold for span, spans in zip(predicted, gold, strict=True)]
+    return sum(hits) / len(hits) if hits else 0.0

@@ -1,0 +1,44 @@
+"""A frozen tower's features of every stored frame, computed once: training then never runs the tower again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmduet.model.network import Tower
+from mmduet.training.frames import FrameStore
+from mmduet.training.losses import to_pixels
+
+BATCH = 256
+
+
+class FeatureStore:
+    """Patch features, bfloat16 [N, P, V], in the frames' order."""
+
+    def __init__(self, path: Path, frames: FrameStore, patches: int, width: int) -> None:
+        self._frames = frames
+        self._data = np.memmap(path, np.uint16, "r").reshape(-1, patches, width)
+
+    def __call__(self, name: str, first: int, count: int) -> Tensor:
+        """Features [count, P, V] of a video's frames from ``first`` on."""
+        start = self._frames.place(name)[0] + first
+        return torch.from_numpy(self._data[start : start + count].copy()).view(torch.bfloat16)
+
+
+def build_features(tower: Tower, frames: FrameStore, path: Path, progress: Callable[[int, int], None]) -> FeatureStore:
+    """Run the tower over every frame into ``path``, unless that has been done."""
+    pictures = frames.all_pictures
+    shape = tower(to_pixels(torch.from_numpy(pictures[:1].copy()))).shape
+    if not path.exists():
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as out, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for start in range(0, len(pictures), BATCH):
+                features = tower(to_pixels(torch.from_numpy(pictures[start : start + BATCH].copy())))
+                out.write(features.bfloat16().view(torch.uint16).numpy().tobytes())
+                progress(min(start + BATCH, len(pictures)), len(pictures))
+        temporary.replace(path)
+    return FeatureStore(path, frames, shape[1], shape[2])

@@ -1,0 +1,141 @@
+"""What the engine's tests share: a tiny model whose outputs vary widely, moving pictures, an engine that notes what it is fed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mmduet.duet import END
+from mmduet.engine import Engine, Session
+from mmduet.events import Context, Frame, Output, Query, Reply, ReplyDelta, Scores
+from mmduet.model import LoadedModel
+from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
+from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+
+FRAME = "<F>"
+PROMPT = "Watch."
+
+
+def lively_model(layers: int = 2, seed: int = 0) -> LoadedModel:
+    """``random:tiny`` with larger weights: attention is sharp, scores lie anywhere in 0..1, some replies stop by themselves.
+
+    At their usual scale random weights score every frame .50, whatever it saw; no test on them could fail.
+    """
+    shape = SHAPES["tiny"]
+    network = random_model(replace(shape, text=replace(shape.text, layers=layers)), seed=seed)
+    tokenizer = byte_tokenizer()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.dim() > 1:
+                gain = 2.5 if "heads" in name else 1.6
+                weight.copy_(torch.randn(weight.shape, generator=generator) * gain / weight.shape[-1] ** 0.5)
+        network.lm.embed_tokens.weight.mul_(3)
+        network.lm_head.weight[tokenizer.size :] = 0  # every token said can be shown
+        network.lm_head.weight[tokenizer.end_id] *= 1.4
+    return LoadedModel(network.requires_grad_(False), tokenizer)
+
+
+def endless_model(seed: int = 0) -> LoadedModel:
+    """One that never stops talking by itself."""
+    model = lively_model(seed=seed)
+    with torch.no_grad():
+        model.network.lm_head.weight[model.tokenizer.end_id] = 0
+    return model
+
+
+def picture(seed: int) -> np.ndarray:
+    """A random picture, coarse enough to survive any scaling."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return coarse.repeat(7, 0).repeat(7, 1)
+
+
+def frames(count: int, seed: int = 0, fps: float = 2.0, first: int = 0) -> list[Frame]:
+    """``count`` different frames."""
+    return [Frame(i, i / fps, picture(seed * 10_000 + i)) for i in range(first, first + count)]
+
+
+def options(
+    threshold: float = 2.0, *, keep: bool = False, tokens: int = 8, window: int | None = None, at_end: bool = False, **more: object
+) -> SessionOptions:
+    """Session options with a short prompt; a threshold of 2 never fires."""
+    return SessionOptions(
+        speak=SpeakOptions("threshold", threshold, at_end=at_end), decode=DecodeOptions(max_new_tokens=tokens),
+        keep_replies=keep, window=window, system_prompt=PROMPT, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+class Rig(Engine):
+    """An engine that notes, per session, every token and frame it feeds, and counts its forwards."""
+
+    def __init__(self, model: LoadedModel, max_step_tokens: int = 4096) -> None:
+        super().__init__(model, max_step_tokens)
+        self.fed: dict[int, list[int | str]] = defaultdict(list)
+        self.steps: list[list[int]] = []  # ids of the sessions that each forward served
+        run = self._runner.run
+
+        def noted(jobs):
+            self.steps.append([session.id for session, _ in jobs])
+            for session, work in jobs:
+                for part in work.runs:
+                    self.fed[session.id] += [FRAME] if part.picture is not None else part.ids
+            return run(jobs)
+
+        self._runner.run = noted
+
+    def watch(self, given: SessionOptions, items: Iterable[Frame | Query | Context]) -> list[Output]:
+        """All outputs of a session that is alone."""
+        session = self.open(given)
+        for item in items:
+            self.push(session, item)
+        self.end(session)
+        return list(self.run(session))
+
+    def fed_text(self, session: Session | int) -> str:
+        """What a session was fed, special tokens and frames included."""
+        text, ids = "", []
+        for token in [*self.fed[session if isinstance(session, int) else session.id], FRAME]:
+            if isinstance(token, int):
+                ids.append(token)
+                continue
+            text += self.model.tokenizer.backend.decode(ids, skip_special_tokens=False) + FRAME
+            ids = []
+        return text[: -len(FRAME)]
+
+
+def scores(outputs: Sequence[Output]) -> list[float]:
+    """Both heads of every frame, flat."""
+    return [value for o in outputs if isinstance(o, Scores) for value in (o.informative, o.relevance)]
+
+
+def replies(outputs: Sequence[Output]) -> list[tuple[int, str, int, str]]:
+    """Frame, text, tokens, finish of every reply."""
+    return [(o.frame, o.text, o.tokens, o.finish) for o in outputs if isinstance(o, Reply)]
+
+
+def joined_deltas(outputs: Sequence[Output]) -> dict[int, str]:
+    """The text of each reply as it was streamed."""
+    texts: dict[int, str] = defaultdict(str)
+    for o in outputs:
+        if isinstance(o, ReplyDelta):
+            texts[o.reply] += o.text
+    return dict(texts)
+
+
+class Scripted:
+    """Stands in for the sampler: says what it is told, reply by reply, then stops."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self.tokenizer = byte_tokenizer()
+
+    def __call__(self, given: DecodeOptions, reply: int) -> Scripted:
+        self.ids = self.tokenizer.encode(self.texts[reply] + END)
+        return self
+
+    def next(self, logits: torch.Tensor) -> int:
+        return self.ids.pop(0)

@@ -1,0 +1,140 @@
+"""What is fed under either profile, against text written by hand from the format's description (quirks Q1 to Q4, Q13)."""
+
+from __future__ import annotations
+
+import pytest
+from duet_rig import PROMPT, Rig, Scripted, frames, lively_model, options
+
+from mmduet.duet import make_feed
+from mmduet.engine import lifecycle
+from mmduet.events import Context, Frame, Query, QueryRead, Scores
+
+S, E = "<|im_start|>", "<|im_end|>"
+SYSTEM = f"{S}system\n{PROMPT}{E}"
+STREAM = f"\n{S}stream\n"
+REPLY = f"\n{S}assistant\n"
+
+
+def user(text: str) -> str:
+    return f"\n{S}user\n{text}{E}"
+
+
+def fed(
+    monkeypatch: pytest.MonkeyPatch, profile: str, items: list[Frame | Query | Context], says: dict[int, str], *, keep: bool, tokens: int = 8
+) -> str:
+    """Everything fed, replies being ``says`` after the frames of those numbers."""
+    monkeypatch.setattr(lifecycle, "Sampler", Scripted(list(says.values())))
+    rig = Rig(lively_model())
+    session = rig.open(options(keep=keep, profile=profile, tokens=tokens))
+    for turn in (x for x in items if not isinstance(x, Frame)):
+        rig.push(session, turn)
+    for frame in (x for x in items if isinstance(x, Frame)):
+        if frame.index in says:
+            rig.speak_now(session)
+        rig.push(session, frame)
+        list(rig.run(session))
+    rig.end(session)
+    list(rig.run(session))
+    return rig.fed_text(session)
+
+
+CASES = {
+    # name: (items, says, keep, fixed, paper)
+    "Q1 a query first": (
+        [Query("q", 0.0), *frames(2)], {}, False,
+        SYSTEM + user("q") + STREAM + "<F><F>",
+        user("q") + STREAM + "<F><F>",
+    ),
+    "Q2 video first": (
+        frames(2), {}, False,
+        SYSTEM + STREAM + "<F><F>",
+        SYSTEM + "<F><F>",
+    ),
+    "Q2 then a query": (
+        [Query("q", 0.5), *frames(2)], {}, False,
+        SYSTEM + STREAM + "<F>" + E + user("q") + STREAM + "<F>",
+        SYSTEM + "<F>" + E + user("q") + STREAM + "<F>",
+    ),
+    "Q3 a query right after a kept reply": (
+        [Query("q", 0.5), *frames(2)], {0: "ok"}, True,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "ok" + E + user("q") + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "ok" + user("q") + STREAM + "<F>",
+    ),
+    "Q3 a query right after a removed reply": (
+        [Query("q", 0.5), *frames(2)], {0: "ok"}, False,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "ok" + E + user("q") + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "ok" + user("q") + STREAM + "<F>",
+    ),
+    "a kept reply, then video": (
+        frames(3), {1: "ok"}, True,
+        SYSTEM + STREAM + "<F><F>" + E + REPLY + "ok" + E + STREAM + "<F>",
+        SYSTEM + "<F><F>" + E + REPLY + "ok" + E + STREAM + "<F>",
+    ),
+    "a removed reply, then video": (
+        frames(3), {1: "ok"}, False,
+        SYSTEM + STREAM + "<F><F>" + E + REPLY + "ok" + "<F>",
+        SYSTEM + "<F><F>" + E + REPLY + "ok" + "<F>",
+    ),
+    "two removed replies": (
+        frames(3), {0: "ok", 1: "so"}, False,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "ok" + "<F>" + E + REPLY + "so" + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "ok" + "<F>" + E + REPLY + "so" + "<F>",
+    ),
+    "Q13 a kept reply cut at its limit": (
+        frames(2), {0: "abcdefghXY"}, True,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefgh" + E + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "abcdefgh" + STREAM + "<F>",
+    ),
+    "Q4 one query a frame": (
+        [Query("a", 0.5), Query("b", 0.5), *frames(3)], {}, False,
+        SYSTEM + STREAM + "<F>" + E + user("a") + user("b") + STREAM + "<F><F>",
+        SYSTEM + "<F>" + E + user("a") + STREAM + "<F>" + E + user("b") + STREAM + "<F>",
+    ),
+    "context turns are system turns": (
+        [Context("c", 0.5), *frames(2)], {}, False,
+        SYSTEM + STREAM + "<F>" + E + f"\n{S}system\nc{E}" + STREAM + "<F>",
+        SYSTEM + "<F>" + E + f"\n{S}system\nc{E}" + STREAM + "<F>",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["fixed", "paper"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_fed(monkeypatch: pytest.MonkeyPatch, case: tuple, profile: str) -> None:
+    items, says, keep, fixed, paper = case
+    got = fed(monkeypatch, profile, items, says, keep=keep)
+    wanted = fixed if profile == "fixed" else paper
+    if not keep:  # the closing token of a removed reply is decoded, never fed
+        wanted = wanted.replace("ok" + E + "\n", "ok" + E + "\n" if profile == "paper" else "ok" + E + "\n")
+    assert got == wanted
+
+
+def test_q13_a_removed_reply_cut_at_its_limit_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = fed(monkeypatch, "paper", frames(2), {0: "abcdefghXY"}, keep=False)
+    assert got == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"  # what was cut is rolled back; its last token is not fed
+
+
+def test_q4_a_query_after_the_last_frame_is_not_run_under_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [*frames(2), Query("late", 9.0)]
+    assert fed(monkeypatch, "paper", items, {}, keep=False) == SYSTEM + "<F><F>"
+    assert fed(monkeypatch, "fixed", items, {0: ""}, keep=False).endswith(E + user("late") + REPLY)
+
+
+def test_q11_the_sum_runs_before_any_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(lively_model())
+    outputs = rig.watch(options(0.0, profile="paper", tokens=1), [Query("q", 1.0), *frames(3)])
+    assert [o.speak for o in outputs if isinstance(o, Scores)] == [True] * 3
+    assert [o.time for o in outputs if isinstance(o, QueryRead)] == [1.0]
+
+
+def test_a_reply_between_a_turn_and_its_first_frame_leaves_no_trace_when_removed() -> None:
+    """Asked for at once after a query: the stream header is still due, and there is no open stream turn to close."""
+    for profile in ("fixed", "paper"):
+        told, silent = make_feed(profile, "p"), make_feed(profile, "p")
+        for feed in (told, silent):
+            feed.begin(query_first=False)
+            feed.frame()
+            feed.text("user", "q")
+        assert told.begin_reply()[0].text == REPLY
+        told.end_reply(removed=True, cut=False)
+        assert told.frame() == silent.frame()

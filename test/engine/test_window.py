@@ -1,0 +1,136 @@
+"""Endless streams: above the window the engine sees exactly the pinned turns and the window's frames, and nothing drifts.
+
+In a network of one layer a token's key and value depend on the token alone, so there a windowed engine must equal a
+recomputation over exactly what is kept. In deeper ones keys remember an earlier context, on purpose; there, moving them about
+must not change anything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from duet_oracle import Oracle
+from duet_rig import PROMPT, Rig, frames, lively_model, options, replies, scores
+
+from mmduet.events import Context, Frame, Query, SessionFailed
+from mmduet.options import SessionOptions
+
+TALK = [
+    Query("What?", 0.0), Query("More?", 7.1), Context("Ann speaks", 9.2), Context("Bob", 20.0, keep=True), Query("And?", 33.3),
+    Context("passing", 40.0), Context("by", 40.1), Query("Then?", 40.2), Context("last", 41.0, keep=True), Context("words", 41.1),
+]  # fmt: skip
+
+
+class Crowded(Rig):
+    """Its slots have ``room`` tokens, so that the run moves back often; every move is counted."""
+
+    def __init__(self, room: int, layers: int) -> None:
+        super().__init__(lively_model(layers, seed=2))
+        self.room, self.moves = room, 0
+        self.evictions: list[int] = []  # how many frames had been seen then
+        self.slot_tokens = lambda given: room  # type: ignore[method-assign]
+
+    def open(self, given: SessionOptions | None = None):
+        session = super().open(given)
+        move, evict = session.slot._move_back, session.slot.evict_frame
+
+        def counted_move(distance: int) -> None:
+            self.moves += 1
+            move(distance)
+
+        def counted_evict() -> None:
+            self.evictions.append(session.frames_seen)
+            evict()
+
+        session.slot._move_back, session.slot.evict_frame = counted_move, counted_evict
+        return session
+
+
+@pytest.mark.parametrize(
+    ("threshold", "keep", "room"),
+    [(2.0, False, 180), (0.5, False, 216), (0.5, True, 300), (0.5, True, 240)],
+    ids=["silent", "removed", "kept", "kept in little room"],
+)
+def test_above_the_window_one_layer_equals_recomputing_what_is_kept(threshold: float, keep: bool, room: int) -> None:
+    given = options(threshold, keep=keep, window=6, tokens=6, text_tokens=320)
+    items: list[Frame | Query | Context] = [*TALK, *frames(220, fps=4.0)]
+    wanted = Oracle(lively_model(1, seed=2), given, room).watch(items)
+    rig = Crowded(room, 1)
+    outputs = rig.watch(given, items)
+    assert not [o for o in outputs if isinstance(o, SessionFailed)]
+    np.testing.assert_allclose(scores(outputs), wanted.scores, atol=1e-4, rtol=0)
+    assert replies(outputs) == wanted.replies
+    assert len(rig.evictions) == wanted.evicted >= 214
+    assert rig.moves > 20
+    assert (len(wanted.replies) > 20) == (threshold < 1)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_moving_a_deep_networks_keys_changes_nothing(keep: bool) -> None:
+    given = options(0.7, keep=keep, window=8, tokens=5, text_tokens=320)
+    items = [*TALK[:4], *frames(500, fps=10.0)]
+    roomy, crowded = Crowded(20_000, 2), Crowded(300 if keep else 230, 2)
+    far, near = roomy.watch(given, items), crowded.watch(given, items)
+    assert roomy.moves == 0
+    assert crowded.moves >= 20
+    assert roomy.evictions == crowded.evictions  # else they would have seen different things
+    assert len(roomy.evictions) == 492
+    np.testing.assert_allclose(scores(near), scores(far), atol=1e-4, rtol=0)
+    assert replies(near) == replies(far)
+    assert len(replies(near)) > 20
+
+
+def test_a_stream_may_outlast_the_models_positions_many_times() -> None:
+    """A window of 3 frames in the slot that the engine itself chooses; no room ever runs out."""
+    rig = Rig(lively_model())
+    given = options(0.8, window=3, tokens=4, text_tokens=64)
+    outputs = rig.watch(given, frames(700))
+    assert len(scores(outputs)) == 2 * 700
+    assert 700 * rig.model.config.frame_tokens > 5 * rig.slot_tokens(given)
+
+
+def test_the_slot_the_engine_chooses_holds_the_whole_window() -> None:
+    """Text, frames and a reply at their most: every frame of the window is still there."""
+    rig = Rig(lively_model())
+    given = options(window=10, tokens=30, text_tokens=128)
+    session = rig.open(given)
+    rig.push(session, Query("x" * 85, 0.0))
+    for frame in frames(40):
+        rig.push(session, frame)
+    list(rig.run(session))
+    rig.speak_now(session)
+    list(rig.run(session))
+    assert session.pinned_tokens > 110
+    assert session.slot.frames == 10
+
+
+SYSTEM, STREAM = f"<|im_start|>system\n{PROMPT}<|im_end|>", "\n<|im_start|>stream\n"
+USER = "\n<|im_start|>user\nq<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("turns", "head"),
+    [
+        ([Context("by", 0.0)], SYSTEM + STREAM),
+        ([Query("q", 0.0), Context("by", 0.0)], SYSTEM + USER + STREAM),
+        ([Context("by", 0.0), Query("q", 0.0)], SYSTEM + USER + STREAM),
+        ([Query("q", 1.0), Context("by", 1.0)], SYSTEM + STREAM + "<|im_end|>" + USER + STREAM),
+        ([Context("by", 1.0)], SYSTEM + STREAM),
+    ],
+)
+def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[Query | Context], head: str) -> None:
+    """The frames stand under a stream header, whatever has passed; a key's source tells which token it is."""
+    rig = Rig(lively_model(1))
+    session = rig.open(options(window=2))
+    for item in [*turns, *frames(12)]:
+        rig.push(session, item)
+    list(rig.run(session))
+    slot = session.slot
+    ids = rig.model.tokenizer.encode(head)
+    assert [(s.size, s.frame) for s in slot._segments] == [(4, True)] * 2
+    assert slot.pinned == len(ids)
+    layer = rig.model.network.lm.layers[0]
+    embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
+    values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
+    torch.testing.assert_close(slot._pinned_values[0], values, atol=1e-5, rtol=0)

@@ -1,0 +1,488 @@
+"""Files as they are met: every container and pixel format we can make, and every way to break one."""
+
+from __future__ import annotations
+
+import gc
+import random
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
+from mmduet.video import VideoFile, open_frames
+from mmduet.video.clock import PresentationClock
+
+
+def picture(k: int, height: int, width: int) -> np.ndarray:
+    """Frame ``k``: a grey that tells k, noise below to give packets some size, a white corner at the top left."""
+    image = np.full((height, width, 3), 4 * k % 200, np.uint8)
+    image[height // 2 :] = np.random.default_rng(k).integers(0, 256, (height - height // 2, width, 3))
+    image[: height // 4, : width // 4] = 255
+    return image
+
+
+def make(
+    path: Path,
+    count: int = 30,
+    size: tuple[int, int] = (48, 64),
+    fps: int = 25,
+    times_ms: list[int] | None = None,
+    pix_fmt: str = "yuv420p",
+    codec: str = "libx264",
+    codec_options: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
+    rotation: float | None = None,
+    hflip: bool = False,
+) -> Path:
+    height, width = size
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options=codec_options or {"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=hflip)
+        if pix_fmt == "gray":
+            stream.codec_context.color_range = 2  # the scaler makes full-range grey
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for k in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(k, height, width), "rgb24")
+            if times_ms is not None:
+                frame.pts, frame.time_base = times_ms[k], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def packets(path: Path) -> list[tuple[int, int, int]]:
+    """(position, size, pts) of every packet, in file order."""
+    with av.open(str(path)) as container:
+        return [(p.pos or 0, p.size, p.pts or 0) for p in container.demux(video=0) if p.size]
+
+
+def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]:
+    times: list[float] = []
+    try:
+        times.extend(frame.time for frame in file.decoded())
+    except CorruptVideoError as error:
+        return times, error
+    return times, None
+
+
+def read_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
+    count = 0
+    try:
+        for _ in VideoFile(path).decoded():
+            count += 1
+    except CorruptVideoError as error:
+        return count, error
+    return count, None
+
+
+def greys(path: Path) -> list[int]:
+    """Which frame each picture is, read from its grey."""
+    return [round(float(frame.image[14:22, 20:60].mean()) / 4) for frame in VideoFile(path)]
+
+
+# --- good files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.flv"])
+@pytest.mark.parametrize("reorder", ["0", "3"])
+def test_frames_are_in_order_and_on_time(tmp_path: Path, name: str, reorder: str) -> None:
+    path = make(tmp_path / name, codec_options={"g": "10", "bf": reorder, "b-adapt": "0", "crf": "20"})
+    frames = list(VideoFile(path))
+    assert [frame.time for frame in frames] == pytest.approx([k / 25 for k in range(30)], abs=1e-3)
+    assert [frame.index for frame in frames] == [frame.decoded_index for frame in frames] == list(range(30))
+    assert greys(path) == list(range(30))
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].image.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.webm", "libvpx", "yuv420p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.mkv", "ffv1", "yuv420p"),
+        ("a.mp4", "libx264", "yuv420p10le"),
+        ("a.mp4", "libx264", "gray"),
+        ("a.mp4", "libx264", "yuv444p"),
+        ("a.mkv", "ffv1", "bgra"),
+        ("a.mkv", "ffv1", "gray16le"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.mov", "qtrle", "argb"),
+    ],
+)
+def test_formats_become_rgb(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
+    path = make(tmp_path / name, 20, codec=codec, pix_fmt=pix_fmt, codec_options={"g": "10", "b": "2000000"})
+    frames = list(VideoFile(path))
+    assert len(frames) == 20
+    assert all(frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8 for frame in frames)
+    for k in (0, 7, 19):
+        assert abs(frames[k].image[14:22, 20:60].mean() - 4 * k) < 6
+        assert frames[k].image[2:8, 2:12].mean() > 240
+
+
+def test_info(tmp_path: Path) -> None:
+    info = VideoFile(make(tmp_path / "a.mp4")).info
+    assert (info.name, info.width, info.height, info.fps) == ("a.mp4", 64, 48, 25)
+    assert info.duration == pytest.approx(1.2)
+    assert VideoFile(make(tmp_path / "a.mkv")).info.duration == pytest.approx(1.2)
+
+
+def test_variable_rate_keeps_its_times(tmp_path: Path) -> None:
+    times = [0, 40, 80, 1500, 1540, 3000, 3010]
+    path = make(tmp_path / "vfr.mkv", len(times), times_ms=times)
+    assert [frame.time for frame in VideoFile(path)] == pytest.approx([ms / 1000 for ms in times])
+
+
+@pytest.mark.parametrize("name", ["late.mp4", "late.mkv", "late.ts"])
+def test_the_first_frame_is_at_zero_wherever_the_stream_starts(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / name, 10, times_ms=[5000 + 40 * k for k in range(10)])
+    file = VideoFile(path)
+    assert [frame.time for frame in file] == pytest.approx([k / 25 for k in range(10)], abs=1e-3)
+    assert file.info.duration == pytest.approx(0.4, abs=0.01)
+
+
+def test_a_raw_stream_without_timestamps_goes_by_its_rate(tmp_path: Path) -> None:
+    times = [frame.time for frame in VideoFile(make(tmp_path / "a.h264"))]
+    assert times == pytest.approx([k / 25 for k in range(30)])
+
+
+def test_odd_sizes(tmp_path: Path) -> None:
+    file = VideoFile(make(tmp_path / "odd.mp4", size=(47, 63), pix_fmt="yuv444p"))
+    assert (file.info.width, file.info.height) == (63, 47)
+    assert next(iter(file)).image.shape == (47, 63, 3)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "hflip", "corner", "shape"),
+    [
+        (0, False, (0, 0), (48, 64)),
+        (90, False, (1, 0), (64, 48)),  # counterclockwise: the top left goes to the bottom left
+        (180, False, (1, 1), (48, 64)),
+        (-90, False, (0, 1), (64, 48)),
+        (0, True, (0, 1), (48, 64)),
+    ],
+)
+def test_display_matrix_is_applied(
+    tmp_path: Path, rotation: float, hflip: bool, corner: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    file = VideoFile(make(tmp_path / "r.mp4", 3, rotation=rotation, hflip=hflip, codec_options={"crf": "10"}))
+    assert (file.info.height, file.info.width) == shape
+    image = next(iter(file)).image
+    assert image.shape[:2] == shape
+    down, right = corner
+    rows = slice(-10, None) if down else slice(0, 10)
+    columns = slice(-10, None) if right else slice(0, 10)
+    assert image[rows, columns].mean() > 235
+    others = [image[r, c].mean() for r in (slice(0, 10), slice(-10, None)) for c in (slice(0, 10), slice(-10, None))]
+    assert sum(mean > 235 for mean in others) == 1
+
+
+def test_a_phone_portrait_matrix_turns_clockwise(tmp_path: Path) -> None:
+    """The matrix a phone held upright writes, patched into the track header by hand: (0 1, -1 0)."""
+    path = make(tmp_path / "p.mp4", 3, codec_options={"crf": "10"})
+    data, one = bytearray(path.read_bytes()), 1 << 16
+    identity = b"".join(n.to_bytes(4, "big", signed=True) for n in (one, 0, 0, 0, one, 0, 0, 0, 1 << 30))
+    turned = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30))
+    place = data.index(identity, data.index(b"tkhd"))
+    data[place : place + 36] = turned
+    path.write_bytes(data)
+    file = VideoFile(path)
+    image = next(iter(file)).image
+    assert (file.info.width, file.info.height) == (48, 64)
+    assert image[:12, -10:].mean() > 235  # top left is now top right
+
+
+def test_a_still_picture_is_a_film_of_one_frame(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.png", 1, codec="png", pix_fmt="rgb24", codec_options={}, options={"update": "1"})
+    assert [frame.time for frame in VideoFile(path)] == [0.0]
+
+
+def test_a_colon_in_the_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.mp4", 5).rename(tmp_path / "concat:12:30.mp4")
+    assert len(list(VideoFile(path))) == 5
+    monkeypatch.chdir(tmp_path)
+    assert len(list(VideoFile("concat:12:30.mp4"))) == 5
+
+
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
+def test_other_layouts_of_mp4_raise_no_alarm(tmp_path: Path, flags: str) -> None:
+    assert read_until_error(make(tmp_path / "a.mp4", 60, options={"movflags": flags})) == (60, None)
+
+
+def test_longer_sound_raises_no_alarm(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mkv"):
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            video = container.add_stream("libx264", rate=25)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            sound = container.add_stream("aac", rate=16000, layout="mono")
+            for k in range(25):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture(k, 48, 64), "rgb24")))
+            container.mux(video.encode(None))
+            for k in range(80):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+                frame.sample_rate, frame.pts = 16000, 1024 * k
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+        assert read_until_error(path) == (25, None)
+
+
+def test_an_edit_list_that_trims_raises_no_alarm(tmp_path: Path) -> None:
+    """A copy from the middle of a group: the packets from the key frame on are there, the list hides the first ones."""
+    path = make(tmp_path / "a.mp4", 50, codec_options={"g": "50", "bf": "2"})
+    with av.open(str(path)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                shift = round(0.4 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (packet.pts or 0) - shift, (packet.dts or 0) - shift, stream
+                target.mux(packet)
+    assert read_until_error(tmp_path / "cut.mp4") == (40, None)
+    assert greys(tmp_path / "cut.mp4") == list(range(10, 50))
+
+
+def test_a_recording_that_starts_between_key_frames(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.ts", 60, codec_options={"g": "20", "bf": "0"})
+    place = [position for position, _, _ in packets(path)][10]
+    path.write_bytes(path.read_bytes()[place // 188 * 188 :])
+    count, error = read_until_error(path)
+    assert error is None
+    assert 38 <= count <= 50
+
+
+# --- what is not a video ----------------------------------------------------------------------------------------------
+
+
+def test_missing_directory_and_empty(tmp_path: Path) -> None:
+    with pytest.raises(VideoNotFoundError, match=r"nope\.mp4 does not exist"):
+        VideoFile(tmp_path / "nope.mp4")
+    with pytest.raises(VideoError, match="is a directory"):
+        VideoFile(tmp_path)
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(CorruptVideoError, match="is empty"):
+        VideoFile(tmp_path / "empty.mp4")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.mp4", "notes"])
+def test_text_is_no_video(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a line of text\n" * 200)
+    with pytest.raises(CorruptVideoError, match=name):
+        VideoFile(tmp_path / name)
+
+
+def test_noise_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(20_000))
+    with pytest.raises(VideoError, match=r"noise\.mp4"):
+        list(VideoFile(tmp_path / "noise.mp4"))
+
+
+def test_sound_alone(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    with pytest.raises(NoVideoStreamError, match="no video stream"):
+        VideoFile(tmp_path / "a.wav")
+
+
+def test_a_video_stream_without_a_frame(tmp_path: Path) -> None:
+    path = tmp_path / "none.mp4"
+    with av.open(str(path), "w", options={"movflags": "empty_moov"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(NoVideoStreamError, match="without a frame"):
+        VideoFile(path)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_cut_before_the_index(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(CorruptVideoError, match="cut off before its index"):
+        VideoFile(path)
+
+
+@pytest.mark.parametrize("reorder", ["0", "2"])
+@pytest.mark.parametrize("part", [0.5, 0.8, 0.97])
+def test_cut_after_the_index(tmp_path: Path, reorder: str, part: float) -> None:
+    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"g": "10", "bf": reorder})
+    whole = packets(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    left = sum(position + size <= path.stat().st_size for position, size, _ in whole)
+    count, error = read_until_error(path)
+    assert error is not None
+    assert left - 4 <= count <= left
+    assert count < 60
+
+
+def test_cut_between_two_packets_near_the_end(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"bf": "0"})
+    path.write_bytes(path.read_bytes()[: packets(path)[58][0]])  # too little is missing to tell by the length
+    count, error = read_until_error(path)
+    assert error is not None
+    assert count == 58
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
+def test_cut_in_other_containers(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / name, 75, codec="mpeg4" if name == "a.avi" else "libx264")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    count, error = read_until_error(path)
+    assert error is not None
+    assert 10 < count < 45
+
+
+@pytest.mark.parametrize("reorder", ["0", "3"])
+@pytest.mark.parametrize("kind", ["zeros", "noise"])
+@pytest.mark.parametrize("damaged", [1, 13, 30, 41, 59])
+def test_a_damaged_packet_ends_it_after_the_frames_before(
+    tmp_path: Path, reorder: str, kind: str, damaged: int
+) -> None:
+    path = make(tmp_path / "a.mp4", 60, codec_options={"g": "30", "bf": reorder, "b-adapt": "0"})
+    whole, data = packets(path), bytearray(path.read_bytes())
+    position, size, pts = whole[damaged]
+    data[position : position + size] = bytes(size) if kind == "zeros" else random.Random(1).randbytes(size)
+    path.write_bytes(data)
+    count, error = read_until_error(path)
+    assert error is not None
+    assert f"after {count} frames" in str(error)
+    before = sum(other < pts for _, _, other in whole)
+    held = int(reorder) if damaged == 59 else 0  # at the very end the decoder may keep what it was still reordering
+    assert before - held <= count <= before
+
+
+def test_damage_in_the_first_packet_fails_at_once(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", 10, codec_options={"g": "30", "bf": "0"})
+    data, (position, size, _) = bytearray(path.read_bytes()), packets(path)[0]
+    data[position : position + size] = bytes(size)
+    path.write_bytes(data)
+    with pytest.raises(CorruptVideoError, match="after 0 frames"):
+        VideoFile(path)
+
+
+def test_damage_inside_a_picture_is_not_shown(tmp_path: Path) -> None:
+    found = 0
+    for seed in range(8):
+        path = make(tmp_path / f"{seed}.mp4", 40, (96, 128))
+        data, (position, size, _) = bytearray(path.read_bytes()), packets(path)[20]
+        place = position + size // 3
+        data[place : place + 30] = random.Random(seed).randbytes(30)
+        path.write_bytes(data)
+        count, error = read_until_error(path)
+        assert error is None or 16 <= count <= 24
+        found += error is not None
+    assert found >= 6  # a lucky few bytes decode to a wrong but valid picture
+
+
+def test_the_error_comes_on_every_reading(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    file = VideoFile(path)
+    first, second = until_error(file), until_error(file)
+    assert first[0] == second[0]
+    assert first[1] is not None
+    assert second[1] is not None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def open_handles(path: Path) -> int:
+    handles = Path("/proc/self/fd")
+    if not handles.exists():
+        pytest.skip("needs /proc")
+    return sum(handle.is_symlink() and handle.readlink() == path for handle in list(handles.iterdir()))
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4").resolve()
+    file = VideoFile(path)
+    assert open_handles(path) == 0
+    frames = iter(file)
+    next(frames)
+    assert open_handles(path) == 1
+    del frames
+    gc.collect()
+    assert open_handles(path) == 0
+    list(file)
+    assert open_handles(path) == 0
+    sampled = open_frames(path, 5)
+    next(sampled)
+    assert open_handles(path) == 1
+    del sampled
+    gc.collect()
+    assert open_handles(path) == 0
+
+
+def test_close_ends_what_is_running(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4").resolve()
+    with VideoFile(path) as file:
+        frames = file.decoded()
+        next(frames)
+    assert open_handles(path) == 0
+    assert list(frames) == []
+    file.close()
+    with pytest.raises(VideoError, match="closed"):
+        file.decoded()
+
+
+def test_two_readings_do_not_disturb_each_other(tmp_path: Path) -> None:
+    file = VideoFile(make(tmp_path / "a.mp4"))
+    pairs = list(zip(file.decoded(), file.decoded(), strict=True))
+    assert len(pairs) == 30
+    assert all(left.time == right.time for left, right in pairs)
+
+
+def test_only_sampled_frames_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmduet.video.file import DecodedFrame
+
+    converted: list[int] = []
+    convert = DecodedFrame.to_rgb
+    monkeypatch.setattr(DecodedFrame, "to_rgb", lambda self: converted.append(self.index) or convert(self))
+    frames = list(open_frames(make(tmp_path / "a.mp4", 50), 5))
+    assert converted == list(range(0, 50, 5))
+    assert [frame.index for frame in frames] == list(range(10))
+    assert [frame.decoded_index for frame in frames] == converted
+    assert [frame.time for frame in frames] == pytest.approx([k / 5 for k in range(10)])
+
+
+def test_open_frames_under_paper(tmp_path: Path) -> None:
+    frames = list(open_frames(make(tmp_path / "a.mp4", 95, fps=30), 1, "paper"))
+    assert [frame.decoded_index for frame in frames] == [0, 31, 60, 91]
+    assert [frame.time for frame in frames] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_open_frames_is_strict_about_its_options_and_file_at_once(tmp_path: Path) -> None:
+    with pytest.raises(VideoNotFoundError):
+        open_frames(tmp_path / "nope.mp4", 1)
+    with pytest.raises(Exception, match="fps 0"):
+        open_frames(make(tmp_path / "a.mp4", 3), 0)
+    assert len(list(open_frames(tmp_path / "a.mp4", None, max_frames=2))) == 2
+
+
+# --- the clock --------------------------------------------------------------------------------------------------------
+
+
+def test_clock_goes_on_over_missing_and_backward_stamps() -> None:
+    clock = PresentationClock(Fraction(1, 1000), Fraction(10))
+    stamps = [700, 800, None, 1000, 20, 120, 220]
+    assert [clock.read(stamp) for stamp in stamps] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert clock.end == pytest.approx(0.7)
+
+
+def test_clock_starts_at_zero_from_a_negative_stamp() -> None:
+    clock = PresentationClock(Fraction(1, 90000), None)
+    assert [clock.read(stamp) for stamp in (-9000, 0, 9000)] == pytest.approx([0, 0.1, 0.2])
