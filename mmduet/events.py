@@ -67,6 +67,14 @@ class QueryRead:
 
 
 @dataclass(frozen=True)
+class ContextRead:
+    """The context turn is now part of what the model has seen."""
+
+    context: Context
+    time: float
+
+
+@dataclass(frozen=True)
 class ReplyStarted:
     """The model begins to speak after the frame at ``time``."""
 
@@ -115,4 +123,4 @@ class SessionFailed:
 
 
 Input = Frame | Query | Context
-Output = Scores | QueryRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed
+Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed

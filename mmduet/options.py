@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from mmduet.errors import OptionError
 
@@ -30,14 +30,18 @@ class SpeakOptions:
             raise OptionError(f"speak policy is {self.policy!r}; use threshold:VALUE, sum:VALUE or never")
         unknown = [h for h in self.heads if h not in HEAD_NAMES]
         if unknown or not self.heads:
-            raise OptionError(f"score heads are {','.join(self.heads) or 'none'}; use one or more of {', '.join(HEAD_NAMES)}")
-        if self.value < 0 or self.value != self.value:
+            raise OptionError(
+                f"score heads are {','.join(self.heads) or 'none'}; use one or more of {', '.join(HEAD_NAMES)}"
+            )
+        if not self.value >= 0:  # NaN is refused too
             raise OptionError(f"speak value is {self.value}; use a number from 0 up")
-        if self.min_interval < 0 or self.repeat_window < 0:
-            raise OptionError("min_interval and repeat_window are seconds; use numbers from 0 up")
+        if not (self.min_interval >= 0 and self.repeat_window >= 0):
+            raise OptionError(
+                f"min_interval {self.min_interval}, repeat_window {self.repeat_window}: both are seconds; use numbers from 0 up"
+            )
 
     @classmethod
-    def parse(cls, text: str, heads: tuple[str, ...] = ("informative",), **rest: float) -> SpeakOptions:
+    def parse(cls, text: str, heads: tuple[str, ...] = ("informative",), **rest: Any) -> SpeakOptions:
         """From the command line's form: ``threshold:0.5``, ``sum:2``, ``never``."""
         name, _, value = text.partition(":")
         if name == "never" and not value:
@@ -45,9 +49,10 @@ class SpeakOptions:
         if name not in ("threshold", "sum"):
             raise OptionError(f"speak policy is {text!r}; use threshold:VALUE, sum:VALUE or never")
         try:
-            return cls(name, float(value), heads, **rest)  # type: ignore[arg-type]
+            number = float(value)
         except ValueError:
             raise OptionError(f"speak policy is {text!r}; {value!r} is not a number") from None
+        return cls("threshold" if name == "threshold" else "sum", number, heads, **rest)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class DecodeOptions:
         """Refuse what cannot be sampled from."""
         if self.max_new_tokens < 1:
             raise OptionError(f"max_new_tokens is {self.max_new_tokens}; use 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
             raise OptionError(
                 f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}: "
                 "use temperature >= 0, 0 < top_p <= 1, penalty > 0"

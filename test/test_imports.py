@@ -11,10 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "mmduet"
 TORCH_FREE = (
-    "__init__", "errors", "events", "options", "duet", "video", "scenes", "nano", "tasks", "protocol", "client",
+    "__init__", "errors", "events", "options", "files", "duet", "video", "scenes", "nano", "tasks", "protocol", "client",
     "index", "evaluation", "cli",
 )  # fmt: skip
-NEEDS_TORCH = {"mmduet.evaluation.predict"}
+NEEDS_TORCH = {"mmduet.evaluation.predict", "mmduet.evaluation.scenes_score"}  # they run the engine
 LARGE = {"torch", "transformers", "av", "numpy", "matplotlib", "PIL"}
 
 IMPORT_ALL = """
@@ -59,7 +59,7 @@ def test_room_loads_without_torch(room: str) -> None:
     assert loaded_by(IMPORT_ALL, *modules_of(room)).isdisjoint({"torch", "transformers"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scenes", "--help"], ["scenes", "make", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["scenes", "--help"], ["scenes", "make", "--help"], ["run", "--help"], ["--version"]])
 def test_help_loads_nothing_large(arguments: list[str]) -> None:
     assert loaded_by(HELP, *arguments).isdisjoint(LARGE)
 

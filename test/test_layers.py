@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down only; rooms in one row never import each other. "mmduet" is the package's own __init__.
 ROWS = (
-    ("mmduet", "errors", "events", "options"),
+    ("mmduet", "errors", "events", "options", "files"),
     ("duet", "video", "scenes", "nano"),
     ("model", "tasks", "protocol"),
     ("engine", "client", "index"),
@@ -22,7 +22,7 @@ ROWS = (
     ("__main__",),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SAME_ROW_ALLOWED = {("events", "errors"), ("options", "errors"), ("scenes", "video"), ("cluster", "server")}
+SAME_ROW_ALLOWED = {("events", "errors"), ("options", "errors"), ("files", "errors"), ("scenes", "video"), ("cluster", "server")}
 TORCH_ROOMS = {"model", "engine", "training", "bench"}
 TORCH_FILES = {"mmduet/evaluation/predict.py"}
 MOST_FILE_LINES = 400

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from mmduet.errors import OptionError
 from mmduet.events import FinishReason, Output, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
+from mmduet.files import told_as_option
 
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 Listener = Callable[[Output], None]
@@ -88,24 +87,3 @@ def json_lines(path: Path | None) -> Iterator[Listener]:
     finally:
         with told_as_option(path):
             file.close()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, which becomes ``path`` when the block ends well and is removed otherwise."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with told_as_option(path):
-            yield part
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def told_as_option(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write into an error that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error

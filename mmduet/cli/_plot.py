@@ -10,7 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmduet.cli._events import Story, printable, whole_file
+from mmduet.cli._events import Story, printable
+from mmduet.files import whole_file
 from mmduet.options import SpeakOptions
 
 if TYPE_CHECKING:

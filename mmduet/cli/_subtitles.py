@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, zip_longest
 from pathlib import Path
 
-from mmduet.cli._events import Said, whole_file
+from mmduet.cli._events import Said
+from mmduet.files import whole_file
 
 LONGEST_CUE = 4000  # milliseconds
 

@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING
 import typer
 
 from mmduet.cli._events import Listener, Said, printable
-from mmduet.events import Output, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
+from mmduet.events import ContextRead, Output, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
     from rich.text import Text
 
-STYLES = {"user": "bold cyan", "assistant": "bold green", "informative": "blue", "relevance": "bright_red"}
+STYLES = {
+    "user": "bold cyan",
+    "system": "bold magenta",
+    "assistant": "bold green",
+    "informative": "blue",
+    "relevance": "bright_red",
+}
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 20
 SPARK_ROOM = 52  # what stands on a score's line besides its history
@@ -90,6 +96,8 @@ class Plain:
                 self._line(output.time, "scores", in_words(output))
             case QueryRead(query=query, time=at):
                 self._line(at, "user", query.text)
+            case ContextRead(context=context, time=at):
+                self._line(at, "system", context.text)
             case ReplyStarted(time=at):
                 self._reply = Said(at)
             case ReplyDelta(text=text) if self._reply:
@@ -147,6 +155,8 @@ class Screen:
                 self._scored(output)
             case QueryRead(query=query, time=at):
                 self.live.console.print(turn(at, "user", query.text))
+            case ContextRead(context=context, time=at):
+                self.live.console.print(turn(at, "system", context.text))
             case ReplyStarted(time=at):
                 self._reply = Said(at)
             case ReplyDelta(text=text) if self._reply:

@@ -26,31 +26,30 @@ from mmduet.options import SessionOptions, SpeakOptions
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
-    from mmduet.engine import Stream
-    from mmduet.model import LoadedModel, Recommended
+    from mmduet.engine import Engine, Stream
+    from mmduet.model import Recommended
     from mmduet.video import VideoInfo
 
 TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
 SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt",)}
 MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
+POLICIES = "threshold:V|sum:V|never"
 HEADS = "Which decide: informative, relevance or both."
 Turn = TypeVar("Turn", Query, Context)
 
 
 def run(
-    video: Annotated[Path, Argument(help="The video to watch.", show_default=False)],
+    video: Annotated[Path, Argument(metavar="VIDEO", help="The video to watch.", show_default=False)],
     query: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Ask this; repeatable.")] = None,
     no_query: Annotated[bool, Option("--no-query", help="Ask nothing, not even the model's own query.")] = False,
     context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
     model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
     adapter: Annotated[Path | None, Option(help="An adapter for the model.")] = None,
     fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
-    speak: Annotated[
-        str | None, Option(metavar="threshold:V|sum:V|never", help="When.", show_default=MODELS_OWN)
-    ] = None,
+    speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
     min_interval: Annotated[float | None, Option(help="Seconds between replies.", show_default=MODELS_OR_0)] = None,
-    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="In the model's view.")] = False,
+    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Let replies stay in view.")] = False,
     profile: Annotated[Literal["fixed", "paper"], Option(help="The duet format, or exactly as published.")] = "fixed",
     window: Annotated[str | None, Option(metavar="N|none", help="Frames in view.", show_default=MODELS_OR_NONE)] = None,
     max_frames: Annotated[int | None, Option(help="Stop after so many frames.")] = None,
@@ -107,7 +106,7 @@ class Asked:
 class Plan:
     """What is going to be done, once the model is known."""
 
-    model: LoadedModel
+    engine: Engine
     options: SessionOptions
     fps: float
     turns: tuple[Query | Context, ...]
@@ -146,14 +145,17 @@ def prepare(asked: Asked) -> Plan:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(asked.threads)  # read when torch is loaded
     with busy(f"loading {asked.model}", asked.quiet):
         video = look_at(asked)
+        from mmduet.engine import Engine
         from mmduet.model import load_model
 
-        model = load_model(asked.model)
-    best = model.config.recommended
+        engine = Engine(load_model(asked.model))
+    best = engine.model.config.recommended
     if best.query and not asked.query and not asked.no_query:
         turns.append(Query(best.query))
     fps = best.fps if asked.fps is None else asked.fps
-    return Plan(model, overlaid(asked, recommended(best, asked.profile)), fps, tuple(turns), video)
+    options = overlaid(asked, recommended(best, asked.profile))
+    engine.slot_tokens(options)  # refuses a window that the model has no room for
+    return Plan(engine, options, fps, tuple(turns), video)
 
 
 def parse_turns(option: str, texts: Iterable[str] | None, kind: Callable[[str, float], Turn]) -> list[Turn]:
@@ -253,12 +255,12 @@ def look_at(asked: Asked) -> VideoInfo:
 
 def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: FilmStrip | None) -> None:
     """Frames go in from a thread of their own, what comes out goes to the listeners; raises what ended it early."""
-    from mmduet.engine import Engine, EngineThread
+    from mmduet.engine import EngineThread
     from mmduet.video import open_frames
 
     frames = open_frames(asked.video, plan.fps, asked.profile, asked.max_frames)
     stop = threading.Event()
-    with EngineThread(Engine(plan.model)) as thread, ThreadPoolExecutor(1, "mmduet-source") as pool:
+    with EngineThread(plan.engine) as thread, ThreadPoolExecutor(1, "mmduet-source") as pool:
         stream = thread.open(plan.options)
         for turn in plan.turns:
             stream.push(turn)
@@ -353,7 +355,7 @@ def write_outputs(asked: Asked, plan: Plan, story: Story, strip: FilmStrip | Non
     if asked.plot is not None and strip is not None and story.scores:
         from mmduet.cli._plot import draw
 
-        title = (plan.video.name, f"watched by {plan.model.config.name}")
+        title = (plan.video.name, f"watched by {plan.engine.model.config.name}")
         draw(asked.plot, title, story, strip, plan.options.speak)
 
 

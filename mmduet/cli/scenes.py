@@ -35,6 +35,37 @@ def make(
     typer.echo(f"{count} clip{'s' if count > 1 else ''} in {directory}")
 
 
+@app.command()
+def score(
+    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
+    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the table here as well.")] = None,
+) -> None:
+    """Score MODEL on the split: when it speaks, what it says, questions, grounding, highlights, speed."""
+    from mmduet.engine import Engine
+    from mmduet.evaluation.scenes_score import score_scenes
+    from mmduet.files import write_json
+    from mmduet.model import load_model
+
+    engine = Engine(load_model(model))
+    with progress_bar("scoring") as report:
+        table = score_scenes(directory, engine, report).to_dict()
+    _print_table(table)
+    if json_path is not None:
+        write_json(json_path, table, indent=2)
+
+
+def _print_table(table: dict[str, float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table("measure", "value", box=None)
+    grid.columns[1].justify = "right"
+    for name, value in table.items():
+        grid.add_row(name, f"{value:.1f}" if name == "x_realtime" else f"{value:.3f}")
+    Console().print(grid)
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, driven by calling what is yielded with (done, total)."""

@@ -77,6 +77,7 @@ class PaperFeed:
         self._header_due = False  # the next frame needs a stream header
         self._after_reply = False  # nothing was fed since a reply ended
         self._cut = False  # that reply was cut at its limit
+        self._before = (False, False)  # open and header due, before the reply
 
     def begin(self, *, query_first: bool) -> list[Piece]:
         """Q1: a query before the first frame displaces the system turn. Q2: else frames follow it without a header."""
@@ -97,14 +98,14 @@ class PaperFeed:
 
     def begin_reply(self) -> list[Piece]:
         """As in the format."""
+        self._before = self._open, self._header_due
         close = [Piece(END, Role.STREAM)] if self._open else []
         return [*close, Piece(f"\n{START}{Role.ASSISTANT}\n", Role.ASSISTANT)]
 
     def end_reply(self, *, removed: bool, cut: bool) -> list[Piece]:
         """Q13: a cut reply is not closed. Nothing is fed yet: what follows decides (Q3)."""
-        self._after_reply, self._cut = True, cut
-        self._open = removed
-        self._header_due = not removed
+        self._open, self._header_due = self._before if removed else (False, True)
+        self._after_reply, self._cut = self._open or not removed, cut
         return []
 
 

@@ -23,7 +23,9 @@ class Answer:
     learn: bool = True
 
 
-def informative_targets(times: Sequence[float], answers: Sequence[Answer], starts: Sequence[int] | None = None) -> list[int]:
+def informative_targets(
+    times: Sequence[float], answers: Sequence[Answer], starts: Sequence[int] | None = None
+) -> list[int]:
     """One target (0, 1 or ``IGNORE``) per frame time.
 
     ``starts[i]`` is the first frame of the stream turn that answer ``i`` ends: targets never reach back before it. Without

@@ -48,8 +48,10 @@ class Renderer:
     def text_turn(self, role: Role, text: str) -> list[Piece]:
         """A system or user turn, complete."""
         if role not in (Role.SYSTEM, Role.USER):
-            raise FormatError(f"a {role} turn is not a text turn; use frame() for stream and begin_reply() for assistant")
-        _no_markers(text, role)
+            raise FormatError(
+                f"a {role} turn is not a text turn; use frame() for stream and begin_reply() for assistant"
+            )
+        refuse_markers(text, role)
         return [*self._close(), self._open(role, text + END)]
 
     def frame(self) -> list[Piece]:
@@ -102,7 +104,7 @@ def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
         for _ in range(turn.frames):
             yield from renderer.frame()
     elif turn.role is Role.ASSISTANT:
-        _no_markers(turn.text, turn.role)
+        refuse_markers(turn.text, turn.role)
         yield from renderer.begin_reply()
         yield Piece(turn.text, Role.ASSISTANT)
         yield from renderer.end_reply()
@@ -110,7 +112,8 @@ def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
         yield from renderer.text_turn(turn.role, turn.text)
 
 
-def _no_markers(text: str, role: Role) -> None:
+def refuse_markers(text: str, role: Role) -> None:
+    """Raise ``FormatError`` where a turn's text would open or close turns of its own."""
     for marker in (START, END):
         if marker in text:
             raise FormatError(f"the {role} turn {text[:40]!r} contains the marker {marker}; remove it from the text")

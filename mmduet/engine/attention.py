@@ -65,7 +65,14 @@ def _causal(stretch: Stretch) -> Tensor | None:
 
 
 def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, step_cache: StepCache, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    step_cache: StepCache,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Queries [1, heads, N, head_dim] to outputs [1, N, heads, head_dim], stretch by stretch."""
     layer: int = module.layer_idx  # type: ignore[assignment]

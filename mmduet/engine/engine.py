@@ -51,7 +51,8 @@ class Engine:
         capacity = (kept + options.decode.max_new_tokens + REPLY_HEADER) * 5 // 4
         if capacity > longest:
             raise OptionError(
-                f"a window of {options.window} frames needs {capacity} positions, {self.model.config.name} has {longest}; use a smaller window"
+                f"a window of {options.window} frames needs {capacity} positions, "
+                f"{self.model.config.name} has {longest}; use a smaller window"
             )
         return capacity
 

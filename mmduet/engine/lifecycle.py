@@ -112,7 +112,9 @@ def _tell(session: Session, speaking: Speaking, reason: FinishReason) -> None:
     frame, text = speaking.frame, speaking.stream.text
     if not speaking.shown:  # an empty reply is still a reply
         session.outbox.append(ReplyStarted(speaking.number, frame.index, frame.time, speaking.forced))
-    session.outbox.append(Reply(speaking.number, frame.index, frame.time, text, speaking.tokens, reason, speaking.forced))
+    session.outbox.append(
+        Reply(speaking.number, frame.index, frame.time, text, speaking.tokens, reason, speaking.forced)
+    )
     session.said.append((frame.time, text))
 
 

@@ -33,7 +33,9 @@ class Runner:
     def cache_shape(self) -> CacheShape:
         """What slots of this model must hold."""
         text = self.config.text
-        return CacheShape(text.layers, text.kv_heads, text.head_dim, text.rope_theta, self.network.dtype, self.network.device)
+        return CacheShape(
+            text.layers, text.kv_heads, text.head_dim, text.rope_theta, self.network.dtype, self.network.device
+        )
 
     def token_count(self, run: Run) -> int:
         """How many tokens a run is."""
@@ -61,15 +63,15 @@ class Runner:
 
     def _embed(self, runs: Sequence[Run]) -> Tensor:
         """Embeddings [N, D] of runs laid end to end; one tower call and one embedding look-up for all of them."""
-        ids = [token for run in runs for token in run.ids]
-        words = iter(self.network.embed_tokens(torch.tensor(ids, device=self.network.device)).split([len(r.ids) for r in runs])) if ids else None
+        ids = torch.tensor([token for run in runs for token in run.ids], dtype=torch.long, device=self.network.device)
+        words = self.network.embed_tokens(ids)  # [W, D]
         pictures = [run.picture for run in runs if run.picture is not None]
         visual = iter(self.see(pictures)) if pictures else iter(())
-        rows = []
+        rows, place = [], 0
         for run in runs:
-            word = next(words) if words is not None else None
-            rows.append(next(visual) if run.picture is not None else word)
-        return torch.cat([row for row in rows if row is not None])
+            rows.append(words[place : place + len(run.ids)] if run.picture is None else next(visual))
+            place += len(run.ids)
+        return torch.cat(rows)
 
     def _commit(self, slot: Slot, runs: Sequence[Run]) -> None:
         for run in runs:

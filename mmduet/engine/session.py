@@ -13,12 +13,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed
+from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed, refuse_markers
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
 from mmduet.errors import SessionClosedError
-from mmduet.events import Context, Frame, Output, Query, QueryRead
+from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead
 from mmduet.model.tokenizer import TextStream, Tokenizer
 from mmduet.options import SessionOptions
 
@@ -97,14 +97,16 @@ class Session:
 
     def __post_init__(self) -> None:
         """A fresh feed under the session's profile."""
-        prompt = self.options.system_prompt
-        self.feed: Feed = make_feed(self.options.profile, SYSTEM_PROMPT if prompt is None else prompt)
+        prompt = SYSTEM_PROMPT if self.options.system_prompt is None else self.options.system_prompt
+        refuse_markers(prompt, Role.SYSTEM)
+        self.feed: Feed = make_feed(self.options.profile, prompt)
 
     # what comes in
 
     def push_turn(self, turn: Turn) -> None:
-        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end."""
+        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end, ``FormatError`` on markers."""
         self.refuse_if_over()
+        refuse_markers(turn.text, _role(turn))
         heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
         self._arrivals += 1
 
@@ -170,13 +172,13 @@ class Session:
             self._begun = True
 
     def _queue_turn(self, turn: Turn) -> None:
-        query = isinstance(turn, Query)
-        pinned = query or turn.keep
+        pinned = isinstance(turn, Query) or turn.keep
         self._pin_header |= pinned  # a passing context must not take it along
-        self.queue(self.feed.text(Role.USER if query else Role.SYSTEM, turn.text), pinned=pinned)
-        if query:
-            self.asked = True
-            self.outbox.append(QueryRead(turn, max(turn.time, 0.0)))
+        role = Role.USER if isinstance(turn, Query) else Role.SYSTEM
+        self.queue(self.feed.text(role, turn.text), pinned=pinned)
+        self.asked |= isinstance(turn, Query)
+        read = max(turn.time, 0.0)
+        self.outbox.append(QueryRead(turn, read) if isinstance(turn, Query) else ContextRead(turn, read))
 
     def queue(self, pieces: list[Piece], *, pinned: bool = False) -> None:
         """Have pieces fed before anything else."""
@@ -199,3 +201,7 @@ class Session:
         """What was said within the repeat window before ``time``."""
         self.said = [(t, text) for t, text in self.said if time - t < self.options.speak.repeat_window]
         return tuple(text for _, text in self.said)
+
+
+def _role(turn: Turn) -> Role:
+    return Role.USER if isinstance(turn, Query) else Role.SYSTEM

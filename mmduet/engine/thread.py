@@ -34,11 +34,14 @@ class Stream:
             return self._thread.ask(lambda engine: engine.push(self._session, item))
         picture = self._thread.engine.prepare(item)
         while not self._room.acquire(timeout=0.2):
-            if self._session.closed or not self._thread.alive:
-                raise SessionClosedError(f"session {self._session.id} has ended; open another")
-        self._session.refuse_if_over()
+            self._refuse_if_over()
+        self._refuse_if_over()
         self._thread.post(lambda engine: engine.push(self._session, picture))
         return None
+
+    def _refuse_if_over(self) -> None:
+        self._thread.refuse_if_stopped()
+        self._session.refuse_if_over()
 
     def end(self) -> None:
         """No more frames will come."""
@@ -90,7 +93,9 @@ class EngineThread:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop after the step in flight; sessions that are still open end there."""
         self._requests.put(None)
         self._thread.join()
@@ -120,16 +125,14 @@ class EngineThread:
         def carried_out(engine: Engine) -> None:
             try:
                 request(engine)
-            except BaseException as error:  # handed over to the thread that asked
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
                 raised.append(error)
             finally:
                 done.set()
 
         self._requests.put(carried_out)
         while not done.wait(timeout=0.2):
-            if not self.alive:
-                self.raise_failure()
-                raise SessionClosedError("the engine has stopped; nothing more can be asked of it")
+            self.refuse_if_stopped()
         if raised:
             raise raised[0]
 
@@ -151,6 +154,12 @@ class EngineThread:
 
         return request
 
+    def refuse_if_stopped(self) -> None:
+        """Raise if requests are no longer carried out: what stopped the thread, or ``SessionClosedError``."""
+        if not self.alive:
+            self.raise_failure()
+            raise SessionClosedError("the engine has stopped; nothing more can be asked of it")
+
     def raise_failure(self) -> None:
         """Raise ``EngineError`` from what stopped the engine's thread, if something did."""
         if self._failure is not None:
@@ -163,7 +172,7 @@ class EngineThread:
                     self._streams[session.id].deliver(output)
                     if isinstance(output, StreamEnded | SessionFailed):
                         del self._streams[session.id]
-        except BaseException as error:  # the edge of the thread: told to everybody who waits on it
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: told to all who wait on it
             self._failure = error
         finally:
             for stream in self._streams.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ class SceneScores:
 
 @dataclass
 class _Tally:
-    narration: Counts = Counts()
-    answers: Counts = Counts()
+    narration: Counts = field(default_factory=Counts)
+    answers: Counts = field(default_factory=Counts)
     video_seconds: float = 0.0
     wall_seconds: float = 0.0
 
@@ -96,13 +96,18 @@ def _ground(engine: Engine, options: SessionOptions, pictures: Sequence[Picture]
     silent = replace(options, speak=SpeakOptions.parse("never"))
     highlights = {h["query"]: h for h in clip["highlights"]}
     groundings = clip["groundings"]
-    for grounding, watched in zip(groundings, _watch(engine, silent, pictures, [Query(g["query"]) for g in groundings]), strict=True):
+    for grounding, watched in zip(
+        groundings, _watch(engine, silent, pictures, [Query(g["query"]) for g in groundings]), strict=True
+    ):
         times, relevance = [s.time for s in watched.scores], [s.relevance for s in watched.scores]
         tally.spans.append(best_span(times, relevance))
         tally.gold.append([(s, e) for s, e in grounding["timestamps"]])
         if highlight := highlights.get(grounding["query"]):
             clip_id = top_clip(clip_saliency(times, relevance, clip["duration"]))
-            tally.hits.append(VERY_GOOD in dict(zip(highlight["relevant_clip_ids"], highlight["saliency_scores"], strict=True)).get(clip_id, []))
+            tally.hits.append(
+                VERY_GOOD
+                in dict(zip(highlight["relevant_clip_ids"], highlight["saliency_scores"], strict=True)).get(clip_id, [])
+            )
 
 
 @dataclass
@@ -111,7 +116,9 @@ class _Watched:
     replies: list[Reply]
 
 
-def _watch(engine: Engine, options: SessionOptions, pictures: Sequence[Picture], queries: Sequence[Query]) -> list[_Watched]:
+def _watch(
+    engine: Engine, options: SessionOptions, pictures: Sequence[Picture], queries: Sequence[Query]
+) -> list[_Watched]:
     """Watch the same pictures once per query, all in the same steps."""
     watched: dict[int, _Watched] = {}
     for query in queries:

@@ -4,4 +4,14 @@ from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
 from mmduet.model.loading import LoadedModel, load_model
 from mmduet.model.network import HEADS, DuetModel, HeadName
 
-__all__ = ["HEADS", "DuetConfig", "DuetModel", "HeadName", "LoadedModel", "Recommended", "TextShape", "VisionShape", "load_model"]
+__all__ = [
+    "HEADS",
+    "DuetConfig",
+    "DuetModel",
+    "HeadName",
+    "LoadedModel",
+    "Recommended",
+    "TextShape",
+    "VisionShape",
+    "load_model",
+]

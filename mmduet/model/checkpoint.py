@@ -28,7 +28,11 @@ TIED_AWAY = "lm_head.weight"  # not stored where it is the embedding
 
 
 def save_checkpoint(
-    directory: str | Path, model: DuetModel, tokenizer: Tokenizer, extra: dict[str, Any] | None = None, dtype: torch.dtype | None = None
+    directory: str | Path,
+    model: DuetModel,
+    tokenizer: Tokenizer,
+    extra: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write model and tokenizer to ``directory`` (replaced whole if it exists); ``extra`` goes into the manifest."""
     target = Path(directory)
@@ -74,7 +78,9 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def load_checkpoint(directory: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[DuetModel, Tokenizer]:
+def load_checkpoint(
+    directory: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[DuetModel, Tokenizer]:
     """Read a checkpoint; raises ``CheckpointError`` naming every missing, unexpected or misshapen tensor."""
     root = Path(directory)
     config = DuetConfig.from_dict(read_manifest(root)["model"])
@@ -84,14 +90,20 @@ def load_checkpoint(directory: str | Path, dtype: torch.dtype = torch.float32, d
         tensors = load_file(root / WEIGHTS, device=device)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{root / WEIGHTS} cannot be read: {error}") from error
-    _check(root / WEIGHTS, {k: tuple(v.shape) for k, v in _stored(model).items()}, {k: tuple(v.shape) for k, v in tensors.items()})
+    _check(
+        root / WEIGHTS,
+        {k: tuple(v.shape) for k, v in _stored(model).items()},
+        {k: tuple(v.shape) for k, v in tensors.items()},
+    )
     model.load_state_dict({k: v.to(dtype) for k, v in tensors.items()}, assign=True, strict=False)
     if config.text.tied:
         model.lm_head.weight = model.lm.embed_tokens.weight
     _materialise_buffers(model, device)
     tokenizer = Tokenizer.from_file(root / TOKENIZER)
     if tokenizer.size > config.text.vocab_size:
-        raise CheckpointError(f"{root / TOKENIZER} has {tokenizer.size} tokens, the model only {config.text.vocab_size}")
+        raise CheckpointError(
+            f"{root / TOKENIZER} has {tokenizer.size} tokens, the model only {config.text.vocab_size}"
+        )
     return model.eval().requires_grad_(False), tokenizer
 
 

@@ -97,4 +97,6 @@ class DuetConfig:
                 recommended=Recommended(**recommended),
             )
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"the manifest's model description cannot be read: {error}; convert the model again") from error
+            raise CheckpointError(
+                f"the manifest's model description cannot be read: {error}; convert the model again"
+            ) from error

@@ -22,11 +22,13 @@ NANO = DuetConfig(
     name="nano",
     vision=VisionShape(image_size=64, patch_size=8, hidden_size=128, intermediate_size=384, layers=4, heads=4),
     text=TextShape(
-        vocab_size=640, hidden_size=192, intermediate_size=576, layers=4, heads=6, kv_heads=3, head_dim=32,
+        vocab_size=640, hidden_size=192, intermediate_size=576, layers=4, heads=4, kv_heads=2, head_dim=48,
         max_positions=2048, rope_theta=1e4, tied=True,
     ),
     pooling_stride=2,
-    recommended=Recommended(fps=4.0, window=40, speak="threshold:0.5", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."),
+    recommended=Recommended(
+        fps=4.0, window=36, speak="threshold:0.5", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."
+    ),
 )  # fmt: skip
 
 SHAPES: dict[str, DuetConfig] = {
@@ -58,7 +60,9 @@ def random_config(size: str) -> DuetConfig:
         raise ModelNotFoundError(f"there is no random model of size {size!r}; sizes: {', '.join(SHAPES)}") from None
 
 
-def random_model(config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu") -> DuetModel:
+def random_model(
+    config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> DuetModel:
     """The network of ``config`` with random weights, built directly in ``dtype`` on ``device``; same seed, same weights."""
     previous = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]), torch.device(device):

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.scenes import annotations, formats
+from mmduet.files import write_json
+from mmduet.scenes import formats, truth
 from mmduet.scenes.director import direct
 from mmduet.scenes.render import make_look, render
 from mmduet.video.writer import VideoWriter
@@ -29,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """The recipe of a split; equal recipes give equal pictures and annotations."""
+    """The recipe of a split; equal recipes give equal pictures and truth."""
 
     split: Split = "test"
     count: int = 60
@@ -46,7 +47,9 @@ class SplitSpec:
         if self.count < 1:
             raise OptionError(f"count is {self.count}; ask for at least one clip")
         if not 5.0 <= self.min_seconds <= self.max_seconds <= 3600.0:
-            raise OptionError(f"clips of {self.min_seconds} to {self.max_seconds} s cannot be made; use 5 <= min <= max <= 3600")
+            raise OptionError(
+                f"clips of {self.min_seconds} to {self.max_seconds} s cannot be made; use 5 <= min <= max <= 3600"
+            )
         if self.size < 64 or self.size % 2:
             raise OptionError(f"size is {self.size}; use an even number of pixels, 64 or more")
         if not 1.0 <= self.fps <= 60.0:
@@ -93,19 +96,19 @@ def make_clip(root: Path, spec: SplitSpec, index: int) -> None:
     with VideoWriter(root / "videos" / f"{name}.mp4", spec.size, spec.size, spec.fps, crf=crf) as writer:
         for step in range(round(duration * spec.fps)):
             writer.write(render(scene, look, step / spec.fps, spec.size))
-    grounding = annotations.groundings(scene, rng)
+    grounding = truth.groundings(scene, rng)
     clip = {
         "video": f"{name}.mp4",
         "duration": duration,
         "events": [asdict(event) for event in scene.events],
-        "captions": annotations.captions(scene),
-        "questions": annotations.questions(scene, rng),
+        "captions": truth.captions(scene),
+        "questions": truth.questions(scene, rng),
         "groundings": grounding,
-        "absent": annotations.absent(scene, rng),
-        "highlights": [h for g in grounding if (h := annotations.highlights(g, duration, rng)) is not None],
+        "absent": truth.absent(scene, rng),
+        "highlights": [h for g in grounding if (h := truth.highlights(g, duration, rng)) is not None],
         "boxes": _boxes(scene, spec.fps) if spec.split == "train" else [],
     }
-    formats.write_json(_clip_path(root, index), clip)
+    write_json(_clip_path(root, index), clip)
 
 
 def _boxes(scene: Any, fps: float) -> list[list[list[Any]]]:
@@ -144,4 +147,4 @@ def _claim(root: Path, spec: SplitSpec) -> None:
         if differing or found["count"] > spec.count:
             names = ", ".join(differing or ["count"])
             raise OptionError(f"{root} holds scenes of another recipe (different: {names}); use an empty directory")
-    formats.write_json(recipe, wanted)
+    write_json(recipe, wanted)

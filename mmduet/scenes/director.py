@@ -86,11 +86,18 @@ class Director:
         colour, shape = self._fresh_identity()
         size: Size = "small" if self.rng.random() < 0.5 else "big"
         tint = tuple(int(v) for v in self.rng.integers(-12, 13, size=3))
-        thing = Thing(
-            shape, [(0.0, colour)], size, Track([0.0], [x]), Track([0.0], [y]), Track([0.0], [RADII[size]]),
-            depth=float(self.rng.random()), tilt=float(self.rng.uniform(-0.15, 0.15)), tint=(tint[0], tint[1], tint[2]), entered=time,
-        )  # fmt: skip
-        return thing
+        return Thing(
+            shape=shape,
+            colours=[(0.0, colour)],
+            size=size,
+            x=Track([0.0], [x]),
+            y=Track([0.0], [y]),
+            radius=Track([0.0], [RADII[size]]),
+            depth=float(self.rng.random()),
+            tilt=float(self.rng.uniform(-0.15, 0.15)),
+            tint=(tint[0], tint[1], tint[2]),
+            entered=time,
+        )
 
     # geometry
 
@@ -102,7 +109,11 @@ class Director:
         for other in self.stage:
             if other is mover or other is but:
                 continue
-            ox, oy, reach = other.x.values[-1], other.y.values[-1], mover.radius.values[-1] + other.radius.values[-1] + MARGIN
+            ox, oy, reach = (
+                other.x.values[-1],
+                other.y.values[-1],
+                mover.radius.values[-1] + other.radius.values[-1] + MARGIN,
+            )
             if id(other) in partners:  # in contact now: it must move away from it, and end clear of it
                 leaving = (x - x0) * (x0 - ox) + (y - y0) * (y0 - oy) > 0
                 if not leaving or math.hypot(x - ox, y - oy) < reach:
@@ -209,7 +220,9 @@ class Director:
             size: Size = "big" if thing.size == "small" else "small"
             x, y, r = thing.x.values[-1], thing.y.values[-1], RADII[size]
             others = [o for o in self.stage if o is not thing]
-            clear = all(math.hypot(x - o.x.values[-1], y - o.y.values[-1]) > r + o.radius.values[-1] + MARGIN for o in others)
+            clear = all(
+                math.hypot(x - o.x.values[-1], y - o.y.values[-1]) > r + o.radius.values[-1] + MARGIN for o in others
+            )
             if not clear or not (r - 0.03 < x < 1 - r + 0.03 and r - 0.03 < y < 1 - r + 0.03):
                 continue
             end = time + 0.4
@@ -264,7 +277,9 @@ class Director:
             for _ in range(20):
                 x, y = self._spot(thing.radius.values[-1])
                 gap = math.hypot(x - other.x.values[-1], y - other.y.values[-1])
-                if gap < thing.radius.values[-1] + other.radius.values[-1] + MARGIN or not self._clear(thing, x, y, but=other):
+                if gap < thing.radius.values[-1] + other.radius.values[-1] + MARGIN or not self._clear(
+                    thing, x, y, but=other
+                ):
                     continue
                 end = self._go(thing, x, y, time, self._pace())
                 thing.hidden[-1][1] = time

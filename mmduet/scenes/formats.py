@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from mmduet.files import write_json, write_text
+
 Json = dict[str, Any]
-
-
-def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write JSON beside ``path``, then rename: a reader never sees half a file."""
-    write_text(path, json.dumps(value, indent=indent) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text beside ``path``, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def write_all(root: Path, clips: list[Json]) -> None:
@@ -27,16 +16,25 @@ def write_all(root: Path, clips: list[Json]) -> None:
     write_json(root / "dense_captioning.json", {c["video"]: {"annotation": c["captions"]} for c in clips})
     write_json(root / "magqa.json", [_magqa(c, q) for c in clips for q in c["questions"]])
     write_json(root / "magqa_test.json", [_magqa_test(c, i, q) for c in clips for i, q in enumerate(c["questions"])])
-    write_json(root / "grounding.json", [{"video_uid": c["video"], **g} for c in clips for g in [*c["groundings"], c["absent"]]])
-    write_json(root / "grounding_test.json", [_grounding_test(c, i, g) for c in clips for i, g in enumerate(c["groundings"])])
-    rows = [{"qid": qid, "vid": vid, **h} for qid, (vid, h) in enumerate((c["video"], h) for c in clips for h in c["highlights"])]
+    write_json(
+        root / "grounding.json",
+        [{"video_uid": c["video"], **g} for c in clips for g in [*c["groundings"], c["absent"]]],
+    )
+    write_json(
+        root / "grounding_test.json", [_grounding_test(c, i, g) for c in clips for i, g in enumerate(c["groundings"])]
+    )
+    rows = [
+        {"qid": qid, "vid": vid, **h}
+        for qid, (vid, h) in enumerate((c["video"], h) for c in clips for h in c["highlights"])
+    ]
     write_text(root / "highlights.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _magqa(clip: Json, question: Json) -> Json:
     turns = [{"role": "user", "time": question["time"], "content": question["question"]}]
     turns += [
-        {"role": "assistant", "time": a["time"], "content": a["content"], "timespan": a["timespan"]} for a in question["answers"]
+        {"role": "assistant", "time": a["time"], "content": a["content"], "timespan": a["timespan"]}
+        for a in question["answers"]
     ]
     return {"video_uid": clip["video"], "conversation": turns}
 

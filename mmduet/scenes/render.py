@@ -6,7 +6,9 @@ Each thing is painted from its signed distance function inside its own bounding 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,9 @@ def make_look(rng: np.random.Generator, size: int) -> Look:
     amount = float(rng.choice([0.0, 3.0, 6.0, 10.0]))
     noise = rng.normal(0, 1, (4, size, size, 1)).astype(np.float32) * amount
     shake = float(rng.choice([0.0, 0.0, 0.004, 0.01])) * size
-    return Look(_backdrop(rng, side), margin, shake, noise, float(rng.choice([0.0, 0.0, 4.0])), int(rng.integers(2**31)))
+    return Look(
+        _backdrop(rng, side), margin, shake, noise, float(rng.choice([0.0, 0.0, 4.0])), int(rng.integers(2**31))
+    )
 
 
 def _backdrop(rng: np.random.Generator, side: int) -> F32:
@@ -47,14 +51,15 @@ def _backdrop(rng: np.random.Generator, side: int) -> F32:
     pattern = str(rng.choice(["plain", "gradient", "stripes", "checks", "clouds"]))
     angle, cells = float(rng.uniform(0, math.pi)), float(rng.uniform(3, 9))
     along = x * math.cos(angle) + y * math.sin(angle)
-    mix = {
+    painters: dict[str, Callable[[], F32]] = {
         "plain": lambda: np.zeros_like(x),
         "gradient": lambda: along,
-        "stripes": lambda: 0.5 + 0.5 * np.sign(np.sin(along * cells * 2 * math.pi)),
+        "stripes": lambda: np.float32(0.5) + np.float32(0.5) * np.sign(np.sin(along * cells * 2 * math.pi)),
         "checks": lambda: ((np.floor(x * cells) + np.floor(y * cells)) % 2).astype(np.float32),
         "clouds": lambda: _clouds(rng, side),
-    }[pattern]()
-    return (base + (other - base) * mix[..., None]).astype(np.float32)
+    }
+    backdrop: F32 = (base + (other - base) * painters[pattern]()[..., None]).astype(np.float32)
+    return backdrop
 
 
 def _clouds(rng: np.random.Generator, side: int) -> F32:
@@ -67,7 +72,7 @@ def _clouds(rng: np.random.Generator, side: int) -> F32:
 def render(scene: Scene, look: Look, time: float, size: int) -> U8:
     """The picture at ``time``: ``uint8 [size, size, 3]``."""
     rng = np.random.default_rng((look.seed, round(time * 1000)))
-    dx, dy = (int(round(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
+    dx, dy = (round(float(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
     top, left = look.margin + dy, look.margin + dx
     canvas = look.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
     for thing in sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth):
@@ -103,7 +108,7 @@ def _colour(thing: Thing, time: float) -> tuple[float, ...]:
     return tuple(float(v) for v in now)
 
 
-def _distance(shape: str, u: F32, v: F32) -> F32:
+def _distance(shape: str, u: F32, v: F32) -> Any:
     """Signed distance to the shape's edge, about exact near it; unit radius, y downwards."""
     if shape == "circle":
         return np.hypot(u, v) - 0.95
@@ -117,7 +122,7 @@ def _distance(shape: str, u: F32, v: F32) -> F32:
     return _star(u, v)
 
 
-def _star(u: F32, v: F32) -> F32:
+def _star(u: F32, v: F32) -> Any:
     fold = np.abs((np.arctan2(u, -v) + math.pi / 5) % (2 * math.pi / 5) - math.pi / 5)  # 0 at a point, pi/5 between
     rho = np.hypot(u, v)
     px, py = rho * np.cos(fold), rho * np.sin(fold)

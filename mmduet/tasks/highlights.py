@@ -7,7 +7,9 @@ from collections.abc import Sequence
 CLIP_SECONDS = 2.0  # QVHighlights
 
 
-def clip_saliency(times: Sequence[float], scores: Sequence[float], duration: float, clip: float = CLIP_SECONDS) -> list[float]:
+def clip_saliency(
+    times: Sequence[float], scores: Sequence[float], duration: float, clip: float = CLIP_SECONDS
+) -> list[float]:
     """Sum of the relevance scores of each clip's frames; int(duration / clip) clips, a tail is left out."""
     saliency = [0.0] * int(duration / clip)
     for time, score in zip(times, scores, strict=True):

@@ -26,7 +26,7 @@ class Mixture:
 
     size: int = 16
     shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.3), ("grounding", 0.3))
-    frames: tuple[int, ...] = (12, 20, 28, 36, 44)  # one length per batch, so that nothing is padded
+    frames: tuple[int, ...] = (10, 16, 22, 30, 40)  # one length per batch, so that nothing is padded
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)
 

@@ -45,7 +45,9 @@ class Lessons(nn.Module):
 class LessonBook:
     """Random frames with their patch labels, as a pure function of (seed, step)."""
 
-    def __init__(self, store: FrameStore, boxes: dict[str, list[list[list[Any]]]], fps: float, grid: int, size: int, seed: int) -> None:
+    def __init__(
+        self, store: FrameStore, boxes: dict[str, list[list[list[Any]]]], fps: float, grid: int, size: int, seed: int
+    ) -> None:
         self._store, self._boxes, self._fps, self._grid, self._size, self._seed = store, boxes, fps, grid, size, seed
         self._names = list(boxes)
 
@@ -89,4 +91,7 @@ def lesson_loss(lessons: Lessons, book: LessonBook, step: int) -> Losses:
         "place": smooth_l1_loss(place[covered].float(), torch.from_numpy(geometry)[covered]),
     }
     right = (shape.argmax(-1) == want[..., 1])[covered].float().mean()
-    return Losses(torch.stack(list(parts.values())).sum(), {**{k: float(v.detach()) for k, v in parts.items()}, "shape_right": float(right)})
+    return Losses(
+        torch.stack(list(parts.values())).sum(),
+        {**{k: float(v.detach()) for k, v in parts.items()}, "shape_right": float(right)},
+    )

@@ -42,7 +42,9 @@ class FrameStore:
         try:
             return self._places[name]
         except KeyError:
-            raise TrainingError(f"the annotations name the video {name!r}, which is not among the stored frames") from None
+            raise TrainingError(
+                f"the annotations name the video {name!r}, which is not among the stored frames"
+            ) from None
 
     @property
     def all_pictures(self) -> U8:

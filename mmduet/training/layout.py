@@ -97,7 +97,13 @@ class Builder:
 
 
 def lay_out(
-    sample: Sample, times: Sequence[float], tokenizer: Tokenizer, frame_tokens: int, *, keep_replies: bool, rng: np.random.Generator
+    sample: Sample,
+    times: Sequence[float],
+    tokenizer: Tokenizer,
+    frame_tokens: int,
+    *,
+    keep_replies: bool,
+    rng: np.random.Generator,
 ) -> Layout:
     """A sample over frames at ``times`` (s) as tokens and targets.
 

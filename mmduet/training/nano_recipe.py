@@ -34,11 +34,11 @@ TRAIN_SEED = 20_241_117
 class NanoRecipe:
     """Every number that makes nano what it is."""
 
-    clips: int = 6000
+    clips: int = 5000
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=2400, lr=1.2e-3))
     mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE))
     seed: int = TRAIN_SEED
 
@@ -51,13 +51,17 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     model = random_model(config, seed=recipe.seed)
     _teach_tower(model, store, boxes, work / "lessons", recipe, progress)
     model.tower.requires_grad_(False)
-    features = build_features(model.tower, store, work / "features.bf16", lambda done, total: progress("features", done, total, {}))
+    features = build_features(
+        model.tower, store, work / "features.bf16", lambda done, total: progress("features", done, total, {})
+    )
     source = BatchSource(samples, store, features, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed)
     _teach_duet(model, source, work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
-def _material(work: Path, recipe: NanoRecipe, progress: Progress) -> tuple[FrameStore, list[Sample], dict[str, list[list[list[object]]]]]:
+def _material(
+    work: Path, recipe: NanoRecipe, progress: Progress
+) -> tuple[FrameStore, list[Sample], dict[str, list[list[list[object]]]]]:
     scenes = work / "scenes"
     spec = SplitSpec("train", recipe.clips, recipe.seed, *recipe.seconds, fps=NANO.recommended.fps)
     make_split(scenes, spec, progress=lambda done, total: progress("clips", done, total, {}))
@@ -85,7 +89,12 @@ def _tokenizer(samples: list[Sample]) -> Tokenizer:
 
 
 def _teach_tower(
-    model: DuetModel, store: FrameStore, boxes: dict[str, list[list[list[object]]]], run: Path, recipe: NanoRecipe, progress: Progress
+    model: DuetModel,
+    store: FrameStore,
+    boxes: dict[str, list[list[list[object]]]],
+    run: Path,
+    recipe: NanoRecipe,
+    progress: Progress,
 ) -> None:
     torch.manual_seed(recipe.seed)
     lessons = Lessons(model.tower, model.config.vision)

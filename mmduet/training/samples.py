@@ -47,7 +47,11 @@ def read_magqa(path: str | Path) -> list[Sample]:
         where = f"{path}, entry {i}"
         turns = _field(entry, "conversation", where)
         offset = float(entry.get("video_start_time", 0.0))
-        queries = [Query(_field(t, "content", where), float(_field(t, "time", where)) - offset) for t in turns if t["role"] == "user"]
+        queries = [
+            Query(_field(t, "content", where), float(_field(t, "time", where)) - offset)
+            for t in turns
+            if t["role"] == "user"
+        ]
         answers = [_answer(t, "content", where, offset) for t in turns if t["role"] == "assistant"]
         samples.append(Sample("qa", _field(entry, "video_uid", where), tuple(queries), tuple(answers)))
     return samples
@@ -71,7 +75,9 @@ def crop(sample: Sample, start: float, end: float) -> Sample:
     """
     queries = tuple(Query(q.text, max(0.0, q.time - start)) for q in sample.queries if q.time < end)
     answers = tuple(
-        Answer(a.time - start, a.text, (a.timespan[0] - start, a.timespan[1] - start), a.learn and a.timespan[0] >= start)
+        Answer(
+            a.time - start, a.text, (a.timespan[0] - start, a.timespan[1] - start), a.learn and a.timespan[0] >= start
+        )
         for a in sample.answers
         if a.time >= start and a.timespan[0] < end
     )
@@ -82,7 +88,12 @@ def crop(sample: Sample, start: float, end: float) -> Sample:
 def _answer(turn: dict[str, Any], text: str, where: str, offset: float = 0.0) -> Answer:
     time = float(_field(turn, "time", where)) - offset
     span: Sequence[float] = turn.get("timespan") or (time + offset, time + offset)
-    return Answer(time, _field(turn, text, where), (float(span[0]) - offset, float(span[1]) - offset), bool(turn.get("learn", True)))
+    return Answer(
+        time,
+        _field(turn, text, where),
+        (float(span[0]) - offset, float(span[1]) - offset),
+        bool(turn.get("learn", True)),
+    )
 
 
 def _field(entry: dict[str, Any], name: str, where: str) -> Any:

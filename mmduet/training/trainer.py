@@ -45,7 +45,9 @@ class Schedule:
 class Trainer:
     """Drives ``loss_at(step)`` down over the trainable parameters of ``modules``; state lives in ``run / state.pt``."""
 
-    def __init__(self, modules: nn.Module, loss_at: StepLoss, schedule: Schedule, run: Path, save_every: int = 200) -> None:
+    def __init__(
+        self, modules: nn.Module, loss_at: StepLoss, schedule: Schedule, run: Path, save_every: int = 200
+    ) -> None:
         self.modules, self.loss_at, self.schedule, self.run = modules, loss_at, schedule, run
         self.save_every = save_every
         self.optimizer = torch.optim.AdamW(_groups(modules, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.95))
@@ -67,7 +69,9 @@ class Trainer:
             group["lr"] = self.schedule.rate(self.step)
         losses = self.loss_at(self.step)
         if not torch.isfinite(losses.total):
-            raise TrainingError(f"the loss of step {self.step} is {float(losses.total)} ({losses.parts}); lower the learning rate")
+            raise TrainingError(
+                f"the loss of step {self.step} is {float(losses.total)} ({losses.parts}); lower the learning rate"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(_trainable(self.modules), self.schedule.clip)

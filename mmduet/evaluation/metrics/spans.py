@@ -16,5 +16,8 @@ def iou(a: Span, b: Span) -> float:
 
 def recall_at_1(predicted: Sequence[Span | None], gold: Sequence[Sequence[Span]], threshold: float) -> float:
     """Share of queries whose one predicted span reaches ``threshold`` IoU with some gold span; no prediction is a miss."""
-    hits = [span is not None and max(iou(span, g) for g in spans) >= threshold for span, spans in zip(predicted, gold, strict=True)]
+    hits = [
+        span is not None and max(iou(span, g) for g in spans) >= threshold
+        for span, spans in zip(predicted, gold, strict=True)
+    ]
     return sum(hits) / len(hits) if hits else 0.0

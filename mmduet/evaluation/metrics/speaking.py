@@ -95,5 +95,7 @@ def _repeats(replies: Sequence[Said], place: int) -> bool:
     """Whether the reply at ``place`` says what another said shortly before."""
     mine = replies[place]
     return any(
-        other.text == mine.text and 0 <= mine.time - other.time <= REPEAT_WINDOW for i, other in enumerate(replies) if i != place
+        other.text == mine.text and 0 <= mine.time - other.time <= REPEAT_WINDOW
+        for i, other in enumerate(replies)
+        if i != place
     )

@@ -1,0 +1,58 @@
+"""``mmduet train``: makes models; what training is, is the business of ``mmduet.training``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train models.", no_args_is_help=True)
+
+
+@app.command()
+def nano(
+    out: Annotated[Path, typer.Argument(help="Directory of the finished checkpoint.")],
+    work: Annotated[Path, typer.Option(help="Where clips, frames and training states are kept; resumes from here.")],
+    clips: Annotated[int, typer.Option(help="Training clips; 0: the recipe's number.")] = 0,
+    lesson_steps: Annotated[int, typer.Option(help="Steps of the tower's first lessons; 0: the recipe's.")] = 0,
+    duet_steps: Annotated[int, typer.Option(help="Steps of the duet; 0: the recipe's.")] = 0,
+) -> None:
+    """Make nano from nothing: clips, vocabulary, tower, duet. Interrupt it at will; the same command goes on."""
+    from dataclasses import replace
+
+    from mmduet.training.nano_recipe import NanoRecipe, make_nano
+
+    recipe = NanoRecipe()
+    if clips:
+        recipe = replace(recipe, clips=clips)
+    if lesson_steps:
+        recipe = replace(recipe, lessons=replace(recipe.lessons, steps=lesson_steps))
+    if duet_steps:
+        recipe = replace(recipe, duet=replace(recipe.duet, steps=duet_steps))
+    with _stages() as report:
+        make_nano(out, work, recipe, report)
+    typer.echo(f"nano is in {out}")
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+    """One bar per stage on stderr, with the latest figures; every hundredth step is also written as a line to keep."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, figures="")
+            bar.update(tasks[stage], completed=done, figures=text)
+            if figures and done % 100 == 0:
+                bar.console.print(f"{stage} {done}/{total}  {text}")
+
+        yield report

@@ -1,0 +1,47 @@
+"""Writes files whole or not at all: beside the target first, then renamed; knows no formats but JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmduet.errors import OptionError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to, which becomes ``path`` when the block ends well and is removed otherwise.
+
+    Raises ``OptionError`` where the system refuses to write.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with told_as_option(path):
+            yield part
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_as_option(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write ``value`` as JSON; a reader never sees half a file."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text``; a reader never sees half a file."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")

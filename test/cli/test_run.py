@@ -1,0 +1,394 @@
+"""``mmduet run`` from the outside: what it shows, writes and returns for videos that are well, damaged or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmduet.cli.main import main
+from mmduet.events import Frame
+from mmduet.video import VideoWriter
+
+SECONDS = 3.0
+MODEL = ("--model", "random:tiny")
+TALKING = (*MODEL, "--fps", "4", "--speak", "sum:1", "--max-new-tokens", "4")
+CUE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} --> \d\d:\d\d:\d\d\.\d{3}")
+
+
+def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
+    """Noise that is hard to compress, so that a cut in the file is a cut in the pictures."""
+    noise = np.random.default_rng(0)
+    with VideoWriter(path, 64, 48, fps, gop=4) as writer:
+        for _ in range(round(seconds * fps)):
+            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", SECONDS)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def turns(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """``mmduet run`` with the given arguments, in this process."""
+
+    def command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mmduet", "run", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0
+        return Done(status, *capsys.readouterr())
+
+    return command
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def of_type(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in found if event["type"] == name]
+
+
+def check_subtitles(path: Path) -> int:
+    """How many cues there are, if the file is as WebVTT wants it."""
+    head, *cues = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+    assert head == "WEBVTT"
+    for cue in cues:
+        timing, *payload = cue.splitlines()
+        assert CUE.fullmatch(timing)
+        start, end = timing.split(" --> ")
+        assert start < end
+        assert payload
+        assert all(line.strip() and "<" not in line and ">" not in line for line in payload)
+    return len(cues)
+
+
+def check_plot(path: Path) -> None:
+    with Image.open(path) as image:
+        image.load()
+        assert (image.format, image.width) == ("PNG", 1800)
+        assert 600 < image.height < 6000
+        assert np.asarray(image.convert("L")).std() > 5  # something is drawn
+
+
+# what it does
+
+
+def test_everything_it_writes_tells_the_same(run: Command, video: Path, tmp_path: Path) -> None:
+    log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
+    done = run(video, *TALKING, "--query", "What is this?", "--output", log, "--plot", plot, "--subtitles", subtitles)
+    assert done.status == 0, done.err
+    found = events(log)
+    frames, replies = of_type(found, "scores"), of_type(found, "reply")
+    assert [frame["frame"] for frame in frames] == list(range(12))
+    assert found[-1] == {"type": "stream_ended", "frames": 12, "duration": pytest.approx(2.75)}
+    assert len(replies) >= 2
+    for reply in replies:
+        deltas = [event["text"] for event in of_type(found, "reply_delta") if event["reply"] == reply["reply"]]
+        assert "".join(deltas) == reply["text"]
+    assert done.turns[0] == "    0.00s  user       What is this?"
+    assert [line.split()[:2] for line in done.turns[1:]] == [[f"{r['time']:.2f}s", "assistant"] for r in replies]
+    assert done.err.startswith(f"12 frames, 2.75 s of video, {len(replies)} replies, ")
+    assert len(done.err.splitlines()) == 1
+    assert check_subtitles(subtitles) == len([reply for reply in replies if reply["text"].strip()])
+    check_plot(plot)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.png", "a.vtt"]
+
+
+def test_two_queries_and_a_context_are_read_at_their_times(run: Command, video: Path, tmp_path: Path) -> None:
+    turns = ("--query", "Later, at mail@home?@1.5", "--query", "First, @all", "--context", "A transcript line.@0.6")
+    done = run(video, *MODEL, "--speak", "never", "--fps", "4", *turns, "--output", tmp_path / "a.jsonl")
+    assert done.status == 0, done.err
+    read = of_type(events(tmp_path / "a.jsonl"), "query_read")
+    told = [(event["query"]["text"], event["time"]) for event in read]
+    assert told == [("First, @all", 0.0), ("Later, at mail@home?", 1.5)]
+    assert [line.split()[0] for line in done.turns] == ["0.00s", "1.50s"]
+
+
+def test_a_context_changes_what_is_seen_after_it(run: Command, video: Path, tmp_path: Path) -> None:
+    def seen(*turns: str) -> list[float]:
+        log = tmp_path / "a.jsonl"
+        assert run(video, *MODEL, "--speak", "never", "--fps", "4", *turns, "--output", log).status == 0
+        return [event["informative"] for event in of_type(events(log), "scores")]
+
+    plain, told = seen(), seen("--context", "A door opens.@1.5")
+    assert told[:6] == pytest.approx(plain[:6], abs=1e-5)
+    assert abs(told[6] - plain[6]) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [((), ["Narrate the scene."]), (("--no-query",), []), (("--query", "What?@0.5"), ["What?"])],
+)
+def test_the_models_own_query_is_asked_where_nothing_else_is(
+    run: Command, video: Path, tmp_path: Path, arguments: tuple[str, ...], asked: list[str]
+) -> None:
+    log = tmp_path / "a.jsonl"
+    done = run(video, "--model", "random:nano", "--speak", "never", "--max-frames", "3", "--output", log, *arguments)
+    assert done.status == 0, done.err
+    found = events(log)
+    assert [event["query"]["text"] for event in of_type(found, "query_read")] == asked
+    assert [event["time"] for event in of_type(found, "scores")] == [0.0, 0.25, 0.5]  # at nano's four a second
+
+
+@pytest.mark.parametrize("keep", ["--keep-replies", "--remove-replies"])
+def test_the_paper_profile_runs(run: Command, video: Path, tmp_path: Path, keep: str) -> None:
+    log = tmp_path / "a.jsonl"
+    done = run(video, *TALKING, "--profile", "paper", keep, "--query", "What?", "--output", log)
+    assert done.status == 0, done.err
+    found = events(log)
+    assert len(of_type(found, "reply")) >= 2
+    assert found[-1]["frames"] == 12
+
+
+def test_scores_are_a_line_per_frame_and_quiet_is_quiet(run: Command, video: Path) -> None:
+    done = run(video, *TALKING, "--scores")
+    assert sum(" scores  " in line and "relevance 0." in line for line in done.turns) == 12
+    assert run(video, *TALKING, "--quiet") == Done(0, "", "")
+
+
+def test_the_same_seed_says_the_same(run: Command, video: Path) -> None:
+    sampled = (*TALKING, "--temperature", "2", "--top-p", "0.9", "--repetition-penalty", "1.1", "--seed")
+    first, again, other = (run(video, *sampled, seed).out for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_realtime_takes_the_time_of_the_video(run: Command, video: Path) -> None:
+    start = time.monotonic()
+    assert run(video, *MODEL, "--realtime", "--max-frames", "4", "--fps", "2", "--quiet").status == 0
+    assert time.monotonic() - start >= 1.5
+
+
+def test_nothing_that_steers_a_terminal_reaches_a_pipe(
+    run: Command, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = run(video, *TALKING, "--scores", "--query", "red \x1b[31m\x07\nor not?")
+    assert done.status == 0, done.err
+    assert "red \N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER} or not?" in done.turns[0]
+    assert all(char.isprintable() or char == "\n" for char in done.out + done.err)
+
+
+def test_a_terminal_shows_scores_below_and_keeps_the_turns(
+    run: Command, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mmduet.cli._timeline._on_terminal", lambda stream: stream is sys.stdout)
+    done = run(video, *TALKING, "--query", "What is this?")
+    assert done.status == 0, done.err
+    assert "\x1b[2K" in done.out
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", done.out)
+    assert re.search(r"0\.00s  user       What is this\?", shown)
+    assert "informative  ━" in shown
+    assert "12 frames in view" in shown
+
+
+# what it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--query", "What?@-3"), "-3"),
+        (("--query", "@4"), "no text"),
+        (("--query", ""), "no text"),
+        (("--query", f"What?@{'9' * 400}"), "from 0 up"),
+        (("--context", "A line.@-0.5"), "--context"),
+        (("--query", "What?", "--no-query"), "contradict"),
+        (("--speak", "shout"), "threshold:VALUE"),
+        (("--speak", "threshold:high"), "high"),
+        (("--score-heads", "novelty"), "novelty"),
+        (("--score-heads", ","), "none"),
+        (("--min-interval", "-1"), "min_interval"),
+        (("--window", "wide"), "wide"),
+        (("--window", "0"), "0 frames"),
+        (("--window", "100000"), "smaller window"),
+        (("--fps", "0"), "--fps"),
+        (("--max-frames", "0"), "max_frames"),
+        (("--max-new-tokens", "0"), "max_new_tokens"),
+        (("--temperature", "-1"), "temperature"),
+        (("--top-p", "0"), "top_p"),
+        (("--output", "nowhere/a.jsonl"), "nowhere"),
+        (("--output", "."), "folder"),
+        (("--plot", "a.bmp"), ".png"),
+        (("--subtitles", "a.srt"), ".vtt"),
+        (("--plot", "a.png", "--output", "a.png"), "its own file"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    run: Command, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(video, *MODEL, *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error[bad_option]: ")
+    assert words in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_video_is_never_written_over(run: Command, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", 1)
+    before = clip.read_bytes()
+    assert run(clip, *MODEL, "--output", clip).status == 2
+    assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [(("--model", "no-such"), 5, "model_not_found"), ((*MODEL, "--adapter", "some"), 5, "bad_model")],
+)
+def test_models_that_cannot_be_had(
+    run: Command, video: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, code: str
+) -> None:
+    log = tmp_path / "a.jsonl"
+    log.write_text("the last run's\n")
+    done = run(video, *arguments, "--output", log)
+    assert (done.status, done.out) == (status, "")
+    assert done.err.startswith(f"error[{code}]: ")
+    assert log.read_text() == "the last run's\n"
+
+
+def write_audio(path: Path) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    return path
+
+
+def test_files_that_are_no_video(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    cases = (
+        (tmp_path / "missing.mp4", "video_not_found"),
+        (write_audio(tmp_path / "sound.wav"), "no_video_stream"),
+        (tmp_path / "text.mp4", "corrupt_video"),
+        (tmp_path, "bad_video"),
+    )
+    for path, code in cases:
+        done = run(path, *MODEL)
+        assert (done.status, done.out) == (4, "")
+        assert done.err.startswith(f"error[{code}]: ")
+        assert path.name in done.err
+
+
+# what ends it early
+
+
+def test_damage_in_the_middle_leaves_what_came_before(run: Command, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", 6).read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole[: len(whole) * 6 // 10])
+    log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
+    done = run(cut, *TALKING, "--query", "What?", "--output", log, "--plot", plot, "--subtitles", subtitles)
+    assert done.status == 4
+    summary, error = done.err.splitlines()
+    assert error.startswith("error[corrupt_video]: ")
+    frames = of_type(events(log), "scores")
+    assert 4 < len(frames) < 24
+    assert summary.startswith(f"{len(frames)} frames, ")
+    assert len(done.turns) == 1 + len(of_type(events(log), "reply"))
+    assert check_subtitles(subtitles)
+    check_plot(plot)
+
+
+def test_a_session_that_cannot_go_on_says_why(run: Command, video: Path, tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    done = run(video, *TALKING, "--window", "4", "--query", f"{'why ' * 200}?@1", "--output", log)
+    assert done.status == 7
+    assert "error[no_capacity]: " in done.err
+    assert events(log)[-1]["type"] == "session_failed"
+
+
+def test_what_breaks_the_source_reaches_the_user(
+    run: Command, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(*_: object) -> Iterator[Frame]:
+        yield Frame(0, 0.0, np.zeros((48, 64, 3), np.uint8))
+        raise ZeroDivisionError("in the decoder")
+
+    monkeypatch.setattr("mmduet.video.open_frames", breaking)
+    with pytest.raises(ZeroDivisionError, match="in the decoder"):
+        run(video, *MODEL, "--output", tmp_path / "a.jsonl")
+    assert of_type(events(tmp_path / "a.jsonl"), "scores")
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Programs started here heed Ctrl-C, even where the tests run in the background and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_whole_files(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    clip = write_video(tmp_path / "long.mp4", 300, fps=4)
+    log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
+    command = [sys.executable, "-m", "mmduet", "run", clip, *TALKING, "--realtime", "--threads", "1"]
+    command += ["--output", log, "--plot", plot, "--subtitles", subtitles]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},  # a reply may hold what the pipe cannot
+    )
+    with process:
+        until(lambda: log.exists() and '"reply"' in log.read_text(), process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    assert "assistant" in out
+    found = events(log)
+    assert of_type(found, "reply")
+    assert not of_type(found, "stream_ended")
+    check_subtitles(subtitles)
+    check_plot(plot)
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,196 @@
+"""The parts of ``mmduet run`` that can be looked at alone: turns on the command line, subtitles, the plot's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmduet.cli._events import Said, Story, printable, whole_file
+from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
+from mmduet.cli._subtitles import webvtt
+from mmduet.cli.run import parse_timed
+from mmduet.errors import OptionError
+from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
+from mmduet.options import SpeakOptions
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("What is this?", ("What is this?", 0.0)),
+        ("What is this?@12.5", ("What is this?", 12.5)),
+        ("What is this? @12", ("What is this?", 12.0)),
+        ("Ask me@home", ("Ask me@home", 0.0)),
+        ("a@b@3", ("a@b", 3.0)),
+        ("4@4@", ("4@4@", 0.0)),
+        ("Who?@.5", ("Who?", 0.5)),
+        ("Who?@1e3", ("Who?@1e3", 0.0)),
+        ("Who?@nan", ("Who?@nan", 0.0)),
+        ("two\nlines@2", ("two\nlines", 2.0)),
+    ],
+)
+def test_turns(text: str, parsed: tuple[str, float]) -> None:
+    assert parse_timed("--query", text) == parsed
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(OptionError, match="UTF-8"):
+        parse_timed("--query", b"what\xff?".decode("utf-8", "surrogateescape"))
+
+
+# subtitles
+
+
+def test_cues_end_at_the_next_reply_or_after_four_seconds() -> None:
+    replies = [Said(0.5, "One.", "stop"), Said(2.0, "Two.", "stop"), Said(3700.25, "Three", "length")]
+    assert webvtt(replies) == (
+        "WEBVTT\n\n00:00:00.500 --> 00:00:02.000\nOne.\n\n00:00:02.000 --> 00:00:06.000\nTwo.\n\n"
+        "01:01:40.250 --> 01:01:44.250\nThree …\n"
+    )
+
+
+def test_cues_of_one_moment_are_one_and_markup_is_text() -> None:
+    replies = [Said(1.0, "a <b> --> c & d\n\nE", "stop"), Said(1.0, "Second.", "stop"), Said(2.0, " \n", "stop")]
+    assert webvtt(replies) == ("WEBVTT\n\n00:00:01.000 --> 00:00:05.000\na &lt;b&gt; --&gt; c &amp; d  E\nSecond.\n")
+
+
+def test_no_replies_are_still_a_file_of_subtitles() -> None:
+    assert webvtt([]) == "WEBVTT\n"
+
+
+# what was told
+
+
+def test_a_reply_that_was_cut_off_is_kept_as_far_as_it_went() -> None:
+    story = Story()
+    for output in (ReplyStarted(0, 3, 1.5), ReplyDelta(0, "A red "), ReplyDelta(0, "cir")):
+        story.add(output)
+    assert story.replies == [Said(1.5, "A red cir", None)]
+    assert story.replies[0].shown == "A red cir …"
+
+
+@given(st.text())
+def test_printable_is_one_line_of_the_same_length(text: str) -> None:
+    shown = printable(text)
+    assert len(shown) == len(text)
+    assert shown.isprintable()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+
+    def fail() -> None:
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+    with whole_file(path) as part:
+        part.write_text("after")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["after"]
+    with pytest.raises(OptionError, match="nowhere"), whole_file(tmp_path / "nowhere" / "a.txt") as part:
+        part.write_text("lost")
+
+
+# the plot
+
+
+@given(st.lists(st.floats(0, 10), max_size=38))
+def test_flags_do_not_touch_and_stay_on_the_sheet(times: list[float]) -> None:
+    wanted = sorted(times)
+    places = spread(wanted, 0.26, 10.0)
+    assert len(places) == len(wanted)
+    assert all(-1e-9 <= place <= 10 + 1e-9 for place in places)
+    assert all(b - a >= 0.26 - 1e-9 for a, b in pairwise(places))
+
+
+def test_flags_that_have_room_stay_where_they_are() -> None:
+    assert spread([0.0, 1.0, 9.9], 0.26, 10.0) == pytest.approx([0.0, 1.0, 9.9])
+    assert spread([5.0, 5.0], 0.2, 10.0) == pytest.approx([4.9, 5.1])
+
+
+@given(st.text(alphabet="ab \n", max_size=80), st.integers(1, 20))
+def test_wrapped_lines_fit_and_lose_nothing(text: str, room: int) -> None:
+    width: Callable[[str], float] = len
+    lines = list(wrapped(text, room, width))
+    assert all(0 < len(line) <= room for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_long_video_keeps_few_small_pictures() -> None:
+    strip = FilmStrip()
+    for index in range(1000):
+        strip.add(Frame(index, index / 4, np.full((90, 1600, 3), index % 256, np.uint8)))
+    assert 32 <= len(strip.pictures) <= 64
+    assert max(picture.nbytes for _, picture in strip.pictures) <= 256 * 256 * 3
+    times = [time for time, _ in strip.pictures]
+    assert np.ptp(np.diff(times)) == 0
+    assert times[-1] > 230
+
+
+@pytest.mark.parametrize("aspect", [0.05, 0.56, 1.0, 1.78, 2.4, 40.0])
+def test_film_strips_of_any_shape(aspect: float) -> None:
+    count, height = slots_of(aspect, 64)
+    assert 6 <= count <= 14
+    assert 0.5 <= height <= 1.5
+    assert slots_of(aspect, 1)[0] == 4
+
+
+def test_times_in_words() -> None:
+    assert [clock(12.345, 60), clock(75, 600), clock(3725, 4000), clock(2, 60, 0)] == [
+        "12.35 s",
+        "1:15",
+        "1:02:05",
+        "2 s",
+    ]
+
+
+def told(replies: int, seconds: float = 20.0) -> tuple[Story, FilmStrip]:
+    story, strip = Story(), FilmStrip()
+    story.add(QueryRead(Query("What costs $5 or $6? <b>", 99.0), 99.0))  # read after the last frame
+    for index in range(int(seconds) * 4):
+        strip.add(Frame(index, index / 4, np.full((48, 64, 3), index % 256, np.uint8)))
+        story.add(Scores(index, index / 4, 0.5, 0.25))
+    for number in range(replies):
+        at = seconds * number / replies
+        story.add(ReplyStarted(number, 0, at))
+        story.add(Reply(number, 0, at, "$x_{ " + "a long story " * 12 + "\u4e16\u754c", 9, "stop"))
+    return story, strip
+
+
+def test_beyond_the_most_replies_the_rest_is_counted() -> None:
+    entries = listed(told(MOST_LISTED + 30)[0])
+    assert sum(entry.label.isdigit() for entry in entries) == MOST_LISTED
+    assert entries[-1].text == "and 30 more replies"
+
+
+@pytest.mark.parametrize("replies", [0, 1, 130])
+def test_plots_grow_with_what_was_said(tmp_path: Path, replies: int) -> None:
+    draw(tmp_path / "a.png", ("$clip$.mp4", "watched by nano"), *told(replies), SpeakOptions())
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == 1800
+        assert 600 + 10 * min(replies, MOST_LISTED) < image.height < 1100 + 100 * min(replies, MOST_LISTED)
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg"])
+def test_plots_for_print(tmp_path: Path, suffix: str) -> None:
+    draw(tmp_path / f"a{suffix}", ("clip.mp4", "watched by nano"), *told(2), SpeakOptions("sum", 2.0))
+    assert (tmp_path / f"a{suffix}").stat().st_size > 5000
+
+
+def test_one_frame_is_enough(tmp_path: Path) -> None:
+    story, strip = Story(), FilmStrip()
+    strip.add(Frame(0, 0.0, np.zeros((48, 64, 3), np.uint8)))
+    story.add(Scores(0, 0.0, 0.5, 0.25))
+    draw(tmp_path / "a.png", ("clip.mp4", "watched by nano"), story, strip, SpeakOptions("never", 0.0))
+    assert (tmp_path / "a.png").exists()
