@@ -14,6 +14,11 @@ NARRATE = (
     "Comment on the video live.",
     "Please caption every event.",
 )
+LOOK = (
+    "What do you see?",
+    "What is in view?",
+    "What is there now?",
+)
 ASK_SUBJECT = (
     "What does the {x} do?",
     "What is the {x} doing?",

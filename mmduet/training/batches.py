@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.events import Query
@@ -16,6 +17,8 @@ from mmduet.training.frames import FrameStore
 from mmduet.training.layout import Layout, lay_out
 from mmduet.training.samples import Kind, Sample, crop
 
+#: (video, time) to what can be seen then, in words.
+View = Callable[[str, float], str]
 #: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
 Visual = Callable[[str, int, int], Tensor]
 
@@ -29,6 +32,8 @@ class Mixture:
     frames: tuple[int, ...] = (10, 16, 22, 30, 40)  # one length per batch, so that nothing is padded
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)
+    looks: int = 3  # side questions per sample
+    look_questions: tuple[str, ...] = ("What do you see?",)
 
 
 class BatchSource:
@@ -43,10 +48,11 @@ class BatchSource:
         frame_tokens: int,
         mixture: Mixture,
         seed: int,
+        view: View | None = None,
     ) -> None:
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
-        self._mixture, self._seed = mixture, seed
+        self._mixture, self._seed, self._view = mixture, seed, view
         self._pool = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future[Batch]] = {}
 
@@ -79,10 +85,24 @@ class BatchSource:
         cut = times[first : first + frames]
         seen = self._with_query(crop(sample, float(cut[0]), float(cut[-1])), rng)
         layout = lay_out(
-            seen, [float(t - cut[0]) for t in cut], self._tokenizer, self._frame_tokens,
-            keep_replies=bool(rng.random() < self._mixture.keep_replies), rng=rng,
-        )  # fmt: skip
+            seen,
+            [float(t - cut[0]) for t in cut],
+            self._tokenizer,
+            self._frame_tokens,
+            keep_replies=bool(rng.random() < self._mixture.keep_replies),
+            rng=rng,
+            asides=self._asides(sample.video, cut, rng),
+        )
         return layout, self._visual(sample.video, first, frames)
+
+    def _asides(self, video: str, times: NDArray[np.float64], rng: np.random.Generator) -> list[tuple[int, str, str]]:
+        if self._view is None:
+            return []
+        frames = rng.choice(len(times), size=min(self._mixture.looks, len(times)), replace=False)
+        questions = self._mixture.look_questions
+        return [
+            (int(k), questions[int(rng.integers(len(questions)))], self._view(video, float(times[k]))) for k in frames
+        ]
 
     def _with_query(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.queries or sample.kind != "captioning":

@@ -76,15 +76,24 @@ class Builder:
     def removed_replies(self, anchors: Sequence[tuple[int, str]]) -> None:
         """Replies set off by frames (by number), each on a branch of its own, as if rolled back afterwards."""
         for branch, (frame, text) in enumerate(anchors, start=1):
+            self._branch(branch, frame, Renderer(started=True, streaming=True), [], text)
+
+    def side_questions(self, asked: Sequence[tuple[int, str, str]]) -> None:
+        """Questions (frame, question, answer) that are answered at once and forgotten, each on a branch of its own."""
+        for branch, (frame, question, answer) in enumerate(asked, start=max(self.layout.branches) + 1):
             renderer = Renderer(started=True, streaming=True)
-            header = [i for p in renderer.begin_reply() for i in self._tokenizer.encode_piece(p)]
-            said = [*self._tokenizer.encode(text), self._tokenizer.end_id]
-            anchor = self.layout.frame_ends[frame]
-            first = self.layout.positions[anchor] + 1
-            for k, token in enumerate([*header, *said]):
-                if k >= len(header):
-                    self.layout.targets[-1] = token
-                self._append(token, first + k, anchor, branch)
+            self._branch(branch, frame, renderer, renderer.text_turn(Role.USER, question), answer)
+
+    def _branch(self, branch: int, frame: int, renderer: Renderer, before: Sequence[Piece], reply: str) -> None:
+        """``before``, then a learned reply, seen from ``frame``."""
+        header = [i for p in [*before, *renderer.begin_reply()] for i in self._tokenizer.encode_piece(p)]
+        said = [*self._tokenizer.encode(reply), self._tokenizer.end_id]
+        anchor = self.layout.frame_ends[frame]
+        first = self.layout.positions[anchor] + 1
+        for k, token in enumerate([*header, *said]):
+            if k >= len(header):
+                self.layout.targets[-1] = token
+            self._append(token, first + k, anchor, branch)
 
     def _append(self, token: int, position: int, limit: int, branch: int) -> int:
         layout = self.layout
@@ -104,11 +113,13 @@ def lay_out(
     *,
     keep_replies: bool,
     rng: np.random.Generator,
+    asides: Sequence[tuple[int, str, str]] = (),
 ) -> Layout:
     """A sample over frames at ``times`` (s) as tokens and targets.
 
-    A kept reply is given at one of its positive frames, drawn at random; the frames after it are negative again. A removed
-    reply is learned at every positive frame, since any of them may set it off.
+    ``asides`` are side questions (frame, question, answer). A kept reply is given at one of its positive frames, drawn at
+    random; the frames after it are negative again. A removed reply is learned at every positive frame, since any of them may
+    set it off.
     """
     informative = informative_targets(times, sample.answers)
     spoken = _spoken(sample, times, informative, keep_replies, rng)
@@ -126,6 +137,7 @@ def lay_out(
         informative = _silent_after(sample, times, informative, spoken)
     else:
         builder.removed_replies([(k, sample.answers[i].text) for k, i in spoken.items()])
+    builder.side_questions(asides)
     grounding = sample.kind == "grounding"
     layout = builder.layout
     layout.informative = [IGNORE] * len(times) if grounding else informative

@@ -16,11 +16,12 @@ from mmduet.model.network import DuetModel
 from mmduet.model.presets import NANO, random_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
-from mmduet.scenes.prompts import NARRATE
-from mmduet.training.batches import BatchSource, Mixture
+from mmduet.scenes.prompts import LOOK, NARRATE
+from mmduet.training.batches import BatchSource, Mixture, View
 from mmduet.training.features import build_features
 from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
 from mmduet.training.frames import FrameStore, build_store
+from mmduet.training.looks import NOTHING, describe
 from mmduet.training.losses import Losses, duet_losses
 from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
 from mmduet.training.trainer import Report, Schedule, Trainer
@@ -39,7 +40,7 @@ class NanoRecipe:
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
     duet: Schedule = field(default_factory=lambda: Schedule(steps=2400, lr=1.2e-3))
-    mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE))
+    mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
 
 
@@ -54,7 +55,10 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     features = build_features(
         model.tower, store, work / "features.bf16", lambda done, total: progress("features", done, total, {})
     )
-    source = BatchSource(samples, store, features, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed)
+    source = BatchSource(
+        samples, store, features, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed, _view(boxes)
+    )
+    _initialise(model, recipe.seed)
     _teach_duet(model, source, work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
@@ -80,7 +84,16 @@ def _material(
 
 
 def _tokenizer(samples: list[Sample]) -> Tokenizer:
-    sentences = {"system\n", "user\n", "assistant\n", "stream\n", *NARRATE, *(t.lower() for t in NARRATE)}
+    sentences = {
+        "system\n",
+        "user\n",
+        "assistant\n",
+        "stream\n",
+        *NARRATE,
+        *LOOK,
+        NOTHING,
+        *(t.lower() for t in NARRATE),
+    }
     for sample in samples:
         sentences.update(a.text for a in sample.answers)
         sentences.update(q.text for q in sample.queries)
@@ -113,6 +126,26 @@ def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRe
             return duet_losses(model, source.batch(step))
 
     Trainer(model, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
+
+
+def _view(boxes: dict[str, list[list[list[object]]]]) -> View:
+    """What can be seen in a video at a time, from its boxes."""
+
+    def view(video: str, time: float) -> str:
+        frames = boxes[video]
+        return describe(frames[min(round(time * NANO.recommended.fps), len(frames) - 1)])
+
+    return view
+
+
+def _initialise(model: DuetModel, seed: int) -> None:
+    """Give the LM's matrices the scale of their width: Transformers' 0.02 leaves so narrow a model all but deaf at first."""
+    torch.manual_seed(seed)
+    depth = 2 * model.config.text.layers
+    for name, module in model.lm.named_modules():
+        if isinstance(module, nn.Linear):
+            scale = depth**-0.5 if name.endswith(("o_proj", "down_proj")) else 1.0
+            nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
 
 
 def _reporter(stage: str, schedule: Schedule, progress: Progress) -> Report:

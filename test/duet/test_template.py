@@ -15,7 +15,9 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.vocabulary import train_tokenizer
 
 TEXTS = st.text(max_size=12).filter(lambda t: START not in t and END not in t and IMAGE not in t)
-LIKELY = st.lists(st.sampled_from(["the ", "red", " red", "\n", "\n\n", " ", "stream", "user", "a", "."]), max_size=8).map("".join)
+LIKELY = st.lists(
+    st.sampled_from(["the ", "red", " red", "\n", "\n\n", " ", "stream", "user", "a", "."]), max_size=8
+).map("".join)
 TURNS = st.lists(
     st.one_of(
         st.builds(Turn, st.sampled_from([Role.SYSTEM, Role.USER, Role.ASSISTANT]), st.one_of(TEXTS, LIKELY)),
@@ -30,7 +32,10 @@ def tokenizer(kind: str) -> Tokenizer:
     """The byte tokenizer, or a BPE that has merged as much of the template as it could."""
     if kind == "bytes":
         return byte_tokenizer()
-    corpus = ["the red star enters the stream\n\nthe user asks: red? ", "system\nstream\nuser\nassistant\nthe red red red.\n"]
+    corpus = [
+        "the red star enters the stream\n\nthe user asks: red? ",
+        "system\nstream\nuser\nassistant\nthe red red red.\n",
+    ]
     return train_tokenizer(corpus * 20, 400)
 
 
@@ -47,7 +52,9 @@ def by_hand(turns: list[Turn]) -> str:
             continue
         text += END if streaming else ""
         streaming = turn.role is Role.STREAM
-        text += ("\n" if text else "") + f"{START}{turn.role}\n" + turn.text + (IMAGE * turn.frames if streaming else END)
+        text += (
+            ("\n" if text else "") + f"{START}{turn.role}\n" + turn.text + (IMAGE * turn.frames if streaming else END)
+        )
     return text + (END if streaming else "")
 
 
@@ -63,7 +70,7 @@ def test_ids_piece_by_piece_are_the_ids_of_the_whole(kind: str, turns: list[Turn
     image = encode.encode(IMAGE)
     pieces = render(turns)
     ids = [i for p in pieces for i in (image if p.frame else encode.encode_piece(p))]
-    assert ids == [i for i in encode.encode(whole_text(pieces))]
+    assert ids == list(encode.encode(whole_text(pieces)))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe"])
@@ -163,7 +170,12 @@ def test_replies_open_and_close_in_turn() -> None:
         Renderer().end_reply()
     renderer = Renderer()
     renderer.begin_reply()
-    for impossible in (renderer.frame, renderer.begin_reply, renderer.finish, lambda: renderer.text_turn(Role.USER, "q")):
+    for impossible in (
+        renderer.frame,
+        renderer.begin_reply,
+        renderer.finish,
+        lambda: renderer.text_turn(Role.USER, "q"),
+    ):
         with pytest.raises(FormatError, match="still open"):
             impossible()
     renderer.end_reply()

@@ -91,13 +91,19 @@ def test_the_same_words_are_not_said_again_within_the_window(monkeypatch: pytest
     monkeypatch.setattr(lifecycle, "Sampler", Scripted(said))
     speak = SpeakOptions("threshold", 0.0, repeat_window=1.5)
     outputs = Rig(lively_model()).watch(SessionOptions(speak=speak, system_prompt="x"), frames(5))
-    assert [(o.frame, o.text) for o in outputs if isinstance(o, Reply)] == [(0, "it falls"), (2, "it fails"), (3, "it falls"), (4, "it")]
+    assert [(o.frame, o.text) for o in outputs if isinstance(o, Reply)] == [
+        (0, "it falls"),
+        (2, "it fails"),
+        (3, "it falls"),
+        (4, "it"),
+    ]
     started = [o.reply for o in outputs if isinstance(o, ReplyStarted)]
     assert started == [o.reply for o in outputs if isinstance(o, Reply)]
     assert joined_deltas(outputs) == {i: said[i] for i in started}
 
 
 # text
+
 
 @given(st.text(max_size=12), st.binary(max_size=6))
 def test_deltas_joined_are_the_text(text: str, junk: bytes) -> None:

@@ -20,7 +20,13 @@ def user(text: str) -> str:
 
 
 def fed(
-    monkeypatch: pytest.MonkeyPatch, profile: str, items: list[Frame | Query | Context], says: dict[int, str], *, keep: bool, tokens: int = 8
+    monkeypatch: pytest.MonkeyPatch,
+    profile: str,
+    items: list[Frame | Query | Context],
+    says: dict[int, str],
+    *,
+    keep: bool,
+    tokens: int = 8,
 ) -> str:
     """Everything fed, replies being ``says`` after the frames of those numbers."""
     monkeypatch.setattr(lifecycle, "Sampler", Scripted(list(says.values())))
@@ -109,7 +115,9 @@ def test_what_is_fed(monkeypatch: pytest.MonkeyPatch, case: tuple, profile: str)
 
 def test_q13_a_removed_reply_cut_at_its_limit_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     got = fed(monkeypatch, "paper", frames(2), {0: "abcdefghXY"}, keep=False)
-    assert got == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"  # what was cut is rolled back; its last token is not fed
+    assert (
+        got == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"
+    )  # what was cut is rolled back; its last token is not fed
 
 
 def test_q4_a_query_after_the_last_frame_is_not_run_under_paper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,9 @@ def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
 
 def test_speak_now_and_cancel_from_outside() -> None:
     with EngineThread(Rig(endless_model())) as thread:
-        stream = thread.open(SessionOptions(speak=options().speak, decode=options(tokens=3000).decode, system_prompt="x"))
+        stream = thread.open(
+            SessionOptions(speak=options().speak, decode=options(tokens=3000).decode, system_prompt="x")
+        )
         stream.push(frames(1)[0])
         stream.speak_now()
         outputs = stream.outputs()
@@ -118,7 +120,12 @@ def test_close_ends_outputs_and_refuses_more() -> None:
         stream.close()
         outputs = list(stream.outputs())
         assert not any(isinstance(o, StreamEnded) for o in outputs)
-        for refused in (lambda: stream.push(frames(1)[0]), lambda: stream.push(Query("q")), stream.end, stream.speak_now):
+        for refused in (
+            lambda: stream.push(frames(1)[0]),
+            lambda: stream.push(Query("q")),
+            stream.end,
+            stream.speak_now,
+        ):
             with pytest.raises(SessionClosedError):
                 refused()
         stream.close()  # twice does no harm

@@ -17,8 +17,9 @@ from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SessionOptions
 
 TALK = [
-    Query("What?", 0.0), Query("More?", 7.1), Context("Ann speaks", 9.2), Context("Bob", 20.0, keep=True), Query("And?", 33.3),
-    Context("passing", 40.0), Context("by", 40.1), Query("Then?", 40.2), Context("last", 41.0, keep=True), Context("words", 41.1),
+    Query("What?", 0.0), Query("More?", 7.1), Context("Ann speaks", 9.2), Context("Bob", 20.0, keep=True),
+    Query("And?", 33.3), Context("passing", 40.0), Context("by", 40.1), Query("Then?", 40.2),
+    Context("last", 41.0, keep=True), Context("words", 41.1),
 ]  # fmt: skip
 
 

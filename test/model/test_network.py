@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mmduet.model import HEADS, DuetModel, load_model
-from mmduet.model.presets import SHAPES, random_config, random_model
 from mmduet.model.preprocess import frames_to_pixels
+from mmduet.model.presets import SHAPES, random_config, random_model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 
-
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()

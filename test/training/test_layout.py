@@ -22,7 +22,10 @@ from mmduet.training.samples import Sample
 TOKENIZER = byte_tokenizer()
 K = SHAPES["tiny"].frame_tokens
 TIMES = [i / 2 for i in range(9)]  # 0.0 … 4.0
-ANSWERS = (Answer(1.5, "it enters", (0.0, 2.0)), Answer(3.5, "it leaves", (2.0, 4.0)))  # positive at 1.0, 1.5 and 3.0, 3.5
+ANSWERS = (
+    Answer(1.5, "it enters", (0.0, 2.0)),
+    Answer(3.5, "it leaves", (2.0, 4.0)),
+)  # positive at 1.0, 1.5 and 3.0, 3.5
 CAPTIONS = Sample("captioning", "v", (Query("Narrate.", 0.0), Query("Now?", 2.2)), ANSWERS)
 
 
@@ -32,7 +35,9 @@ def model() -> DuetModel:
     network = random_model(SHAPES["tiny"]).requires_grad_(False)
     for weight in network.parameters():
         if weight.dim() == 2:
-            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 1.6 / weight.shape[1] ** 0.5)
+            weight.copy_(
+                torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 1.6 / weight.shape[1] ** 0.5
+            )
     return network
 
 
@@ -95,7 +100,11 @@ def test_a_branch_is_the_reply_in_its_place(removed: tuple[Layout, torch.Tensor]
 
 def test_kept_replies_stand_in_the_main_line() -> None:
     layout = laid_out(keep=True)
-    spoken = {k: text for k, text in ((k, t) for k in range(9) for t in ("it enters", "it leaves")) if reply_after(layout, k) == text}
+    spoken = {
+        k: text
+        for k, text in ((k, t) for k in range(9) for t in ("it enters", "it leaves"))
+        if reply_after(layout, k) == text
+    }
     assert len(spoken) == 2
     assert {k in (2, 3) for k, t in spoken.items() if t == "it enters"} == {True}
     assert {k in (6, 7) for k, t in spoken.items() if t == "it leaves"} == {True}
@@ -105,7 +114,9 @@ def test_kept_replies_stand_in_the_main_line() -> None:
     wanted = plain(conversation(9, spoken), pictures())
     torch.testing.assert_close(hidden[: layout.size], wanted, atol=1e-4, rtol=1e-4)
     learned = [(i, t) for i, t in enumerate(layout.targets) if t != IGNORE]
-    assert [t for _, t in learned] == [t for _, s in sorted(spoken.items()) for t in (*TOKENIZER.encode(s), TOKENIZER.end_id)]
+    assert [t for _, t in learned] == [
+        t for _, s in sorted(spoken.items()) for t in (*TOKENIZER.encode(s), TOKENIZER.end_id)
+    ]
     assert all(layout.ids[i + 1] == t for i, t in learned)
 
 
@@ -150,9 +161,10 @@ def test_what_is_not_to_be_learned_stands_there_without_targets() -> None:
     text = TOKENIZER.decode([t for t in kept.targets if t != IGNORE])
     assert text == "it leaves"
     assert kept.informative[2:4] == gone.informative[2:4] == [IGNORE] * 2
-    assert {TOKENIZER.decode([t for t, b in zip(gone.targets, gone.branches, strict=True) if t != IGNORE and b == n]) for n in (1, 2)} == {
-        "it leaves"
-    }
+    assert {
+        TOKENIZER.decode([t for t, b in zip(gone.targets, gone.branches, strict=True) if t != IGNORE and b == n])
+        for n in (1, 2)
+    } == {"it leaves"}
 
 
 def test_grounding_has_relevance_only() -> None:
@@ -167,7 +179,9 @@ def test_overlapping_spans_do_not_displace_each_other() -> None:
     answers = (Answer(2.0, "first", (1.0, 2.0)), Answer(3.0, "second", (0.0, 3.0)))  # middles 1.5 and 1.5
     layout = laid_out(Sample("captioning", "v", answers=answers), keep=False)
     told = {
-        layout.limits[i]: TOKENIZER.decode([t for t, b in zip(layout.targets, layout.branches, strict=True) if b == branch and t != IGNORE])
+        layout.limits[i]: TOKENIZER.decode(
+            [t for t, b in zip(layout.targets, layout.branches, strict=True) if b == branch and t != IGNORE]
+        )
         for i, branch in enumerate(layout.branches)
         if branch
     }
@@ -189,13 +203,14 @@ def test_padding_is_neither_seen_nor_learned() -> None:
     assert torch.equal(forward_hidden(model(), swapped)[0, : short.size], hidden)
 
 
-SAMPLES = st.builds(
-    lambda cuts, learn: Sample(
-        "captioning", "v",
-        answers=tuple(Answer(b, f"{a:.1f}", (a, b + 0.4), bool(x)) for a, b, x in zip(cuts[::2], cuts[1::2], learn, strict=False)),
-    ),
-    st.lists(st.floats(0, 4), max_size=6).map(sorted), st.lists(st.booleans(), min_size=3, max_size=3),
-)  # fmt: skip
+def sample_of(cuts: list[float], learn: list[bool]) -> Sample:
+    """Answers between every two cuts, one after the other."""
+    pairs = zip(cuts[::2], cuts[1::2], learn, strict=False)
+    return Sample("captioning", "v", answers=tuple(Answer(b, f"{a:.1f}", (a, b + 0.4), x) for a, b, x in pairs))
+
+
+CUTS = st.lists(st.floats(0, 4), max_size=6).map(sorted)
+SAMPLES = st.builds(sample_of, CUTS, st.lists(st.booleans(), min_size=3, max_size=3))
 
 
 @settings(max_examples=40)

@@ -1,91 +1,19 @@
-"""Files as they are met: every container and pixel format we can make, and every way to break one."""
+"""Files as they are met: every container and pixel format we can make."""
 
 from __future__ import annotations
 
 import gc
-import random
-import wave
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from video_files import greys, make, packets, picture, read_until_error
 
-from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
+from mmduet.errors import VideoError, VideoNotFoundError
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.clock import PresentationClock
-
-
-def picture(k: int, height: int, width: int) -> np.ndarray:
-    """Frame ``k``: a grey that tells k, noise below to give packets some size, a white corner at the top left."""
-    image = np.full((height, width, 3), 4 * k % 200, np.uint8)
-    image[height // 2 :] = np.random.default_rng(k).integers(0, 256, (height - height // 2, width, 3))
-    image[: height // 4, : width // 4] = 255
-    return image
-
-
-def make(
-    path: Path,
-    count: int = 30,
-    size: tuple[int, int] = (48, 64),
-    fps: int = 25,
-    times_ms: list[int] | None = None,
-    pix_fmt: str = "yuv420p",
-    codec: str = "libx264",
-    codec_options: dict[str, str] | None = None,
-    options: dict[str, str] | None = None,
-    rotation: float | None = None,
-    hflip: bool = False,
-) -> Path:
-    height, width = size
-    with av.open(str(path), "w", options=options or {}) as container:
-        stream = container.add_stream(codec, rate=fps, options=codec_options or {"g": "10"})
-        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
-        if rotation is not None:
-            stream.set_display_rotation(rotation, hflip=hflip)
-        if pix_fmt == "gray":
-            stream.codec_context.color_range = 2  # the scaler makes full-range grey
-        if times_ms is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for k in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(k, height, width), "rgb24")
-            if times_ms is not None:
-                frame.pts, frame.time_base = times_ms[k], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def packets(path: Path) -> list[tuple[int, int, int]]:
-    """(position, size, pts) of every packet, in file order."""
-    with av.open(str(path)) as container:
-        return [(p.pos or 0, p.size, p.pts or 0) for p in container.demux(video=0) if p.size]
-
-
-def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]:
-    times: list[float] = []
-    try:
-        times.extend(frame.time for frame in file.decoded())
-    except CorruptVideoError as error:
-        return times, error
-    return times, None
-
-
-def read_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
-    count = 0
-    try:
-        for _ in VideoFile(path).decoded():
-            count += 1
-    except CorruptVideoError as error:
-        return count, error
-    return count, None
-
-
-def greys(path: Path) -> list[int]:
-    """Which frame each picture is, read from its grey."""
-    return [round(float(frame.image[14:22, 20:60].mean()) / 4) for frame in VideoFile(path)]
-
 
 # --- good files -------------------------------------------------------------------------------------------------------
 
@@ -257,144 +185,6 @@ def test_a_recording_that_starts_between_key_frames(tmp_path: Path) -> None:
     count, error = read_until_error(path)
     assert error is None
     assert 38 <= count <= 50
-
-
-# --- what is not a video ----------------------------------------------------------------------------------------------
-
-
-def test_missing_directory_and_empty(tmp_path: Path) -> None:
-    with pytest.raises(VideoNotFoundError, match=r"nope\.mp4 does not exist"):
-        VideoFile(tmp_path / "nope.mp4")
-    with pytest.raises(VideoError, match="is a directory"):
-        VideoFile(tmp_path)
-    (tmp_path / "empty.mp4").touch()
-    with pytest.raises(CorruptVideoError, match="is empty"):
-        VideoFile(tmp_path / "empty.mp4")
-
-
-@pytest.mark.parametrize("name", ["notes.txt", "notes.mp4", "notes"])
-def test_text_is_no_video(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("a line of text\n" * 200)
-    with pytest.raises(CorruptVideoError, match=name):
-        VideoFile(tmp_path / name)
-
-
-def test_noise_is_no_video(tmp_path: Path) -> None:
-    (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(20_000))
-    with pytest.raises(VideoError, match=r"noise\.mp4"):
-        list(VideoFile(tmp_path / "noise.mp4"))
-
-
-def test_sound_alone(tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
-        sound.writeframes(bytes(16000))
-    with pytest.raises(NoVideoStreamError, match="no video stream"):
-        VideoFile(tmp_path / "a.wav")
-
-
-def test_a_video_stream_without_a_frame(tmp_path: Path) -> None:
-    path = tmp_path / "none.mp4"
-    with av.open(str(path), "w", options={"movflags": "empty_moov"}) as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        container.start_encoding()
-    with pytest.raises(NoVideoStreamError, match="without a frame"):
-        VideoFile(path)
-
-
-# --- damage -----------------------------------------------------------------------------------------------------------
-
-
-def test_cut_before_the_index(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    with pytest.raises(CorruptVideoError, match="cut off before its index"):
-        VideoFile(path)
-
-
-@pytest.mark.parametrize("reorder", ["0", "2"])
-@pytest.mark.parametrize("part", [0.5, 0.8, 0.97])
-def test_cut_after_the_index(tmp_path: Path, reorder: str, part: float) -> None:
-    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"g": "10", "bf": reorder})
-    whole = packets(path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    left = sum(position + size <= path.stat().st_size for position, size, _ in whole)
-    count, error = read_until_error(path)
-    assert error is not None
-    assert left - 4 <= count <= left
-    assert count < 60
-
-
-def test_cut_between_two_packets_near_the_end(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"bf": "0"})
-    path.write_bytes(path.read_bytes()[: packets(path)[58][0]])  # too little is missing to tell by the length
-    count, error = read_until_error(path)
-    assert error is not None
-    assert count == 58
-
-
-@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
-def test_cut_in_other_containers(tmp_path: Path, name: str) -> None:
-    path = make(tmp_path / name, 75, codec="mpeg4" if name == "a.avi" else "libx264")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    count, error = read_until_error(path)
-    assert error is not None
-    assert 10 < count < 45
-
-
-@pytest.mark.parametrize("reorder", ["0", "3"])
-@pytest.mark.parametrize("kind", ["zeros", "noise"])
-@pytest.mark.parametrize("damaged", [1, 13, 30, 41, 59])
-def test_a_damaged_packet_ends_it_after_the_frames_before(
-    tmp_path: Path, reorder: str, kind: str, damaged: int
-) -> None:
-    path = make(tmp_path / "a.mp4", 60, codec_options={"g": "30", "bf": reorder, "b-adapt": "0"})
-    whole, data = packets(path), bytearray(path.read_bytes())
-    position, size, pts = whole[damaged]
-    data[position : position + size] = bytes(size) if kind == "zeros" else random.Random(1).randbytes(size)
-    path.write_bytes(data)
-    count, error = read_until_error(path)
-    assert error is not None
-    assert f"after {count} frames" in str(error)
-    before = sum(other < pts for _, _, other in whole)
-    held = int(reorder) if damaged == 59 else 0  # at the very end the decoder may keep what it was still reordering
-    assert before - held <= count <= before
-
-
-def test_damage_in_the_first_packet_fails_at_once(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4", 10, codec_options={"g": "30", "bf": "0"})
-    data, (position, size, _) = bytearray(path.read_bytes()), packets(path)[0]
-    data[position : position + size] = bytes(size)
-    path.write_bytes(data)
-    with pytest.raises(CorruptVideoError, match="after 0 frames"):
-        VideoFile(path)
-
-
-def test_damage_inside_a_picture_is_not_shown(tmp_path: Path) -> None:
-    found = 0
-    for seed in range(8):
-        path = make(tmp_path / f"{seed}.mp4", 40, (96, 128))
-        data, (position, size, _) = bytearray(path.read_bytes()), packets(path)[20]
-        place = position + size // 3
-        data[place : place + 30] = random.Random(seed).randbytes(30)
-        path.write_bytes(data)
-        count, error = read_until_error(path)
-        assert error is None or 16 <= count <= 24
-        found += error is not None
-    assert found >= 6  # a lucky few bytes decode to a wrong but valid picture
-
-
-def test_the_error_comes_on_every_reading(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"})
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    file = VideoFile(path)
-    first, second = until_error(file), until_error(file)
-    assert first[0] == second[0]
-    assert first[1] is not None
-    assert second[1] is not None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

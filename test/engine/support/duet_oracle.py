@@ -1,4 +1,4 @@
-"""The engine's judge: the same timeline by full forwards of the plain Transformers model; no cache, no packing, no cleverness."""
+"""The engine's judge: the same timeline by full forwards of the plain Transformers model; no cache, no packing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Oracle:
     """One stream, in a straight line. ``capacity`` matters only where a window is set."""
 
     def __init__(self, model: LoadedModel, options: SessionOptions, capacity: int = 10**9) -> None:
-        assert model.network.lm.config._attn_implementation == "sdpa", "the oracle needs a model that no engine has touched"
+        assert model.network.lm.config._attn_implementation == "sdpa", (
+            "the oracle needs a model that no engine has touched"
+        )
         self.network, self.tokenizer, self.options, self.capacity = model.network, model.tokenizer, options, capacity
         self.parts: list[Part] = []
         self.renderer = Renderer()

@@ -1,4 +1,4 @@
-"""What the engine's tests share: a tiny model whose outputs vary widely, moving pictures, an engine that notes what it is fed."""
+"""What the engine's tests share: a tiny model whose outputs vary widely, pictures, an engine that notes what it is fed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,13 @@ def frames(count: int, seed: int = 0, fps: float = 2.0, first: int = 0) -> list[
 
 
 def options(
-    threshold: float = 2.0, *, keep: bool = False, tokens: int = 8, window: int | None = None, at_end: bool = False, **more: object
+    threshold: float = 2.0,
+    *,
+    keep: bool = False,
+    tokens: int = 8,
+    window: int | None = None,
+    at_end: bool = False,
+    **more: object,
 ) -> SessionOptions:
     """Session options with a short prompt; a threshold of 2 never fires."""
     return SessionOptions(

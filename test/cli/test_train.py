@@ -1,0 +1,43 @@
+"""``mmduet train nano`` in miniature: the whole recipe from nothing, then again over what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mmduet.cli.main import app
+from mmduet.model import load_model
+from mmduet.model.presets import NANO
+
+
+def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, work = tmp_path / "nano", tmp_path / "work"
+    command = [
+        "train",
+        "nano",
+        str(out),
+        "--work",
+        str(work),
+        "--clips",
+        "6",
+        "--lesson-steps",
+        "2",
+        "--duet-steps",
+        "2",
+    ]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    loaded = load_model(str(out))
+    assert loaded.config.vision == NANO.vision
+    assert (
+        loaded.tokenizer.decode(loaded.tokenizer.encode("What does the red circle do?"))
+        == "What does the red circle do?"
+    )
+    weights = (out / "model.safetensors").read_bytes()
+    frames = (work / "frames" / "frames.u8").stat().st_mtime_ns
+    again = CliRunner().invoke(app, command)  # everything is done already: nothing is done twice
+    assert again.exit_code == 0, again.output
+    assert (work / "frames" / "frames.u8").stat().st_mtime_ns == frames
+    assert (out / "model.safetensors").read_bytes() == weights

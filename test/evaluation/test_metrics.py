@@ -1,0 +1,65 @@
+"""Metrics against values computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmduet.evaluation.metrics.spans import iou, recall_at_1
+from mmduet.evaluation.metrics.speaking import Counts, Said, compare, match
+
+
+def test_matching_is_one_to_one_and_never_early() -> None:
+    events = [Said(2.0, "a"), Said(5.0, "b"), Said(9.0, "c")]
+    replies = [Said(1.99, "a"), Said(2.0, "a"), Said(2.5, "a"), Said(6.0, "x"), Said(10.01, "c")]
+    assert match(events, replies) == [(0, 1), (1, 3)]
+    counts = compare(events, replies)
+    # "a" at 2.5 repeats what was said at 2.0 and 1.99; "a" at 1.99 came first
+    assert counts == Counts(events=3, replies=5, matched=2, exact=1, repeats=1)
+    assert counts.precision == pytest.approx(2 / 5)
+    assert counts.recall == pytest.approx(2 / 3)
+    assert counts.f1 == pytest.approx(4 / 8)
+    assert counts.exact_share == pytest.approx(1 / 2)
+    assert counts.repeat_rate == pytest.approx(1 / 5)
+
+
+def test_silence_where_nothing_happens_is_perfect() -> None:
+    assert compare([], []).f1 == 1.0
+    assert compare([Said(1.0, "a")], []).f1 == 0.0
+    assert compare([], [Said(1.0, "a")]).f1 == 0.0
+
+
+def test_counts_add_up() -> None:
+    assert Counts(1, 2, 1, 1, 0) + Counts(3, 1, 1, 0, 1) == Counts(4, 3, 2, 1, 1)
+
+
+times = st.lists(st.floats(0, 30), max_size=8)
+
+
+@given(times, times)
+def test_matching_finds_as_many_pairs_as_any_other(ends: list[float], said: list[float]) -> None:
+    """Against exhaustive augmenting paths."""
+    pairs = match([Said(t, "") for t in ends], [Said(t, "") for t in said])
+    assert len({e for e, _ in pairs}) == len({r for _, r in pairs}) == len(pairs)
+    assert all(-1e-6 <= said[r] - ends[e] <= 1 + 1e-6 for e, r in pairs)
+    owner: dict[int, int] = {}
+
+    def augment(event: int, seen: set[int]) -> bool:
+        for reply, time in enumerate(said):
+            if reply not in seen and -1e-6 <= time - ends[event] <= 1 + 1e-6:
+                seen.add(reply)
+                if reply not in owner or augment(owner[reply], seen):
+                    owner[reply] = event
+                    return True
+        return False
+
+    assert len(pairs) == sum(augment(event, set()) for event in range(len(ends)))
+
+
+def test_iou_and_recall() -> None:
+    assert iou((0, 4), (2, 6)) == pytest.approx(2 / 6)
+    assert iou((0, 1), (2, 3)) == 0.0
+    assert iou((1, 1), (1, 1)) == 0.0
+    gold = [[(0.0, 4.0)], [(0.0, 1.0), (5.0, 9.0)], [(0.0, 2.0)], [(0.0, 2.0)]]
+    assert recall_at_1([(0.0, 4.0), (5.0, 8.0), None, (1.5, 9.0)], gold, 0.5) == pytest.approx(2 / 4)

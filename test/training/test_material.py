@@ -1,0 +1,160 @@
+"""What training is fed: batches that are a pure function of the step, a vocabulary that loses nothing, patch labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmduet.duet import END, IGNORE, IMAGE, START
+from mmduet.errors import TrainingError
+from mmduet.model.presets import byte_tokenizer
+from mmduet.scenes import SplitSpec, load_clips, make_split
+from mmduet.training.batches import BatchSource, Mixture
+from mmduet.training.collate import Batch
+from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
+from mmduet.training.frames import FrameStore, build_store
+from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
+from mmduet.training.vocabulary import train_tokenizer
+
+Material = tuple[FrameStore, list[Sample]]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    root = tmp_path_factory.mktemp("material")
+    make_split(root / "s", SplitSpec("train", 4, 3, 8.0, 9.0, size=64, fps=4.0), workers=1)
+    names = [clip["video"] for clip in load_clips(root / "s")]
+    store = build_store(root / "s/videos", names, 4.0, 28, root / "store", lambda done, total: None)
+    samples = [
+        *read_dense_captioning(root / "s/dense_captioning.json"), *read_magqa(root / "s/magqa.json"),
+        *read_grounding(root / "s/grounding.json"),
+    ]  # fmt: skip
+    return store, samples
+
+
+def source(material: Material, seed: int = 0, **mixture: object) -> BatchSource:
+    store, samples = material
+
+    def visual(name: str, first: int, count: int) -> torch.Tensor:
+        return torch.from_numpy(np.array(store.pictures(name)[first : first + count]))
+
+    return BatchSource(samples, store, visual, byte_tokenizer(), 4, Mixture(size=6, frames=(8, 12), **mixture), seed)  # type: ignore[arg-type]
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(
+        torch.equal(x, y) if x.shape == y.shape else False
+        for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
+    )
+
+
+def test_the_store_has_every_frame_of_every_clip(material: Material) -> None:
+    store, _ = material
+    for name in store.names:
+        times = store.times(name)
+        assert np.allclose(times, np.arange(len(times)) / 4)
+        assert store.pictures(name).shape == (len(times), 28, 28, 3)
+    assert len(store.names) == 4
+    assert not np.array_equal(store.pictures(store.names[0])[:9], store.pictures(store.names[1])[:9])
+    with pytest.raises(TrainingError, match=r"nothing\.mp4"):
+        store.pictures("nothing.mp4")
+
+
+def test_a_batch_is_its_seed_and_step_in_any_order(material: Material) -> None:
+    forwards = source(material)
+    wanted = [forwards.batch(step) for step in range(4)]
+    backwards = source(material)
+    for step in (3, 1, 2, 0, 0):
+        assert same(backwards.batch(step), wanted[step])
+    assert not same(wanted[0], wanted[1])
+    assert not same(source(material, seed=1).batch(0), wanted[0])
+
+
+def test_batches_are_whole(material: Material) -> None:
+    given_source = source(material)
+    for step in range(8):
+        batch = given_source.batch(step)
+        frames = batch.visual.shape[1]
+        assert frames in (8, 12)
+        assert batch.frame_ends.shape == batch.informative.shape == batch.relevance.shape == (6, frames)
+        assert batch.is_frame.sum(1).tolist() == [frames * 4] * 6
+        assert batch.is_frame.gather(1, batch.frame_ends).all()
+        assert (
+            (batch.informative == IGNORE).all(1) != (batch.relevance == IGNORE).all(1)
+        ).all()  # one head or the other
+
+
+def test_shares_are_kept(material: Material) -> None:
+    grounding = source(material, shares=(("grounding", 1.0), ("captioning", 0.0))).batch(0)
+    assert (grounding.informative == IGNORE).all()
+    captions = source(material, shares=(("captioning", 1.0),), keep_replies=0.0, instructions=("Say.",)).batch(0)
+    assert (captions.relevance == IGNORE).all()
+    tokenizer = byte_tokenizer()
+    for row, frame in zip(captions.ids, captions.is_frame, strict=True):
+        assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
+
+
+# vocabulary
+
+SENTENCES = ["the red star enters", "the blue star leaves", "a star. a star?\n"] * 9
+
+
+@given(st.text(max_size=20))
+def test_any_text_survives_the_vocabulary(text: str) -> None:
+    tokenizer = train_tokenizer(SENTENCES, 300)
+    if not any(marker in text for marker in (START, END, IMAGE)):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_vocabulary_keeps_its_size_and_its_order() -> None:
+    tokenizer = train_tokenizer(SENTENCES, 280)
+    assert tokenizer.size == 280
+    assert tokenizer.backend.get_vocab() == train_tokenizer(reversed(SENTENCES), 280).backend.get_vocab()
+    assert len(tokenizer.encode(" star")) == 1
+    for marker in (START, END, IMAGE):
+        assert len(tokenizer.encode(marker)) == 1
+
+
+def test_newlines_never_merge() -> None:
+    tokenizer = train_tokenizer(["a\n\nb\n\n", "\n\n\n"] * 50, 300)
+    assert len(tokenizer.encode("\n\n")) == 2
+
+
+# patches
+
+
+def test_patch_labels_by_hand() -> None:
+    """A 4 by 4 grid: a red circle in the upper left, a blue star over its right edge."""
+    boxes = [["red", "circle", 0.25, 0.25, 0.3], ["blue", "star", 0.625, 0.125, 0.1]]
+    classes, geometry = patch_labels(boxes, 4)
+    red, blue = [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]], [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
+    wanted = [[0, 0]] * 16
+    for place in (0, 1, 4, 5):
+        wanted[place] = red
+    wanted[2] = blue
+    assert classes.tolist() == wanted
+    assert geometry[0] == pytest.approx([(0.25 - 0.125) * 5, (0.25 - 0.125) * 5, 1.5])
+    assert geometry[2] == pytest.approx([0, 0, 0.5])
+    assert not geometry[15].any()
+
+
+def test_nearer_things_cover_farther_ones() -> None:
+    boxes = [["red", "circle", 0.5, 0.5, 0.5], ["blue", "star", 0.5, 0.5, 0.4]]
+    classes, _ = patch_labels(boxes, 4)
+    assert classes[5].tolist() == [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
+    classes, _ = patch_labels(boxes[::-1], 4)
+    assert classes[5].tolist() == [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]]
+
+
+def test_a_frame_store_is_built_once(material: Material, tmp_path: Path) -> None:
+    """Asked for again it reads what is there: the videos are no longer needed."""
+    store, _ = material
+    again = build_store(
+        tmp_path, store.names, 4.0, 28, Path(store.all_pictures.base.filename).parent, lambda d, t: None
+    )  # type: ignore[union-attr]
+    assert again.names == store.names
