@@ -163,7 +163,8 @@ class Session:
             turn = heapq.heappop(self._turns)[2]
             if self.options.profile == "fixed" and self.last_frame is not None:
                 self._queue_turn(turn)
-                self.forced |= isinstance(turn, Query)
+                if isinstance(turn, Query):
+                    self.forced = self.said_at_end = True  # its answer is the last word
 
     def _begin(self) -> None:
         if not self._begun:

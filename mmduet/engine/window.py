@@ -9,7 +9,7 @@ from mmduet.errors import CapacityError
 def make_room(session: Session, tokens: int, frames: int = 0) -> None:
     """Make room for ``tokens`` more, ``frames`` of them frames. Raises ``CapacityError`` where nothing more may go."""
     slot, options = session.slot, session.options
-    if session.pinned_tokens > options.text_tokens:
+    if options.window is not None and session.pinned_tokens > options.text_tokens:
         raise CapacityError(
             f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, "
             f"{options.text_tokens} are reserved; ask less, or open it with more text_tokens"

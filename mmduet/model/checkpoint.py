@@ -50,11 +50,12 @@ def save_checkpoint(
 
 
 def _swap(temporary: Path, target: Path) -> None:
+    """Put the new directory in the old one's place; the old one is whole until the new one is."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
-        for name in (WEIGHTS, TOKENIZER, MANIFEST):
-            (temporary / name).replace(target / name)
-    else:
-        temporary.replace(target)
+        target.replace(old)
+    temporary.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _stored(model: DuetModel) -> dict[str, Tensor]:
@@ -68,14 +69,15 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of a checkpoint; raises ``CheckpointError`` where there is none or it is of another format."""
     path = Path(directory) / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest: Any = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{directory} holds no {MANIFEST}; it is not a checkpoint of this project") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from error
-    if manifest.get("format") != FORMAT or "model" not in manifest:
-        raise CheckpointError(f"{path} is of format {manifest.get('format')!r}; this version reads format {FORMAT}")
-    return manifest
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT or "model" not in manifest:
+        raise CheckpointError(f"{path} is of format {found!r}; this version reads format {FORMAT}")
+    return dict(manifest)
 
 
 def load_checkpoint(

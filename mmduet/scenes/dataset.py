@@ -116,7 +116,7 @@ def _boxes(scene: Any, fps: float) -> list[list[list[Any]]]:
     frames = []
     for step in range(round(scene.duration * fps)):
         time = step / fps
-        stage = sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth)
+        stage = sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth_at(time))
         frames.append(
             [[t.colour_at(time), t.shape, *(round(v.at(time), 3) for v in (t.x, t.y, t.radius))] for t in stage]
         )

@@ -93,7 +93,7 @@ class Director:
             x=Track([0.0], [x]),
             y=Track([0.0], [y]),
             radius=Track([0.0], [RADII[size]]),
-            depth=float(self.rng.random()),
+            depths=[(0.0, float(self.rng.random()))],
             tilt=float(self.rng.uniform(-0.15, 0.15)),
             tint=(tint[0], tint[1], tint[2]),
             entered=time,
@@ -247,7 +247,7 @@ class Director:
                 if not self._clear(thing, x, y, but=other):
                     continue
                 end = self._go(thing, x, y, time, self._pace())
-                thing.depth = max(t.depth for t in self.stage) + 0.1
+                thing.depths.append((time, max(t.depths[-1][1] for t in self.stage) + 0.1))
                 self.touching[id(thing)] = (thing, other, end)
                 name, target = thing.name_at(time), other.name_at(time)
                 return Event("touch", time, end, f"the {name} touches the {target}", name, target)
@@ -264,7 +264,7 @@ class Director:
                 if not self._clear(thing, x, y, but=other):
                     continue
                 self._part(thing, time)
-                thing.depth = min(t.depth for t in self.stage) - 0.1
+                thing.depths.append((time, min(t.depths[-1][1] for t in self.stage) - 0.1))
                 end = self._go(thing, x, y, time, self._pace())
                 thing.hidden.append([end, self.duration + 1.0])
                 self.behind[id(thing)] = (thing, other)

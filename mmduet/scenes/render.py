@@ -75,7 +75,7 @@ def render(scene: Scene, look: Look, time: float, size: int) -> U8:
     dx, dy = (round(float(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
     top, left = look.margin + dy, look.margin + dx
     canvas = look.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
-    for thing in sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth):
+    for thing in sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth_at(time)):
         _paint(canvas, thing, time, size, dx, dy)
     canvas += np.roll(look.noise[rng.integers(4)], tuple(rng.integers(0, size, 2)), (0, 1))
     canvas += rng.normal() * look.flicker

@@ -55,7 +55,7 @@ class Track:
 
 @dataclass
 class Thing:
-    """One object: its shape never changes, its place, size and colour follow tracks; higher ``depth`` is nearer."""
+    """One object: its shape never changes, its place, size and colour follow tracks; the higher of two depths is nearer."""
 
     shape: Shape
     colours: list[tuple[float, str]]  # (from time, colour), in order
@@ -63,7 +63,7 @@ class Thing:
     x: Track
     y: Track
     radius: Track
-    depth: float
+    depths: list[tuple[float, float]]  # (from time, depth), in order
     tilt: float = 0.0  # radians
     tint: tuple[int, int, int] = (0, 0, 0)  # added to the colour, so that no two reds are quite alike
     entered: float = 0.0
@@ -74,6 +74,11 @@ class Thing:
         """The name of its colour at ``time``."""
         place = bisect_right([start for start, _ in self.colours], time)
         return self.colours[max(place - 1, 0)][1]
+
+    def depth_at(self, time: float) -> float:
+        """Its depth at ``time``."""
+        place = bisect_right([start for start, _ in self.depths], time)
+        return self.depths[max(place - 1, 0)][1]
 
     def name_at(self, time: float) -> str:
         """What a caption calls it at ``time``: colour and shape."""

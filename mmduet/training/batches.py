@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,8 +19,17 @@ from mmduet.training.frames import FrameStore
 from mmduet.training.layout import Layout, lay_out
 from mmduet.training.samples import Kind, Sample, crop
 
-#: (video, time) to what can be seen then, in words.
-View = Callable[[str, float], str]
+
+class Tutor(Protocol):
+    """Knows the truth about every frame; gives side questions and lessons in time."""
+
+    def view(self, video: str, time: float) -> str:
+        """What can be seen then, in words."""
+
+    def lessons(self, video: str, times: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Changes [F, K] and happenings [F]."""
+
+
 #: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
 Visual = Callable[[str, int, int], Tensor]
 
@@ -48,11 +59,11 @@ class BatchSource:
         frame_tokens: int,
         mixture: Mixture,
         seed: int,
-        view: View | None = None,
+        tutor: Tutor | None = None,
     ) -> None:
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
-        self._mixture, self._seed, self._view = mixture, seed, view
+        self._mixture, self._seed, self._tutor = mixture, seed, tutor
         self._pool = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future[Batch]] = {}
 
@@ -65,43 +76,49 @@ class BatchSource:
     def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
         frames = int(rng.choice(self._mixture.frames))
-        layouts, visual = [], []
+        layouts, visual, lessons = [], [], []
         for _ in range(self._mixture.size):
-            layout, seen = self._one(rng, frames)
-            layouts.append(layout)
-            visual.append(seen)
-        return collate(layouts, visual)
+            sample, first = self._sample(rng, frames)
+            cut = self._store.times(sample.video)[first : first + frames]
+            layouts.append(self._layout(sample, cut, rng))
+            visual.append(self._visual(sample.video, first, frames))
+            if self._tutor is not None:
+                lessons.append(self._tutor.lessons(sample.video, cut))
+        batch = collate(layouts, visual)
+        if lessons:
+            batch.changes, batch.happenings = (torch.from_numpy(np.stack(part)) for part in zip(*lessons, strict=True))
+        return batch
 
-    def _one(self, rng: np.random.Generator, frames: int) -> tuple[Layout, Tensor]:
+    def _sample(self, rng: np.random.Generator, frames: int) -> tuple[Sample, int]:
+        """A sample of at least ``frames`` frames, and the first of those it is cropped to."""
         kinds, shares = zip(*self._mixture.shares, strict=True)
         pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
         sample = pool[int(rng.integers(len(pool)))]
-        while len(self._store.times(sample.video)) < frames:  # too short for this batch's length
+        while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
-        times = self._store.times(sample.video)
-        first = int(rng.integers(len(times) - frames + 1))
-        if rng.random() < 0.3:  # beginnings matter as much as all other places together deserve
-            first = 0
-        cut = times[first : first + frames]
-        seen = self._with_query(crop(sample, float(cut[0]), float(cut[-1])), rng)
-        layout = lay_out(
+        first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
+        return sample, 0 if rng.random() < 0.3 else first  # beginnings matter as much as many other places together
+
+    def _layout(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> Layout:
+        seen = self._with_query(crop(sample, float(times[0]), float(times[-1])), rng)
+        return lay_out(
             seen,
-            [float(t - cut[0]) for t in cut],
+            [float(t - times[0]) for t in times],
             self._tokenizer,
             self._frame_tokens,
             keep_replies=bool(rng.random() < self._mixture.keep_replies),
             rng=rng,
-            asides=self._asides(sample.video, cut, rng),
+            asides=self._asides(sample.video, times, rng),
         )
-        return layout, self._visual(sample.video, first, frames)
 
     def _asides(self, video: str, times: NDArray[np.float64], rng: np.random.Generator) -> list[tuple[int, str, str]]:
-        if self._view is None:
+        if self._tutor is None:
             return []
         frames = rng.choice(len(times), size=min(self._mixture.looks, len(times)), replace=False)
         questions = self._mixture.look_questions
         return [
-            (int(k), questions[int(rng.integers(len(questions)))], self._view(video, float(times[k]))) for k in frames
+            (int(k), questions[int(rng.integers(len(questions)))], self._tutor.view(video, float(times[k])))
+            for k in frames
         ]
 
     def _with_query(self, sample: Sample, rng: np.random.Generator) -> Sample:

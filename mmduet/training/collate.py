@@ -26,6 +26,8 @@ class Batch:
     frame_ends: Tensor  # [B, F]
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
+    changes: Tensor | None = None  # [B, F, K], where lessons in time are given
+    happenings: Tensor | None = None  # [B, F]
 
 
 def collate(layouts: Sequence[Layout], visual: Sequence[Tensor]) -> Batch:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmduet.errors import TrainingError
+from mmduet.files import write_json
 from mmduet.video import letterbox, open_frames
 
 U8 = NDArray[np.uint8]
@@ -22,7 +23,7 @@ class FrameStore:
 
     def __init__(self, directory: Path) -> None:
         index = json.loads((directory / "index.json").read_text())
-        size: int = index["size"]
+        size: int = index["recipe"]["size"]
         self._places: dict[str, tuple[int, int]] = {k: (v[0], v[1]) for k, v in index["places"].items()}
         self._data = np.memmap(directory / "frames.u8", np.uint8, "r").reshape(-1, size, size, 3)
         self._times = np.load(directory / "times.npy")
@@ -62,7 +63,14 @@ def build_store(
     videos: Path, names: Sequence[str], fps: float, size: int, directory: Path, progress: Callable[[int, int], None]
 ) -> FrameStore:
     """Decode ``names`` at ``fps`` into ``directory``, unless that has been done; a video that cannot be read is an error."""
-    if not (directory / "index.json").exists():
+    recipe = {"size": size, "fps": fps, "videos": list(names)}
+    index = directory / "index.json"
+    if index.exists() and (found := json.loads(index.read_text())["recipe"]) != recipe:
+        differing = ", ".join(sorted(k for k in recipe if found.get(k) != recipe[k]))
+        raise TrainingError(
+            f"{directory} holds frames of another recipe (different: {differing}); use an empty directory"
+        )
+    if not index.exists():
         directory.mkdir(parents=True, exist_ok=True)
         places: dict[str, tuple[int, int]] = {}
         times: list[float] = []
@@ -74,7 +82,7 @@ def build_store(
                 out.write(pictures.tobytes())
                 progress(len(places), len(names))
         np.save(directory / "times.npy", np.array(times))
-        (directory / "index.json").write_text(json.dumps({"size": size, "fps": fps, "places": places}))
+        write_json(index, {"recipe": recipe, "places": places})
     return FrameStore(directory)
 
 

@@ -146,11 +146,13 @@ def lay_out(
 
 
 def _positive_frames(sample: Sample, times: Sequence[float], informative: Sequence[int]) -> list[list[int]]:
-    """For each answer, the frames at which it may be given."""
-    found = []
+    """For each answer, the frames at which it may be given: within its own stream turn, so none belongs to two answers."""
+    found, before = [], float("-inf")
     for answer in sample.answers:
         middle = sum(answer.timespan) / 2
-        found.append([k for k, t in enumerate(times) if middle <= t <= answer.time and informative[k] != 0])
+        own = [k for k, t in enumerate(times) if before < t and middle <= t <= answer.time and informative[k] != 0]
+        found.append(own)
+        before = answer.time
     return found
 
 

@@ -27,7 +27,18 @@ class Losses:
 
 def duet_losses(model: DuetModel, batch: Batch) -> Losses:
     """Forward the batch and compare with its labels. Raises ``TrainingError`` where nothing in it is labelled."""
-    hidden = forward_hidden(model, batch)  # [B, T, D]
+    return summed(duet_parts(model, batch, forward_hidden(model, batch)))
+
+
+def summed(parts: dict[str, Tensor]) -> Losses:
+    """The sum of the parts that had labels. Raises ``TrainingError`` where none had."""
+    if not parts:
+        raise TrainingError("a batch without any label; check that the annotations' times lie inside their videos")
+    return Losses(torch.stack(list(parts.values())).sum(), {k: float(v.detach()) for k, v in parts.items()})
+
+
+def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor]:
+    """The losses of the language head and of both heads, from hidden states [B, T, D]."""
     parts: dict[str, Tensor] = {}
     learned = batch.targets != IGNORE
     if learned.any():
@@ -39,9 +50,7 @@ def duet_losses(model: DuetModel, batch: Batch) -> Losses:
         labelled = target != IGNORE
         if labelled.any():
             parts[name] = cross_entropy(model.heads[name](at_frames[labelled]).float(), target[labelled])
-    if not parts:
-        raise TrainingError("a batch without any label; check that the annotations' times lie inside their videos")
-    return Losses(torch.stack(list(parts.values())).sum(), {k: float(v.detach()) for k, v in parts.items()})
+    return parts
 
 
 def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,17 +19,24 @@ from mmduet.model.presets import NANO, random_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.scenes.prompts import LOOK, NARRATE
-from mmduet.training.batches import BatchSource, Mixture, View
+from mmduet.training.batches import BatchSource, Mixture
 from mmduet.training.features import build_features
 from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
 from mmduet.training.frames import FrameStore, build_store
-from mmduet.training.looks import NOTHING, describe
-from mmduet.training.losses import Losses, duet_losses
+from mmduet.training.looks import NOTHING
+from mmduet.training.losses import Losses, duet_parts, forward_hidden, summed
 from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
+from mmduet.training.second_sight import TimeBook, TimeLessons
 from mmduet.training.trainer import Report, Schedule, Trainer
 from mmduet.training.vocabulary import train_tokenizer
 
-Progress = Callable[[str, int, int, dict[str, float]], None]  # stage, done, total, figures
+
+class Progress(Protocol):
+    """Told after every bit of work."""
+
+    def __call__(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None: ...
+
+
 TRAIN_SEED = 20_241_117
 
 
@@ -39,48 +48,45 @@ class NanoRecipe:
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=2400, lr=1.2e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=2200, lr=1.2e-3))
     mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
 
 
 def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> Path:
     """Run the whole recipe; ``work`` keeps what is done between runs. Returns ``out``, a checkpoint directory."""
-    store, samples, boxes = _material(work, recipe, progress)
+    clips, store = _clips(work, recipe, progress)
+    samples = _samples(work / "scenes")
     tokenizer = _tokenizer(samples)
     config = replace(NANO, text=replace(NANO.text, vocab_size=max(tokenizer.size, NANO.text.vocab_size)))
     model = random_model(config, seed=recipe.seed)
-    _teach_tower(model, store, boxes, work / "lessons", recipe, progress)
+    _teach_tower(model, store, {clip["video"]: clip["boxes"] for clip in clips}, work / "lessons", recipe, progress)
     model.tower.requires_grad_(False)
-    features = build_features(
-        model.tower, store, work / "features.bf16", lambda done, total: progress("features", done, total, {})
-    )
-    source = BatchSource(
-        samples, store, features, tokenizer, model.config.frame_tokens, recipe.mixture, recipe.seed, _view(boxes)
-    )
+    report = partial(progress, "features", figures={})
+    features = build_features(model.tower, store, work / "features.bf16", report)
+    book = TimeBook(clips, NANO.recommended.fps, config)
+    source = BatchSource(samples, store, features, tokenizer, config.frame_tokens, recipe.mixture, recipe.seed, book)
     _initialise(model, recipe.seed)
     _teach_duet(model, source, work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
-def _material(
-    work: Path, recipe: NanoRecipe, progress: Progress
-) -> tuple[FrameStore, list[Sample], dict[str, list[list[list[object]]]]]:
-    scenes = work / "scenes"
-    spec = SplitSpec("train", recipe.clips, recipe.seed, *recipe.seconds, fps=NANO.recommended.fps)
-    make_split(scenes, spec, progress=lambda done, total: progress("clips", done, total, {}))
+def _clips(work: Path, recipe: NanoRecipe, progress: Progress) -> tuple[list[dict[str, Any]], FrameStore]:
+    scenes, fps = work / "scenes", NANO.recommended.fps
+    spec = SplitSpec("train", recipe.clips, recipe.seed, *recipe.seconds, fps=fps)
+    make_split(scenes, spec, progress=partial(progress, "clips", figures={}))
     clips = load_clips(scenes)
     names = [clip["video"] for clip in clips]
-    store = build_store(
-        scenes / "videos", names, NANO.recommended.fps, NANO.vision.image_size, work / "frames",
-        lambda done, total: progress("frames", done, total, {}),
-    )  # fmt: skip
-    samples = [
+    report = partial(progress, "frames", figures={})
+    return clips, build_store(scenes / "videos", names, fps, NANO.vision.image_size, work / "frames", report)
+
+
+def _samples(scenes: Path) -> list[Sample]:
+    return [
         *read_dense_captioning(scenes / "dense_captioning.json"),
         *read_magqa(scenes / "magqa.json"),
         *read_grounding(scenes / "grounding.json"),
     ]
-    return store, samples, {clip["video"]: clip["boxes"] for clip in clips}
 
 
 def _tokenizer(samples: list[Sample]) -> Tokenizer:
@@ -104,7 +110,7 @@ def _tokenizer(samples: list[Sample]) -> Tokenizer:
 def _teach_tower(
     model: DuetModel,
     store: FrameStore,
-    boxes: dict[str, list[list[list[object]]]],
+    boxes: dict[str, list[list[list[Any]]]],
     run: Path,
     recipe: NanoRecipe,
     progress: Progress,
@@ -121,21 +127,15 @@ def _teach_tower(
 
 
 def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
+    lessons = TimeLessons(model)
+
     def loss_at(step: int) -> Losses:
         with _autocast():
-            return duet_losses(model, source.batch(step))
+            batch = source.batch(step)
+            hidden = forward_hidden(model, batch)
+            return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
 
-    Trainer(model, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
-
-
-def _view(boxes: dict[str, list[list[list[object]]]]) -> View:
-    """What can be seen in a video at a time, from its boxes."""
-
-    def view(video: str, time: float) -> str:
-        frames = boxes[video]
-        return describe(frames[min(round(time * NANO.recommended.fps), len(frames) - 1)])
-
-    return view
+    Trainer(lessons, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
 
 
 def _initialise(model: DuetModel, seed: int) -> None:

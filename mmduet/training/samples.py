@@ -6,7 +6,8 @@ Kinds (formats of the duet description §6): dense captioning, MAGQA, grounding.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,8 @@ def read_dense_captioning(path: str | Path) -> list[Sample]:
     samples = []
     for video, entry in _load(path, dict).items():
         where = f"{path}, video {video!r}"
-        answers = [_answer(a, "text", where) for a in _field(entry, "annotation", where)]
+        with _told(where):
+            answers = [_answer(a, "text", where) for a in _field(entry, "annotation", where)]
         samples.append(Sample("captioning", video, answers=tuple(answers)))
     return samples
 
@@ -45,15 +47,8 @@ def read_magqa(path: str | Path) -> list[Sample]:
     samples = []
     for i, entry in enumerate(_load(path, list)):
         where = f"{path}, entry {i}"
-        turns = _field(entry, "conversation", where)
-        offset = float(entry.get("video_start_time", 0.0))
-        queries = [
-            Query(_field(t, "content", where), float(_field(t, "time", where)) - offset)
-            for t in turns
-            if t["role"] == "user"
-        ]
-        answers = [_answer(t, "content", where, offset) for t in turns if t["role"] == "assistant"]
-        samples.append(Sample("qa", _field(entry, "video_uid", where), tuple(queries), tuple(answers)))
+        with _told(where):
+            samples.append(_conversation(entry, where))
     return samples
 
 
@@ -62,9 +57,10 @@ def read_grounding(path: str | Path) -> list[Sample]:
     samples = []
     for i, entry in enumerate(_load(path, list)):
         where = f"{path}, entry {i}"
-        spans = tuple((float(s), float(e)) for s, e in _field(entry, "timestamps", where))
-        query = Query(_field(entry, "query", where))
-        samples.append(Sample("grounding", _field(entry, "video_uid", where), (query,), spans=spans))
+        with _told(where):
+            spans = tuple((float(s), float(e)) for s, e in _field(entry, "timestamps", where))
+            query = Query(_field(entry, "query", where))
+            samples.append(Sample("grounding", _field(entry, "video_uid", where), (query,), spans=spans))
     return samples
 
 
@@ -83,6 +79,24 @@ def crop(sample: Sample, start: float, end: float) -> Sample:
     )
     spans = tuple((s - start, e - start) for s, e in sample.spans if e > start and s < end)
     return Sample(sample.kind, sample.video, queries, answers, spans)
+
+
+def _conversation(entry: dict[str, Any], where: str) -> Sample:
+    turns = _field(entry, "conversation", where)
+    offset = float(entry.get("video_start_time", 0.0))
+    users = [t for t in turns if _field(t, "role", where) == "user"]
+    queries = [Query(_field(t, "content", where), float(_field(t, "time", where)) - offset) for t in users]
+    answers = [_answer(t, "content", where, offset) for t in turns if t["role"] == "assistant"]
+    return Sample("qa", _field(entry, "video_uid", where), tuple(queries), tuple(answers))
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Values of the wrong kind become an error that says where they are."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise AnnotationError(f"{where}: a value cannot be used ({error}); is the file of another format?") from error
 
 
 def _answer(turn: dict[str, Any], text: str, where: str, offset: float = 0.0) -> Answer:

@@ -70,7 +70,7 @@ class Trainer:
         losses = self.loss_at(self.step)
         if not torch.isfinite(losses.total):
             raise TrainingError(
-                f"the loss of step {self.step} is {float(losses.total)} ({losses.parts}); lower the learning rate"
+                f"the loss of step {self.step} is {float(losses.total.detach())} ({losses.parts}); lower the learning rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]

@@ -174,7 +174,6 @@ def test_grounding_has_relevance_only() -> None:
     assert set(layout.targets) == {IGNORE}
 
 
-@pytest.mark.xfail(reason="an answer's branches may begin in the stream turn of the one before and displace its own")
 def test_overlapping_spans_do_not_displace_each_other() -> None:
     answers = (Answer(2.0, "first", (1.0, 2.0)), Answer(3.0, "second", (0.0, 3.0)))  # middles 1.5 and 1.5
     layout = laid_out(Sample("captioning", "v", answers=answers), keep=False)

@@ -69,7 +69,7 @@ class Oracle:
         assert frame is not None
         late = any(isinstance(t, Query) for t in turns)
         self.parts += due + [part for turn in turns for part in self._turn(turn)]
-        for _ in range(late + (self.options.speak.at_end and (asked or late))):
+        for _ in range(late or (self.options.speak.at_end and asked)):
             due = self._reply(frame)
             self.parts += due
         return self.verdict
