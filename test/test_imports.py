@@ -59,7 +59,9 @@ def test_room_loads_without_torch(room: str) -> None:
     assert loaded_by(IMPORT_ALL, *modules_of(room)).isdisjoint({"torch", "transformers"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scenes", "--help"], ["scenes", "make", "--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["scenes", "--help"], ["scenes", "make", "--help"], ["run", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_large(arguments: list[str]) -> None:
     assert loaded_by(HELP, *arguments).isdisjoint(LARGE)
 

@@ -22,7 +22,13 @@ ROWS = (
     ("__main__",),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SAME_ROW_ALLOWED = {("events", "errors"), ("options", "errors"), ("files", "errors"), ("scenes", "video"), ("cluster", "server")}
+SAME_ROW_ALLOWED = {
+    ("events", "errors"),
+    ("options", "errors"),
+    ("files", "errors"),
+    ("scenes", "video"),
+    ("cluster", "server"),
+}
 TORCH_ROOMS = {"model", "engine", "training", "bench"}
 TORCH_FILES = {"mmduet/evaluation/predict.py"}
 MOST_FILE_LINES = 400

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.events import Query
 from mmduet.model.tokenizer import Tokenizer
-from mmduet.training.collate import Batch, collate
+from mmduet.training.collate import Batch, Lessons, collate
 from mmduet.training.frames import FrameStore
 from mmduet.training.layout import Layout, lay_out
 from mmduet.training.samples import Kind, Sample, crop
@@ -26,8 +25,8 @@ class Tutor(Protocol):
     def view(self, video: str, time: float) -> str:
         """What can be seen then, in words."""
 
-    def lessons(self, video: str, times: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Changes [F, K] and happenings [F]."""
+    def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
+        """Labels of the visual tokens and frames of a sample, at the video's own times."""
 
 
 #: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
@@ -76,18 +75,16 @@ class BatchSource:
     def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
         frames = int(rng.choice(self._mixture.frames))
-        layouts, visual, lessons = [], [], []
+        layouts, visual = [], []
+        lessons: list[Lessons] = []
         for _ in range(self._mixture.size):
             sample, first = self._sample(rng, frames)
             cut = self._store.times(sample.video)[first : first + frames]
             layouts.append(self._layout(sample, cut, rng))
             visual.append(self._visual(sample.video, first, frames))
             if self._tutor is not None:
-                lessons.append(self._tutor.lessons(sample.video, cut))
-        batch = collate(layouts, visual)
-        if lessons:
-            batch.changes, batch.happenings = (torch.from_numpy(np.stack(part)) for part in zip(*lessons, strict=True))
-        return batch
+                lessons.append(self._tutor.lessons(sample, cut))
+        return collate(layouts, visual, lessons)
 
     def _sample(self, rng: np.random.Generator, frames: int) -> tuple[Sample, int]:
         """A sample of at least ``frames`` frames, and the first of those it is cropped to."""

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.duet import IGNORE
 from mmduet.training.layout import FRAME_TOKEN, Layout
+
+Ints = NDArray[np.int64]
+
+
+class Lessons(NamedTuple):
+    """One sample's labels beyond the duet's: of its visual tokens [F, K] twice, and of its frames [F]."""
+
+    changes: Ints
+    asked: Ints
+    happenings: Ints
+
+
+class LessonLabels(NamedTuple):
+    """The same for a batch, [B, ...]."""
+
+    changes: Tensor
+    asked: Tensor
+    happenings: Tensor
 
 
 @dataclass
@@ -26,11 +46,10 @@ class Batch:
     frame_ends: Tensor  # [B, F]
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
-    changes: Tensor | None = None  # [B, F, K], where lessons in time are given
-    happenings: Tensor | None = None  # [B, F]
+    lessons: LessonLabels | None = None  # where lessons are given beside the duet's own labels
 
 
-def collate(layouts: Sequence[Layout], visual: Sequence[Tensor]) -> Batch:
+def collate(layouts: Sequence[Layout], visual: Sequence[Tensor], lessons: Sequence[Lessons] = ()) -> Batch:
     """Put samples of equal frame counts together. Labels of padding are ``IGNORE``."""
     size = max(layout.size for layout in layouts)
     size += -size % 16  # a few shapes instead of many: matrix products like it
@@ -51,6 +70,9 @@ def collate(layouts: Sequence[Layout], visual: Sequence[Tensor]) -> Batch:
         frame_ends=torch.tensor([x.frame_ends for x in layouts]),
         informative=torch.tensor([x.informative for x in layouts]),
         relevance=torch.tensor([x.relevance for x in layouts]),
+        lessons=LessonLabels(*(torch.from_numpy(np.stack(part)) for part in zip(*lessons, strict=True)))
+        if lessons
+        else None,
     )
 
 

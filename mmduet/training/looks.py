@@ -29,7 +29,8 @@ def in_view(box: Sequence[Any]) -> bool:
 
 def covers(near: Sequence[Any], far: Sequence[Any]) -> bool:
     """Whether most of ``far`` is behind ``near``."""
-    return bool(math.hypot(near[2] - far[2], near[3] - far[3]) + far[4] / 2 < near[4])
+    middle_hidden = math.hypot(near[2] - far[2], near[3] - far[3]) + far[4] / 2 < near[4]
+    return bool(middle_hidden and far[4] <= near[4])
 
 
 def size(radius: float) -> str:

@@ -49,6 +49,7 @@ class NanoRecipe:
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
     duet: Schedule = field(default_factory=lambda: Schedule(steps=2200, lr=1.2e-3))
+    asked_from: int = 800  # steps: what is asked for is taught once there are words for what is there
     mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
 
@@ -133,7 +134,9 @@ def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRe
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
-            return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
+            return summed(
+                duet_parts(model, batch, hidden) | lessons.losses(hidden, batch, with_asked=step >= recipe.asked_from)
+            )
 
     Trainer(lessons, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
 

@@ -1,4 +1,4 @@
-"""The LM's lessons in time: at every visual token whether its cell has changed, at every frame what is going on.
+"""The LM's lessons: at every visual token whether its cell has changed and is what was asked for, at every frame what goes on.
 
 To know that something has just ended, an LM must first find that things change from frame to frame, and the heads' few
 positive labels teach it that slowly. These lessons are dense, stand beside the duet's own losses; their heads are dropped.
@@ -6,6 +6,7 @@ positive labels teach it that slowly. These lessons are dense, stand beside the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -20,14 +21,14 @@ from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
 from mmduet.scenes.truth import TELL
 from mmduet.scenes.world import Kind
-from mmduet.training.collate import Batch
-from mmduet.training.first_sight import patch_labels
+from mmduet.training.collate import Batch, Ints, Lessons
+from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.looks import describe
+from mmduet.training.samples import Sample
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EMPTY, STILL, CHANGED = 0, 1, 2
 LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
-Ints = NDArray[np.int64]
 
 
 class TimeLessons(nn.Module):
@@ -39,18 +40,23 @@ class TimeLessons(nn.Module):
         self.model = model
         self.change = nn.Linear(width, 3)
         self.happening = nn.Linear(width, 1 + 2 * len(KINDS))
+        self.asked = nn.Linear(width, 2)
 
-    def losses(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropies of both lessons, from the batch's hidden states [B, T, D]."""
-        changes, happenings = batch.changes, batch.happenings
-        if changes is None or happenings is None:
+    def losses(self, hidden: Tensor, batch: Batch, *, with_asked: bool) -> dict[str, Tensor]:
+        """Cross-entropies of the lessons, from the batch's hidden states [B, T, D]; ``with_asked``: that lesson too."""
+        labels = batch.lessons
+        if labels is None:
             return {}
-        seen = self.change(hidden[batch.is_frame])  # [B * F * K, 3]
+        seen = hidden[batch.is_frame]  # [B * F * K, D]
         ends = hidden[torch.arange(len(hidden))[:, None], batch.frame_ends]  # [B, F, D]
-        return {
-            "change": cross_entropy(seen.float(), changes.flatten(), ignore_index=IGNORE),
-            "happening": cross_entropy(self.happening(ends).flatten(0, 1).float(), happenings.flatten()),
+        parts = {
+            "change": cross_entropy(self.change(seen).float(), labels.changes.flatten(), ignore_index=IGNORE),
+            "happening": cross_entropy(self.happening(ends).flatten(0, 1).float(), labels.happenings.flatten()),
         }
+        asked = labels.asked.flatten()
+        if with_asked and (asked != IGNORE).any():
+            parts["asked"] = cross_entropy(self.asked(seen[asked != IGNORE]).float(), asked[asked != IGNORE])
+        return parts
 
 
 class TimeBook:
@@ -68,13 +74,33 @@ class TimeBook:
         boxes: list[list[list[Any]]] = self._clips[video]["boxes"]
         return boxes[min(round(time * self._fps), len(boxes) - 1)]
 
-    def lessons(self, video: str, times: NDArray[np.float64]) -> tuple[Ints, Ints]:
-        """Changes [F, K] and happenings [F] at the times of a clip's frames; the first frame's changes are ignored."""
-        maps = [patch_labels(self._boxes(video, float(t)), self._side) for t in times]
+    def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
+        """The labels of a sample whose frames stand at ``times``; the first frame's changes are ignored."""
+        maps = [patch_labels(self._boxes(sample.video, float(t)), self._side) for t in times]
         changes = np.full((len(times), self._side**2), IGNORE)
         for k in range(1, len(maps)):
             changes[k] = _changes(maps[k - 1], maps[k])
-        return changes, np.array([happening(self._clips[video]["events"], float(t)) for t in times])
+        events = self._clips[sample.video]["events"]
+        happenings = np.array([happening(events, float(t)) for t in times])
+        return Lessons(changes, _asked(sample, np.stack([m[0] for m in maps])), happenings)
+
+
+def _asked(sample: Sample, classes: Ints) -> Ints:
+    """1 where a cell holds what one query names by colour, shape or both, 0 elsewhere; ``classes`` is [F, K, 2].
+
+    IGNORE before the query is asked, and everywhere if there is not one query that names a thing.
+    """
+    words = {w for q in sample.queries for w in re.findall("[a-z]+", q.text.lower())}
+    colours = [c for name, c in COLOUR_CLASS.items() if name in words]
+    shapes = [c for name, c in SHAPE_CLASS.items() if name in words]
+    if len(sample.queries) != 1 or sample.queries[0].time > 0 or not (colours or shapes):
+        return np.full(classes.shape[:2], IGNORE)
+    fits = classes[..., 0] > 0
+    if colours:
+        fits &= np.isin(classes[..., 0], colours)
+    if shapes:
+        fits &= np.isin(classes[..., 1], shapes)
+    return fits.astype(np.int64)
 
 
 def _changes(before: tuple[Ints, NDArray[np.float32]], now: tuple[Ints, NDArray[np.float32]]) -> Ints:

@@ -150,7 +150,9 @@ def showing(scene: Scene, time: float) -> Iterator[Thing]:
     """Things whose centre nothing covers, and whose colour is not just changing."""
     for thing in (t for t in scene.things if t.on_stage(time)):
         x, y = thing.x.at(time), thing.y.at(time)
-        nearer = [t for t in scene.things if t.on_stage(time) and t is not thing and t.depth_at(time) > thing.depth_at(time)]
+        nearer = [
+            t for t in scene.things if t.on_stage(time) and t is not thing and t.depth_at(time) > thing.depth_at(time)
+        ]
         covered = any(np.hypot(t.x.at(time) - x, t.y.at(time) - y) < 1.2 * t.radius.at(time) for t in nearer)
         turning = any(end - 0.3 <= time < end + 0.05 for end, _ in thing.colours[1:])
         if 0.03 < x < 0.97 and 0.03 < y < 0.97 and not covered and not turning:
