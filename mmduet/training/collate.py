@@ -18,11 +18,12 @@ Ints = NDArray[np.int64]
 
 
 class Lessons(NamedTuple):
-    """One sample's labels beyond the duet's: of its visual tokens [F, K] twice, and of its frames [F]."""
+    """One sample's labels beyond the duet's: of its visual tokens [F, K] twice, and of its frames [F] and [F, 2]."""
 
     changes: Ints
     asked: Ints
     happenings: Ints
+    who: Ints
 
 
 class LessonLabels(NamedTuple):
@@ -31,6 +32,7 @@ class LessonLabels(NamedTuple):
     changes: Tensor
     asked: Tensor
     happenings: Tensor
+    who: Tensor  # [B, F, 2]
 
 
 @dataclass

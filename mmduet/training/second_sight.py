@@ -1,4 +1,4 @@
-"""The LM's lessons: at every visual token whether its cell has changed and is what was asked for, at every frame what goes on.
+"""The LM's lessons: at every visual token, has its cell changed, is it what was asked for; at every frame, who does what.
 
 To know that something has just ended, an LM must first find that things change from frame to frame, and the heads' few
 positive labels teach it that slowly. These lessons are dense, stand beside the duet's own losses; their heads are dropped.
@@ -41,6 +41,7 @@ class TimeLessons(nn.Module):
         self.change = nn.Linear(width, 3)
         self.happening = nn.Linear(width, 1 + 2 * len(KINDS))
         self.asked = nn.Linear(width, 2)
+        self.who = nn.Linear(width, len(COLOUR_CLASS) + 1 + len(SHAPE_CLASS) + 1)
 
     def losses(self, hidden: Tensor, batch: Batch, *, with_asked: bool) -> dict[str, Tensor]:
         """Cross-entropies of the lessons, from the batch's hidden states [B, T, D]; ``with_asked``: that lesson too."""
@@ -56,6 +57,13 @@ class TimeLessons(nn.Module):
         asked = labels.asked.flatten()
         if with_asked and (asked != IGNORE).any():
             parts["asked"] = cross_entropy(self.asked(seen[asked != IGNORE]).float(), asked[asked != IGNORE])
+        who = labels.who.flatten(0, 1)  # [B * F, 2]
+        if with_asked and (who[:, 0] != IGNORE).any():
+            colour, shape = (
+                self.who(ends).flatten(0, 1).float().split([len(COLOUR_CLASS) + 1, len(SHAPE_CLASS) + 1], dim=-1)
+            )
+            parts["who"] = cross_entropy(colour, who[:, 0], ignore_index=IGNORE)
+            parts["who"] = parts["who"] + cross_entropy(shape, who[:, 1], ignore_index=IGNORE)
         return parts
 
 
@@ -81,8 +89,18 @@ class TimeBook:
         for k in range(1, len(maps)):
             changes[k] = _changes(maps[k - 1], maps[k])
         events = self._clips[sample.video]["events"]
-        happenings = np.array([happening(events, float(t)) for t in times])
-        return Lessons(changes, _asked(sample, np.stack([m[0] for m in maps])), happenings)
+        going_on = [happening(events, float(t)) for t in times]
+        happenings = np.array([label for label, _ in going_on])
+        who = np.array([_who(event) for _, event in going_on])
+        return Lessons(changes, _asked(sample, np.stack([m[0] for m in maps])), happenings, who)
+
+
+def _who(event: dict[str, Any] | None) -> tuple[int, int]:
+    """Colour and shape of who does it, as it is called in the caption; IGNORE where nothing goes on."""
+    if event is None:
+        return IGNORE, IGNORE
+    colour, shape = event["subject"].split()
+    return COLOUR_CLASS[colour], SHAPE_CLASS[shape]
 
 
 def _asked(sample: Sample, classes: Ints) -> Ints:
@@ -110,12 +128,12 @@ def _changes(before: tuple[Ints, NDArray[np.float32]], now: tuple[Ints, NDArray[
     return np.where(covered, np.where(other, CHANGED, STILL), EMPTY)
 
 
-def happening(events: Sequence[dict[str, Any]], time: float) -> int:
-    """0: nothing; 1 + kind: going on; then, for as long as it should be told: just ended."""
+def happening(events: Sequence[dict[str, Any]], time: float) -> tuple[int, dict[str, Any] | None]:
+    """The event, and 0: nothing; 1 + kind: going on; then, for as long as it should be told: just ended."""
     for event in events:
         kind = KINDS.index(event["kind"])
         if event["start"] <= time < event["end"]:
-            return 1 + kind
+            return 1 + kind, event
         if event["end"] <= time <= event["end"] + TELL:
-            return 1 + len(KINDS) + kind
-    return 0
+            return 1 + len(KINDS) + kind, event
+    return 0, None

@@ -14,7 +14,10 @@ from mmduet.training.samples import Sample
 from mmduet.training.second_sight import CHANGED, EMPTY, KINDS, STILL, TimeBook, happening
 
 RED, BLUE = ["red", "circle", 0.125, 0.125, 0.115], ["blue", "square", 0.8, 0.8, 0.19]
-EVENTS = [{"kind": "move", "start": 1.0, "end": 2.0}, {"kind": "turn", "start": 4.0, "end": 4.25}]
+EVENTS = [
+    {"kind": "move", "start": 1.0, "end": 2.0, "subject": "red circle"},
+    {"kind": "turn", "start": 4.0, "end": 4.25, "subject": "blue square"},
+]
 
 
 def book(frames: list[list[list[object]]]) -> TimeBook:
@@ -41,7 +44,7 @@ def test_patch_labels_name_what_is_nearest_at_each_place() -> None:
 
 def test_what_goes_on_and_what_has_just_ended() -> None:
     move, turn, ended = 1 + KINDS.index("move"), 1 + KINDS.index("turn"), len(KINDS)
-    assert [happening(EVENTS, t) for t in (0.9, 1.0, 1.9, 2.0, 2.65, 2.7)] == [
+    assert [happening(EVENTS, t)[0] for t in (0.9, 1.0, 1.9, 2.0, 2.65, 2.7)] == [
         0,
         move,
         move,
@@ -49,7 +52,7 @@ def test_what_goes_on_and_what_has_just_ended() -> None:
         move + ended,
         0,
     ]
-    assert happening(EVENTS, 4.1) == turn
+    assert happening(EVENTS, 4.1) == (turn, EVENTS[1])
 
 
 def test_changes_are_seen_cell_by_cell() -> None:
@@ -63,6 +66,14 @@ def test_changes_are_seen_cell_by_cell() -> None:
     assert labels.changes[2][15] == STILL
     assert labels.changes[2][3] == EMPTY
     assert labels.happenings.tolist() == [0, 0, 0]
+    assert set(labels.who.flatten().tolist()) == {IGNORE}
+
+
+def test_who_does_it_is_told_while_it_goes_on_and_just_after() -> None:
+    labels = book([[RED]]).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0]))
+    red_circle = [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]]
+    blue_square = [COLOUR_CLASS["blue"], SHAPE_CLASS["square"]]
+    assert labels.who.tolist() == [[IGNORE, IGNORE], red_circle, red_circle, blue_square]
 
 
 @pytest.mark.parametrize(
