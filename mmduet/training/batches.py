@@ -38,7 +38,7 @@ class Mixture:
     """How a batch is drawn."""
 
     size: int = 16
-    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.3), ("grounding", 0.3))
+    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.25), ("grounding", 0.4))
     frames: tuple[int, ...] = (10, 16, 22, 30, 40)  # one length per batch, so that nothing is padded
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)

@@ -48,8 +48,7 @@ class NanoRecipe:
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=2200, lr=1.2e-3))
-    asked_from: int = 800  # steps: what is asked for is taught once there are words for what is there
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=5000, lr=1.2e-3))
     mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
 
@@ -134,9 +133,7 @@ def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRe
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
-            return summed(
-                duet_parts(model, batch, hidden) | lessons.losses(hidden, batch, with_asked=step >= recipe.asked_from)
-            )
+            return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
 
     Trainer(lessons, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
 

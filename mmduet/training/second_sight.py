@@ -43,8 +43,8 @@ class TimeLessons(nn.Module):
         self.asked = nn.Linear(width, 2)
         self.who = nn.Linear(width, len(COLOUR_CLASS) + 1 + len(SHAPE_CLASS) + 1)
 
-    def losses(self, hidden: Tensor, batch: Batch, *, with_asked: bool) -> dict[str, Tensor]:
-        """Cross-entropies of the lessons, from the batch's hidden states [B, T, D]; ``with_asked``: that lesson too."""
+    def losses(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropies of the lessons, from the batch's hidden states [B, T, D]."""
         labels = batch.lessons
         if labels is None:
             return {}
@@ -55,10 +55,10 @@ class TimeLessons(nn.Module):
             "happening": cross_entropy(self.happening(ends).flatten(0, 1).float(), labels.happenings.flatten()),
         }
         asked = labels.asked.flatten()
-        if with_asked and (asked != IGNORE).any():
+        if (asked != IGNORE).any():
             parts["asked"] = cross_entropy(self.asked(seen[asked != IGNORE]).float(), asked[asked != IGNORE])
         who = labels.who.flatten(0, 1)  # [B * F, 2]
-        if with_asked and (who[:, 0] != IGNORE).any():
+        if (who[:, 0] != IGNORE).any():
             colour, shape = (
                 self.who(ends).flatten(0, 1).float().split([len(COLOUR_CLASS) + 1, len(SHAPE_CLASS) + 1], dim=-1)
             )
