@@ -69,10 +69,12 @@ class DecodeOptions:
         """Refuse what cannot be sampled from."""
         if self.max_new_tokens < 1:
             raise OptionError(f"max_new_tokens is {self.max_new_tokens}; use 1 or more")
-        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
+        if not (
+            (self.temperature == 0 or self.temperature >= 0.01) and 0 < self.top_p <= 1 and self.repetition_penalty > 0
+        ):
             raise OptionError(
                 f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}: "
-                "use temperature >= 0, 0 < top_p <= 1, penalty > 0"
+                "use temperature 0 or from 0.01 up, 0 < top_p <= 1, penalty > 0"
             )
 
 

@@ -43,10 +43,13 @@ def score(
 ) -> None:
     """Score MODEL on the split: when it speaks, what it says, questions, grounding, highlights, speed."""
     from mmduet.engine import Engine
+    from mmduet.errors import OptionError
     from mmduet.evaluation.scenes_score import score_scenes
     from mmduet.files import write_json
     from mmduet.model import load_model
 
+    if json_path is not None and not json_path.parent.is_dir():
+        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
     engine = Engine(load_model(model))
     with progress_bar("scoring") as report:
         table = score_scenes(directory, engine, report).to_dict()

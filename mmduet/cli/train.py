@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mmduet.training.nano_recipe import Progress
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
 
@@ -38,7 +41,7 @@ def nano(
 
 
 @contextmanager
-def _stages() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+def _stages() -> Iterator[Progress]:
     """One bar per stage on stderr, with the latest figures; every hundredth step is also written as a line to keep."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

@@ -12,6 +12,9 @@ from typing import Protocol
 from mmduet.duet.roles import END, START, Role
 from mmduet.duet.template import Piece, Renderer
 
+#: What the reference's tokenizer closes up when it cleans a text.
+SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
 
 class Feed(Protocol):
     """The order of calls is the order of the timeline; each returns the pieces to feed before going on."""
@@ -30,6 +33,9 @@ class Feed(Protocol):
 
     def end_reply(self, *, removed: bool, cut: bool) -> list[Piece]:
         """After a reply; ``removed``: it has been rolled back; ``cut``: it reached its token limit."""
+
+    def written(self, text: str) -> str:
+        """A finished reply as it is told."""
 
 
 @dataclass
@@ -64,6 +70,10 @@ class FixedFeed:
             self._renderer = self._before
             return []
         return self._renderer.end_reply()
+
+    def written(self, text: str) -> str:
+        """As it was decoded."""
+        return text
 
 
 @dataclass
@@ -107,6 +117,12 @@ class PaperFeed:
         self._open, self._header_due = self._before if removed else (False, True)
         self._after_reply, self._cut = self._open or not removed, cut
         return []
+
+    def written(self, text: str) -> str:
+        """Q14: tokenization spaces are closed up."""
+        for spaced in SPACED:
+            text = text.replace(spaced, spaced.replace(" ", ""))
+        return text
 
 
 def make_feed(profile: str, system_prompt: str) -> Feed:

@@ -109,7 +109,7 @@ def _finish(session: Session, speaking: Speaking, reason: FinishReason, unfed: l
 
 
 def _tell(session: Session, speaking: Speaking, reason: FinishReason) -> None:
-    frame, text = speaking.frame, speaking.stream.text
+    frame, text = speaking.frame, session.feed.written(speaking.stream.text)
     if not speaking.shown:  # an empty reply is still a reply
         session.outbox.append(ReplyStarted(speaking.number, frame.index, frame.time, speaking.forced))
     session.outbox.append(

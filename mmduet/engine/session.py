@@ -17,7 +17,7 @@ from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed, refuse_mark
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
-from mmduet.errors import SessionClosedError
+from mmduet.errors import FormatError, SessionClosedError
 from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead
 from mmduet.model.tokenizer import TextStream, Tokenizer
 from mmduet.options import SessionOptions
@@ -104,9 +104,10 @@ class Session:
     # what comes in
 
     def push_turn(self, turn: Turn) -> None:
-        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end, ``FormatError`` on markers."""
+        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end, ``FormatError`` on bad text."""
         self.refuse_if_over()
         refuse_markers(turn.text, _role(turn))
+        _refuse_surrogates(turn.text)
         heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
         self._arrivals += 1
 
@@ -151,11 +152,12 @@ class Session:
         return Work([*self._take_pending(), Run([], picture)], "scores", picture.frame)
 
     def read_turns(self, until: float, at_most: int | None = None) -> None:
-        """Queue the turns that stand at or before ``until``."""
-        read = 0
-        while self._turns and self._turns[0][0] <= until and read != at_most:
-            self._queue_turn(heapq.heappop(self._turns)[2])
-            read += 1
+        """Queue the turns that stand at or before ``until``, ``at_most`` so many queries among them."""
+        queries = 0
+        while self._turns and self._turns[0][0] <= until and queries != at_most:
+            turn = heapq.heappop(self._turns)[2]
+            self._queue_turn(turn)
+            queries += isinstance(turn, Query)
 
     def read_late_turns(self) -> None:
         """After the last frame: queries are read, to be answered at once; under ``paper`` they are not run (Q4)."""
@@ -168,7 +170,7 @@ class Session:
 
     def _begin(self) -> None:
         if not self._begun:
-            query_first = bool(self._turns) and self._turns[0][0] <= 0
+            query_first = any(time <= 0 and isinstance(turn, Query) for time, _, turn in self._turns)
             self.queue(self.feed.begin(query_first=query_first), pinned=True)
             self._begun = True
 
@@ -206,3 +208,11 @@ class Session:
 
 def _role(turn: Turn) -> Role:
     return Role.USER if isinstance(turn, Query) else Role.SYSTEM
+
+
+def _refuse_surrogates(text: str) -> None:
+    """Half a character cannot be tokenised; better refused where it is pushed than met in a step that others share."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(f"the text {text[:40]!r} is not valid Unicode ({error.reason}); encode it anew") from None

@@ -124,7 +124,8 @@ def _watch(
     for query in queries:
         session: Session = engine.open(options)
         watched[session.id] = _Watched([], [])
-        engine.push(session, query)
+        if query.text:
+            engine.push(session, query)
         for picture in pictures:
             engine.push(session, picture)
         engine.end(session)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.collate import Batch, Lessons, collate
@@ -60,6 +61,9 @@ class BatchSource:
         seed: int,
         tutor: Tutor | None = None,
     ) -> None:
+        longest = max(len(store.times(s.video)) for s in samples)
+        if longest < max(mixture.frames):
+            raise TrainingError(f"batches of {max(mixture.frames)} frames are wanted, the longest video has {longest}")
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
         self._mixture, self._seed, self._tutor = mixture, seed, tutor

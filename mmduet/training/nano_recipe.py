@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -63,7 +64,7 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     _teach_tower(model, store, {clip["video"]: clip["boxes"] for clip in clips}, work / "lessons", recipe, progress)
     model.tower.requires_grad_(False)
     report = partial(progress, "features", figures={})
-    features = build_features(model.tower, store, work / "features.bf16", report)
+    features = build_features(model.tower, store, work / f"features-{_digest(model.tower)}.bf16", report)
     book = TimeBook(clips, NANO.recommended.fps, config)
     source = BatchSource(samples, store, features, tokenizer, config.frame_tokens, recipe.mixture, recipe.seed, book)
     _initialise(model, recipe.seed)
@@ -123,7 +124,9 @@ def _teach_tower(
         with _autocast():
             return lesson_loss(lessons, book, step)
 
-    Trainer(lessons, loss_at, recipe.lessons, run).train(_reporter("lessons", recipe.lessons, progress))
+    Trainer(lessons, loss_at, recipe.lessons, run, recipe=_fingerprint(recipe)).train(
+        _reporter("lessons", recipe.lessons, progress)
+    )
 
 
 def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
@@ -135,7 +138,22 @@ def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRe
             hidden = forward_hidden(model, batch)
             return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
 
-    Trainer(lessons, loss_at, recipe.duet, run).train(_reporter("duet", recipe.duet, progress))
+    Trainer(lessons, loss_at, recipe.duet, run, recipe=_fingerprint(recipe)).train(
+        _reporter("duet", recipe.duet, progress)
+    )
+
+
+def _digest(module: nn.Module) -> str:
+    """Short name of a module's weights."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _fingerprint(recipe: NanoRecipe) -> str:
+    """What tells one recipe's training states from another's."""
+    return f"{recipe} {NANO}"
 
 
 def _initialise(model: DuetModel, seed: int) -> None:
@@ -156,8 +174,3 @@ def _reporter(stage: str, schedule: Schedule, progress: Progress) -> Report:
 def _autocast() -> Iterator[None]:
     with torch.autocast("cpu", torch.bfloat16):
         yield
-
-
-def trainable_parameters(module: nn.Module) -> int:
-    """How many numbers training may change."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

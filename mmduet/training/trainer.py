@@ -46,12 +46,21 @@ class Trainer:
     """Drives ``loss_at(step)`` down over the trainable parameters of ``modules``; state lives in ``run / state.pt``."""
 
     def __init__(
-        self, modules: nn.Module, loss_at: StepLoss, schedule: Schedule, run: Path, save_every: int = 200
+        self,
+        modules: nn.Module,
+        loss_at: StepLoss,
+        schedule: Schedule,
+        run: Path,
+        *,
+        save_every: int = 200,
+        recipe: str = "",
     ) -> None:
+        """``recipe`` says what else the steps depend on; a run directory of another recipe or schedule is refused."""
         self.modules, self.loss_at, self.schedule, self.run = modules, loss_at, schedule, run
         self.save_every = save_every
         self.optimizer = torch.optim.AdamW(_groups(modules, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.95))
         self.step = 0
+        self._recipe = f"{schedule} {recipe}".strip()
 
     def train(self, report: Report) -> None:
         """Run to the last step, from where the run directory left off. ``report(step, figures)`` after every step."""
@@ -80,7 +89,12 @@ class Trainer:
 
     def _save(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
-        state = {"step": self.step, "modules": self.modules.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {
+            "recipe": self._recipe,
+            "step": self.step,
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         temporary = self.run / "state.tmp"
         torch.save(state, temporary)
         temporary.replace(self.run / "state.pt")
@@ -90,6 +104,10 @@ class Trainer:
         if not path.exists():
             return
         state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state.get("recipe") != self._recipe:
+            raise TrainingError(
+                f"{path} was made by another recipe ({state.get('recipe')}), not by {self._recipe}; use an empty run directory"
+            )
         try:
             self.modules.load_state_dict(state["modules"])
         except RuntimeError as error:
