@@ -1,6 +1,6 @@
 """Turns an annotated timeline into training targets, the same way for every data set; no tensors.
 
-Source: MMDuet §3.3 as restated in the format's description: *informative* is 1 from the middle of the annotated span to
+Source: MMDuet §3.3 as restated in docs/duet_format.md: *informative* is 1 from the middle of the annotated span to
 the reply, 0 elsewhere, and never outside the reply's own stream turn; *relevance* is 1 inside any annotated span.
 """
 

@@ -1,6 +1,6 @@
 """Annotation files of every supported kind, read into one plain form of training sample; no tensors, no pixels.
 
-Kinds (formats of the duet description §6): dense captioning, MAGQA, grounding. Times are seconds from the clip's start.
+Kinds: dense captioning, MAGQA, grounding. Times are seconds from the clip's start.
 """
 
 from __future__ import annotations

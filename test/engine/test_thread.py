@@ -10,7 +10,7 @@ import pytest
 from duet_rig import Rig, endless_model, frames, lively_model, options, replies, scores
 
 from mmduet.engine import EngineThread, Stream
-from mmduet.errors import EngineError, OptionError, SessionClosedError
+from mmduet.errors import EngineError, FormatError, OptionError, SessionClosedError
 from mmduet.events import Output, Query, ReplyDelta, SessionFailed, StreamEnded
 from mmduet.options import SessionOptions
 
@@ -203,3 +203,12 @@ def test_a_picture_that_is_none_is_refused_where_it_is_pushed() -> None:
             stream.push(bad)
         feed(stream, 1)
         assert len(scores(list(stream.outputs()))) == 2
+
+
+def test_half_a_character_is_refused_where_it_is_pushed() -> None:
+    with EngineThread(Rig(lively_model())) as thread:
+        stream = thread.open(options(0.5))
+        with pytest.raises(FormatError, match="not valid Unicode"):
+            stream.push(Query("What is \ud800?", 0.0))
+        feed(stream, 2)
+        assert isinstance(list(stream.outputs())[-1], StreamEnded)

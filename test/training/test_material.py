@@ -47,10 +47,9 @@ def source(material: Material, seed: int = 0, **mixture: object) -> BatchSource:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(
-        torch.equal(x, y) if x.shape == y.shape else False
-        for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
-    )
+    pairs = [(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True) if isinstance(x, torch.Tensor)]
+    assert len(pairs) == 9
+    return all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
 
 
 def test_the_store_has_every_frame_of_every_clip(material: Material) -> None:

@@ -160,6 +160,14 @@ def test_a_run_of_another_model_is_refused(tmp_path: Path) -> None:
         figures_of(Trainer(other, counting_loss(other), Schedule(steps=2, lr=1e-2), tmp_path))
 
 
+def test_a_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    model = small()
+    figures_of(Trainer(model, counting_loss(model), Schedule(steps=2, lr=1e-2), tmp_path, recipe="a"))
+    for schedule, recipe in ((Schedule(steps=2, lr=1e-2), "b"), (Schedule(steps=3, lr=1e-2), "a")):
+        with pytest.raises(TrainingError, match="another recipe"):
+            figures_of(Trainer(model, counting_loss(model), schedule, tmp_path, recipe=recipe))
+
+
 def test_the_rate_warms_up_and_decays() -> None:
     schedule = Schedule(steps=100, lr=1.0, warmup=0.1, floor=0.02)
     rates = [schedule.rate(step) for step in range(100)]
