@@ -138,7 +138,9 @@ def test_two_queries_and_a_context_are_read_at_their_times(run: Command, video: 
     read = of_type(events(tmp_path / "a.jsonl"), "query_read")
     told = [(event["query"]["text"], event["time"]) for event in read]
     assert told == [("First, @all", 0.0), ("Later, at mail@home?", 1.5)]
-    assert [line.split()[0] for line in done.turns] == ["0.00s", "1.50s"]
+    (context,) = of_type(events(tmp_path / "a.jsonl"), "context_read")
+    assert (context["context"]["text"], context["time"]) == ("A transcript line.", 0.6)
+    assert [line.split()[:2] for line in done.turns] == [["0.00s", "user"], ["0.60s", "system"], ["1.50s", "user"]]
 
 
 def test_a_context_changes_what_is_seen_after_it(run: Command, video: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmduet.cli._events import Said, Story, printable, whole_file
+from mmduet.cli._events import Said, Story, printable
 from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
 from mmduet.cli._subtitles import webvtt
 from mmduet.cli.run import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
+from mmduet.files import whole_file
 from mmduet.options import SpeakOptions
 
 
