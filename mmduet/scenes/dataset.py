@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +74,9 @@ def make_split(directory: str | Path, spec: SplitSpec, workers: int = 0, progres
             make_clip(root, spec, index)
             report(done := done + 1, spec.count)
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn")
+        ) as pool:  # forking a process with threads may hang
             for _ in pool.map(_make_clip_star, [(root, spec, i) for i in todo], chunksize=4):
                 report(done := done + 1, spec.count)
     formats.write_all(root, load_clips(root))

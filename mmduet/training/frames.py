@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,10 @@ def build_store(
         places: dict[str, tuple[int, int]] = {}
         times: list[float] = []
         jobs = [(videos / name, fps, size) for name in names]
-        with ProcessPoolExecutor(os.cpu_count()) as pool, (directory / "frames.u8").open("wb") as out:
+        with (
+            ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
+            (directory / "frames.u8").open("wb") as out,
+        ):
             for name, (pictures, stamps) in zip(names, pool.map(_decode, jobs, chunksize=8), strict=True):
                 places[name] = (len(times), len(stamps))
                 times += stamps
