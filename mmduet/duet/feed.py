@@ -1,7 +1,7 @@
 """What to feed for each thing that happens on a timeline, under either profile; text pieces only, no token ids.
 
-``fixed`` is the template as it is. ``paper`` reproduces what the reference feeds (quirks Q1, Q2, Q3, Q13 of the format's
-description), so that published numbers can be matched.
+``fixed`` is the template as it is. ``paper`` reproduces what the reference feeds (Q1, Q2, Q3, Q13, Q14 of
+docs/duet_format.md), so that published numbers can be matched.
 """
 
 from __future__ import annotations
