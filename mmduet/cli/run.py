@@ -20,14 +20,13 @@ from typer import Argument, Option
 
 from mmduet.cli._events import Listener, Story, json_lines
 from mmduet.cli._timeline import Screening, busy, open_timeline
-from mmduet.errors import EngineError, ModelError, OptionError, SessionClosedError
+from mmduet.errors import EngineError, OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SessionOptions, SpeakOptions
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
     from mmduet.engine import Engine, Stream
-    from mmduet.model import Recommended
     from mmduet.video import VideoInfo
 
 TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
@@ -44,7 +43,7 @@ def run(
     no_query: Annotated[bool, Option("--no-query", help="Ask nothing, not even the model's own query.")] = False,
     context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
     model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
-    adapter: Annotated[Path | None, Option(help="An adapter for the model.")] = None,
+    adapter: Annotated[Path | None, Option(help="A PEFT LoRA directory to merge into the model.")] = None,
     fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
     speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
@@ -139,21 +138,19 @@ def prepare(asked: Asked) -> Plan:
     check_files(asked)
     if asked.no_query and asked.query:
         raise OptionError("--no-query and --query contradict each other; give one of them")
-    if asked.adapter is not None:
-        raise ModelError(f"adapter {asked.adapter}: this version loads no adapters; give --model the merged model")
     if asked.threads is not None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(asked.threads)  # read when torch is loaded
     with busy(f"loading {asked.model}", asked.quiet):
         video = look_at(asked)
-        from mmduet.engine import Engine
+        from mmduet.engine import Engine, recommended_options
         from mmduet.model import load_model
 
-        engine = Engine(load_model(asked.model))
+        engine = Engine(load_model(asked.model, adapter=asked.adapter))
     best = engine.model.config.recommended
     if best.query and not asked.query and not asked.no_query:
         turns.append(Query(best.query))
     fps = best.fps if asked.fps is None else asked.fps
-    options = overlaid(asked, recommended(best, asked.profile))
+    options = overlaid(asked, recommended_options(best, asked.profile))
     engine.slot_tokens(options)  # refuses a window that the model has no room for
     return Plan(engine, options, fps, tuple(turns), video)
 
@@ -174,16 +171,6 @@ def parse_timed(option: str, text: str) -> tuple[str, float]:
     if not words.isascii() and any("\ud800" <= char <= "\udfff" for char in words):
         raise OptionError(f"{option} {words!r} is not valid UTF-8; encode it anew")
     return words, at
-
-
-def recommended(best: Recommended, profile: Literal["fixed", "paper"]) -> SessionOptions:
-    """What the model was made for; the paper had neither window nor minimum interval."""
-    plain = SessionOptions(profile=profile)
-    paper = profile == "paper"
-    interval = 0.0 if paper else best.min_interval
-    speak = SpeakOptions.parse(best.speak, best.score_heads, min_interval=interval)
-    decode = replace(plain.decode, max_new_tokens=best.max_new_tokens)
-    return replace(plain, speak=speak, decode=decode, window=None if paper else best.window)
 
 
 def overlaid(asked: Asked, base: SessionOptions) -> SessionOptions:

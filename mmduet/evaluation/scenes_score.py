@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmduet.engine import Engine
+from mmduet.engine import Engine, recommended_options
 from mmduet.engine.session import Picture, Session
 from mmduet.errors import EngineError
 from mmduet.evaluation.metrics.spans import recall_at_1
 from mmduet.evaluation.metrics.speaking import Counts, Said, compare
 from mmduet.events import Query, Reply, Scores, SessionFailed
-from mmduet.model import Recommended
-from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.scenes import load_clips
 from mmduet.tasks.grounding import Span, best_span
 from mmduet.tasks.highlights import clip_saliency, top_clip
@@ -58,17 +57,11 @@ class _Tally:
         self.hits: list[bool] = []
 
 
-def session_options(recommended: Recommended) -> SessionOptions:
-    """The options a model was made for."""
-    speak = SpeakOptions.parse(recommended.speak, recommended.score_heads, min_interval=recommended.min_interval)
-    return SessionOptions(speak, DecodeOptions(max_new_tokens=recommended.max_new_tokens), window=recommended.window)
-
-
 def score_scenes(directory: str | Path, engine: Engine, progress: Progress | None = None) -> SceneScores:
     """Run every clip of the split and compute the table. Raises ``AnnotationError`` where there is no split."""
     root, clips, tally = Path(directory), load_clips(directory), _Tally()
     recommended = engine.model.config.recommended
-    options = session_options(recommended)
+    options = recommended_options(recommended)
     for done, clip in enumerate(clips):
         began = time.perf_counter()
         pictures = [engine.prepare(f) for f in open_frames(root / "videos" / clip["video"], recommended.fps)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mmduet.errors import ModelNotFoundError
+from mmduet.model.adapter import merge_adapter, read_adapter
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
@@ -29,11 +30,20 @@ class LoadedModel:
         return self.network.config
 
 
-def load_model(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LoadedModel:
-    """``nano``, ``random:SIZE`` or a checkpoint directory.
+def load_model(
+    name: str, dtype: torch.dtype = torch.float32, device: str = "cpu", adapter: str | Path | None = None
+) -> LoadedModel:
+    """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
-    Raises ``ModelNotFoundError`` where the name is none of them, ``CheckpointError`` where the directory does not load.
+    Raises ``ModelNotFoundError`` where the name is none of them, ``CheckpointError`` where a directory does not load.
     """
+    model = _load(name, dtype, device)
+    if adapter is not None:
+        merge_adapter(model.network, read_adapter(adapter))
+    return model
+
+
+def _load(name: str, dtype: torch.dtype, device: str) -> LoadedModel:
     if name.startswith("random:"):
         network = random_model(random_config(name.removeprefix("random:")), dtype=dtype, device=device)
         return LoadedModel(network.requires_grad_(False), byte_tokenizer())

@@ -274,7 +274,7 @@ def test_the_video_is_never_written_over(run: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
-    [(("--model", "no-such"), 5, "model_not_found"), ((*MODEL, "--adapter", "some"), 5, "bad_model")],
+    [(("--model", "no-such"), 5, "model_not_found"), ((*MODEL, "--adapter", "some"), 5, "model_not_found")],
 )
 def test_models_that_cannot_be_had(
     run: Command, video: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, code: str
