@@ -35,16 +35,43 @@ Visual = Callable[[str, int, int], Tensor]
 
 
 @dataclass(frozen=True)
+class Phase:
+    """How long the samples of a stretch of training are, and of which kinds; one length per batch, so nothing is padded."""
+
+    frames: tuple[int, ...]
+    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
+    until: float = 1.0  # share of all steps at which it ends
+
+
+@dataclass(frozen=True)
 class Mixture:
     """How a batch is drawn."""
 
-    size: int = 16
-    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.25), ("grounding", 0.4))
-    frames: tuple[int, ...] = (10, 16, 22, 30, 40)  # one length per batch, so that nothing is padded
+    phases: tuple[Phase, ...] = (Phase((10, 16, 22, 28)),)
+    frames_per_batch: int = 256
+    most: int = 48  # samples in a batch
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)
-    looks: int = 3  # side questions per sample
+    frames_per_look: int = 8  # side questions are this sparse
     look_questions: tuple[str, ...] = ("What do you see?",)
+
+    def phase(self, progress: float) -> Phase:
+        """The phase at ``progress``, a share of all steps."""
+        return next((p for p in self.phases if progress < p.until), self.phases[-1])
+
+    def size(self, frames: int) -> int:
+        """Samples of ``frames`` frames that make a batch."""
+        return max(1, min(self.most, self.frames_per_batch // frames))
+
+    @property
+    def longest(self) -> int:
+        """Frames of the longest sample it asks for."""
+        return max(n for phase in self.phases for n in phase.frames)
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """The kinds of sample it asks for."""
+        return {kind for phase in self.phases for kind, _ in phase.shares}
 
 
 class BatchSource:
@@ -59,12 +86,15 @@ class BatchSource:
         frame_tokens: int,
         mixture: Mixture,
         seed: int,
+        steps: int,
         tutor: Tutor | None = None,
     ) -> None:
+        """``steps`` is how many batches there will be: the mixture's phases are shares of them."""
         longest = max(len(store.times(s.video)) for s in samples)
-        if longest < max(mixture.frames):
-            raise TrainingError(f"batches of {max(mixture.frames)} frames are wanted, the longest video has {longest}")
-        self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind, _ in mixture.shares}
+        if longest < mixture.longest:
+            raise TrainingError(f"batches of {mixture.longest} frames are wanted, the longest video has {longest}")
+        self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind in mixture.kinds}
+        self._steps = steps
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
         self._mixture, self._seed, self._tutor = mixture, seed, tutor
         self._pool = ThreadPoolExecutor(1)
@@ -78,11 +108,12 @@ class BatchSource:
 
     def _draw(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
-        frames = int(rng.choice(self._mixture.frames))
+        phase = self._mixture.phase(step / self._steps)
+        frames = int(rng.choice(phase.frames))
         layouts, visual = [], []
         lessons: list[Lessons] = []
-        for _ in range(self._mixture.size):
-            sample, first = self._sample(rng, frames)
+        for _ in range(self._mixture.size(frames)):
+            sample, first = self._sample(rng, phase, frames)
             cut = self._store.times(sample.video)[first : first + frames]
             layouts.append(self._layout(sample, cut, rng))
             visual.append(self._visual(sample.video, first, frames))
@@ -90,9 +121,9 @@ class BatchSource:
                 lessons.append(self._tutor.lessons(sample, cut))
         return collate(layouts, visual, lessons)
 
-    def _sample(self, rng: np.random.Generator, frames: int) -> tuple[Sample, int]:
+    def _sample(self, rng: np.random.Generator, phase: Phase, frames: int) -> tuple[Sample, int]:
         """A sample of at least ``frames`` frames, and the first of those it is cropped to."""
-        kinds, shares = zip(*self._mixture.shares, strict=True)
+        kinds, shares = zip(*phase.shares, strict=True)
         pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:
@@ -115,7 +146,8 @@ class BatchSource:
     def _asides(self, video: str, times: NDArray[np.float64], rng: np.random.Generator) -> list[tuple[int, str, str]]:
         if self._tutor is None:
             return []
-        frames = rng.choice(len(times), size=min(self._mixture.looks, len(times)), replace=False)
+        looks = max(1, len(times) // self._mixture.frames_per_look)
+        frames = rng.choice(len(times), size=looks, replace=False)
         questions = self._mixture.look_questions
         return [
             (int(k), questions[int(rng.integers(len(questions)))], self._tutor.view(video, float(times[k])))

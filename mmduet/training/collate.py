@@ -18,12 +18,14 @@ Ints = NDArray[np.int64]
 
 
 class Lessons(NamedTuple):
-    """One sample's labels beyond the duet's: of its visual tokens [F, K] twice, and of its frames [F] and [F, 2]."""
+    """One sample's labels beyond the duet's, of F frames of K visual tokens; ``IGNORE`` where there is none."""
 
-    changes: Ints
-    asked: Ints
-    happenings: Ints
-    who: Ints
+    changes: Ints  # [F, K]
+    asked: Ints  # [F, K]
+    happenings: Ints  # [F]
+    told: Ints  # [F, slots]
+    named: Ints  # [F, slots]
+    wanted: Ints  # [F]
 
 
 class LessonLabels(NamedTuple):
@@ -32,7 +34,9 @@ class LessonLabels(NamedTuple):
     changes: Tensor
     asked: Tensor
     happenings: Tensor
-    who: Tensor  # [B, F, 2]
+    told: Tensor
+    named: Tensor
+    wanted: Tensor
 
 
 @dataclass

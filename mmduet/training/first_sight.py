@@ -21,8 +21,8 @@ from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
 from mmduet.training.losses import Losses, to_pixels
 
-COLOUR_CLASS = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: backdrop
-SHAPE_CLASS = {name: i for i, name in enumerate(SHAPES, start=1)}
+COLOUR_CLASS: dict[str, int] = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: backdrop
+SHAPE_CLASS: dict[str, int] = {name: i for i, name in enumerate(SHAPES, start=1)}
 REACH = 0.9  # a patch belongs to a thing if its centre is within this share of the thing's radius
 
 

@@ -20,14 +20,16 @@ from mmduet.model.presets import NANO, random_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.scenes.prompts import LOOK, NARRATE
-from mmduet.training.batches import BatchSource, Mixture
+from mmduet.training.attention import use_float32_attention
+from mmduet.training.batches import BatchSource, Mixture, Phase
 from mmduet.training.features import build_features
 from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
 from mmduet.training.frames import FrameStore, build_store
 from mmduet.training.looks import NOTHING
 from mmduet.training.losses import Losses, duet_parts, forward_hidden, summed
 from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
-from mmduet.training.second_sight import TimeBook, TimeLessons
+from mmduet.training.second_sight import TimeLessons
+from mmduet.training.time_book import TimeBook
 from mmduet.training.trainer import Report, Schedule, Trainer
 from mmduet.training.vocabulary import train_tokenizer
 
@@ -39,6 +41,12 @@ class Progress(Protocol):
 
 
 TRAIN_SEED = 20_241_117
+#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events.
+PHASES = (
+    Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.15),
+    Phase((6, 10), until=0.4),
+    Phase((10, 16, 22, 28)),
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,8 @@ class NanoRecipe:
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=5000, lr=1.2e-3))
-    mixture: Mixture = field(default_factory=lambda: Mixture(instructions=NARRATE, look_questions=LOOK))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=5500, lr=1.2e-3))
+    mixture: Mixture = field(default_factory=lambda: Mixture(PHASES, instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
 
 
@@ -66,7 +74,9 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     report = partial(progress, "features", figures={})
     features = build_features(model.tower, store, work / f"features-{_digest(model.tower)}.bf16", report)
     book = TimeBook(clips, NANO.recommended.fps, config)
-    source = BatchSource(samples, store, features, tokenizer, config.frame_tokens, recipe.mixture, recipe.seed, book)
+    source = BatchSource(
+        samples, store, features, tokenizer, config.frame_tokens, recipe.mixture, recipe.seed, recipe.duet.steps, book
+    )
     _initialise(model, recipe.seed)
     _teach_duet(model, source, work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
@@ -124,12 +134,14 @@ def _teach_tower(
         with _autocast():
             return lesson_loss(lessons, book, step)
 
-    Trainer(lessons, loss_at, recipe.lessons, run, recipe=_fingerprint(recipe)).train(
-        _reporter("lessons", recipe.lessons, progress)
+    depends = (
+        f"{recipe.clips} clips of {recipe.seconds} s, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
     )
+    Trainer(lessons, loss_at, recipe.lessons, run, recipe=depends).train(_reporter("lessons", recipe.lessons, progress))
 
 
 def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
+    use_float32_attention(model.lm)
     lessons = TimeLessons(model)
 
     def loss_at(step: int) -> Losses:
@@ -138,7 +150,7 @@ def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRe
             hidden = forward_hidden(model, batch)
             return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
 
-    Trainer(lessons, loss_at, recipe.duet, run, recipe=_fingerprint(recipe)).train(
+    Trainer(lessons, loss_at, recipe.duet, run, recipe=f"{recipe} {NANO}").train(
         _reporter("duet", recipe.duet, progress)
     )
 
@@ -151,14 +163,14 @@ def _digest(module: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def _fingerprint(recipe: NanoRecipe) -> str:
-    """What tells one recipe's training states from another's."""
-    return f"{recipe} {NANO}"
-
-
 def _initialise(model: DuetModel, seed: int) -> None:
-    """Give the LM's matrices the scale of their width: Transformers' 0.02 leaves so narrow a model all but deaf at first."""
+    """Give the LM's matrices the scale of their width, and words that of what is added to them.
+
+    Transformers' 0.02 leaves so narrow a model all but deaf at first, and which word it was is lost after one layer.
+    """
     torch.manual_seed(seed)
+    nn.init.normal_(model.lm.embed_tokens.weight)
+    nn.init.normal_(model.lm_head.weight, std=0.02)
     depth = 2 * model.config.text.layers
     for name, module in model.lm.named_modules():
         if isinstance(module, nn.Linear):

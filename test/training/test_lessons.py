@@ -8,15 +8,41 @@ import pytest
 from mmduet.duet import IGNORE
 from mmduet.events import Query
 from mmduet.model.config import DuetConfig, TextShape, VisionShape
+from mmduet.scenes.prompts import KIND_PHRASES
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.looks import describe
 from mmduet.training.samples import Sample
-from mmduet.training.second_sight import CHANGED, EMPTY, KINDS, STILL, TimeBook, happening
+from mmduet.training.time_book import (
+    CHANGED,
+    EMPTY,
+    KINDS,
+    PHRASE_CLASS,
+    PLACE_CLASS,
+    STILL,
+    TimeBook,
+    happening,
+    named_by,
+    told,
+)
 
 RED, BLUE = ["red", "circle", 0.125, 0.125, 0.115], ["blue", "square", 0.8, 0.8, 0.19]
 EVENTS = [
-    {"kind": "move", "start": 1.0, "end": 2.0, "subject": "red circle"},
-    {"kind": "turn", "start": 4.0, "end": 4.25, "subject": "blue square"},
+    {
+        "kind": "move",
+        "start": 1.0,
+        "end": 2.0,
+        "subject": "red circle",
+        "other": None,
+        "text": "the red circle moves up",
+    },
+    {
+        "kind": "turn",
+        "start": 4.0,
+        "end": 4.25,
+        "subject": "blue square",
+        "other": None,
+        "text": "the blue square turns red",
+    },
 ]
 
 
@@ -66,14 +92,58 @@ def test_changes_are_seen_cell_by_cell() -> None:
     assert labels.changes[2][15] == STILL
     assert labels.changes[2][3] == EMPTY
     assert labels.happenings.tolist() == [0, 0, 0]
-    assert set(labels.who.flatten().tolist()) == {IGNORE}
+    assert set(labels.told.flatten().tolist()) == {IGNORE}
 
 
-def test_who_does_it_is_told_while_it_goes_on_and_just_after() -> None:
+RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])
+BLUE_SQUARE = (COLOUR_CLASS["blue"], SHAPE_CLASS["square"])
+
+
+def test_what_a_caption_tells_is_known_while_it_goes_on_and_just_after() -> None:
     labels = book([[RED]]).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0]))
-    red_circle = [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]]
-    blue_square = [COLOUR_CLASS["blue"], SHAPE_CLASS["square"]]
-    assert labels.who.tolist() == [[IGNORE, IGNORE], red_circle, red_circle, blue_square]
+    moving = (*RED_CIRCLE, 0, 0, PLACE_CLASS["up"], 0, 0)
+    turning = (*BLUE_SQUARE, 0, 0, 0, COLOUR_CLASS["red"], 0)
+    assert labels.told.tolist() == [[IGNORE] * 7, list(moving), list(moving), list(turning)]
+
+
+def test_what_a_caption_tells_slot_by_slot() -> None:
+    touch = {
+        "kind": "touch",
+        "subject": "red circle",
+        "other": "blue square",
+        "text": "the red circle touches the blue square",
+    }
+    enter = {"kind": "enter", "subject": "red circle", "other": None, "text": "a small red circle enters from the left"}
+    assert told(touch) == (*RED_CIRCLE, *BLUE_SQUARE, 0, 0, 0)
+    assert told(enter) == (*RED_CIRCLE, 0, 0, PLACE_CLASS["left"], 0, 1)
+
+
+def test_what_a_query_names() -> None:
+    assert named_by("What does the Red Circle do?") == (*RED_CIRCLE, 0)
+    assert named_by("something red") == (RED_CIRCLE[0], 0, 0)
+    assert named_by("Narrate the scene.") == (0, 0, 0)
+    for phrase in KIND_PHRASES:
+        assert named_by(f"Tell me when something {phrase}.") == (0, 0, PHRASE_CLASS[phrase])
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("What does the red circle do?", [IGNORE, 1, 0]),
+        ("follow the blue square", [IGNORE, 0, 1]),
+        ("Tell me when something changes colour.", [IGNORE, 0, 1]),
+        ("Tell me when something hides", [IGNORE, 0, 0]),
+    ],
+)
+def test_which_events_answer_a_question(query: str, wanted: list[int]) -> None:
+    times = np.array([0.5, 1.5, 4.0])
+    assert book([[RED]]).lessons(Sample("qa", "v", (Query(query),)), times).wanted.tolist() == wanted
+    late = book([[RED]]).lessons(Sample("qa", "v", (Query(query, 2.0),)), times)
+    assert late.wanted.tolist() == [IGNORE, IGNORE, wanted[2]]
+    assert late.named[0].tolist() == [IGNORE] * 3
+    assert late.named[2].tolist() == list(named_by(query))
+    grounding = book([[RED]]).lessons(Sample("grounding", "v", (Query(query),)), times)
+    assert set(grounding.wanted.tolist()) == {IGNORE}
 
 
 @pytest.mark.parametrize(

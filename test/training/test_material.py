@@ -14,7 +14,7 @@ from mmduet.duet import END, IGNORE, IMAGE, START
 from mmduet.errors import TrainingError
 from mmduet.model.presets import byte_tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
-from mmduet.training.batches import BatchSource, Mixture
+from mmduet.training.batches import BatchSource, Mixture, Phase
 from mmduet.training.collate import Batch
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.frames import FrameStore, build_store
@@ -43,7 +43,8 @@ def source(material: Material, seed: int = 0, **mixture: object) -> BatchSource:
     def visual(name: str, first: int, count: int) -> torch.Tensor:
         return torch.from_numpy(np.array(store.pictures(name)[first : first + count]))
 
-    return BatchSource(samples, store, visual, byte_tokenizer(), 4, Mixture(size=6, frames=(8, 12), **mixture), seed)  # type: ignore[arg-type]
+    drawn = Mixture(**{"phases": (Phase((8, 12)),), "frames_per_batch": 72, "most": 6, **mixture})  # type: ignore[arg-type]
+    return BatchSource(samples, store, visual, byte_tokenizer(), 4, drawn, seed, steps=10)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -89,13 +90,20 @@ def test_batches_are_whole(material: Material) -> None:
 
 
 def test_shares_are_kept(material: Material) -> None:
-    grounding = source(material, shares=(("grounding", 1.0), ("captioning", 0.0))).batch(0)
+    grounding = source(material, phases=(Phase((8,), (("grounding", 1.0), ("captioning", 0.0))),)).batch(0)
     assert (grounding.informative == IGNORE).all()
-    captions = source(material, shares=(("captioning", 1.0),), keep_replies=0.0, instructions=("Say.",)).batch(0)
+    only = (Phase((8,), (("captioning", 1.0),)),)
+    captions = source(material, phases=only, keep_replies=0.0, instructions=("Say.",)).batch(0)
     assert (captions.relevance == IGNORE).all()
     tokenizer = byte_tokenizer()
     for row, frame in zip(captions.ids, captions.is_frame, strict=True):
         assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
+
+
+def test_phases_follow_one_another_and_batches_hold_equally_many_frames(material: Material) -> None:
+    drawn = source(material, phases=(Phase((4,), until=0.5), Phase((12,))), frames_per_batch=48, most=8)
+    shapes = [tuple(drawn.batch(step).visual.shape[:2]) for step in (0, 4, 5, 9)]
+    assert shapes == [(8, 4), (8, 4), (4, 12), (4, 12)]  # 48 / 4 would be more than the most
 
 
 # vocabulary

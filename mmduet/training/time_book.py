@@ -1,0 +1,141 @@
+"""What is true at every frame of a clip, as lesson labels: what changed, who does what, what the query names, is it here.
+
+NumPy only. ``IGNORE`` stands where a label would be a guess: before a query is asked, or while nothing goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmduet.duet import IGNORE
+from mmduet.model.config import DuetConfig
+from mmduet.scenes.prompts import KIND_PHRASES
+from mmduet.scenes.truth import TELL
+from mmduet.scenes.world import RADII, Kind
+from mmduet.training.collate import Ints, Lessons
+from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
+from mmduet.training.looks import describe
+from mmduet.training.samples import Sample
+
+Classes = dict[str, int]  # 0 is always: none of them
+
+
+def _numbered(names: Sequence[str]) -> Classes:
+    return {name: i for i, name in enumerate(names, start=1)}
+
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PHRASE_CLASS = _numbered(list(KIND_PHRASES))
+PLACE_CLASS = _numbered(["left", "right", "top", "bottom", "up", "down"])
+SIZE_CLASS = _numbered(list(RADII))
+NAMED = (COLOUR_CLASS, SHAPE_CLASS, PHRASE_CLASS)  # what a query may name
+#: What a caption may tell: subject, the other thing, where or whither, the colour turned to, the size on entering.
+TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOUR_CLASS, SIZE_CLASS)
+EMPTY, STILL, CHANGED = 0, 1, 2
+LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
+Event = dict[str, Any]
+
+
+class TimeBook:
+    """The lessons' labels, from each clip's boxes and events."""
+
+    def __init__(self, clips: Sequence[dict[str, Any]], fps: float, config: DuetConfig) -> None:
+        self._clips = {clip["video"]: clip for clip in clips}
+        self._fps, self._side = fps, config.pooled_side
+
+    def view(self, video: str, time: float) -> str:
+        """What can be seen then, in words."""
+        return describe(self._boxes(video, time))
+
+    def _boxes(self, video: str, time: float) -> list[list[Any]]:
+        boxes: list[list[list[Any]]] = self._clips[video]["boxes"]
+        return boxes[min(round(time * self._fps), len(boxes) - 1)]
+
+    def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
+        """The labels of a sample whose frames stand at ``times``; the first frame's changes are ignored."""
+        maps = [patch_labels(self._boxes(sample.video, float(t)), self._side) for t in times]
+        changes = np.full((len(times), self._side**2), IGNORE)
+        for k in range(1, len(maps)):
+            changes[k] = _changes(maps[k - 1], maps[k])
+        events = self._clips[sample.video]["events"]
+        going_on = [happening(events, float(t)) for t in times]
+        named = named_by(sample.queries[0].text if sample.queries else "")
+        known = np.array([len(sample.queries) < 2 and all(q.time <= t for q in sample.queries) for t in times])
+        wanted = np.array([_wanted(event, named) if sample.kind == "qa" else IGNORE for _, event in going_on])
+        return Lessons(
+            changes,
+            np.where(known[:, None], _asked(named, np.stack([m[0] for m in maps])), IGNORE),
+            np.array([label for label, _ in going_on]),
+            np.array([told(event) for _, event in going_on]),
+            np.where(known[:, None], np.array(named), IGNORE),
+            np.where(known, wanted, IGNORE),
+        )
+
+
+def happening(events: Sequence[Event], time: float) -> tuple[int, Event | None]:
+    """The event, and 0: nothing; 1 + kind: going on; then, for as long as it should be told: just ended."""
+    for event in events:
+        kind = KINDS.index(event["kind"])
+        if event["start"] <= time < event["end"]:
+            return 1 + kind, event
+        if event["end"] <= time <= event["end"] + TELL:
+            return 1 + len(KINDS) + kind, event
+    return 0, None
+
+
+def told(event: Event | None) -> tuple[int, ...]:
+    """The classes, in the order of ``TOLD``, of what the event's caption tells; all IGNORE where nothing goes on."""
+    if event is None:
+        return (IGNORE,) * len(TOLD)
+    subject, other = event["subject"].split(), (event["other"] or "- -").split()
+    words = event["text"].split()
+    turned = words[-1] if event["kind"] == "turn" else ""
+    found = (*subject, *other, words[-1], turned, words[1])
+    return tuple(classes.get(word, 0) for classes, word in zip(TOLD, found, strict=True))
+
+
+def named_by(query: str) -> tuple[int, int, int]:
+    """The classes of the colour, the shape and the kind of event that a query names; 0 for each that it does not."""
+    text = query.lower()
+    colour, shape, phrase = (
+        next((c for name, c in classes.items() if re.search(rf"\b{name}\b", text)), 0) for classes in NAMED
+    )
+    return colour, shape, phrase
+
+
+def _wanted(event: Event | None, named: tuple[int, int, int]) -> int:
+    """1 if the event answers a query that names this, 0 if another would; IGNORE where nothing goes on."""
+    if event is None:
+        return IGNORE
+    colour, shape, phrase = named
+    if phrase:
+        return int(event["kind"] in KIND_PHRASES[list(KIND_PHRASES)[phrase - 1]])
+    return int(told(event)[:2] == (colour, shape))
+
+
+def _asked(named: tuple[int, int, int], classes: Ints) -> Ints:
+    """1 where a cell holds what is named by colour, shape or both, 0 elsewhere; ``classes`` is [F, K, 2].
+
+    IGNORE everywhere if no thing is named.
+    """
+    colour, shape, _ = named
+    if not (colour or shape):
+        return np.full(classes.shape[:2], IGNORE)
+    fits = classes[..., 0] > 0
+    if colour:
+        fits &= classes[..., 0] == colour
+    if shape:
+        fits &= classes[..., 1] == shape
+    return fits.astype(np.int64)
+
+
+def _changes(before: tuple[Ints, NDArray[np.float32]], now: tuple[Ints, NDArray[np.float32]]) -> Ints:
+    """EMPTY, STILL or CHANGED for each cell [K]."""
+    covered = (now[0][:, 0] > 0) | (before[0][:, 0] > 0)
+    other = (now[0] != before[0]).any(1) | (np.abs(now[1] - before[1]) > LEAST_CHANGE).any(1)
+    return np.where(covered, np.where(other, CHANGED, STILL), EMPTY)

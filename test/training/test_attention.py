@@ -1,0 +1,39 @@
+"""The attention that training uses computes what the usual one does, forwards and backwards."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmduet.model.presets import random_config, random_model
+from mmduet.training.attention import float32_attention, use_float32_attention
+
+
+def outcome(*, changed: bool) -> tuple[Tensor, Tensor]:
+    lm = random_model(random_config("tiny")).lm
+    if changed:
+        use_float32_attention(lm)
+    embeds = torch.randn(2, 7, 48, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    mask = torch.ones(2, 1, 7, 7, dtype=torch.bool).tril()
+    mask[1, :, 4:, 1:3] = False  # a hole, as branches leave them
+    positions = torch.arange(7).expand(2, 7)
+    hidden: Tensor = lm(
+        inputs_embeds=embeds, attention_mask={"full_attention": mask}, position_ids=positions, use_cache=False
+    ).last_hidden_state
+    (gradient,) = torch.autograd.grad(hidden.square().sum(), embeds)
+    return hidden.detach(), gradient
+
+
+def test_it_is_the_same_attention() -> None:
+    for usual, ours in zip(outcome(changed=False), outcome(changed=True), strict=True):
+        torch.testing.assert_close(ours, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_under_autocast_it_stays_in_float32() -> None:
+    query, key = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8)
+    exact, _ = float32_attention(nn.Identity(), query, key, key, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        there, _ = float32_attention(nn.Identity(), query, key, key, None)
+        usual = torch.nn.functional.scaled_dot_product_attention(query, key, key, enable_gqa=True)
+    assert torch.equal(there, exact)
+    assert usual.dtype == torch.bfloat16  # or there would be nothing to prove
