@@ -23,66 +23,93 @@ from mmduet.model.network import DuetModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+LORA = re.compile(r"(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
 WHOLE = re.compile(r"\.modules_to_save(\.default)?")
-#: Settings that would make the merge another one than that which is done here.
-REFUSED = ("use_dora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "layers_to_transform")
+#: Settings with which PEFT computes something else than W + scale * B @ A.
+OTHER_MATH = (
+    "use_dora", "lora_bias", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "alora_invocation_tokens",
+    "layer_replication", "kasa_config", "monteclora_config", "velora_config",
+)  # fmt: skip
+#: Other ways of beginning (pissa, olora, ...) change the base weights too.
+PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter as it lies on disk: where from, the factor of its LoRA products, its tensors by module path."""
+    """An adapter as it lies on disk. ``pairs``: module path to A [r, in] and B [out, r]; ``whole``: tensor name to tensor."""
 
     path: Path
     scale: float
-    tensors: dict[str, Tensor]
+    pairs: dict[str, tuple[Tensor, Tensor]]
+    whole: dict[str, Tensor]
 
 
 def read_adapter(directory: str | Path) -> Adapter:
     """Raises ``ModelNotFoundError`` where there is none, ``CheckpointError`` for one that cannot be merged."""
     root = Path(directory)
     if not (root / CONFIG).is_file():
-        raise ModelNotFoundError(f"{root} holds no {CONFIG}; it is no adapter directory")
+        raise ModelNotFoundError(f"{root} holds no {CONFIG}; give the directory that PEFT's save_pretrained wrote")
     try:
         config: dict[str, Any] = json.loads((root / CONFIG).read_text())
-        tensors = load_file(root / WEIGHTS)
+        _refuse_other_math(root, config)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"adapter {root} cannot be read: {type(error).__name__}: {error}") from error
-    odd = [name for name in REFUSED if config.get(name)]
-    if config.get("peft_type") != "LORA" or odd:
+        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        tensors = load_file(root / WEIGHTS)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"adapter {root} is not plain LoRA ({config.get('peft_type')}, {odd}); merge it with PEFT"
-        )
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Adapter(root, scale, {WHOLE.sub("", name.removeprefix(PREFIX)): t for name, t in tensors.items()})
+            f"adapter {root} cannot be read ({type(error).__name__}: {error}); save it anew with PEFT, as safetensors"
+        ) from error
+    return _sorted(root, scale, rank, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()})
+
+
+def _refuse_other_math(root: Path, config: dict[str, Any]) -> None:
+    odd = [name for name in OTHER_MATH if config.get(name)]
+    if config.get("init_lora_weights", True) not in PLAIN_BEGINNINGS:
+        odd.append("init_lora_weights")
+    if config.get("peft_type") != "LORA" or odd:
+        kind = " with ".join([str(config.get("peft_type")), *([", ".join(odd)] if odd else [])])
+        raise CheckpointError(f"adapter {root} is {kind}, not plain LoRA; merge it with PEFT and convert the result")
+
+
+def _sorted(root: Path, scale: float, rank: int, tensors: dict[str, Tensor]) -> Adapter:
+    """Pairs together, the rest whole; raises ``CheckpointError`` for half a pair and for ranks that are not the config's."""
+    sides: dict[str, dict[str, Tensor]] = {}
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if lora := LORA.fullmatch(name):
+            sides.setdefault(lora["path"], {})[lora["side"]] = tensor
+        else:
+            whole[WHOLE.sub("", name)] = tensor
+    for path, pair in sides.items():
+        if set(pair) != {"A", "B"} or not pair["A"].shape[0] == pair["B"].shape[1] == rank:
+            found = {side: tuple(tensor.shape) for side, tensor in pair.items()}
+            raise CheckpointError(f"adapter {root}: {path} has {found}, not A and B of rank {rank}; save it anew")
+    return Adapter(root, scale, {path: (pair["A"], pair["B"]) for path, pair in sides.items()}, whole)
 
 
 @torch.no_grad()
 def merge_adapter(model: DuetModel, adapter: Adapter) -> None:
-    """Change ``model`` in place. Raises ``CheckpointError`` naming every tensor that fits nowhere; then nothing is changed."""
-    whole = {n: t for n, t in adapter.tensors.items() if ".lora_" not in n}
-    paths = {n.split(".lora_")[0] for n in adapter.tensors if ".lora_" in n}
-    changes: dict[str, Tensor] = dict(whole)
+    """Change ``model`` in place. Raises ``CheckpointError`` naming every tensor that does not fit; then nothing is changed."""
     parameters = dict(model.named_parameters())
-    faults: list[str] = []
-    for path in sorted(paths):
-        down, up = (adapter.tensors.get(f"{path}.lora_{side}.weight") for side in "AB")
-        if down is None or up is None or not isinstance(_module(model, path), nn.Linear):
-            faults.append(f"{path}: there is no such matrix in the model, or half of its LoRA pair is missing")
-        else:
-            changes[f"{path}.weight"] = adapter.scale * (up.float() @ down.float())
-    for name, tensor in changes.items():
-        wanted = tuple(parameters[name].shape) if name in parameters else None
-        if wanted != tuple(tensor.shape):
-            faults.append(f"{name}: the adapter has {tuple(tensor.shape)}, the model {wanted}")
-    if faults or not changes:
-        raise CheckpointError(f"adapter {adapter.path} does not fit the model: {'; '.join(faults) or 'it is empty'}")
-    for name, tensor in changes.items():
-        parameters[name].copy_(tensor if name in whole else parameters[name].float() + tensor)
+    _check(adapter, model, parameters)
+    for path, (down, up) in adapter.pairs.items():
+        weight = parameters[f"{path}.weight"]
+        product = up.to(weight.device).float() @ down.to(weight.device).float()
+        weight.copy_(weight.float() + adapter.scale * product)
+    for name, tensor in adapter.whole.items():
+        parameters[name].copy_(tensor)
 
 
-def _module(model: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(path)
-    except AttributeError:
-        return None
+def _check(adapter: Adapter, model: DuetModel, parameters: dict[str, nn.Parameter]) -> None:
+    linears = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    wanted = {f"{path}.weight": (up.shape[0], down.shape[1]) for path, (down, up) in adapter.pairs.items()}
+    faults = [f"{path} is no matrix of the model" for path in adapter.pairs.keys() - linears]
+    faults += [f"{name} is there whole and as LoRA" for name in adapter.whole.keys() & wanted.keys()]
+    for name, shape in (wanted | {name: tuple(tensor.shape) for name, tensor in adapter.whole.items()}).items():
+        if name not in parameters:
+            faults.append(f"{name}: the model has no such tensor")
+        elif tuple(parameters[name].shape) != shape:
+            faults.append(f"{name}: the adapter has {shape}, the model {tuple(parameters[name].shape)}")
+    if faults or not (adapter.pairs or adapter.whole):
+        reason = "; ".join(sorted(faults)) or "it is empty"
+        raise CheckpointError(f"adapter {adapter.path} does not fit: {reason}; give the model it was trained on")

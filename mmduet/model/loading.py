@@ -35,11 +35,13 @@ def load_model(
 ) -> LoadedModel:
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
-    Raises ``ModelNotFoundError`` where the name is none of them, ``CheckpointError`` where a directory does not load.
+    Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
+    adapter does not fit.
     """
+    change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
     model = _load(name, dtype, device)
-    if adapter is not None:
-        merge_adapter(model.network, read_adapter(adapter))
+    if change is not None:
+        merge_adapter(model.network, change)
     return model
 
 

@@ -36,7 +36,7 @@ Visual = Callable[[str, int, int], Tensor]
 
 @dataclass(frozen=True)
 class Phase:
-    """How long the samples of a stretch of training are, and of which kinds; one length per batch, so nothing is padded."""
+    """How long the samples of a stretch of training are, and of which kinds; one length per batch, so no frame is padding."""
 
     frames: tuple[int, ...]
     shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
@@ -48,11 +48,11 @@ class Mixture:
     """How a batch is drawn."""
 
     phases: tuple[Phase, ...] = (Phase((10, 16, 22, 28)),)
-    frames_per_batch: int = 256
-    most: int = 48  # samples in a batch
+    frames_per_batch: int = 256  # at most
+    most_samples: int = 48  # however short they are
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)
-    frames_per_look: int = 8  # side questions are this sparse
+    frames_per_look: int = 8  # one side question for so many, but one at least
     look_questions: tuple[str, ...] = ("What do you see?",)
 
     def phase(self, progress: float) -> Phase:
@@ -61,7 +61,7 @@ class Mixture:
 
     def size(self, frames: int) -> int:
         """Samples of ``frames`` frames that make a batch."""
-        return max(1, min(self.most, self.frames_per_batch // frames))
+        return max(1, min(self.most_samples, self.frames_per_batch // frames))
 
     @property
     def longest(self) -> int:
@@ -71,7 +71,7 @@ class Mixture:
     @property
     def kinds(self) -> set[Kind]:
         """The kinds of sample it asks for."""
-        return {kind for phase in self.phases for kind, _ in phase.shares}
+        return {kind for phase in self.phases for kind, share in phase.shares if share > 0}
 
 
 class BatchSource:
@@ -90,10 +90,14 @@ class BatchSource:
         tutor: Tutor | None = None,
     ) -> None:
         """``steps`` is how many batches there will be: the mixture's phases are shares of them."""
-        longest = max(len(store.times(s.video)) for s in samples)
-        if longest < mixture.longest:
-            raise TrainingError(f"batches of {mixture.longest} frames are wanted, the longest video has {longest}")
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind in mixture.kinds}
+        for kind, pool in self._by_kind.items():
+            longest = max((len(store.times(s.video)) for s in pool), default=0)
+            if longest < mixture.longest:
+                raise TrainingError(
+                    f"{kind}: batches of {mixture.longest} frames are wanted, its longest video has {longest}; give longer "
+                    "videos, or ask for shorter samples"
+                )
         self._steps = steps
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
         self._mixture, self._seed, self._tutor = mixture, seed, tutor
@@ -123,7 +127,7 @@ class BatchSource:
 
     def _sample(self, rng: np.random.Generator, phase: Phase, frames: int) -> tuple[Sample, int]:
         """A sample of at least ``frames`` frames, and the first of those it is cropped to."""
-        kinds, shares = zip(*phase.shares, strict=True)
+        kinds, shares = zip(*[pair for pair in phase.shares if pair[1] > 0], strict=True)
         pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:

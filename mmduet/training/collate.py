@@ -23,8 +23,8 @@ class Lessons(NamedTuple):
     changes: Ints  # [F, K]
     asked: Ints  # [F, K]
     happenings: Ints  # [F]
-    told: Ints  # [F, slots]
-    named: Ints  # [F, slots]
+    told: Ints  # [F, 7], in the order of ``time_book.TOLD``
+    named: Ints  # [F, 3], in the order of ``time_book.NAMED``
     wanted: Ints  # [F]
 
 

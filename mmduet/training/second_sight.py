@@ -7,7 +7,7 @@ lessons are dense and stand beside the duet's own losses; their heads are droppe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,21 @@ from torch.nn.functional import cross_entropy
 from mmduet.duet import IGNORE
 from mmduet.model.network import DuetModel
 from mmduet.training.collate import Batch
-from mmduet.training.time_book import KINDS, NAMED, TOLD
-
-#: What each lesson weighs in the sum. Few cells hold what is asked for: unweighted, their part of the mean is lost.
-WEIGHTS = {"change": 1.0, "happening": 1.0, "told": 0.5, "named": 1.0, "asked": 6.0, "wanted": 1.0}
+from mmduet.training.time_book import ENDED, KINDS, NAMED, TOLD
 
 
 class TimeLessons(nn.Module):
-    """The duet model and the lesson heads."""
+    """The duet model and the lesson heads. ``weights``: what each lesson's loss is multiplied with."""
 
-    def __init__(self, model: DuetModel) -> None:
+    def __init__(self, model: DuetModel, weights: Mapping[str, float]) -> None:
         super().__init__()
+        self.weights = weights
         width = model.config.text.hidden_size
         self.model = model
         self.change = nn.Linear(width, 3)
         self.asked = nn.Linear(width, 2)
         self.named = nn.Linear(width, sum(_sizes(NAMED)))
-        self.happening = nn.Linear(width, 1 + 2 * len(KINDS))
+        self.happening = nn.Linear(width, ENDED + len(KINDS))
         self.told = nn.Linear(width, sum(_sizes(TOLD)))
         self.wanted = nn.Linear(width, 2)
 
@@ -52,7 +50,7 @@ class TimeLessons(nn.Module):
             "told": _loss(self.told(ends).split(_sizes(TOLD), dim=-1), labels.told.flatten(0, 1)),
             "wanted": _loss([self.wanted(ends)], labels.wanted.flatten()[:, None]),
         }
-        return {name: WEIGHTS[name] * loss for name, loss in parts.items() if loss is not None}
+        return {name: self.weights.get(name, 1.0) * loss for name, loss in parts.items() if loss is not None}
 
 
 def _sizes(slots: Sequence[dict[str, int]]) -> list[int]:
@@ -60,9 +58,13 @@ def _sizes(slots: Sequence[dict[str, int]]) -> list[int]:
 
 
 def _loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor | None:
-    """The sum of the slots' cross-entropies; None where no row is labelled. ``logits`` [N, C] each, ``labels`` [N, slots]."""
-    known = labels[:, 0] != IGNORE
-    if not known.any():
-        return None
-    parts = [cross_entropy(slot[known].float(), labels[known, k]) for k, slot in enumerate(logits)]
-    return torch.stack(parts).sum()
+    """The sum of the slots' cross-entropies over the rows that are labelled; None where none is.
+
+    ``logits`` are [N, C] for each slot, ``labels`` [N, slots].
+    """
+    parts = []
+    for slot, label in zip(logits, labels.T, strict=True):
+        known = label != IGNORE
+        if known.any():
+            parts.append(cross_entropy(slot[known].float(), label[known]))
+    return torch.stack(parts).sum() if parts else None

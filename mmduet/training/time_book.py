@@ -1,6 +1,7 @@
 """What is true at every frame of a clip, as lesson labels: what changed, who does what, what the query names, is it here.
 
-NumPy only. ``IGNORE`` stands where a label would be a guess: before a query is asked, or while nothing goes on.
+Labels are NumPy arrays. ``IGNORE`` stands where a label would be a guess: before a query is asked, while nothing goes on,
+for an event that began before the first frame, and for what an event does until it has ended.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ NAMED = (COLOUR_CLASS, SHAPE_CLASS, PHRASE_CLASS)  # what a query may name
 #: What a caption may tell: subject, the other thing, where or whither, the colour turned to, the size on entering.
 TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOUR_CLASS, SIZE_CLASS)
 EMPTY, STILL, CHANGED = 0, 1, 2
+NOTHING, GOING_ON, ENDED = 0, 1, 2  # ENDED + number of the kind
 LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
 Event = dict[str, Any]
 
@@ -63,35 +65,44 @@ class TimeBook:
         for k in range(1, len(maps)):
             changes[k] = _changes(maps[k - 1], maps[k])
         events = self._clips[sample.video]["events"]
-        going_on = [happening(events, float(t)) for t in times]
+        stages = [happening(events, float(times[0]), float(t)) for t in times]
         named = named_by(sample.queries[0].text if sample.queries else "")
         known = np.array([len(sample.queries) < 2 and all(q.time <= t for q in sample.queries) for t in times])
-        wanted = np.array([_wanted(event, named) if sample.kind == "qa" else IGNORE for _, event in going_on])
+        wanted = np.array([_wanted(*stage, named) if sample.kind == "qa" else IGNORE for stage in stages])
         return Lessons(
-            changes,
-            np.where(known[:, None], _asked(named, np.stack([m[0] for m in maps])), IGNORE),
-            np.array([label for label, _ in going_on]),
-            np.array([told(event) for _, event in going_on]),
-            np.where(known[:, None], np.array(named), IGNORE),
-            np.where(known, wanted, IGNORE),
+            changes=changes,
+            asked=np.where(known[:, None], _asked(named, np.stack([m[0] for m in maps])), IGNORE),
+            happenings=np.array([label for label, _ in stages]),
+            told=np.array([_told(*stage) for stage in stages]),
+            named=np.where(known[:, None], np.array(named), IGNORE),
+            wanted=np.where(known, wanted, IGNORE),
         )
 
 
-def happening(events: Sequence[Event], time: float) -> tuple[int, Event | None]:
-    """The event, and 0: nothing; 1 + kind: going on; then, for as long as it should be told: just ended."""
+def happening(events: Sequence[Event], since: float, time: float) -> tuple[int, Event | None]:
+    """For someone who watches since ``since`` s: the event, and ``NOTHING``, ``GOING_ON``, or ``ENDED`` + its kind.
+
+    An event has just ended for as long as it should be told. IGNORE for one whose beginning was not seen.
+    """
     for event in events:
-        kind = KINDS.index(event["kind"])
-        if event["start"] <= time < event["end"]:
-            return 1 + kind, event
-        if event["end"] <= time <= event["end"] + TELL:
-            return 1 + len(KINDS) + kind, event
-    return 0, None
+        if event["start"] <= time <= event["end"] + TELL:
+            if event["start"] < since:
+                return IGNORE, None
+            over = time >= event["end"]
+            return (ENDED + KINDS.index(event["kind"]) if over else GOING_ON), event
+    return NOTHING, None
 
 
-def told(event: Event | None) -> tuple[int, ...]:
-    """The classes, in the order of ``TOLD``, of what the event's caption tells; all IGNORE where nothing goes on."""
+def _told(stage: int, event: Event | None) -> tuple[int, ...]:
+    """What can be told of the event: who does it while it goes on, everything once it has ended."""
     if event is None:
         return (IGNORE,) * len(TOLD)
+    classes = told(event)
+    return classes if stage >= ENDED else (*classes[:2], *(IGNORE,) * (len(TOLD) - 2))
+
+
+def told(event: Event) -> tuple[int, ...]:
+    """The classes, in the order of ``TOLD``, of what the event's caption tells."""
     subject, other = event["subject"].split(), (event["other"] or "- -").split()
     words = event["text"].split()
     turned = words[-1] if event["kind"] == "turn" else ""
@@ -108,14 +119,14 @@ def named_by(query: str) -> tuple[int, int, int]:
     return colour, shape, phrase
 
 
-def _wanted(event: Event | None, named: tuple[int, int, int]) -> int:
-    """1 if the event answers a query that names this, 0 if another would; IGNORE where nothing goes on."""
-    if event is None:
+def _wanted(stage: int, event: Event | None, named: tuple[int, int, int]) -> int:
+    """1 if the event answers a query that names this, 0 if another would; IGNORE where that cannot be known."""
+    *thing, phrase = named
+    if event is None or not any(named) or (phrase and stage < ENDED):
         return IGNORE
-    colour, shape, phrase = named
     if phrase:
         return int(event["kind"] in KIND_PHRASES[list(KIND_PHRASES)[phrase - 1]])
-    return int(told(event)[:2] == (colour, shape))
+    return int(all(asked in (0, done) for asked, done in zip(thing, told(event)[:2], strict=True)))
 
 
 def _asked(named: tuple[int, int, int], classes: Ints) -> Ints:

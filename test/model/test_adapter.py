@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mmduet.errors import CheckpointError, ModelNotFoundError
 from mmduet.model import load_model
+from mmduet.model.adapter import merge_adapter, read_adapter
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import random_config, random_model
 
@@ -52,38 +55,69 @@ def test_merging_does_what_peft_does(adapter: Path) -> None:
 
 
 def test_no_adapter_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="is no adapter directory"):
+    with pytest.raises(ModelNotFoundError, match=r"holds no adapter_config\.json"):
         load_model("random:tiny", adapter=tmp_path / "none")
 
 
-def test_an_adapter_of_another_model_is_refused_and_changes_nothing(adapter: Path) -> None:
+def rewritten(adapter: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
     tensors = load_file(adapter / "adapter_model.safetensors")
-    odd = {name.replace("layers.1", "layers.9"): t for name, t in tensors.items()}
-    odd["base_model.model.heads.informative.weight"] = torch.zeros(3, 48)
-    save_file(odd, adapter / "adapter_model.safetensors")
-    with pytest.raises(
-        CheckpointError, match=r"layers\.9.*heads\.informative\.weight: the adapter has \(3, 48\), .*\(2, 48\)"
-    ):
-        load_model("random:tiny", adapter=adapter)
-
-
-def test_a_half_pair_is_refused(adapter: Path) -> None:
-    tensors = load_file(adapter / "adapter_model.safetensors")
-    del tensors["base_model.model.lm.layers.0.self_attn.q_proj.lora_B.weight"]
+    change(tensors)
     save_file(tensors, adapter / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"layers\.0\.self_attn\.q_proj: .* half of its LoRA pair is missing"):
-        load_model("random:tiny", adapter=adapter)
+    return adapter
 
 
-@pytest.mark.parametrize(("name", "value"), [("use_dora", True), ("rank_pattern", {"q_proj": 8}), ("peft_type", "IA3")])
-def test_what_is_not_plain_lora_is_refused(adapter: Path, name: str, value: object) -> None:
+Q_PROJ = "base_model.model.lm.layers.0.self_attn.q_proj"
+HEAD = "base_model.model.heads.informative.weight"
+
+
+def test_an_adapter_of_another_model_is_refused_and_changes_nothing(adapter: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if "layers.1" in name]:
+            tensors[name.replace("layers.1", "layers.9")] = tensors.pop(name)
+        tensors[HEAD] = torch.zeros(3, 48)
+
+    model, before = tiny(), tiny().state_dict()
+    pattern = r"heads\.informative\.weight: the adapter has \(3, 48\), the model \(2, 48\).*layers\.9.*no such tensor"
+    with pytest.raises(CheckpointError, match=pattern):
+        merge_adapter(model, read_adapter(rewritten(adapter, change)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(f"{Q_PROJ}.lora_B.weight"), "not A and B of rank 4"),
+        (lambda t: t.update({f"{Q_PROJ}.lora_A.weight": torch.zeros(8, 48)}), "not A and B of rank 4"),
+        (lambda t: t.update({f"{Q_PROJ}.weight": torch.zeros(48, 48)}), "whole and as LoRA"),
+        (lambda t: t.clear(), "it is empty"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(
+    adapter: Path, change: Callable[[dict[str, Tensor]], None], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_model("random:tiny", adapter=rewritten(adapter, change))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("use_dora", True), ("rank_pattern", {"q_proj": 8}), ("init_lora_weights", "pissa"), ("lora_bias", True)],
+)
+def test_lora_of_another_kind_is_refused(adapter: Path, name: str, value: object) -> None:
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
-    with pytest.raises(CheckpointError, match="not plain LoRA"):
+    with pytest.raises(CheckpointError, match=rf"LORA with {name}, not plain LoRA"):
         load_model("random:tiny", adapter=adapter)
 
 
-def test_garbage_is_refused(adapter: Path) -> None:
-    (adapter / "adapter_model.safetensors").write_bytes(b"no tensors")
+def test_an_adapter_that_is_no_lora_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+    with pytest.raises(CheckpointError, match="is IA3, not plain LoRA"):
+        load_model("random:tiny", adapter=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_garbage_is_refused(adapter: Path, name: str) -> None:
+    (adapter / name).write_bytes(b"[]")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_model("random:tiny", adapter=adapter)

@@ -31,9 +31,10 @@ def test_it_is_the_same_attention() -> None:
 
 def test_under_autocast_it_stays_in_float32() -> None:
     query, key = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8)
-    exact, _ = float32_attention(nn.Identity(), query, key, key, None)
+    mask = torch.ones(1, 1, 9, 9, dtype=torch.bool).tril()
+    exact, _ = float32_attention(nn.Identity(), query, key, key, mask)
     with torch.autocast("cpu", torch.bfloat16):
-        there, _ = float32_attention(nn.Identity(), query, key, key, None)
+        there, _ = float32_attention(nn.Identity(), query, key, key, mask)
         usual = torch.nn.functional.scaled_dot_product_attention(query, key, key, enable_gqa=True)
     assert torch.equal(there, exact)
     assert usual.dtype == torch.bfloat16  # or there would be nothing to prove

@@ -15,7 +15,10 @@ from mmduet.training.samples import Sample
 from mmduet.training.time_book import (
     CHANGED,
     EMPTY,
+    ENDED,
+    GOING_ON,
     KINDS,
+    NOTHING,
     PHRASE_CLASS,
     PLACE_CLASS,
     STILL,
@@ -69,16 +72,20 @@ def test_patch_labels_name_what_is_nearest_at_each_place() -> None:
 
 
 def test_what_goes_on_and_what_has_just_ended() -> None:
-    move, turn, ended = 1 + KINDS.index("move"), 1 + KINDS.index("turn"), len(KINDS)
-    assert [happening(EVENTS, t)[0] for t in (0.9, 1.0, 1.9, 2.0, 2.65, 2.7)] == [
-        0,
-        move,
-        move,
-        move + ended,
-        move + ended,
-        0,
-    ]
-    assert happening(EVENTS, 4.1) == (turn, EVENTS[1])
+    move, turn = ENDED + KINDS.index("move"), ENDED + KINDS.index("turn")
+    seen = [happening(EVENTS, 0.0, t)[0] for t in (0.9, 1.0, 1.9, 2.0, 2.65, 2.7)]
+    assert seen == [NOTHING, GOING_ON, GOING_ON, move, move, NOTHING]
+    assert happening(EVENTS, 0.0, 4.1) == (GOING_ON, EVENTS[1])
+    assert happening(EVENTS, 0.0, 4.25) == (turn, EVENTS[1])
+
+
+def test_an_event_whose_beginning_was_not_seen_is_not_taught() -> None:
+    seen = [happening(EVENTS, 1.1, t) for t in (1.1, 2.0, 2.7, 4.25)]
+    assert seen == [(IGNORE, None), (IGNORE, None), (NOTHING, None), (ENDED + KINDS.index("turn"), EVENTS[1])]
+    labels = book([[RED]]).lessons(Sample("qa", "v", (Query("Follow the red circle."),)), np.array([1.5, 2.5]))
+    assert labels.happenings.tolist() == [IGNORE, IGNORE]
+    assert set(labels.told.flatten().tolist()) == {IGNORE}
+    assert labels.wanted.tolist() == [IGNORE, IGNORE]
 
 
 def test_changes_are_seen_cell_by_cell() -> None:
@@ -99,11 +106,16 @@ RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])
 BLUE_SQUARE = (COLOUR_CLASS["blue"], SHAPE_CLASS["square"])
 
 
-def test_what_a_caption_tells_is_known_while_it_goes_on_and_just_after() -> None:
-    labels = book([[RED]]).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0]))
-    moving = (*RED_CIRCLE, 0, 0, PLACE_CLASS["up"], 0, 0)
-    turning = (*BLUE_SQUARE, 0, 0, 0, COLOUR_CLASS["red"], 0)
-    assert labels.told.tolist() == [[IGNORE] * 7, list(moving), list(moving), list(turning)]
+def test_who_does_it_is_known_while_it_goes_on_and_the_rest_just_after() -> None:
+    labels = book([[RED]]).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0, 4.25]))
+    unknown = (IGNORE,) * 5
+    assert labels.told.tolist() == [
+        [IGNORE] * 7,
+        [*RED_CIRCLE, *unknown],
+        [*RED_CIRCLE, 0, 0, PLACE_CLASS["up"], 0, 0],
+        [*BLUE_SQUARE, *unknown],
+        [*BLUE_SQUARE, 0, 0, 0, COLOUR_CLASS["red"], 0],
+    ]
 
 
 def test_what_a_caption_tells_slot_by_slot() -> None:
@@ -129,19 +141,22 @@ def test_what_a_query_names() -> None:
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ("What does the red circle do?", [IGNORE, 1, 0]),
-        ("follow the blue square", [IGNORE, 0, 1]),
-        ("Tell me when something changes colour.", [IGNORE, 0, 1]),
-        ("Tell me when something hides", [IGNORE, 0, 0]),
+        ("What does the red circle do?", [IGNORE, 1, 1, 0, 0]),
+        ("follow the blue square", [IGNORE, 0, 0, 1, 1]),
+        ("What does anything blue do?", [IGNORE, 0, 0, 1, 1]),
+        ("Tell me when something changes colour.", [IGNORE, IGNORE, 0, IGNORE, 1]),
+        ("Tell me when something hides", [IGNORE, IGNORE, 0, IGNORE, 0]),
+        ("Tell me everything.", [IGNORE] * 5),
     ],
 )
 def test_which_events_answer_a_question(query: str, wanted: list[int]) -> None:
-    times = np.array([0.5, 1.5, 4.0])
+    """Before the move, during it, just after it, during the turn, just after that."""
+    times = np.array([0.5, 1.5, 2.5, 4.0, 4.25])
     assert book([[RED]]).lessons(Sample("qa", "v", (Query(query),)), times).wanted.tolist() == wanted
-    late = book([[RED]]).lessons(Sample("qa", "v", (Query(query, 2.0),)), times)
-    assert late.wanted.tolist() == [IGNORE, IGNORE, wanted[2]]
+    late = book([[RED]]).lessons(Sample("qa", "v", (Query(query, 3.0),)), times)
+    assert late.wanted.tolist() == [IGNORE] * 3 + wanted[3:]
     assert late.named[0].tolist() == [IGNORE] * 3
-    assert late.named[2].tolist() == list(named_by(query))
+    assert late.named[3].tolist() == list(named_by(query))
     grounding = book([[RED]]).lessons(Sample("grounding", "v", (Query(query),)), times)
     assert set(grounding.wanted.tolist()) == {IGNORE}
 

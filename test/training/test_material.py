@@ -43,7 +43,7 @@ def source(material: Material, seed: int = 0, **mixture: object) -> BatchSource:
     def visual(name: str, first: int, count: int) -> torch.Tensor:
         return torch.from_numpy(np.array(store.pictures(name)[first : first + count]))
 
-    drawn = Mixture(**{"phases": (Phase((8, 12)),), "frames_per_batch": 72, "most": 6, **mixture})  # type: ignore[arg-type]
+    drawn = Mixture(**{"phases": (Phase((8, 12)),), "frames_per_batch": 72, "most_samples": 6, **mixture})  # type: ignore[arg-type]
     return BatchSource(samples, store, visual, byte_tokenizer(), 4, drawn, seed, steps=10)
 
 
@@ -100,10 +100,10 @@ def test_shares_are_kept(material: Material) -> None:
         assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
 
 
-def test_phases_follow_one_another_and_batches_hold_equally_many_frames(material: Material) -> None:
-    drawn = source(material, phases=(Phase((4,), until=0.5), Phase((12,))), frames_per_batch=48, most=8)
+def test_phases_follow_one_another_and_batches_hold_so_many_frames_at_most(material: Material) -> None:
+    drawn = source(material, phases=(Phase((4,), until=0.5), Phase((12,))), frames_per_batch=48, most_samples=8)
     shapes = [tuple(drawn.batch(step).visual.shape[:2]) for step in (0, 4, 5, 9)]
-    assert shapes == [(8, 4), (8, 4), (4, 12), (4, 12)]  # 48 / 4 would be more than the most
+    assert shapes == [(8, 4), (8, 4), (4, 12), (4, 12)]  # 48 / 4 would be too many samples
 
 
 # vocabulary
@@ -165,3 +165,11 @@ def test_a_frame_store_is_built_once(material: Material, tmp_path: Path) -> None
         tmp_path, store.names, 4.0, 28, Path(store.all_pictures.base.filename).parent, lambda d, t: None
     )  # type: ignore[union-attr]
     assert again.names == store.names
+
+
+def test_samples_longer_than_every_video_of_their_kind_are_refused(material: Material) -> None:
+    with pytest.raises(TrainingError, match="batches of 500 frames are wanted"):
+        source(material, phases=(Phase((500,)),))
+    store, samples = material
+    with pytest.raises(TrainingError, match="qa: batches of 4 frames are wanted, its longest video has 0"):
+        source((store, [s for s in samples if s.kind != "qa"]), phases=(Phase((4,)),))
