@@ -23,7 +23,7 @@ NANO = DuetConfig(
     vision=VisionShape(image_size=64, patch_size=8, hidden_size=128, intermediate_size=384, layers=4, heads=4),
     text=TextShape(
         vocab_size=640, hidden_size=192, intermediate_size=576, layers=4, heads=4, kv_heads=2, head_dim=48,
-        max_positions=2048, rope_theta=1e6,
+        max_positions=2048, rope_theta=1e4,
     ),
     pooling_stride=2,
     recommended=Recommended(

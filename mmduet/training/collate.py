@@ -21,6 +21,8 @@ class Lessons(NamedTuple):
     """One sample's labels beyond the duet's, of F frames of K visual tokens; ``IGNORE`` where there is none."""
 
     changes: Ints  # [F, K]
+    before: Ints  # [F, K, 2], colour and shape in the frame before
+    inventory: Ints  # [F, 2, 35], each identity in view or not, now and a while ago
     asked: Ints  # [F, K]
     happenings: Ints  # [F]
     told: Ints  # [F, 7], in the order of ``time_book.TOLD``
@@ -32,6 +34,8 @@ class LessonLabels(NamedTuple):
     """The same for a batch, [B, ...]."""
 
     changes: Tensor
+    before: Tensor
+    inventory: Tensor
     asked: Tensor
     happenings: Tensor
     told: Tensor

@@ -17,9 +17,13 @@ NOTHING = "nothing"
 
 def describe(boxes: Sequence[Sequence[Any]]) -> str:
     """Everything in view from left to right; ``boxes`` are [colour, shape, x, y, radius], far to near."""
-    seen = [box for k, box in enumerate(boxes) if in_view(box) and not any(covers(b, box) for b in boxes[k + 1 :])]
-    names = [f"a {size(box[4])} {box[0]} {box[1]}" for box in sorted(seen, key=lambda b: float(b[2]))]
+    names = [f"a {size(box[4])} {box[0]} {box[1]}" for box in sorted(visible(boxes), key=lambda b: float(b[2]))]
     return ", ".join(names) or NOTHING
+
+
+def visible(boxes: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Those in the picture that nothing nearer covers."""
+    return [box for k, box in enumerate(boxes) if in_view(box) and not any(covers(b, box) for b in boxes[k + 1 :])]
 
 
 def in_view(box: Sequence[Any]) -> bool:

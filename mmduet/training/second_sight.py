@@ -1,8 +1,8 @@
-"""The LM's lessons: at every visual token, has its cell changed, what does the query name, is it here; at frames, what is told.
+"""The LM's lessons: what was here, has it changed, is it what the query names; at frames, who is there and what is told.
 
-To know that something has just ended, an LM must first find that things change from frame to frame; to know whether it was
-asked for, it must first read the query from every visual token. The heads' few positive labels teach both slowly. These
-lessons are dense and stand beside the duet's own losses; their heads are dropped.
+To know that something has just ended, an LM must first look back at the frame before; to know whether it was asked for, it
+must first read the query from every visual token. The heads' few positive labels teach both slowly. These lessons are dense
+and stand beside the duet's own losses; their heads are dropped.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mmduet.duet import IGNORE
 from mmduet.model.network import DuetModel
 from mmduet.training.collate import Batch
-from mmduet.training.time_book import ENDED, KINDS, NAMED, TOLD
+from mmduet.training.time_book import ENDED, IDENTITIES, KINDS, NAMED, THING, TOLD
 
 
 class TimeLessons(nn.Module):
@@ -27,7 +27,9 @@ class TimeLessons(nn.Module):
         self.weights = weights
         width = model.config.text.hidden_size
         self.model = model
-        self.change = nn.Linear(width, 3)
+        self.change = nn.Linear(width, 2)
+        self.before = nn.Linear(width, sum(_sizes(THING)))
+        self.inventory = nn.Linear(width, 2 * len(IDENTITIES))
         self.asked = nn.Linear(width, 2)
         self.named = nn.Linear(width, sum(_sizes(NAMED)))
         self.happening = nn.Linear(width, ENDED + len(KINDS))
@@ -44,6 +46,8 @@ class TimeLessons(nn.Module):
         named = labels.named.flatten(0, 1).repeat_interleave(len(seen) // len(ends), dim=0)  # [B * F * K, 3]
         parts = {
             "change": _loss([self.change(seen)], labels.changes.flatten()[:, None]),
+            "before": _loss(self.before(seen).split(_sizes(THING), dim=-1), labels.before.flatten(0, 2)),
+            "inventory": _multilabel(self.inventory(ends), labels.inventory.flatten(0, 1).flatten(1)),
             "asked": _loss([self.asked(seen)], labels.asked.flatten()[:, None]),
             "named": _loss(self.named(seen).split(_sizes(NAMED), dim=-1), named),
             "happening": _loss([self.happening(ends)], labels.happenings.flatten()[:, None]),
@@ -68,3 +72,9 @@ def _loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor | None:
         if known.any():
             parts.append(cross_entropy(slot[known].float(), label[known]))
     return torch.stack(parts).sum() if parts else None
+
+
+def _multilabel(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy over what is labelled; both [N, C]. Some label there always is: what is in view now."""
+    known = labels != IGNORE
+    return binary_cross_entropy_with_logits(logits[known].float(), labels[known].float())

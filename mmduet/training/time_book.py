@@ -20,7 +20,7 @@ from mmduet.scenes.truth import TELL
 from mmduet.scenes.world import RADII, Kind
 from mmduet.training.collate import Ints, Lessons
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
-from mmduet.training.looks import describe
+from mmduet.training.looks import describe, visible
 from mmduet.training.samples import Sample
 
 Classes = dict[str, int]  # 0 is always: none of them
@@ -35,9 +35,12 @@ PHRASE_CLASS = _numbered(list(KIND_PHRASES))
 PLACE_CLASS = _numbered(["left", "right", "top", "bottom", "up", "down"])
 SIZE_CLASS = _numbered(list(RADII))
 NAMED = (COLOUR_CLASS, SHAPE_CLASS, PHRASE_CLASS)  # what a query may name
+THING = (COLOUR_CLASS, SHAPE_CLASS)
 #: What a caption may tell: subject, the other thing, where or whither, the colour turned to, the size on entering.
 TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOUR_CLASS, SIZE_CLASS)
-EMPTY, STILL, CHANGED = 0, 1, 2
+STILL, CHANGED = 0, 1
+IDENTITIES = [(colour, shape) for colour in COLOUR_CLASS for shape in SHAPE_CLASS]
+AGO = 4  # frames: as long as the longest events take, at nano's rate
 NOTHING, GOING_ON, ENDED = 0, 1, 2  # ENDED + number of the kind
 LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
 Event = dict[str, Any]
@@ -60,10 +63,9 @@ class TimeBook:
 
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """The labels of a sample whose frames stand at ``times``; the first frame's changes are ignored."""
-        maps = [patch_labels(self._boxes(sample.video, float(t)), self._side) for t in times]
-        changes = np.full((len(times), self._side**2), IGNORE)
-        for k in range(1, len(maps)):
-            changes[k] = _changes(maps[k - 1], maps[k])
+        boxes = [self._boxes(sample.video, float(t)) for t in times]
+        maps = [patch_labels(b, self._side) for b in boxes]
+        changes, before = _since_last(maps)
         events = self._clips[sample.video]["events"]
         stages = [happening(events, float(times[0]), float(t)) for t in times]
         named = named_by(sample.queries[0].text if sample.queries else "")
@@ -71,6 +73,8 @@ class TimeBook:
         wanted = np.array([_wanted(*stage, named) if sample.kind == "qa" else IGNORE for stage in stages])
         return Lessons(
             changes=changes,
+            before=before,
+            inventory=_inventories(boxes),
             asked=np.where(known[:, None], _asked(named, np.stack([m[0] for m in maps])), IGNORE),
             happenings=np.array([label for label, _ in stages]),
             told=np.array([_told(*stage) for stage in stages]),
@@ -145,8 +149,30 @@ def _asked(named: tuple[int, int, int], classes: Ints) -> Ints:
     return fits.astype(np.int64)
 
 
+def _inventories(boxes: Sequence[Sequence[Sequence[Any]]]) -> Ints:
+    """[F, 2, 35]: 1 for each identity in view, now and ``AGO`` frames ago (IGNORE where that was not seen)."""
+    views = [{(box[0], box[1]) for box in visible(frame)} for frame in boxes]
+    now = np.array([[int(identity in view) for identity in IDENTITIES] for view in views])
+    ago = np.full_like(now, IGNORE)
+    ago[AGO:] = now[: max(0, len(now) - AGO)]
+    return np.stack([now, ago], axis=1)
+
+
+def _since_last(maps: Sequence[tuple[Ints, NDArray[np.float32]]]) -> tuple[Ints, Ints]:
+    """Whether each cell has changed since the frame before [F, K], and what it held then [F, K, 2].
+
+    IGNORE on the first frame, and where nothing is nor was: most cells are empty, and would drown the others.
+    """
+    cells = len(maps[0][0])
+    changes, before = np.full((len(maps), cells), IGNORE), np.full((len(maps), cells, 2), IGNORE)
+    for k in range(1, len(maps)):
+        changes[k] = _changes(maps[k - 1], maps[k])
+        before[k] = np.where((changes[k] != IGNORE)[:, None], maps[k - 1][0], IGNORE)
+    return changes, before
+
+
 def _changes(before: tuple[Ints, NDArray[np.float32]], now: tuple[Ints, NDArray[np.float32]]) -> Ints:
-    """EMPTY, STILL or CHANGED for each cell [K]."""
+    """STILL or CHANGED for each cell [K]; IGNORE where nothing is nor was."""
     covered = (now[0][:, 0] > 0) | (before[0][:, 0] > 0)
     other = (now[0] != before[0]).any(1) | (np.abs(now[1] - before[1]) > LEAST_CHANGE).any(1)
-    return np.where(covered, np.where(other, CHANGED, STILL), EMPTY)
+    return np.where(covered, np.where(other, CHANGED, STILL), IGNORE)

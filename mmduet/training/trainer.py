@@ -5,41 +5,20 @@ A step is a pure function of its number, so a resumed run computes what an unint
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmduet.errors import TrainingError
 from mmduet.training.losses import Losses
+from mmduet.training.optimizer import Optimizer, Schedule
 
 StepLoss = Callable[[int], Losses]
 Report = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """AdamW with linear warm-up and cosine decay. ``lr`` is the peak."""
-
-    steps: int
-    lr: float
-    warmup: float = 0.05  # share of the steps
-    weight_decay: float = 0.05
-    clip: float = 1.0  # largest gradient norm
-    floor: float = 0.02  # share of the peak at the end
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step ``step``."""
-        warm = max(1, round(self.steps * self.warmup))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        share = (step - warm) / max(1, self.steps - warm)
-        return self.lr * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 class Trainer:
@@ -52,13 +31,17 @@ class Trainer:
         schedule: Schedule,
         run: Path,
         *,
+        hidden: Sequence[nn.Parameter] = (),
         save_every: int = 200,
         recipe: str = "",
     ) -> None:
-        """``recipe`` says what else the steps depend on; a run directory of another recipe or schedule is refused."""
+        """``hidden``: the matrices for Muon, where the schedule has it.
+
+        ``recipe`` says what else the steps depend on; a run directory of another recipe or schedule is refused.
+        """
         self.modules, self.loss_at, self.schedule, self.run = modules, loss_at, schedule, run
         self.save_every = save_every
-        self.optimizer = torch.optim.AdamW(_groups(modules, schedule.weight_decay), lr=schedule.lr, betas=(0.9, 0.95))
+        self.optimizer = Optimizer(modules, schedule, hidden)
         self.step = 0
         self._recipe = f"{schedule} {recipe}".strip()
 
@@ -74,18 +57,13 @@ class Trainer:
             report(self.step, {**figures, "seconds": time.perf_counter() - began})
 
     def _one_step(self) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(self.step)
         losses = self.loss_at(self.step)
         if not torch.isfinite(losses.total):
             raise TrainingError(
                 f"the loss of step {self.step} is {float(losses.total.detach())} ({losses.parts}); lower the learning rate"
             )
-        self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(_trainable(self.modules), self.schedule.clip)
-        self.optimizer.step()
-        return {**losses.parts, "norm": float(norm)}
+        return {**losses.parts, "norm": self.optimizer.step(self.step)}
 
     def _save(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
@@ -114,14 +92,3 @@ class Trainer:
             raise TrainingError(f"{path} belongs to another model: {error}; use an empty run directory") from error
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
-
-
-def _trainable(modules: nn.Module) -> list[nn.Parameter]:
-    return [p for p in modules.parameters() if p.requires_grad]
-
-
-def _groups(modules: nn.Module, decay: float) -> Iterable[dict[str, Any]]:
-    """Matrices decay, vectors do not."""
-    matrices: list[Tensor] = [p for p in _trainable(modules) if p.dim() > 1]
-    vectors: list[Tensor] = [p for p in _trainable(modules) if p.dim() <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]

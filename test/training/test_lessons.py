@@ -14,9 +14,9 @@ from mmduet.training.looks import describe
 from mmduet.training.samples import Sample
 from mmduet.training.time_book import (
     CHANGED,
-    EMPTY,
     ENDED,
     GOING_ON,
+    IDENTITIES,
     KINDS,
     NOTHING,
     PHRASE_CLASS,
@@ -29,6 +29,8 @@ from mmduet.training.time_book import (
 )
 
 RED, BLUE = ["red", "circle", 0.125, 0.125, 0.115], ["blue", "square", 0.8, 0.8, 0.19]
+RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])
+BLUE_SQUARE = (COLOUR_CLASS["blue"], SHAPE_CLASS["square"])
 EVENTS = [
     {
         "kind": "move",
@@ -88,6 +90,24 @@ def test_an_event_whose_beginning_was_not_seen_is_not_taught() -> None:
     assert labels.wanted.tolist() == [IGNORE, IGNORE]
 
 
+def test_what_was_there_before_is_known_where_it_has_gone() -> None:
+    labels = book([[RED], [], [BLUE]]).lessons(Sample("captioning", "v"), np.array([0.0, 0.25, 0.5]))
+    assert labels.before[1][0].tolist() == list(RED_CIRCLE)
+    assert labels.before[2][15].tolist() == [0, 0]
+
+
+def test_the_inventory_is_who_is_in_view_now_and_a_second_ago() -> None:
+    frames = [[RED], [RED], [RED, BLUE], [BLUE], [BLUE], []]
+    inventory = book(frames).lessons(Sample("captioning", "v"), np.arange(6) / 4).inventory
+    red, blue = IDENTITIES.index(("red", "circle")), IDENTITIES.index(("blue", "square"))
+    assert inventory.shape == (6, 2, 35)
+    assert [(int(now[red]), int(now[blue]), int(now.sum())) for now in inventory[:, 0]] == [
+        (1, 0, 1), (1, 0, 1), (1, 1, 2), (0, 1, 1), (0, 1, 1), (0, 0, 0),
+    ]  # fmt: skip
+    assert (inventory[:4, 1] == IGNORE).all()
+    assert (inventory[4:, 1] == inventory[:2, 0]).all()
+
+
 def test_changes_are_seen_cell_by_cell() -> None:
     moved = ["red", "circle", 0.15, 0.125, 0.115]
     labels = book([[RED, BLUE], [RED, BLUE], [moved, BLUE]]).lessons(
@@ -97,13 +117,11 @@ def test_changes_are_seen_cell_by_cell() -> None:
     assert labels.changes[1][0] == STILL
     assert labels.changes[2][0] == CHANGED
     assert labels.changes[2][15] == STILL
-    assert labels.changes[2][3] == EMPTY
+    assert labels.changes[2][3] == IGNORE  # nothing is there, nor was
+    assert labels.before[2][0].tolist() == list(RED_CIRCLE)
+    assert labels.before[2][3].tolist() == [IGNORE, IGNORE]
     assert labels.happenings.tolist() == [0, 0, 0]
     assert set(labels.told.flatten().tolist()) == {IGNORE}
-
-
-RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])
-BLUE_SQUARE = (COLOUR_CLASS["blue"], SHAPE_CLASS["square"])
 
 
 def test_who_does_it_is_known_while_it_goes_on_and_the_rest_just_after() -> None:

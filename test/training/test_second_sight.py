@@ -11,18 +11,16 @@ from mmduet.duet import IGNORE
 from mmduet.model.presets import random_config, random_model
 from mmduet.training.collate import Batch, LessonLabels
 from mmduet.training.second_sight import TimeLessons
-from mmduet.training.time_book import NAMED, TOLD
+from mmduet.training.time_book import NAMED, THING, TOLD
 
 B, F, K, D = 2, 3, 4, 48
 CELLS = B * F * K
 PART = {
-    "asked": "asked",
-    "change": "changes",
-    "happening": "happenings",
-    "told": "told",
-    "named": "named",
+    "asked": "asked", "before": "before", "change": "changes", "happening": "happenings", "named": "named", "told": "told",
     "wanted": "wanted",
-}
+}  # fmt: skip
+SLOTS = {"before": THING, "told": TOLD, "named": NAMED}
+OF_CELLS = ("asked", "before", "change", "named")
 
 
 def hidden_and_batch(labels: LessonLabels) -> tuple[Tensor, Batch]:
@@ -40,7 +38,7 @@ def hidden_and_batch(labels: LessonLabels) -> tuple[Tensor, Batch]:
 
 def lessons(weights: dict[str, float]) -> TimeLessons:
     module = TimeLessons(random_model(random_config("tiny")), weights)
-    for part in PART:
+    for part in (*PART, "inventory"):
         head = getattr(module, part)
         torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(len(part)))
         torch.nn.init.zeros_(head.bias)
@@ -54,7 +52,9 @@ def labelled(high: int, *shape: int) -> Tensor:
 
 def some_labels() -> LessonLabels:
     return LessonLabels(
-        changes=labelled(3, B, F, K),
+        changes=labelled(2, B, F, K),
+        before=labelled(6, B, F, K, 2),
+        inventory=labelled(2, B, F, 2, 35),
         asked=labelled(2, B, F, K),
         happenings=labelled(11, B, F),
         told=labelled(3, B, F, len(TOLD)),
@@ -66,17 +66,16 @@ def some_labels() -> LessonLabels:
 def by_hand(module: TimeLessons, part: str, labels: LessonLabels) -> float:
     """Frame by frame and cell by cell, in loops."""
     table = getattr(module, part).weight.detach().T  # the n-th unit vector's logits are row n
-    slots = {"told": [1 + len(c) for c in TOLD], "named": [1 + len(c) for c in NAMED]}.get(part, [table.shape[1]])
+    slots = [1 + len(classes) for classes in SLOTS[part]] if part in SLOTS else [table.shape[1]]
     total = 0.0
     for s, size in enumerate(slots):
         first, found = sum(slots[:s]), []
         for b in range(B):
             for f in range(F):
-                for k in range(K) if part in ("asked", "change", "named") else [K - 1]:
+                for k in range(K) if part in OF_CELLS else [K - 1]:
                     label = getattr(labels, PART[part])[b, f]
-                    label = (
-                        label[k] if part in ("asked", "change") else label[s] if part in ("told", "named") else label
-                    )
+                    label = label[k] if part in ("asked", "before", "change") else label
+                    label = label[s] if part in SLOTS else label
                     if label != IGNORE:
                         row = table[(b * F + f) * K + k, first : first + size]
                         found.append(-float(log_softmax(row, 0)[label]))
@@ -88,7 +87,7 @@ def by_hand(module: TimeLessons, part: str, labels: LessonLabels) -> float:
 def test_every_lesson_is_the_sum_done_by_hand(part: str) -> None:
     module, labels = lessons({"asked": 6.0, "told": 0.5}), some_labels()
     losses = module.losses(*hidden_and_batch(labels))
-    assert losses.keys() == PART.keys()
+    assert losses.keys() == PART.keys() | {"inventory"}
     weight = {"asked": 6.0, "told": 0.5}.get(part, 1.0)
     assert float(losses[part].detach()) == pytest.approx(weight * by_hand(module, part, labels), rel=1e-4)
 
@@ -96,7 +95,23 @@ def test_every_lesson_is_the_sum_done_by_hand(part: str) -> None:
 def test_a_lesson_without_labels_is_absent() -> None:
     labels = some_labels()
     labels = labels._replace(asked=torch.full_like(labels.asked, IGNORE), named=torch.full_like(labels.named, IGNORE))
-    assert lessons({}).losses(*hidden_and_batch(labels)).keys() == PART.keys() - {"asked", "named"}
+    assert lessons({}).losses(*hidden_and_batch(labels)).keys() == (PART.keys() | {"inventory"}) - {"asked", "named"}
+
+
+def test_the_inventory_is_read_at_the_ends_of_frames() -> None:
+    module, labels = lessons({"inventory": 2.0}), some_labels()
+    loss = module.losses(*hidden_and_batch(labels))["inventory"]
+    table, found = module.inventory.weight.detach().T, []
+    for b in range(B):
+        for f in range(F):
+            logits = table[(b * F + f) * K + K - 1].view(2, 35)
+            for when in range(2):
+                for identity in range(35):
+                    label = labels.inventory[b, f, when, identity]
+                    if label != IGNORE:
+                        sign = 1.0 if label else -1.0
+                        found.append(float(torch.nn.functional.softplus(-sign * logits[when, identity])))
+    assert float(loss.detach()) == pytest.approx(2 * sum(found) / len(found), rel=1e-4)
 
 
 def test_one_slot_without_labels_leaves_the_others() -> None:

@@ -18,8 +18,9 @@ from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.training.collate import Batch, collate
 from mmduet.training.layout import lay_out
 from mmduet.training.losses import Losses, duet_losses
+from mmduet.training.optimizer import Optimizer, Schedule
 from mmduet.training.samples import Sample
-from mmduet.training.trainer import Schedule, Trainer
+from mmduet.training.trainer import Trainer
 
 TIMES = [i / 2 for i in range(5)]
 
@@ -170,7 +171,7 @@ def test_a_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 def test_the_rate_warms_up_and_decays() -> None:
     schedule = Schedule(steps=100, lr=1.0, warmup=0.1, floor=0.02)
-    rates = [schedule.rate(step) for step in range(100)]
+    rates = [schedule.lr * schedule.share(step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.51)
@@ -182,11 +183,40 @@ def test_frozen_parameters_stay_and_vectors_do_not_decay(tmp_path: Path) -> None
     model = small()
     model[0].requires_grad_(False)
     frozen = model[0].weight.clone()
-    trainer = Trainer(model, counting_loss(model), Schedule(steps=2, lr=1e-2), tmp_path)
-    figures_of(trainer)
+    vectors = [p.clone() for p in model.parameters() if p.dim() == 1]
+    idle = lambda step: Losses(sum(0 * p.sum() for p in model.parameters()) + 0, {})  # noqa: E731
+    figures_of(Trainer(model, idle, Schedule(steps=2, lr=1e-2), tmp_path))
     assert torch.equal(model[0].weight, frozen)
-    decays = {group["weight_decay"]: [p.dim() for p in group["params"]] for group in trainer.optimizer.param_groups}
-    assert decays == {0.05: [2], 0.0: [1]}
+    assert model[2].weight.abs().sum() < small()[2].weight.abs().sum()  # nothing pulled on it but decay
+    assert all(torch.equal(a, b) for a, b in zip(vectors, [p for p in model.parameters() if p.dim() == 1], strict=True))
+
+
+def test_muon_takes_the_hidden_matrices_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    schedule = Schedule(steps=6, lr=1e-2, muon=1e-2)
+
+    def trainer(model: nn.Module, name: str, until: int | None = None) -> Trainer:
+        return Trainer(
+            model, counting_loss(model, until), schedule, tmp_path / name, hidden=[model[0].weight], save_every=2
+        )
+
+    plain, whole, first, again = small(), small(), small(), small(seed=9)
+    figures_of(Trainer(plain, counting_loss(plain), Schedule(steps=6, lr=1e-2), tmp_path / "plain"))
+    figures_of(trainer(whole, "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        figures_of(trainer(first, "cut", until=5))
+    figures_of(trainer(again, "cut"))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert not torch.allclose(whole[0].weight, plain[0].weight, atol=1e-3)
+
+
+def test_muon_makes_a_step_of_equal_strength_in_every_direction() -> None:
+    layer = nn.Linear(16, 16, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = Optimizer(layer, Schedule(steps=1, lr=1e-2, muon=1e-2, weight_decay=0.0), [layer.weight])
+    layer.weight.grad = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    optimizer.step(0)
+    strengths = torch.linalg.svdvals(layer.weight.detach() - before)
+    assert strengths.max() < 2 * strengths.min()  # those of the gradient differ by a hundred times
 
 
 def test_a_tiny_model_learns_a_tiny_batch_by_heart(tmp_path: Path) -> None:
