@@ -17,7 +17,7 @@ from mmduet.scenes import SplitSpec, make_split
 PROMISES = {
     "speak_f1": 0.95, "caption_exact": 0.90, "qa_f1": 0.90, "grounding_r1_50": 0.90, "highlight_hit1": 0.90,
 }  # fmt: skip
-NOT_YET = set(PROMISES) - {"highlight_hit1"}  # see the README's table: the others still fall short, if only on long clips
+NOT_YET = set(PROMISES) - {"highlight_hit1"}  # on long clips at least: see the README's table
 SPLITS = {"short": (60, (10.0, 20.0)), "ten times longer": (5, (115.0, 125.0))}
 
 
