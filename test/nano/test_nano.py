@@ -42,7 +42,9 @@ def test_a_few_clips() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xfail if n in NOT_YET else ()) for n in PROMISES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.xfail(strict=False) if n in NOT_YET else ()) for n in PROMISES]
+)
 def test_promise(split: str, name: str) -> None:
     count, seconds = SPLITS[split]
     assert scores(count, 502, seconds).to_dict()[name] >= PROMISES[name]
