@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from mmduet.cli.main import main
 from mmduet.events import Frame
@@ -270,6 +272,22 @@ def test_the_video_is_never_written_over(run: Command, tmp_path: Path) -> None:
     before = clip.read_bytes()
     assert run(clip, *MODEL, "--output", clip).status == 2
     assert clip.read_bytes() == before
+
+
+def test_an_adapter_changes_what_the_model_scores(run: Command, video: Path, tmp_path: Path) -> None:
+    """The informative head of this one is all zeros."""
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"base_model.model.heads.informative.weight": torch.zeros(2, 48)}, tmp_path / "adapter_model.safetensors")
+    plain, adapted = tmp_path / "plain.jsonl", tmp_path / "adapted.jsonl"
+    assert run(video, *MODEL, "--output", plain).status == 0
+    assert run(video, *MODEL, "--adapter", tmp_path, "--output", adapted).status == 0
+    informative = [
+        [e["informative"] for e in map(json.loads, f.open()) if "informative" in e] for f in (plain, adapted)
+    ]
+    assert set(informative[1]) == {0.5}  # a head of zeros cannot decide
+    assert len(informative[0]) == len(informative[1])
+    assert 0.5 not in informative[0]
 
 
 @pytest.mark.parametrize(

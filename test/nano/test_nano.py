@@ -37,6 +37,10 @@ def test_a_few_clips() -> None:
     table = scores(4, 501, (10.0, 14.0))
     assert table.speak_f1 >= 0.85
     assert table.repeat_rate <= 0.05
+    assert table.caption_exact >= 0.6
+    assert table.qa_f1 >= 0.7  # one that does not listen to the question stays below a half
+    assert table.grounding_r1_50 >= 0.6
+    assert table.highlight_hit1 >= 0.8
 
 
 @pytest.mark.slow
