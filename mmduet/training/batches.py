@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -41,6 +40,7 @@ class Phase:
     frames: tuple[int, ...]
     shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
     until: float = 1.0  # share of all steps at which it ends
+    lessons: float = 1.0  # what the lessons' losses count for beside the duet's
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,9 @@ class BatchSource:
         self._steps = steps
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
         self._mixture, self._seed, self._tutor = mixture, seed, tutor
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future[Batch]] = {}
 
     def batch(self, step: int) -> Batch:
-        """The batch of ``step``; the next one is drawn in the background meanwhile."""
-        ahead = self._ahead.pop(step, None)
-        self._ahead = {step + 1: self._pool.submit(self._draw, step + 1)}
-        return ahead.result() if ahead is not None else self._draw(step)
-
-    def _draw(self, step: int) -> Batch:
+        """Draw the batch of ``step``. Not ahead in a thread: that was slower on two cores, the GIL being in the way."""
         rng = np.random.default_rng([self._seed, step])
         phase = self._mixture.phase(step / self._steps)
         frames = int(rng.choice(phase.frames))

@@ -21,11 +21,13 @@ class Lessons(NamedTuple):
     """One sample's labels beyond the duet's, of F frames of K visual tokens; ``IGNORE`` where there is none."""
 
     changes: Ints  # [F, K]
-    before: Ints  # [F, K, 2], colour and shape in the frame before
+    before: Ints  # [F, K, 4], in the order of ``time_book.BEFORE``
+    motion: Ints  # [F, K, 5], in the order of ``time_book.MOTION``
     inventory: Ints  # [F, 2, 35], each identity in view or not, now and a while ago
     asked: Ints  # [F, K]
     happenings: Ints  # [F]
-    told: Ints  # [F, 7], in the order of ``time_book.TOLD``
+    roles: Ints  # [F, K]
+    told: Ints  # [F, 8], in the order of ``time_book.TOLD``
     named: Ints  # [F, 3], in the order of ``time_book.NAMED``
     wanted: Ints  # [F]
 
@@ -35,9 +37,11 @@ class LessonLabels(NamedTuple):
 
     changes: Tensor
     before: Tensor
+    motion: Tensor
     inventory: Tensor
     asked: Tensor
     happenings: Tensor
+    roles: Tensor
     told: Tensor
     named: Tensor
     wanted: Tensor

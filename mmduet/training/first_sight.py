@@ -19,6 +19,7 @@ from mmduet.model.config import VisionShape
 from mmduet.model.network import Tower
 from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
+from mmduet.training.looks import visible
 from mmduet.training.losses import Losses, to_pixels
 
 COLOUR_CLASS: dict[str, int] = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: backdrop
@@ -68,12 +69,19 @@ class LessonBook:
 
 
 def patch_labels(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels of a frame's patches, row by row; nearer things (later in the list) cover farther ones."""
+    """Labels of a frame's patches, row by row; nearer things (later in the list) cover farther ones.
+
+    The patch in which the centre of a thing lies is always the thing's, however small it is beside a patch.
+    """
     y, x = (np.mgrid[0:grid, 0:grid] + 0.5) / grid
     classes = np.zeros((grid, grid, 2), np.int64)
     geometry = np.zeros((grid, grid, 3), np.float32)
-    for colour, shape, cx, cy, radius in boxes:
+    shown = [id(box) for box in visible(boxes)]
+    for box in boxes:
+        colour, shape, cx, cy, radius = box
         inside = np.hypot(x - cx, y - cy) < radius * REACH
+        if id(box) in shown:
+            inside[min(int(cy * grid), grid - 1), min(int(cx * grid), grid - 1)] = True
         classes[inside] = COLOUR_CLASS[colour], SHAPE_CLASS[shape]
         geometry[inside] = np.stack([(cx - x) * 5, (cy - y) * 5, np.full_like(x, radius * 5)], -1)[inside]
     return classes.reshape(-1, 2), geometry.reshape(-1, 3)

@@ -5,6 +5,7 @@ Source: MMDuet §3.3; weights 1 and 1. A part that has no label in a batch is ab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from mmduet.training.collate import Batch
 
 @dataclass(frozen=True)
 class Losses:
-    """The sum to descend, and its parts by name (only those that had labels)."""
+    """The weighted sum to descend, and its parts by name, unweighted (only those that had labels)."""
 
     total: Tensor
     parts: dict[str, float]
@@ -30,11 +31,12 @@ def duet_losses(model: DuetModel, batch: Batch) -> Losses:
     return summed(duet_parts(model, batch, forward_hidden(model, batch)))
 
 
-def summed(parts: dict[str, Tensor]) -> Losses:
-    """The sum of the parts that had labels. Raises ``TrainingError`` where none had."""
+def summed(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Losses:
+    """The parts' sum, each times its weight (1 where none is given). Raises ``TrainingError`` where there is no part."""
     if not parts:
         raise TrainingError("a batch without any label; check that the annotations' times lie inside their videos")
-    return Losses(torch.stack(list(parts.values())).sum(), {k: float(v.detach()) for k, v in parts.items()})
+    weighted = [(weights or {}).get(name, 1.0) * part for name, part in parts.items()]
+    return Losses(torch.stack(weighted).sum(), {k: float(v.detach()) for k, v in parts.items()})
 
 
 def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor]:

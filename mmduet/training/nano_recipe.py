@@ -28,7 +28,7 @@ from mmduet.training.frames import FrameStore, build_store
 from mmduet.training.looks import NOTHING
 from mmduet.training.losses import Losses, duet_parts, forward_hidden, summed
 from mmduet.training.optimizer import Schedule
-from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
+from mmduet.training.samples import Kind, Sample, read_dense_captioning, read_grounding, read_magqa
 from mmduet.training.second_sight import TimeLessons
 from mmduet.training.time_book import TimeBook
 from mmduet.training.trainer import Report, Trainer
@@ -42,15 +42,18 @@ class Progress(Protocol):
 
 
 TRAIN_SEED = 20_241_117
-#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events.
+WHOLE: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.4), ("grounding", 0.2))
+#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events; and
+#: when the lessons have done their work, the duet's own losses lead.
 PHASES = (
-    Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.12),
-    Phase((8, 12), until=0.4),
-    Phase((12, 16, 22, 28)),
+    Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.08),
+    Phase((8, 12), until=0.3),
+    Phase((12, 16, 22, 28), WHOLE, until=0.7),
+    Phase((12, 16, 22, 28), WHOLE, lessons=0.15),
 )
 #: Few cells hold what is asked for and few of 35 identities are in view, so these losses are small from the start; ``told``
-#: is the sum of seven.
-LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5))
+#: is the sum of eight, ``motion`` of five.
+LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 0.5))
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class NanoRecipe:
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=3200, lr=1.2e-3, muon=4e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=4800, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = field(default_factory=lambda: Mixture(PHASES, instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
@@ -147,13 +150,17 @@ def _teach_tower(
 
 def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
     use_float32_attention(model.lm)
-    lessons = TimeLessons(model, dict(recipe.lesson_weights))
+    lessons = TimeLessons(model)
+    weights = dict(recipe.lesson_weights)
 
     def loss_at(step: int) -> Losses:
+        share = recipe.mixture.phase(step / recipe.duet.steps).lessons
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
-            return summed(duet_parts(model, batch, hidden) | lessons.losses(hidden, batch))
+            taught = lessons.losses(hidden, batch)
+            counts = {name: share * weights.get(name, 1.0) for name in taught}
+            return summed(duet_parts(model, batch, hidden) | taught, counts)
 
     shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
     trainer = Trainer(lessons, loss_at, recipe.duet, run, hidden=_hidden(model), recipe=f"{recipe} {shape}")

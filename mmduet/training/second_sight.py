@@ -7,7 +7,7 @@ and stand beside the duet's own losses; their heads are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +16,29 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from mmduet.duet import IGNORE
 from mmduet.model.network import DuetModel
 from mmduet.training.collate import Batch
-from mmduet.training.time_book import ENDED, IDENTITIES, KINDS, NAMED, THING, TOLD
+from mmduet.training.time_book import BEFORE, ENDED, IDENTITIES, KINDS, MOTION, NAMED, TOLD
 
 
 class TimeLessons(nn.Module):
-    """The duet model and the lesson heads. ``weights``: what each lesson's loss is multiplied with."""
+    """The duet model and the lesson heads."""
 
-    def __init__(self, model: DuetModel, weights: Mapping[str, float]) -> None:
+    def __init__(self, model: DuetModel) -> None:
         super().__init__()
-        self.weights = weights
         width = model.config.text.hidden_size
         self.model = model
         self.change = nn.Linear(width, 2)
-        self.before = nn.Linear(width, sum(_sizes(THING)))
+        self.before = nn.Linear(width, sum(_sizes(BEFORE)))
+        self.motion = nn.Linear(width, sum(MOTION))
         self.inventory = nn.Linear(width, 2 * len(IDENTITIES))
         self.asked = nn.Linear(width, 2)
         self.named = nn.Linear(width, sum(_sizes(NAMED)))
         self.happening = nn.Linear(width, ENDED + len(KINDS))
+        self.role = nn.Linear(width, 3)
         self.told = nn.Linear(width, sum(_sizes(TOLD)))
         self.wanted = nn.Linear(width, 2)
 
     def losses(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Weighted cross-entropies of the lessons that have labels, from the batch's hidden states [B, T, D]."""
+        """Cross-entropies of the lessons that have labels, from the batch's hidden states [B, T, D]."""
         labels = batch.lessons
         if labels is None:
             return {}
@@ -46,19 +47,21 @@ class TimeLessons(nn.Module):
         named = labels.named.flatten(0, 1).repeat_interleave(len(seen) // len(ends), dim=0)  # [B * F * K, 3]
         parts = {
             "change": _loss([self.change(seen)], labels.changes.flatten()[:, None]),
-            "before": _loss(self.before(seen).split(_sizes(THING), dim=-1), labels.before.flatten(0, 2)),
+            "before": _loss(self.before(seen).split(_sizes(BEFORE), dim=-1), labels.before.flatten(0, 2)),
+            "motion": _loss(self.motion(seen).split(list(MOTION), dim=-1), labels.motion.flatten(0, 2)),
             "inventory": _multilabel(self.inventory(ends), labels.inventory.flatten(0, 1).flatten(1)),
             "asked": _loss([self.asked(seen)], labels.asked.flatten()[:, None]),
             "named": _loss(self.named(seen).split(_sizes(NAMED), dim=-1), named),
             "happening": _loss([self.happening(ends)], labels.happenings.flatten()[:, None]),
+            "role": _loss([self.role(seen)], labels.roles.flatten()[:, None]),
             "told": _loss(self.told(ends).split(_sizes(TOLD), dim=-1), labels.told.flatten(0, 1)),
             "wanted": _loss([self.wanted(ends)], labels.wanted.flatten()[:, None]),
         }
-        return {name: self.weights.get(name, 1.0) * loss for name, loss in parts.items() if loss is not None}
+        return {name: loss for name, loss in parts.items() if loss is not None}
 
 
 def _sizes(slots: Sequence[dict[str, int]]) -> list[int]:
-    return [1 + len(classes) for classes in slots]
+    return [1 + max(classes.values()) for classes in slots]
 
 
 def _loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor | None:

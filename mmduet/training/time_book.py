@@ -18,6 +18,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.scenes.prompts import KIND_PHRASES
 from mmduet.scenes.truth import TELL
 from mmduet.scenes.world import RADII, Kind
+from mmduet.training import motion
 from mmduet.training.collate import Ints, Lessons
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.looks import describe, visible
@@ -34,16 +35,23 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PHRASE_CLASS = _numbered(list(KIND_PHRASES))
 PLACE_CLASS = _numbered(["left", "right", "top", "bottom", "up", "down"])
 SIZE_CLASS = _numbered(list(RADII))
+HEADING_CLASS = {"left": 1, "right": 2, "up": 3, "top": 3, "down": 4, "bottom": 4}
+OPPOSITE = {1: 2, 2: 1, 3: 4, 4: 3}
 NAMED = (COLOUR_CLASS, SHAPE_CLASS, PHRASE_CLASS)  # what a query may name
-THING = (COLOUR_CLASS, SHAPE_CLASS)
-#: What a caption may tell: subject, the other thing, where or whither, the colour turned to, the size on entering.
-TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOUR_CLASS, SIZE_CLASS)
-STILL, CHANGED = 0, 1
+BEFORE = (COLOUR_CLASS, SHAPE_CLASS) * 2  # what a cell held a frame ago, and ``AGO`` frames ago
+#: What a caption may tell: subject, the other thing, where or whither, the colour turned to, the size on entering; and the
+#: way that what enters, leaves or moves goes.
+TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOUR_CLASS, SIZE_CLASS, HEADING_CLASS)
+#: Which way what a cell holds has gone since a frame ago and since ``AGO`` frames ago, along x and y; whether it touches.
+MOTION = (3, 3, 3, 3, 2)
+UNCHANGED, CHANGED = 0, 1
+BYSTANDER, DOER, OTHER = 0, 1, 2  # what a thing is in an event
 IDENTITIES = [(colour, shape) for colour in COLOUR_CLASS for shape in SHAPE_CLASS]
 AGO = 4  # frames: as long as the longest events take, at nano's rate
 NOTHING, GOING_ON, ENDED = 0, 1, 2  # ENDED + number of the kind
 LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
 Event = dict[str, Any]
+Map = tuple[Ints, NDArray[np.float32]]  # of a frame: classes [K, 2], colour and shape, and geometry [K, 3]
 
 
 class TimeBook:
@@ -65,18 +73,19 @@ class TimeBook:
         """The labels of a sample whose frames stand at ``times``; the first frame's changes are ignored."""
         boxes = [self._boxes(sample.video, float(t)) for t in times]
         maps = [patch_labels(b, self._side) for b in boxes]
-        changes, before = _since_last(maps)
         events = self._clips[sample.video]["events"]
         stages = [happening(events, float(times[0]), float(t)) for t in times]
         named = named_by(sample.queries[0].text if sample.queries else "")
         known = np.array([len(sample.queries) < 2 and all(q.time <= t for q in sample.queries) for t in times])
         wanted = np.array([_wanted(*stage, named) if sample.kind == "qa" else IGNORE for stage in stages])
         return Lessons(
-            changes=changes,
-            before=before,
+            changes=_changes(maps),
+            motion=_motion([m[0] for m in maps], boxes),
+            before=np.concatenate([_before(maps, 1), _before(maps, AGO)], axis=-1),
             inventory=_inventories(boxes),
             asked=np.where(known[:, None], _asked(named, np.stack([m[0] for m in maps])), IGNORE),
             happenings=np.array([label for label, _ in stages]),
+            roles=np.stack([_roles(*stage, m[0]) for stage, m in zip(stages, maps, strict=True)]),
             told=np.array([_told(*stage) for stage in stages]),
             named=np.where(known[:, None], np.array(named), IGNORE),
             wanted=np.where(known, wanted, IGNORE),
@@ -98,11 +107,12 @@ def happening(events: Sequence[Event], since: float, time: float) -> tuple[int, 
 
 
 def _told(stage: int, event: Event | None) -> tuple[int, ...]:
-    """What can be told of the event: who does it while it goes on, everything once it has ended."""
+    """What can be told of the event: who does it and the way it goes from the start, everything once it has ended."""
     if event is None:
         return (IGNORE,) * len(TOLD)
-    classes = told(event)
-    return classes if stage >= ENDED else (*classes[:2], *(IGNORE,) * (len(TOLD) - 2))
+    *classes, heading = told(event)
+    known = classes if stage >= ENDED else (*classes[:2], *(IGNORE,) * (len(classes) - 2))
+    return (*known, heading or IGNORE)
 
 
 def told(event: Event) -> tuple[int, ...]:
@@ -111,7 +121,25 @@ def told(event: Event) -> tuple[int, ...]:
     words = event["text"].split()
     turned = words[-1] if event["kind"] == "turn" else ""
     found = (*subject, *other, words[-1], turned, words[1])
-    return tuple(classes.get(word, 0) for classes, word in zip(TOLD, found, strict=True))
+    classes = tuple(names.get(word, 0) for names, word in zip(TOLD[:-1], found, strict=True))
+    heading = HEADING_CLASS.get(words[-1], 0)
+    return (*classes, OPPOSITE.get(heading, 0) if event["kind"] == "enter" else heading)
+
+
+def _roles(stage: int, event: Event | None, classes: Ints) -> Ints:
+    """What the thing in each cell is in the event [K]; ``classes`` are [K, 2].
+
+    IGNORE for an empty cell, for the other thing before the event has ended, and for all if its beginning was not seen.
+    """
+    if stage == IGNORE:
+        return np.full(len(classes), IGNORE)
+    roles = np.where(classes[:, 0] > 0, BYSTANDER, IGNORE)
+    if event is not None:
+        colour, shape, *other, _, turned, _, _ = told(event)
+        over = stage >= ENDED
+        roles[(classes == other).all(1) & (classes[:, 0] > 0)] = OTHER if over else IGNORE
+        roles[(classes == (turned if over and turned else colour, shape)).all(1)] = DOER
+    return roles
 
 
 def named_by(query: str) -> tuple[int, int, int]:
@@ -158,21 +186,36 @@ def _inventories(boxes: Sequence[Sequence[Sequence[Any]]]) -> Ints:
     return np.stack([now, ago], axis=1)
 
 
-def _since_last(maps: Sequence[tuple[Ints, NDArray[np.float32]]]) -> tuple[Ints, Ints]:
-    """Whether each cell has changed since the frame before [F, K], and what it held then [F, K, 2].
+def _changes(maps: Sequence[Map]) -> Ints:
+    """UNCHANGED or CHANGED for each cell since the frame before [F, K].
 
-    IGNORE on the first frame, and where nothing is nor was: most cells are empty, and would drown the others.
+    IGNORE on the first frame, and where nothing is nor was.
     """
-    cells = len(maps[0][0])
-    changes, before = np.full((len(maps), cells), IGNORE), np.full((len(maps), cells, 2), IGNORE)
+    changes = np.full((len(maps), len(maps[0][0])), IGNORE)
     for k in range(1, len(maps)):
-        changes[k] = _changes(maps[k - 1], maps[k])
-        before[k] = np.where((changes[k] != IGNORE)[:, None], maps[k - 1][0], IGNORE)
-    return changes, before
+        (then, place), (now, new_place) = maps[k - 1], maps[k]
+        other = (now != then).any(1) | (np.abs(new_place - place) > LEAST_CHANGE).any(1)
+        changes[k] = np.where(_covered(then, now), np.where(other, CHANGED, UNCHANGED), IGNORE)
+    return changes
 
 
-def _changes(before: tuple[Ints, NDArray[np.float32]], now: tuple[Ints, NDArray[np.float32]]) -> Ints:
-    """STILL or CHANGED for each cell [K]; IGNORE where nothing is nor was."""
-    covered = (now[0][:, 0] > 0) | (before[0][:, 0] > 0)
-    other = (now[0] != before[0]).any(1) | (np.abs(now[1] - before[1]) > LEAST_CHANGE).any(1)
-    return np.where(covered, np.where(other, CHANGED, STILL), IGNORE)
+def _before(maps: Sequence[Map], ago: int) -> Ints:
+    """What each cell held ``ago`` frames before [F, K, 2]; IGNORE where that was not seen, and where nothing is nor was."""
+    before = np.full((len(maps), *maps[0][0].shape), IGNORE)
+    for k in range(ago, len(maps)):
+        then, now = maps[k - ago][0], maps[k][0]
+        before[k] = np.where(_covered(then, now)[:, None], then, IGNORE)
+    return before
+
+
+def _motion(classes: Sequence[Ints], boxes: Sequence[Sequence[Sequence[Any]]]) -> Ints:
+    """[F, K, 5], in the order of ``MOTION``."""
+    seen = [motion.places(frame, COLOUR_CLASS, SHAPE_CLASS) for frame in boxes]
+    steps = [motion.moved(classes, seen, ago) for ago in (1, AGO)]
+    return np.concatenate([*steps, motion.touching(classes, seen)[..., None]], axis=-1)
+
+
+def _covered(then: Ints, now: Ints) -> NDArray[np.bool_]:
+    """Cells [K] that hold something or did: most are empty, and would drown the others."""
+    covered: NDArray[np.bool_] = (now[:, 0] > 0) | (then[:, 0] > 0)
+    return covered

@@ -63,7 +63,8 @@ class Trainer:
                 f"the loss of step {self.step} is {float(losses.total.detach())} ({losses.parts}); lower the learning rate"
             )
         losses.total.backward()  # type: ignore[no-untyped-call]
-        return {**losses.parts, "norm": self.optimizer.step(self.step)}
+        norm = self.optimizer.step(self.step)
+        return {**losses.parts, "norm": norm}
 
     def _save(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mmduet.scenes.director import MARGIN, MIN_GAP, direct
 from mmduet.scenes.spans import is_visible, presence
-from mmduet.scenes.truth import absent, captions, groundings, highlights, questions, told_at
+from mmduet.scenes.truth import SETTLE, absent, captions, groundings, highlights, questions, told_at
 from mmduet.scenes.world import COLOURS, RADII, SHAPES, Event, Scene, Thing, Track
 
 SEEDS = st.integers(0, 10**6)
@@ -178,7 +178,7 @@ def test_the_middle_of_a_captions_span_lies_just_after_the_action(seed: int) -> 
     for c, e in zip(told, play.events, strict=True):
         start, end = c["timespan"]
         assert start == pytest.approx(e.start, abs=1e-3)
-        assert 0.1 < (start + end) / 2 - e.end < 0.2
+        assert (start + end) / 2 - e.end == pytest.approx(SETTLE, abs=2e-3)
         assert (start + end) / 2 < c["time"] <= end
     for c, following in zip(told, play.events[1:], strict=False):
         assert c["time"] < following.start  # told before anything else happens

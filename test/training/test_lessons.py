@@ -11,17 +11,23 @@ from mmduet.model.config import DuetConfig, TextShape, VisionShape
 from mmduet.scenes.prompts import KIND_PHRASES
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.looks import describe
+from mmduet.training.motion import ALONE, BACK, FORTH, TOUCHING
+from mmduet.training.motion import STILL as S
 from mmduet.training.samples import Sample
 from mmduet.training.time_book import (
+    BYSTANDER,
     CHANGED,
+    DOER,
     ENDED,
     GOING_ON,
+    HEADING_CLASS,
     IDENTITIES,
     KINDS,
     NOTHING,
+    OTHER,
     PHRASE_CLASS,
     PLACE_CLASS,
-    STILL,
+    UNCHANGED,
     TimeBook,
     happening,
     named_by,
@@ -51,11 +57,12 @@ EVENTS = [
 ]
 
 
+#: 4 x 4 cells
+CONFIG = DuetConfig("x", VisionShape(32, 4, 8, 8, 1, 1), TextShape(8, 8, 8, 1, 1, 1, 8), pooling_stride=2)
+
+
 def book(frames: list[list[list[object]]]) -> TimeBook:
-    config = DuetConfig(
-        "x", VisionShape(32, 4, 8, 8, 1, 1), TextShape(8, 8, 8, 1, 1, 1, 8), pooling_stride=2
-    )  # 4 x 4 cells
-    return TimeBook([{"video": "v", "boxes": frames, "events": EVENTS}], 4.0, config)
+    return TimeBook([{"video": "v", "boxes": frames, "events": EVENTS}], 4.0, CONFIG)
 
 
 def test_descriptions_go_from_left_to_right_and_leave_out_what_is_hidden_or_outside() -> None:
@@ -73,16 +80,50 @@ def test_patch_labels_name_what_is_nearest_at_each_place() -> None:
     assert classes[1:].sum() == 0
 
 
+def test_a_thing_between_the_middles_of_patches_has_the_patch_of_its_own_centre() -> None:
+    classes, geometry = patch_labels([["red", "circle", 0.26, 0.26, 0.05]], 4)
+    assert classes.any(1).nonzero()[0].tolist() == [5]
+    assert geometry[5] == pytest.approx([(0.26 - 0.375) * 5, (0.26 - 0.375) * 5, 0.25])
+    assert not patch_labels([["red", "circle", 1.01, 0.5, 0.05]], 4)[0].any()  # its centre is out of view
+    covered = [["red", "circle", 0.26, 0.5, 0.1], ["blue", "square", 0.2, 0.5, 0.19]]
+    classes, _ = patch_labels(covered, 4)
+    assert {tuple(c) for c in classes.tolist()} == {(0, 0), tuple(BLUE_SQUARE)}
+
+
+def test_which_way_what_a_cell_holds_has_gone() -> None:
+    frames = [[["red", "circle", x, 0.1, 0.115], BLUE] for x in (0.1, 0.1, 0.2, 0.2, 0.2)]
+    motion = book(frames).lessons(Sample("captioning", "v"), np.arange(5) / 4).motion
+    assert (motion[0, :, :4] == IGNORE).all()  # nothing came before
+    assert [tuple(m[0, :2]) for m in motion[1:]] == [(S, S), (FORTH, S), (S, S), (S, S)]
+    assert (motion[:4, :, 2:4] == IGNORE).all()
+    assert tuple(motion[4, 0, 2:4]) == (FORTH, S)
+    assert tuple(motion[4, 15]) == (S, S, S, S, ALONE)
+    assert (motion[:, 3] == IGNORE).all()  # an empty cell
+
+
+def test_what_comes_into_view_has_not_moved_yet_and_what_moves_up_or_left_goes_back() -> None:
+    frames = [[], [RED], [["red", "circle", 0.05, 0.05, 0.115]]]
+    motion = book(frames).lessons(Sample("captioning", "v"), np.arange(3) / 4).motion
+    assert (motion[1, 0, :4] == IGNORE).all()
+    assert tuple(motion[2, 0, :2]) == (BACK, BACK)
+
+
+def test_things_that_overlap_touch() -> None:
+    near = ["green", "star", 0.3, 0.125, 0.115]
+    motion = book([[RED, near, BLUE]]).lessons(Sample("captioning", "v"), np.array([0.0])).motion
+    assert [int(motion[0, cell, 4]) for cell in (0, 1, 15, 2)] == [TOUCHING, TOUCHING, ALONE, IGNORE]
+
+
 def test_what_goes_on_and_what_has_just_ended() -> None:
     move, turn = ENDED + KINDS.index("move"), ENDED + KINDS.index("turn")
-    seen = [happening(EVENTS, 0.0, t)[0] for t in (0.9, 1.0, 1.9, 2.0, 2.65, 2.7)]
+    seen = [happening(EVENTS, 0.0, t)[0] for t in (0.9, 1.0, 1.9, 2.0, 2.75, 2.8)]
     assert seen == [NOTHING, GOING_ON, GOING_ON, move, move, NOTHING]
     assert happening(EVENTS, 0.0, 4.1) == (GOING_ON, EVENTS[1])
     assert happening(EVENTS, 0.0, 4.25) == (turn, EVENTS[1])
 
 
 def test_an_event_whose_beginning_was_not_seen_is_not_taught() -> None:
-    seen = [happening(EVENTS, 1.1, t) for t in (1.1, 2.0, 2.7, 4.25)]
+    seen = [happening(EVENTS, 1.1, t) for t in (1.1, 2.0, 2.8, 4.25)]
     assert seen == [(IGNORE, None), (IGNORE, None), (NOTHING, None), (ENDED + KINDS.index("turn"), EVENTS[1])]
     labels = book([[RED]]).lessons(Sample("qa", "v", (Query("Follow the red circle."),)), np.array([1.5, 2.5]))
     assert labels.happenings.tolist() == [IGNORE, IGNORE]
@@ -92,8 +133,17 @@ def test_an_event_whose_beginning_was_not_seen_is_not_taught() -> None:
 
 def test_what_was_there_before_is_known_where_it_has_gone() -> None:
     labels = book([[RED], [], [BLUE]]).lessons(Sample("captioning", "v"), np.array([0.0, 0.25, 0.5]))
-    assert labels.before[1][0].tolist() == list(RED_CIRCLE)
-    assert labels.before[2][15].tolist() == [0, 0]
+    assert labels.before[1][0, :2].tolist() == list(RED_CIRCLE)
+    assert labels.before[2][15, :2].tolist() == [0, 0]
+
+
+def test_what_was_there_a_second_ago_is_known_where_something_is_or_was() -> None:
+    frames = [[RED], [RED], [], [], [BLUE], []]
+    second_ago = book(frames).lessons(Sample("captioning", "v"), np.arange(6) / 4).before[..., 2:]
+    assert (second_ago[:4] == IGNORE).all()
+    assert second_ago[4][0].tolist() == second_ago[5][0].tolist() == list(RED_CIRCLE)
+    assert second_ago[4][15].tolist() == [0, 0]
+    assert (second_ago[5][15] == IGNORE).all()
 
 
 def test_the_inventory_is_who_is_in_view_now_and_a_second_ago() -> None:
@@ -114,12 +164,12 @@ def test_changes_are_seen_cell_by_cell() -> None:
         Sample("captioning", "v"), np.array([0.0, 0.25, 0.5])
     )
     assert set(labels.changes[0].tolist()) == {IGNORE}  # nothing came before
-    assert labels.changes[1][0] == STILL
+    assert labels.changes[1][0] == UNCHANGED
     assert labels.changes[2][0] == CHANGED
-    assert labels.changes[2][15] == STILL
+    assert labels.changes[2][15] == UNCHANGED
     assert labels.changes[2][3] == IGNORE  # nothing is there, nor was
-    assert labels.before[2][0].tolist() == list(RED_CIRCLE)
-    assert labels.before[2][3].tolist() == [IGNORE, IGNORE]
+    assert labels.before[2][0, :2].tolist() == list(RED_CIRCLE)
+    assert labels.before[2][3, :2].tolist() == [IGNORE, IGNORE]
     assert labels.happenings.tolist() == [0, 0, 0]
     assert set(labels.told.flatten().tolist()) == {IGNORE}
 
@@ -128,12 +178,34 @@ def test_who_does_it_is_known_while_it_goes_on_and_the_rest_just_after() -> None
     labels = book([[RED]]).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0, 4.25]))
     unknown = (IGNORE,) * 5
     assert labels.told.tolist() == [
-        [IGNORE] * 7,
-        [*RED_CIRCLE, *unknown],
-        [*RED_CIRCLE, 0, 0, PLACE_CLASS["up"], 0, 0],
-        [*BLUE_SQUARE, *unknown],
-        [*BLUE_SQUARE, 0, 0, 0, COLOUR_CLASS["red"], 0],
+        [IGNORE] * 8,
+        [*RED_CIRCLE, *unknown, HEADING_CLASS["up"]],
+        [*RED_CIRCLE, 0, 0, PLACE_CLASS["up"], 0, 0, HEADING_CLASS["up"]],
+        [*BLUE_SQUARE, *unknown, IGNORE],
+        [*BLUE_SQUARE, 0, 0, 0, COLOUR_CLASS["red"], 0, IGNORE],
     ]
+
+
+def test_what_the_thing_in_each_cell_is_in_the_event() -> None:
+    red = ["red", "square", 0.8, 0.8, 0.19]
+    frames = [[RED, BLUE]] * 17 + [[RED, red]]
+    roles = book(frames).lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5, 4.0, 4.25])).roles
+    assert roles[:, [0, 15, 3]].tolist() == [
+        [BYSTANDER, BYSTANDER, IGNORE],
+        [DOER, BYSTANDER, IGNORE],
+        [DOER, BYSTANDER, IGNORE],
+        [BYSTANDER, DOER, IGNORE],
+        [BYSTANDER, DOER, IGNORE],  # by its new colour
+    ]
+    unseen = book(frames).lessons(Sample("captioning", "v"), np.array([1.5])).roles
+    assert (unseen == IGNORE).all()
+
+
+def test_the_other_thing_of_an_event_is_known_when_it_is_over() -> None:
+    events = [{**EVENTS[0], "kind": "touch", "other": "blue square", "text": "the red circle touches the blue square"}]
+    tutor = TimeBook([{"video": "v", "boxes": [[RED, BLUE]], "events": events}], 4.0, CONFIG)
+    roles = tutor.lessons(Sample("captioning", "v"), np.array([0.5, 1.5, 2.5])).roles
+    assert roles[:, [0, 15]].tolist() == [[BYSTANDER, BYSTANDER], [DOER, IGNORE], [DOER, OTHER]]
 
 
 def test_what_a_caption_tells_slot_by_slot() -> None:
@@ -144,8 +216,8 @@ def test_what_a_caption_tells_slot_by_slot() -> None:
         "text": "the red circle touches the blue square",
     }
     enter = {"kind": "enter", "subject": "red circle", "other": None, "text": "a small red circle enters from the left"}
-    assert told(touch) == (*RED_CIRCLE, *BLUE_SQUARE, 0, 0, 0)
-    assert told(enter) == (*RED_CIRCLE, 0, 0, PLACE_CLASS["left"], 0, 1)
+    assert told(touch) == (*RED_CIRCLE, *BLUE_SQUARE, 0, 0, 0, 0)
+    assert told(enter) == (*RED_CIRCLE, 0, 0, PLACE_CLASS["left"], 0, 1, HEADING_CLASS["right"])
 
 
 def test_what_a_query_names() -> None:

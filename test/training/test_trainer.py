@@ -17,7 +17,7 @@ from mmduet.model import DuetModel
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.training.collate import Batch, collate
 from mmduet.training.layout import lay_out
-from mmduet.training.losses import Losses, duet_losses
+from mmduet.training.losses import Losses, duet_losses, summed
 from mmduet.training.optimizer import Optimizer, Schedule
 from mmduet.training.samples import Sample
 from mmduet.training.trainer import Trainer
@@ -78,6 +78,13 @@ def test_a_batch_without_labels_is_an_error_not_a_zero() -> None:
     empty.relevance.fill_(IGNORE)
     with pytest.raises(TrainingError, match="without any label"):
         duet_losses(trainee(), empty)
+
+
+def test_the_sum_is_weighted_and_its_parts_are_told_as_they_are() -> None:
+    parts = {"lm": torch.tensor(2.0), "told": torch.tensor(3.0)}
+    losses = summed(parts, {"told": 0.5})
+    assert float(losses.total) == 3.5
+    assert losses.parts == {"lm": 2.0, "told": 3.0}
 
 
 def test_gradients_reach_heads_and_projector_but_not_the_tower() -> None:
