@@ -64,7 +64,7 @@ class NanoRecipe:
     seconds: tuple[float, float] = (11.5, 13.0)
     lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=4800, lr=1.2e-3, muon=4e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = field(default_factory=lambda: Mixture(PHASES, instructions=NARRATE, look_questions=LOOK))
     seed: int = TRAIN_SEED
