@@ -21,14 +21,14 @@ class Lessons(NamedTuple):
     """One sample's labels beyond the duet's, of F frames of K visual tokens; ``IGNORE`` where there is none."""
 
     changes: Ints  # [F, K]
-    before: Ints  # [F, K, 4], in the order of ``time_book.BEFORE``
-    motion: Ints  # [F, K, 5], in the order of ``time_book.MOTION``
+    before: Ints  # [F, K, 4], in the order of ``cells.BEFORE``
+    motion: Ints  # [F, K, 5], in the order of ``cells.MOTION``
     inventory: Ints  # [F, 2, 35], each identity in view or not, now and a while ago
     asked: Ints  # [F, K]
     happenings: Ints  # [F]
     roles: Ints  # [F, K]
-    told: Ints  # [F, 8], in the order of ``time_book.TOLD``
-    named: Ints  # [F, 3], in the order of ``time_book.NAMED``
+    told: Ints  # [F, 8], in the order of ``happenings.TOLD``
+    named: Ints  # [F, 3], in the order of ``happenings.NAMED``
     wanted: Ints  # [F]
 
 

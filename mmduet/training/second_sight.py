@@ -15,8 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mmduet.duet import IGNORE
 from mmduet.model.network import DuetModel
+from mmduet.training.cells import BEFORE, MOTION
 from mmduet.training.collate import Batch
-from mmduet.training.time_book import BEFORE, ENDED, IDENTITIES, KINDS, MOTION, NAMED, TOLD
+from mmduet.training.happenings import ENDED, KINDS, NAMED, TOLD
+from mmduet.training.time_book import IDENTITIES
 
 
 class TimeLessons(nn.Module):

@@ -9,30 +9,24 @@ from mmduet.duet import IGNORE
 from mmduet.events import Query
 from mmduet.model.config import DuetConfig, TextShape, VisionShape
 from mmduet.scenes.prompts import KIND_PHRASES
+from mmduet.training.cells import ALONE, BACK, BYSTANDER, CHANGED, DOER, FORTH, OTHER, TOUCHING, UNCHANGED
+from mmduet.training.cells import STILL as S
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
-from mmduet.training.looks import describe
-from mmduet.training.motion import ALONE, BACK, FORTH, TOUCHING
-from mmduet.training.motion import STILL as S
-from mmduet.training.samples import Sample
-from mmduet.training.time_book import (
-    BYSTANDER,
-    CHANGED,
-    DOER,
+from mmduet.training.happenings import (
     ENDED,
     GOING_ON,
     HEADING_CLASS,
-    IDENTITIES,
     KINDS,
     NOTHING,
-    OTHER,
     PHRASE_CLASS,
     PLACE_CLASS,
-    UNCHANGED,
-    TimeBook,
     happening,
     named_by,
     told,
 )
+from mmduet.training.looks import describe
+from mmduet.training.samples import Sample
+from mmduet.training.time_book import IDENTITIES, TimeBook
 
 RED, BLUE = ["red", "circle", 0.125, 0.125, 0.115], ["blue", "square", 0.8, 0.8, 0.19]
 RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])

@@ -9,9 +9,10 @@ from torch.nn.functional import log_softmax
 
 from mmduet.duet import IGNORE
 from mmduet.model.presets import random_config, random_model
+from mmduet.training.cells import BEFORE, MOTION
 from mmduet.training.collate import Batch, LessonLabels
+from mmduet.training.happenings import NAMED, TOLD
 from mmduet.training.second_sight import TimeLessons
-from mmduet.training.time_book import BEFORE, MOTION, NAMED, TOLD
 
 B, F, K, D = 2, 3, 4, 48
 CELLS = B * F * K
