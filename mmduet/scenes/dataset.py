@@ -143,7 +143,7 @@ def _claim(root: Path, spec: SplitSpec) -> None:
     """Create the directory, or check that it was made by the same recipe."""
     (root / "clips").mkdir(parents=True, exist_ok=True)
     recipe = root / "scenes.json"
-    wanted = asdict(spec)
+    wanted = asdict(spec) | {"truth": truth.VERSION}
     if recipe.exists():
         found = json.loads(recipe.read_text())
         differing = sorted(k for k in wanted if k != "count" and found.get(k) != wanted[k])

@@ -15,6 +15,7 @@ from mmduet.scenes.prompts import fill
 from mmduet.scenes.spans import Span, presence
 from mmduet.scenes.world import COLOURS, SHAPES, Event, Scene
 
+VERSION = 2  # raised whenever the same plot gets other annotations, so that the two are never mixed
 SETTLE = 0.2  # seconds after an action's end from which it can be told; right at its end nobody could be sure
 TELL = 0.75  # seconds after an action's end by which it should have been told
 CLIP_SECONDS = 2.0  # QVHighlights

@@ -40,7 +40,7 @@ class Phase:
     frames: tuple[int, ...]
     shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
     until: float = 1.0  # share of all steps at which it ends
-    lessons: float = 1.0  # what the lessons' losses count for beside the duet's
+    lesson_share: float = 1.0  # what the lessons' losses count for beside the duet's
 
 
 @dataclass(frozen=True)

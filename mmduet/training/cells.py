@@ -24,7 +24,7 @@ Boxes = Sequence[Sequence[Any]]  # [colour, shape, x, y, radius] each, in frame 
 Identity = tuple[int, int]  # class of its colour, of its shape
 Place = tuple[float, float, float]  # centre and radius, in frame sides
 
-AGO = 4  # frames: as long as the longest events take, at nano's rate
+AGO = 4  # frames: a second at nano's rate, about as long as the longest events take
 UNCHANGED, CHANGED = 0, 1
 BACK, STILL, FORTH = 0, 1, 2  # along an axis
 ALONE, TOUCHING = 0, 1
@@ -119,7 +119,7 @@ def _places(boxes: Boxes) -> dict[Identity, Place]:
 def _moved(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]], ago: int) -> Ints:
     """Which way what each cell holds has gone since ``ago`` frames before, along x and y [F, K, 2].
 
-    IGNORE for an empty cell, and for what was not in view then.
+    IGNORE for an empty cell, and for what had its centre out of view or another colour then.
     """
     labels = np.full((len(classes), *classes[0].shape), IGNORE)
     for k in range(ago, len(classes)):
@@ -130,7 +130,7 @@ def _moved(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]], ago: 
 
 
 def _touching(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]]) -> Ints:
-    """ALONE or TOUCHING for what each cell holds [F, K]; IGNORE for an empty cell."""
+    """ALONE or TOUCHING for what each cell holds [F, K]; IGNORE for an empty cell. What is hidden behind it touches it too."""
     labels = np.full((len(classes), len(classes[0])), IGNORE)
     for k, things in enumerate(seen):
         for identity, place in things.items():

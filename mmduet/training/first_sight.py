@@ -71,7 +71,7 @@ class LessonBook:
 def patch_labels(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Labels of a frame's patches, row by row; nearer things (later in the list) cover farther ones.
 
-    The patch in which the centre of a thing lies is always the thing's, however small it is beside a patch.
+    The patch in which the centre of a thing lies is the thing's, however small it is, unless something nearer covers it.
     """
     y, x = (np.mgrid[0:grid, 0:grid] + 0.5) / grid
     classes = np.zeros((grid, grid, 2), np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ PHASES = (
     Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.08),
     Phase((8, 12), until=0.3),
     Phase((12, 16, 22, 28), WHOLE, until=0.7),
-    Phase((12, 16, 22, 28), WHOLE, lessons=0.15),
+    Phase((12, 16, 22, 28), WHOLE, lesson_share=0.15),
 )
 #: Few cells hold what is asked for and few of 35 identities are in view, so these losses are small from the start; ``told``
 #: is the sum of eight, ``motion`` of five.
@@ -151,20 +151,23 @@ def _teach_tower(
 def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
     use_float32_attention(model.lm)
     lessons = TimeLessons(model)
-    weights = dict(recipe.lesson_weights)
 
     def loss_at(step: int) -> Losses:
-        share = recipe.mixture.phase(step / recipe.duet.steps).lessons
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
             taught = lessons.losses(hidden, batch)
-            counts = {name: share * weights.get(name, 1.0) for name in taught}
-            return summed(duet_parts(model, batch, hidden) | taught, counts)
+            return summed(duet_parts(model, batch, hidden) | taught, weights_at(recipe, step, taught))
 
     shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
     trainer = Trainer(lessons, loss_at, recipe.duet, run, hidden=_hidden(model), recipe=f"{recipe} {shape}")
     trainer.train(_reporter("duet", recipe.duet, progress))
+
+
+def weights_at(recipe: NanoRecipe, step: int, lessons: Iterable[str]) -> dict[str, float]:
+    """What each lesson's loss counts for at ``step``: its own weight, less and less as the phases go by."""
+    weights, share = dict(recipe.lesson_weights), recipe.mixture.phase(step / recipe.duet.steps).lesson_share
+    return {name: share * weights.get(name, 1.0) for name in lessons}
 
 
 def _hidden(model: DuetModel) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""The LM's lessons: what was here, has it changed, is it what the query names; at frames, who is there and what is told.
+"""The LM's lessons: what is and was here, what does it do, is it what the query names; at frames, who is there, what is told.
 
 To know that something has just ended, an LM must first look back at the frame before; to know whether it was asked for, it
 must first read the query from every visual token. The heads' few positive labels teach both slowly. These lessons are dense

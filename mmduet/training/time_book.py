@@ -40,7 +40,7 @@ class TimeBook:
         return boxes[min(round(time * self._fps), len(boxes) - 1)]
 
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
-        """The labels of a sample whose frames stand at ``times``; the first frame's changes are ignored."""
+        """The labels of a sample whose frames stand at ``times``; what came before the first is not known."""
         boxes = [self._boxes(sample.video, float(t)) for t in times]
         maps = [patch_labels(b, self._side) for b in boxes]
         events = self._clips[sample.video]["events"]
