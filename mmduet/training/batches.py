@@ -28,6 +28,9 @@ class Tutor(Protocol):
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """Labels of the visual tokens and frames of a sample, at the video's own times."""
 
+    def answers(self, video: str, question: str) -> bool:
+        """Whether anything in the video answers the question."""
+
 
 #: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
 Visual = Callable[[str, int, int], Tensor]
@@ -54,6 +57,7 @@ class Mixture:
     instructions: tuple[str, ...] = ("Narrate the scene.",)
     frames_per_look: int = 8  # one side question for so many, but one at least
     look_questions: tuple[str, ...] = ("What do you see?",)
+    unanswered: float = 0.0  # share of questions that are about another video, and that nothing in this one answers
 
     def phase(self, progress: float) -> Phase:
         """The phase at ``progress``, a share of all steps."""
@@ -125,8 +129,17 @@ class BatchSource:
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
+        if sample.kind == "qa" and self._mixture.unanswered > 0 and rng.random() < self._mixture.unanswered:
+            sample = self._unanswered(sample, pool[int(rng.integers(len(pool)))])
         first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
         return sample, 0 if rng.random() < 0.3 else first  # beginnings matter as much as many other places together
+
+    def _unanswered(self, sample: Sample, other: Sample) -> Sample:
+        """The sample's video with the other's question, unless something in it answers that."""
+        question = other.queries[0].text
+        if self._tutor is None or self._tutor.answers(sample.video, question):
+            return sample
+        return replace(sample, queries=(Query(question),), answers=())
 
     def _layout(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> Layout:
         seen = self._with_query(crop(sample, float(times[0]), float(times[-1])), rng)

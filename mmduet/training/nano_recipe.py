@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,12 @@ PHASES = (
 LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 0.5))
 
 
+MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK)
+#: In a long stream what was asked for is mostly not there. Of a short clip's questions each has its answer; so, at the end,
+#: two in five are about something else.
+LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:], unanswered=0.4)
+
+
 @dataclass(frozen=True)
 class NanoRecipe:
     """Every number that makes nano what it is."""
@@ -66,7 +72,9 @@ class NanoRecipe:
     lesson_batch: int = 128
     duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
-    mixture: Mixture = field(default_factory=lambda: Mixture(PHASES, instructions=NARRATE, look_questions=LOOK))
+    mixture: Mixture = MIXTURE
+    refinement: Schedule = field(default_factory=lambda: Schedule(steps=500, lr=4e-4, muon=1.5e-3))
+    last_mixture: Mixture = LAST_MIXTURE
     seed: int = TRAIN_SEED
 
 
@@ -82,11 +90,12 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     report = partial(progress, "features", figures={})
     features = build_features(model.tower, store, work / f"features-{_digest(model.tower)}.bf16", report)
     book = TimeBook(clips, NANO.recommended.fps, config)
-    source = BatchSource(
-        samples, store, features, tokenizer, config.frame_tokens, recipe.mixture, recipe.seed, recipe.duet.steps, book
-    )
+    material = partial(BatchSource, samples, store, features, tokenizer, config.frame_tokens, tutor=book)
     _initialise(model, recipe.seed)
-    _teach_duet(model, source, work / "duet", recipe, progress)
+    use_float32_attention(model.lm)
+    lessons = TimeLessons(model)
+    _teach_duet("duet", lessons, material, recipe.duet, recipe.mixture, work, recipe, progress)
+    _teach_duet("refine", lessons, material, recipe.refinement, recipe.last_mixture, work, recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
@@ -148,26 +157,35 @@ def _teach_tower(
     Trainer(lessons, loss_at, recipe.lessons, run, recipe=depends).train(_reporter("lessons", recipe.lessons, progress))
 
 
-def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
-    use_float32_attention(model.lm)
-    lessons = TimeLessons(model)
+def _teach_duet(
+    stage: str,
+    lessons: TimeLessons,
+    material: Callable[..., BatchSource],
+    schedule: Schedule,
+    mixture: Mixture,
+    work: Path,
+    recipe: NanoRecipe,
+    progress: Progress,
+) -> None:
+    model, weights = lessons.model, dict(recipe.lesson_weights)
+    source = material(mixture, recipe.seed, schedule.steps)
 
     def loss_at(step: int) -> Losses:
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
             taught = lessons.losses(hidden, batch)
-            return summed(duet_parts(model, batch, hidden) | taught, weights_at(recipe, step, taught))
+            counts = counted(weights, mixture.phase(step / schedule.steps), taught)
+            return summed(duet_parts(model, batch, hidden) | taught, counts)
 
     shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
-    trainer = Trainer(lessons, loss_at, recipe.duet, run, hidden=_hidden(model), recipe=f"{recipe} {shape}")
-    trainer.train(_reporter("duet", recipe.duet, progress))
+    trainer = Trainer(lessons, loss_at, schedule, work / stage, hidden=_hidden(model), recipe=f"{recipe} {shape}")
+    trainer.train(_reporter(stage, schedule, progress))
 
 
-def weights_at(recipe: NanoRecipe, step: int, lessons: Iterable[str]) -> dict[str, float]:
-    """What each lesson's loss counts for at ``step``: its own weight, less and less as the phases go by."""
-    weights, share = dict(recipe.lesson_weights), recipe.mixture.phase(step / recipe.duet.steps).lesson_share
-    return {name: share * weights.get(name, 1.0) for name in lessons}
+def counted(weights: Mapping[str, float], phase: Phase, lessons: Iterable[str]) -> dict[str, float]:
+    """What each lesson's loss counts for in a phase: its own weight, less and less as the phases go by."""
+    return {name: phase.lesson_share * weights.get(name, 1.0) for name in lessons}
 
 
 def _hidden(model: DuetModel) -> list[nn.Parameter]:

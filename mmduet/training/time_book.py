@@ -17,7 +17,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.training import cells
 from mmduet.training.collate import Ints, Lessons
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
-from mmduet.training.happenings import happening, known_of, named_by, wanted
+from mmduet.training.happenings import ENDED, KINDS, happening, known_of, named_by, wanted
 from mmduet.training.looks import describe, visible
 from mmduet.training.samples import Sample
 
@@ -38,6 +38,12 @@ class TimeBook:
     def _boxes(self, video: str, time: float) -> list[list[Any]]:
         boxes: list[list[list[Any]]] = self._clips[video]["boxes"]
         return boxes[min(round(time * self._fps), len(boxes) - 1)]
+
+    def answers(self, video: str, question: str) -> bool:
+        """Whether any event of the video answers the question."""
+        named = named_by(question)
+        events = self._clips[video]["events"]
+        return any(wanted(ENDED + KINDS.index(event["kind"]), event, named) == 1 for event in events)
 
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """The labels of a sample whose frames stand at ``times``; what came before the first is not known."""

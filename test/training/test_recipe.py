@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mmduet.training.nano_recipe import NanoRecipe, weights_at
+from mmduet.training.nano_recipe import NanoRecipe, counted
 
 
 def test_lessons_count_fully_at_first_and_little_at_the_end() -> None:
     recipe = NanoRecipe()
-    first, last = (weights_at(recipe, step, ("asked", "change")) for step in (0, recipe.duet.steps - 1))
+    phases = (recipe.mixture.phase(0.0), recipe.mixture.phase(0.999))
+    first, last = (counted(dict(recipe.lesson_weights), phase, ("asked", "change")) for phase in phases)
     assert first == {"asked": 6.0, "change": 1.0}
     assert last == pytest.approx({"asked": 0.9, "change": 0.15})
 
