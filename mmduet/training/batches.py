@@ -58,6 +58,7 @@ class Mixture:
     frames_per_look: int = 8  # one side question for so many, but one at least
     look_questions: tuple[str, ...] = ("What do you see?",)
     unanswered: float = 0.0  # share of questions that are about another video, and that nothing in this one answers
+    unasked: float = 0.0  # share of questions that are not asked at all
 
     def phase(self, progress: float) -> Phase:
         """The phase at ``progress``, a share of all steps."""
@@ -129,17 +130,20 @@ class BatchSource:
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
-        if sample.kind == "qa" and self._mixture.unanswered > 0 and rng.random() < self._mixture.unanswered:
-            sample = self._unanswered(sample, pool[int(rng.integers(len(pool)))])
+        if sample.kind == "qa" and self._mixture.unanswered + self._mixture.unasked > 0:
+            sample = self._silent(sample, pool[int(rng.integers(len(pool)))], float(rng.random()))
         first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
         return sample, 0 if rng.random() < 0.3 else first  # beginnings matter as much as many other places together
 
-    def _unanswered(self, sample: Sample, other: Sample) -> Sample:
-        """The sample's video with the other's question, unless something in it answers that."""
+    def _silent(self, sample: Sample, other: Sample, lot: float) -> Sample:
+        """By lot in [0, 1): the sample unasked, or with the other's question if nothing in it answers that, or as it is."""
+        if lot < self._mixture.unasked:
+            return replace(sample, queries=(), answers=())
         question = other.queries[0].text
-        if self._tutor is None or self._tutor.answers(sample.video, question):
-            return sample
-        return replace(sample, queries=(Query(question),), answers=())
+        unanswered = lot < self._mixture.unasked + self._mixture.unanswered
+        if unanswered and self._tutor is not None and not self._tutor.answers(sample.video, question):
+            return replace(sample, queries=(Query(question),), answers=())
+        return sample
 
     def _layout(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> Layout:
         seen = self._with_query(crop(sample, float(times[0]), float(times[-1])), rng)

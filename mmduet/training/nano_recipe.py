@@ -57,9 +57,9 @@ LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 
 
 
 MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK)
-#: In a long stream what was asked for is mostly not there. Of a short clip's questions each has its answer; so, at the end,
-#: two in five are about something else.
-LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:], unanswered=0.4)
+#: In a long stream what is asked for is mostly not there, and for long nothing may be asked. Each question of a short clip has
+#: its answer, and is asked soon; so, at the end, some are about something else, and some are left out.
+LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:], unanswered=0.15, unasked=0.3)
 
 
 @dataclass(frozen=True)

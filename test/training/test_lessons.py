@@ -202,6 +202,18 @@ def test_the_other_thing_of_an_event_is_known_when_it_is_over() -> None:
     assert roles[:, [0, 15]].tolist() == [[BYSTANDER, BYSTANDER], [DOER, IGNORE], [DOER, OTHER]]
 
 
+@pytest.mark.parametrize(
+    ("question", "answered"),
+    [
+        ("What does the red circle do?", True), ("Follow the blue square", True), ("Tell me when something moves.", True),
+        ("What does the blue circle do?", False), ("Tell me when something hides.", False),
+        ("Follow the red square.", False),  # what the blue square has become does nothing as a red one
+    ],
+)  # fmt: skip
+def test_whether_anything_in_the_video_answers_a_question(question: str, answered: bool) -> None:
+    assert book([[RED, BLUE]]).answers("v", question) == answered
+
+
 def test_what_a_caption_tells_slot_by_slot() -> None:
     touch = {
         "kind": "touch",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mmduet.duet import END, IGNORE, IMAGE, START
 from mmduet.errors import TrainingError
+from mmduet.model.config import DuetConfig, TextShape, VisionShape
 from mmduet.model.presets import byte_tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.training.batches import BatchSource, Mixture, Phase
@@ -19,32 +20,42 @@ from mmduet.training.collate import Batch
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.frames import FrameStore, build_store
 from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
+from mmduet.training.time_book import TimeBook
 from mmduet.training.vocabulary import train_tokenizer
 
 Material = tuple[FrameStore, list[Sample]]
+CONFIG = DuetConfig(
+    "x", VisionShape(28, 7, 8, 8, 1, 1), TextShape(8, 8, 8, 1, 1, 1, 8), pooling_stride=2
+)  # 2 x 2 cells
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    root = tmp_path_factory.mktemp("material")
-    make_split(root / "s", SplitSpec("train", 4, 3, 8.0, 9.0, size=64, fps=4.0), workers=1)
-    names = [clip["video"] for clip in load_clips(root / "s")]
-    store = build_store(root / "s/videos", names, 4.0, 28, root / "store", lambda done, total: None)
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_split(
+        tmp_path_factory.mktemp("clips") / "s", SplitSpec("train", 4, 3, 8.0, 9.0, size=64, fps=4.0), workers=1
+    )
+
+
+@pytest.fixture(scope="module")
+def material(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    names = [clip["video"] for clip in load_clips(clips)]
+    folder = tmp_path_factory.mktemp("material")
+    store = build_store(clips / "videos", names, 4.0, 28, folder / "store", lambda done, total: None)
     samples = [
-        *read_dense_captioning(root / "s/dense_captioning.json"), *read_magqa(root / "s/magqa.json"),
-        *read_grounding(root / "s/grounding.json"),
+        *read_dense_captioning(clips / "dense_captioning.json"), *read_magqa(clips / "magqa.json"),
+        *read_grounding(clips / "grounding.json"),
     ]  # fmt: skip
     return store, samples
 
 
-def source(material: Material, seed: int = 0, **mixture: object) -> BatchSource:
+def source(material: Material, seed: int = 0, tutor: TimeBook | None = None, **mixture: object) -> BatchSource:
     store, samples = material
 
     def visual(name: str, first: int, count: int) -> torch.Tensor:
         return torch.from_numpy(np.array(store.pictures(name)[first : first + count]))
 
     drawn = Mixture(**{"phases": (Phase((8, 12)),), "frames_per_batch": 72, "most_samples": 6, **mixture})  # type: ignore[arg-type]
-    return BatchSource(samples, store, visual, byte_tokenizer(), 4, drawn, seed, steps=10)
+    return BatchSource(samples, store, visual, byte_tokenizer(), 4, drawn, seed, steps=10, tutor=tutor)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -98,6 +109,37 @@ def test_shares_are_kept(material: Material) -> None:
     tokenizer = byte_tokenizer()
     for row, frame in zip(captions.ids, captions.is_frame, strict=True):
         assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
+
+
+class Unanswered(TimeBook):
+    """Says of every question that nothing answers it."""
+
+    def answers(self, video: str, question: str) -> bool:
+        return False
+
+
+def told(source: BatchSource) -> int:
+    """Frames after which something is to be said, in a few batches."""
+    return sum(int((source.batch(step).informative == 1).sum()) for step in range(4))
+
+
+def test_a_question_that_nothing_answers_teaches_silence(clips: Path, material: Material) -> None:
+    book = load_clips(clips), 4.0, CONFIG
+    asked = (Phase((8,), (("qa", 1.0),)),)
+    plain = told(source(material, tutor=TimeBook(*book), phases=asked))
+    some = told(source(material, tutor=TimeBook(*book), phases=asked, unanswered=1.0))
+    assert 0 < some < plain  # of two videos some ask the same
+    assert told(source(material, tutor=Unanswered(*book), phases=asked, unanswered=1.0)) == 0
+    assert told(source(material, tutor=Unanswered(*book), phases=asked)) == plain
+
+
+def test_where_nothing_is_asked_there_is_nothing_to_say(material: Material) -> None:
+    asked = (Phase((8,), (("qa", 1.0),)),)
+    assert told(source(material, phases=asked, unasked=1.0)) == 0
+    assert 0 < told(source(material, phases=asked, unasked=0.5)) < told(source(material, phases=asked))
+    tokenizer = byte_tokenizer()
+    batch = source(material, phases=asked, unasked=1.0).batch(0)
+    assert "user" not in tokenizer.decode([int(i) for i in batch.ids[~batch.is_frame]])
 
 
 def test_phases_follow_one_another_and_batches_hold_so_many_frames_at_most(material: Material) -> None:
