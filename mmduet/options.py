@@ -23,6 +23,7 @@ class SpeakOptions:
     min_interval: float = 0.0  # seconds of silence after a reply's frame
     repeat_window: float = 0.0  # seconds in which the same words are not said again; 0: said as often as decided
     at_end: bool = False  # speak once more after the last frame, where something was asked
+    unasked: bool = True  # also speak before anything has been asked
 
     def __post_init__(self) -> None:
         """Refuse what no policy can use."""

@@ -7,10 +7,14 @@ from mmduet.options import DecodeOptions, Profile, SessionOptions, SpeakOptions
 
 
 def recommended_options(best: Recommended, profile: Profile = "fixed") -> SessionOptions:
-    """What ``best`` recommends; under ``paper`` without window and minimum interval, which the paper did not have."""
+    """What ``best`` recommends, silent until something is asked.
+
+    Under ``paper`` without window, minimum interval and that silence, which the paper did not have.
+    """
     paper = profile == "paper"
+    interval = 0.0 if paper else best.min_interval
     return SessionOptions(
-        speak=SpeakOptions.parse(best.speak, best.score_heads, min_interval=0.0 if paper else best.min_interval),
+        speak=SpeakOptions.parse(best.speak, best.score_heads, min_interval=interval, unasked=paper),
         decode=DecodeOptions(max_new_tokens=best.max_new_tokens),
         window=None if paper else best.window,
         profile=profile,

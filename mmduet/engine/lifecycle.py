@@ -37,7 +37,9 @@ def watched(session: Session, work: Work, informative: float, relevance: float) 
     assert frame is not None
     session.last_frame, session.frames_seen = frame, session.frames_seen + 1
     scores = Scores(frame.index, frame.time, informative, relevance)
-    session.policy, fires = decide(session.options.speak, session.policy, scores)
+    fires = False
+    if session.asked or session.options.speak.unasked:
+        session.policy, fires = decide(session.options.speak, session.policy, scores)
     speak = fires or session.forced
     session.outbox.append(Scores(frame.index, frame.time, informative, relevance, speak))
     if speak:

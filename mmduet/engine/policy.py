@@ -17,7 +17,7 @@ class PolicyState:
 
 
 def decide(options: SpeakOptions, state: PolicyState, scores: Scores) -> tuple[PolicyState, bool]:
-    """Whether to speak after this frame, and the state for the next. The sum runs from frame 0, queries or not."""
+    """Whether to speak after this frame, and the state for the next. The sum runs over every frame that is decided on."""
     score = sum(getattr(scores, head) for head in options.heads)
     total = state.total + score
     fires = {"threshold": score > options.value, "sum": total > options.value, "never": False}[options.policy]

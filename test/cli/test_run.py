@@ -145,6 +145,14 @@ def test_two_queries_and_a_context_are_read_at_their_times(run: Command, video: 
     assert [line.split()[:2] for line in done.turns] == [["0.00s", "user"], ["0.60s", "system"], ["1.50s", "user"]]
 
 
+def test_it_waits_to_be_asked_unless_it_never_will_be(run: Command, video: Path, tmp_path: Path) -> None:
+    def spoken(*more: str) -> list[float]:
+        assert run(video, *TALKING, *more, "--output", tmp_path / "a.jsonl").status == 0
+        return [event["time"] for event in of_type(events(tmp_path / "a.jsonl"), "reply_started")]
+
+    assert min(spoken("--no-query")) < 1.5 <= min(spoken("--query", "What?@1.5"))
+
+
 def test_a_context_changes_what_is_seen_after_it(run: Command, video: Path, tmp_path: Path) -> None:
     def seen(*turns: str) -> list[float]:
         log = tmp_path / "a.jsonl"

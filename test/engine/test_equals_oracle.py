@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 from duet_oracle import Oracle
 from duet_rig import Rig, endless_model, frames, joined_deltas, lively_model, options, replies, scores
 
 from mmduet.events import Context, Frame, Query, QueryRead, Reply, Scores, StreamEnded
+from mmduet.options import SpeakOptions
 
 SEEDS = (0, 2, 5)
 TIMELINES = {
@@ -91,6 +95,36 @@ def test_a_question_pushed_late_is_answered_at_once_when_asked_to() -> None:
     assert [type(o) for o in outputs[:1]] == [QueryRead]
     wanted = Oracle(lively_model(), options()).watch([*frames(4), Query("Now?", 50.0)])
     assert replies(outputs) == wanted.replies
+
+
+@pytest.mark.parametrize("policy", ["threshold", "sum"])
+def test_nothing_is_said_before_something_was_asked_but_what_was_asked_for(policy: Literal["threshold", "sum"]) -> None:
+    given = replace(options(), speak=SpeakOptions(policy, 0.0, unasked=False))
+    rig = Rig(lively_model())
+    session = rig.open(given)
+    outputs = []
+    for frame in frames(6):
+        if frame.index == 3:
+            rig.push(session, Query("And now?", frame.time))
+        rig.push(session, frame)
+        outputs += list(rig.run(session))
+        if frame.index == 1:
+            rig.speak_now(session)
+            outputs += list(rig.run(session))
+    assert [frame for frame, *_ in replies(outputs)] == [1, 3, 4, 5]
+    assert [s.speak for s in outputs if isinstance(s, Scores)] == [False, False, False, True, True, True]
+
+
+def test_a_sum_begins_when_something_is_asked() -> None:
+    given = replace(options(), speak=SpeakOptions("sum", 1.0, unasked=False))
+    asked_late = Rig(lively_model()).watch(given, [*frames(12), Query("And now?", 3.0)])
+    values = [s.informative for s in asked_late if isinstance(s, Scores)]
+    total, due = 0.0, 0
+    for due in range(6, 12):
+        total += values[due]
+        if total > 1.0:
+            break
+    assert replies(asked_late)[0][0] == due
 
 
 def test_at_end_says_nothing_where_nothing_was_asked() -> None:
