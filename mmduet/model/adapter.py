@@ -1,7 +1,8 @@
 """Merges a PEFT LoRA adapter into a model: W += scale * B @ A, and the modules that the adapter holds whole; no peft needed.
 
-The adapter names its tensors by the model's own module paths, as PEFT writes them for a ``DuetModel``
-(``base_model.model.lm.layers.0.self_attn.q_proj.lora_A.weight``). Whatever it holds is used, or is an error.
+The adapter names its tensors by module paths, as PEFT writes them for a ``DuetModel``
+(``base_model.model.lm.layers.0.self_attn.q_proj.lora_A.weight``) or for the models that ``names`` knows. Whatever it holds is
+used, or is an error.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmduet.errors import CheckpointError, ModelNotFoundError
+from mmduet.model.names import ours
 from mmduet.model.network import DuetModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -77,9 +79,9 @@ def _sorted(root: Path, scale: float, rank: int, tensors: dict[str, Tensor]) -> 
     whole: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if lora := LORA.fullmatch(name):
-            sides.setdefault(lora["path"], {})[lora["side"]] = tensor
+            sides.setdefault(ours(lora["path"]), {})[lora["side"]] = tensor
         else:
-            whole[WHOLE.sub("", name)] = tensor
+            whole[ours(WHOLE.sub("", name))] = tensor
     for path, pair in sides.items():
         if set(pair) != {"A", "B"} or not pair["A"].shape[0] == pair["B"].shape[1] == rank:
             found = {side: tuple(tensor.shape) for side, tensor in pair.items()}

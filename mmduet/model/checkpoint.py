@@ -1,4 +1,4 @@
-"""Our checkpoint on disk: one directory, one manifest, safetensors, a tokenizer; every on-disk name lives here.
+"""Checkpoints on disk: ours is written and read, others are read; every name of a file of ours lives here.
 
 Layout: ``mmduet.json`` (manifest), ``model.safetensors``, ``tokenizer.json``. Written beside the target and renamed, so a
 directory either is a whole checkpoint or does not exist.
@@ -9,22 +9,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmduet.errors import CheckpointError
 from mmduet.model.config import DuetConfig
+from mmduet.model.filling import LM_HEAD, Progress, fill, wanted_by
+from mmduet.model.foreign import CONFIG, TOWER_LAYER, read_config
+from mmduet.model.names import UNUSED, ours
 from mmduet.model.network import DuetModel
+from mmduet.model.tensor_files import Stored, TensorFiles
 from mmduet.model.tokenizer import Tokenizer
 
 MANIFEST, WEIGHTS, TOKENIZER = "mmduet.json", "model.safetensors", "tokenizer.json"
 FORMAT = 1
-TIED_AWAY = "lm_head.weight"  # not stored where it is the embedding
 
 
 def save_checkpoint(
@@ -59,10 +62,8 @@ def _swap(temporary: Path, target: Path) -> None:
 
 
 def _stored(model: DuetModel) -> dict[str, Tensor]:
-    state = model.state_dict()
-    if model.config.text.tied:
-        state.pop(TIED_AWAY)
-    return state
+    wanted = wanted_by(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name in wanted}
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -81,49 +82,67 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    directory: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    directory: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    given: Collection[str] = (),
+    pickles: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[DuetModel, Tokenizer]:
-    """Read a checkpoint; raises ``CheckpointError`` naming every missing, unexpected or misshapen tensor."""
+    """Read a checkpoint, ours or LLaVA-OneVision's, in ``dtype`` onto ``device``, one tensor at a time.
+
+    ``given``: tensors that an adapter brings, so they may be absent. ``pickles``: read ``.bin`` files too. Raises
+    ``CheckpointError`` naming every missing, unexpected or misshapen tensor.
+    """
     root = Path(directory)
-    config = DuetConfig.from_dict(read_manifest(root)["model"])
+    config, files, named = describe_checkpoint(root, pickles)
     with torch.device("meta"):
         model = DuetModel(config)
-    try:
-        tensors = load_file(root / WEIGHTS, device=device)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{root / WEIGHTS} cannot be read: {error}") from error
-    _check(
-        root / WEIGHTS,
-        {k: tuple(v.shape) for k, v in _stored(model).items()},
-        {k: tuple(v.shape) for k, v in tensors.items()},
-    )
-    model.load_state_dict({k: v.to(dtype) for k, v in tensors.items()}, assign=True, strict=False)
-    if config.text.tied:
-        model.lm_head.weight = model.lm.embed_tokens.weight
-    _materialise_buffers(model, device)
-    tokenizer = Tokenizer.from_file(root / TOKENIZER)
+    fill(model, files, named, dtype, device, given=given, progress=progress)
+    tokenizer = read_tokenizer(root)
     if tokenizer.size > config.text.vocab_size:
-        raise CheckpointError(
-            f"{root / TOKENIZER} has {tokenizer.size} tokens, the model only {config.text.vocab_size}"
-        )
-    return model.eval().requires_grad_(False), tokenizer
+        raise CheckpointError(f"{root}: the tokenizer has {tokenizer.size} tokens, the model {config.text.vocab_size}")
+    return model.eval(), tokenizer
 
 
-def _check(path: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    faults = [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - found.keys())]
-    faults += [f"unexpected {name} {found[name]}" for name in sorted(found.keys() - wanted.keys())]
-    faults += [
-        f"misshapen {name}: wanted {wanted[name]}, found {found[name]}"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name] != found[name]
-    ]
-    if faults:
-        raise CheckpointError(f"{path} does not fit its manifest: {'; '.join(faults)}")
+def describe_checkpoint(root: Path, pickles: bool = False) -> tuple[DuetConfig, TensorFiles, dict[str, Stored]]:
+    """What a directory holds: the model, its files, and its tensors by our names. No weights are read."""
+    mine = (root / MANIFEST).exists() or not (root / CONFIG).exists()
+    manifest = read_manifest(root) if mine else {}
+    files = TensorFiles(root, pickles)
+    named = files.stored if mine else _translated(files)
+    shapes = {name: entry.shape for name, entry in named.items()}
+    config = DuetConfig.from_dict(manifest["model"]) if mine else read_config(root, shapes)
+    return config, files, named if mine else _used(config, named)
 
 
-def _materialise_buffers(model: DuetModel, device: str) -> None:
-    """Give the buffers that no checkpoint stores (position indices, rotary frequencies) their values."""
-    config, rotary = model.lm.config, model.lm.rotary_emb
-    model.lm.rotary_emb = type(rotary)(config=config).to(device)
-    embeddings = model.tower.siglip.embeddings
-    embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand((1, -1))
+def _translated(files: TensorFiles) -> dict[str, Stored]:
+    named: dict[str, Stored] = {}
+    for name, entry in files.stored.items():
+        if UNUSED.fullmatch(name):
+            continue
+        if ours(name) in named:
+            raise CheckpointError(f"{files.root} holds {named[ours(name)].name} and {name}, which are one tensor here")
+        named[ours(name)] = entry
+    return named
+
+
+def _used(config: DuetConfig, named: dict[str, Stored]) -> dict[str, Stored]:
+    """Without the tower's layers that do not run, and without a language head that is the embedding."""
+    dropped = [n for n in named if (m := TOWER_LAYER.fullmatch(n)) and int(m[1]) >= config.vision.layers]
+    if config.text.tied:
+        dropped.append(LM_HEAD)
+    return {name: entry for name, entry in named.items() if name not in dropped}
+
+
+def read_tokenizer(root: Path) -> Tokenizer:
+    """``tokenizer.json``, or one made of ``vocab.json`` and ``merges.txt`` as Transformers does it."""
+    if (root / TOKENIZER).exists() or not (root / "vocab.json").exists():
+        return Tokenizer.from_file(root / TOKENIZER)
+    from transformers import AutoTokenizer
+
+    try:
+        return Tokenizer(AutoTokenizer.from_pretrained(root, local_files_only=True).backend_tokenizer, str(root))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the tokenizer files in {root} cannot be read: {error}; fetch them again") from error

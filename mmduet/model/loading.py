@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from mmduet.errors import ModelNotFoundError
 from mmduet.model.adapter import merge_adapter, read_adapter
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
+from mmduet.model.filling import Progress
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
 from mmduet.model.tokenizer import Tokenizer
@@ -31,21 +34,39 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, dtype: torch.dtype = torch.float32, device: str = "cpu", adapter: str | Path | None = None
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    adapter: str | Path | None = None,
+    *,
+    pickles: bool = False,
+    progress: Progress | None = None,
 ) -> LoadedModel:
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
+
+    ``pickles``: read ``.bin`` weights, which can run code, too. ``progress`` is told (tensors read, of how many).
 
     Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
     adapter does not fit.
     """
     change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
-    model = _load(name, dtype, device)
+    read = partial(
+        load_checkpoint,
+        dtype=dtype,
+        device=device,
+        given=change.whole if change else (),
+        pickles=pickles,
+        progress=progress,
+    )
+    model = _load(name, dtype, device, read)
     if change is not None:
         merge_adapter(model.network, change)
     return model
 
 
-def _load(name: str, dtype: torch.dtype, device: str) -> LoadedModel:
+def _load(
+    name: str, dtype: torch.dtype, device: str, read: Callable[[Path], tuple[DuetModel, Tokenizer]]
+) -> LoadedModel:
     if name.startswith("random:"):
         network = random_model(random_config(name.removeprefix("random:")), dtype=dtype, device=device)
         return LoadedModel(network.requires_grad_(False), byte_tokenizer())
@@ -53,4 +74,4 @@ def _load(name: str, dtype: torch.dtype, device: str) -> LoadedModel:
     if not directory.is_dir():
         names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
         raise ModelNotFoundError(f"there is no model {name!r}: neither a directory nor one of {names}")
-    return LoadedModel(*load_checkpoint(directory, dtype=dtype, device=device))
+    return LoadedModel(*read(directory))

@@ -99,8 +99,8 @@ def test_every_fault_of_the_tensors_is_named_at_once(saved: Path) -> None:
     message = str(caught.value)
     assert "missing heads.informative.weight (2, 48)" in message
     assert "missing lm.norm.weight (48,)" in message
-    assert "unexpected heads.funny.weight (2, 48)" in message
-    assert "misshapen projector.fc1.weight: wanted (48, 32), found (48, 31)" in message
+    assert "unexpected heads.funny.weight in model.safetensors (2, 48)" in message
+    assert "misshapen projector.fc1.weight in model.safetensors: wanted (48, 32), found (48, 31)" in message
     assert str(saved) in message
 
 
@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights cut short": (
         lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]), "cannot be read",
     ),
-    "no weights": (lambda d: (d / "model.safetensors").unlink(), r"model\.safetensors cannot be read"),
+    "no weights": (lambda d: (d / "model.safetensors").unlink(), "holds no weights"),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), r"tokenizer\.json cannot be read"),
     "tokenizer of garbage": (lambda d: (d / "tokenizer.json").write_text("{}"), r"tokenizer\.json cannot be read"),
     "tokenizer without markers": (
@@ -154,7 +154,7 @@ def test_a_description_with_an_unknown_field_is_refused(saved: Path) -> None:
 def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
     small = replace(TINY, text=replace(TINY.text, vocab_size=100))
     directory = save_checkpoint(tmp_path / "small", random_model(small), byte_tokenizer())
-    with pytest.raises(CheckpointError, match="259 tokens, the model only 100"):
+    with pytest.raises(CheckpointError, match="tokenizer has 259 tokens, the model 100"):
         load_checkpoint(directory)
 
 
