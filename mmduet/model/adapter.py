@@ -92,8 +92,8 @@ def _sorted(root: Path, scale: float, rank: int, tensors: dict[str, Tensor]) -> 
 @torch.no_grad()
 def merge_adapter(model: DuetModel, adapter: Adapter) -> None:
     """Change ``model`` in place. Raises ``CheckpointError`` naming every tensor that does not fit; then nothing is changed."""
+    check_adapter(adapter, model)
     parameters = dict(model.named_parameters())
-    _check(adapter, model, parameters)
     for path, (down, up) in adapter.pairs.items():
         weight = parameters[f"{path}.weight"]
         product = up.to(weight.device).float() @ down.to(weight.device).float()
@@ -102,7 +102,9 @@ def merge_adapter(model: DuetModel, adapter: Adapter) -> None:
         parameters[name].copy_(tensor)
 
 
-def _check(adapter: Adapter, model: DuetModel, parameters: dict[str, nn.Parameter]) -> None:
+def check_adapter(adapter: Adapter, model: DuetModel) -> None:
+    """Raise ``CheckpointError`` naming every tensor of the adapter that does not fit ``model``."""
+    parameters = dict(model.named_parameters())
     linears = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     wanted = {f"{path}.weight": (up.shape[0], down.shape[1]) for path, (down, up) in adapter.pairs.items()}
     faults = [f"{path} is no matrix of the model" for path in adapter.pairs.keys() - linears]

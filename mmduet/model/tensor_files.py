@@ -6,6 +6,7 @@ Every tensor is copied out of its file and the file let go again, so that memory
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mmduet.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 Shape = tuple[int, ...]
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,12 @@ class Stored:
     file: Path
     name: str
     shape: Shape
-    dtype: str
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class TensorFiles:
@@ -60,12 +67,19 @@ class TensorFiles:
     def _entries(self, file: Path) -> Iterator[Stored]:
         if file.suffix == ".bin":
             tensors = self._unpickled[file] = _unpickle(file)
-            yield from (Stored(file, name, tuple(t.shape), str(t.dtype)) for name, t in tensors.items())
+            yield from (Stored(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items())
             return
         with _opened(file) as opened:
             for name in opened.keys():  # noqa: SIM118, it is no mapping
                 part = opened.get_slice(name)
-                yield Stored(file, name, tuple(part.get_shape()), part.get_dtype())
+                yield Stored(file, name, tuple(part.get_shape()), _dtype(file, name, part.get_dtype()))
+
+
+def _dtype(file: Path, name: str, code: str) -> torch.dtype:
+    try:
+        return DTYPES[code]
+    except KeyError:
+        raise CheckpointError(f"{name} in {file} is of type {code}; only {', '.join(DTYPES)} are read") from None
 
 
 def _files(root: Path, pickles: bool) -> list[Path]:

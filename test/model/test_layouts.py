@@ -5,109 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from llava import PLAIN, SAVED, heads, original_layout, random_llava, transformers_layout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+from transformers import LlavaOnevisionForConditionalGeneration
 
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
 from mmduet.model.names import ours
 from mmduet.model.network import DuetModel
-from mmduet.model.presets import byte_tokenizer
-
-VISION: dict[str, Any] = {
-    "image_size": 56, "patch_size": 7, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-}  # fmt: skip
-TEXT: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 4096,
-}  # fmt: skip
-#: How the original layout says what Transformers' says; the longest prefix first.
-ORIGINAL = (
-    ("model.language_model.", "model."),
-    ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
-    ("model.multi_modal_projector.linear_1.", "model.mm_projector.0."),
-    ("model.multi_modal_projector.linear_2.", "model.mm_projector.2."),
-)
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
-def theirs(request: pytest.FixtureRequest) -> LlavaOnevisionForConditionalGeneration:
-    torch.manual_seed(3)
-    config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
-        text_config=Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
-        vision_feature_layer=-1,
-        image_token_index=299,
-        tie_word_embeddings=request.param,
-    )
-    model = LlavaOnevisionForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.15)
-    return model
-
 
 Maker = Callable[[LlavaOnevisionForConditionalGeneration, Path], Path]
 
 
-def transformers_layout(model: LlavaOnevisionForConditionalGeneration, root: Path) -> Path:
-    model.save_pretrained(root)
-    byte_tokenizer().backend.save(str(root / "tokenizer.json"))
-    return root
-
-
-def original_layout(model: LlavaOnevisionForConditionalGeneration, root: Path) -> Path:
-    """In two shards with their index, as such checkpoints come."""
-    root.mkdir(parents=True)
-    state = {original(name): tensor.clone() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        del state["lm_head.weight"]
-    names = sorted(state)
-    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for file, inside in shards.items():
-        save_file({name: state[name] for name in inside}, root / file)
-    index = {"weight_map": {name: file for file, inside in shards.items() for name in inside}}
-    (root / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {
-        **TEXT, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "vision_config": {**VISION, "num_hidden_layers": 4},
-        "mm_hidden_size": 32, "mm_projector_type": "mlp2x_gelu", "model_type": "llava",
-        "tie_word_embeddings": model.config.tie_word_embeddings,
-    }  # fmt: skip
-    (root / "config.json").write_text(json.dumps(config))
-    byte_tokenizer().backend.save(str(root / "tokenizer.json"))
-    return root
-
-
-def original(name: str) -> str:
-    for theirs, plain in ORIGINAL:
-        if name.startswith(theirs):
-            name = plain + name.removeprefix(theirs)
-            break
-    return name.replace("vision_model.vision_model.", "vision_model.")
-
-
-def heads(root: Path, **names: str) -> Path:
-    """An adapter that holds nothing but heads; ``names``: what it calls them."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
-    tensors = {name: torch.full((2, 48), 0.1 * (k + 1)) for k, name in enumerate(names.values())}
-    for k, tensor in enumerate(tensors.values()):
-        tensor[k] *= -1
-    save_file(tensors, root / "adapter_model.safetensors")
-    return root
-
-
-PLAIN = {"informative": "base_model.model.informative_head.weight", "relevance": "base_model.model.relevance_head.weight"}
-SAVED = {
-    "informative": "base_model.model.response_head.modules_to_save.default.weight",
-    "relevance": "base_model.model.related_head.modules_to_save.default.weight",
-}
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def theirs(request: pytest.FixtureRequest) -> LlavaOnevisionForConditionalGeneration:
+    return random_llava(request.param)
 
 
 def pixels() -> Tensor:
@@ -142,7 +58,9 @@ def test_both_layouts_compute_what_transformers_computes(
 def test_heads_under_the_names_they_have_in_the_wild(
     theirs: LlavaOnevisionForConditionalGeneration, names: dict[str, str], tmp_path: Path
 ) -> None:
-    model = load_model(str(original_layout(theirs, tmp_path / "base")), adapter=heads(tmp_path / "heads", **names)).network
+    model = load_model(
+        str(original_layout(theirs, tmp_path / "base")), adapter=heads(tmp_path / "heads", **names)
+    ).network
     assert model.heads["informative"].weight[:, 0].tolist() == pytest.approx([-0.1, 0.1])
     assert model.heads["relevance"].weight[:, 0].tolist() == pytest.approx([0.2, -0.2])
 
@@ -191,13 +109,17 @@ def test_a_shard_that_is_not_there_is_named(theirs: LlavaOnevisionForConditional
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
 
-def test_a_misshapen_tensor_is_named_with_its_file(theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path) -> None:
+def test_a_misshapen_tensor_is_named_with_its_file(
+    theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path
+) -> None:
     base = original_layout(theirs, tmp_path / "base")
     shard = base / "model-00001-of-00002.safetensors"
     tensors = load_file(shard)
     tensors["model.norm.weight" if "model.norm.weight" in tensors else sorted(tensors)[0]] = torch.zeros(7)
     save_file(tensors, shard)
-    with pytest.raises(CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: wanted \(.*found \(7,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: wanted \(.*found \(7,\)"
+    ):
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
 
@@ -221,7 +143,7 @@ def test_pickles_are_read_only_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("model.vision_tower.vision_tower.vision_model.embeddings.patch_embedding.bias", "tower.siglip.embeddings.patch_embedding.bias"),
+        ("model.vision_tower.vision_tower.vision_model.encoder.layers.3.mlp.fc1.bias", "tower.siglip.encoder.layers.3.mlp.fc1.bias"),
         ("vision_tower.vision_model.encoder.layers.0.layer_norm1.weight", "tower.siglip.encoder.layers.0.layer_norm1.weight"),
         ("language_model.model.layers.0.mlp.up_proj.weight", "lm.layers.0.mlp.up_proj.weight"),
         ("language_model.lm_head.weight", "lm_head.weight"),

@@ -1,0 +1,111 @@
+"""``mmduet convert`` and ``mmduet inspect`` from the outside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from llava import PLAIN, heads, original_layout, random_llava
+from safetensors.torch import load_file
+
+from mmduet.cli.main import main
+from mmduet.model import load_model
+from mmduet.model.checkpoint import read_manifest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mmduet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmduet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return original_layout(random_llava(), tmp_path_factory.mktemp("base") / "llava")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return heads(tmp_path_factory.mktemp("adapter") / "duet", **PLAIN)
+
+
+def test_what_is_converted_is_the_same_model(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
+    status, out, _ = mmduet("convert", base, tmp_path / "mine", "--adapter", adapter)
+    assert (status, "in float32" in out) == (0, True)
+    wanted, found = load_model(str(base), adapter=adapter), load_model(str(tmp_path / "mine"))
+    assert all(torch.equal(tensor, found.network.state_dict()[n]) for n, tensor in wanted.network.state_dict().items())
+    assert found.config == wanted.config
+    assert read_manifest(tmp_path / "mine")["converted_from"] == {"source": "llava", "adapter": "duet"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
+
+
+def test_the_number_type_can_be_chosen(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
+    assert mmduet("convert", base, tmp_path / "half", "--adapter", adapter, "--dtype", "bfloat16")[0] == 0
+    assert {t.dtype for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
+    assert mmduet("convert", tmp_path / "half", tmp_path / "again")[0] == 0  # as stored
+    assert {t.dtype for t in load_file(tmp_path / "again" / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_base_without_heads_is_not_converted(mmduet: Command, base: Path, tmp_path: Path) -> None:
+    status, _, err = mmduet("convert", base, tmp_path / "mine")
+    assert status == 5
+    assert "give the adapter that brings them" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_of_something_else_is_never_replaced(
+    mmduet: Command, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    status, _, err = mmduet("convert", base, tmp_path / "photos", "--adapter", adapter)
+    assert status == 2
+    assert "is no checkpoint of ours" in err
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"x"
+
+
+def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
+    status, out, _ = mmduet("inspect", "nano", "--json")
+    facts = json.loads(out)
+    nano = load_model("nano")
+    assert status == 0
+    assert facts["loads"] is True
+    assert facts["kind"] == "mmduet"
+    assert facts["heads"] == ["informative", "relevance"]
+    assert facts["parameters"] == sum(p.numel() for p in nano.network.parameters())
+    assert facts["weight_bytes"] == 4 * facts["parameters"]
+    assert facts["tokens_per_frame"] == nano.config.frame_tokens
+    assert facts["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4  # keys, values; float32
+
+
+def test_a_base_says_that_its_heads_are_missing(mmduet: Command, base: Path, adapter: Path) -> None:
+    status, out, _ = mmduet("inspect", base)
+    assert status == 5
+    assert "missing heads.informative.weight" in out
+    assert mmduet("inspect", base, "--adapter", adapter)[0] == 0
+
+
+def test_an_adapter_is_described(mmduet: Command, adapter: Path) -> None:
+    status, out, _ = mmduet("inspect", adapter, "--json")
+    assert status == 0
+    assert json.loads(out)["kind"] == "adapter"
+    assert json.loads(out)["heads"] == ["informative", "relevance"]
+
+
+def test_nothing_there(mmduet: Command, tmp_path: Path) -> None:
+    assert mmduet("inspect", tmp_path / "none")[0] == 5
+    status, _, err = mmduet("inspect", tmp_path)
+    assert status == 5
+    assert "neither a manifest nor a config.json" in err or "holds no mmduet.json" in err
