@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mmduet.errors import OptionError
@@ -54,6 +54,16 @@ class SpeakOptions:
         except ValueError:
             raise OptionError(f"speak policy is {text!r}; {value!r} is not a number") from None
         return cls("threshold" if name == "threshold" else "sum", number, heads, **rest)
+
+    def revised(self, policy: str | None, heads: str | None) -> SpeakOptions:
+        """With what was given on a command line (``sum:2``; ``informative,relevance``) in place of its own."""
+        revised = self
+        if policy is not None:
+            parsed = SpeakOptions.parse(policy)
+            revised = replace(revised, policy=parsed.policy, value=parsed.value)
+        if heads is not None:
+            revised = replace(revised, heads=tuple(head.strip() for head in heads.split(",") if head.strip()))
+        return revised
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mmduet.cli._events import Listener, Story, json_lines
 from mmduet.cli._timeline import Screening, busy, open_timeline
 from mmduet.errors import EngineError, OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
-from mmduet.options import SessionOptions, SpeakOptions
+from mmduet.options import SessionOptions
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
@@ -177,12 +177,7 @@ def parse_timed(option: str, text: str) -> tuple[str, float]:
 
 def overlaid(asked: Asked, base: SessionOptions) -> SessionOptions:
     """``base`` with what the user said laid over it. Raises ``OptionError`` for what no session can use."""
-    speak = replace(base.speak, **given(min_interval=asked.min_interval))
-    if asked.speak is not None:
-        parsed = SpeakOptions.parse(asked.speak)
-        speak = replace(speak, policy=parsed.policy, value=parsed.value)
-    if asked.score_heads is not None:
-        speak = replace(speak, heads=tuple(head.strip() for head in asked.score_heads.split(",") if head.strip()))
+    speak = replace(base.speak, **given(min_interval=asked.min_interval)).revised(asked.speak, asked.score_heads)
     names = ("max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed")
     decode = replace(base.decode, **given(**{name: getattr(asked, name) for name in names}))
     window = base.window if asked.window is None else parse_window(asked.window)

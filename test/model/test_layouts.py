@@ -143,7 +143,8 @@ def test_pickles_are_read_only_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("model.vision_tower.vision_tower.vision_model.encoder.layers.3.mlp.fc1.bias", "tower.siglip.encoder.layers.3.mlp.fc1.bias"),
+        ("model.vision_tower.vision_tower.vision_model.encoder.layers.3.mlp.fc1.bias",
+         "tower.siglip.encoder.layers.3.mlp.fc1.bias"),
         ("vision_tower.vision_model.encoder.layers.0.layer_norm1.weight", "tower.siglip.encoder.layers.0.layer_norm1.weight"),
         ("language_model.model.layers.0.mlp.up_proj.weight", "lm.layers.0.mlp.up_proj.weight"),
         ("language_model.lm_head.weight", "lm_head.weight"),

@@ -1,0 +1,81 @@
+"""``mmduet predict``: a model's answers to a test set, in the reference's formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer import Option
+
+if TYPE_CHECKING:
+    from mmduet.evaluation.predict import Viewing
+    from mmduet.evaluation.test_sets import Example, PredictionFile
+    from mmduet.model import LoadedModel
+
+
+def predict(
+    annotations: Annotated[Path, Option(metavar="TEST.json", help="The test set: questions about videos.")],
+    videos: Annotated[Path, Option(metavar="DIR", help="Where the videos lie.")],
+    output: Annotated[Path, Option(metavar="PRED.jsonl", help="Where predictions go; an interrupted run goes on.")],
+    model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    adapter: Annotated[
+        Path | None, Option(metavar="DIR", help="A LoRA that PEFT saved, merged into the model.")
+    ] = None,
+    fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
+    max_frames: Annotated[int | None, Option(min=1, help="Watch no more than so many.")] = None,
+    speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
+    score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads that are added up.")] = None,
+    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Leave replies in view.")] = False,
+    max_new_tokens: Annotated[int | None, Option(min=1, help="Longest reply.")] = None,
+    profile: Annotated[Literal["fixed", "paper"], Option(help="Feed and sample as the paper did.")] = "fixed",
+) -> None:
+    """Answer every question of a test set. Exit status 1 if some could not be answered."""
+    from dataclasses import asdict, replace
+
+    from mmduet.engine import recommended_options
+    from mmduet.evaluation.predict import Viewing
+    from mmduet.evaluation.test_sets import PredictionFile, read_test_set
+    from mmduet.model import load_model
+
+    examples = read_test_set(annotations)
+    loaded = load_model(model, adapter=adapter)
+    best = loaded.config.recommended
+    base = recommended_options(best, profile)
+    options = replace(
+        base,
+        speak=base.speak.revised(speak, score_heads),
+        decode=base.decode if max_new_tokens is None else replace(base.decode, max_new_tokens=max_new_tokens),
+        keep_replies=keep_replies,
+    )
+    viewing = Viewing(videos, best.fps if fps is None else fps, max_frames, options)
+    settings = {
+        "annotations": annotations.name, "model": model, "adapter": str(adapter) if adapter else None,
+        "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
+    }  # fmt: skip
+    file = PredictionFile(output, settings)
+    failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file)
+    typer.echo(f"{output}: {len(file.done)} of {len(examples)} questions answered, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file: PredictionFile) -> int:
+    """Answer with a bar on stderr, and a line for every question that could not be; returns how many those were."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mmduet.engine import Engine
+    from mmduet.evaluation.predict import Failure, predictions
+
+    failed = 0
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("questions", total=len(examples))
+        for result in predictions(Engine(model), examples, viewing):
+            if isinstance(result, Failure):
+                failed += 1
+                bar.console.print(f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False)
+            else:
+                file.add(result)
+            bar.advance(task)
+    return failed

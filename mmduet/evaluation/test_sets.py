@@ -1,0 +1,115 @@
+"""The reference's test sets and prediction files: what is asked of which video, and what a model made of it; plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmduet.errors import AnnotationError, OptionError
+from mmduet.events import Query, Reply, Scores
+
+SCORE_DECIMALS = 3  # as the reference rounds what it writes
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One entry of a test set: a video and the turns that a user takes in it."""
+
+    question_id: str
+    video: str
+    queries: tuple[Query, ...]
+
+
+def read_test_set(path: str | Path) -> list[Example]:
+    """``[{question_id, video, conversation: [{role, content, time}], ...}]``; raises ``AnnotationError`` naming the entry."""
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such annotation file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path} is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise AnnotationError(f"{path} holds a {type(entries).__name__}, not a list of questions")
+    examples = [_example(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
+    seen: set[str] = set()
+    for example in examples:
+        if example.question_id in seen:
+            raise AnnotationError(f"{path}: question_id {example.question_id!r} is there twice; give each its own")
+        seen.add(example.question_id)
+    return examples
+
+
+def _example(entry: Json, where: str) -> Example:
+    try:
+        turns = [turn for turn in entry["conversation"] if turn["role"] == "user"]
+        queries = tuple(Query(str(turn["content"]), float(turn["time"])) for turn in turns)
+        return Example(str(entry["question_id"]), str(entry["video"]), queries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnnotationError(
+            f"{where} cannot be read ({type(error).__name__}: {error}); it needs question_id, video and conversation"
+        ) from error
+
+
+def prediction(example: Example, duration: float, scores: list[Scores], replies: list[Reply]) -> Json:
+    """A line of a prediction file: turns by time, the user's first; scores as the reference rounds them."""
+    turns = [{"time": q.time, "content": q.text, "role": "user"} for q in example.queries]
+    turns += [{"time": r.time, "content": r.text, "role": "assistant"} for r in replies]
+    return {
+        "question_id": example.question_id,
+        "video_duration": duration,
+        "model_response_list": sorted(turns, key=lambda turn: turn["time"]),  # stable: user turns stay first
+        "debug_data": [
+            {
+                "time": s.time,
+                "informative_score": round(s.informative, SCORE_DECIMALS),
+                "relevance_score": round(s.relevance, SCORE_DECIMALS),
+            }
+            for s in scores
+        ],
+    }
+
+
+class PredictionFile:
+    """A file that grows by whole lines; a run that was interrupted goes on where it was.
+
+    ``settings`` are what the predictions depend on; they stand beside the file, and predictions made under others are
+    refused with ``OptionError``.
+    """
+
+    def __init__(self, path: Path, settings: Json) -> None:
+        self.path = path
+        self._beside = path.with_name(f"{path.name}.settings.json")
+        self._claim(settings)
+        self.done = self._read()
+
+    def add(self, line: Json) -> None:
+        """Append one prediction; it is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+        self.done.add(line["question_id"])
+
+    def _claim(self, settings: Json) -> None:
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        if self.path.exists() and self._beside.exists() and self._beside.read_text(encoding="utf-8") != text:
+            raise OptionError(f"{self.path} was made with other settings ({self._beside.name}); give another --output")
+        try:
+            self._beside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OptionError(f"{self._beside} cannot be written ({error.strerror}); give another --output") from error
+
+    def _read(self) -> set[str]:
+        """The questions answered so far; half a line at the end, of a run that was killed, is cut off."""
+        if not self.path.exists():
+            return set()
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            with self.path.open("r+b") as out:
+                out.truncate(len(whole))
+        try:
+            return {str(json.loads(line)["question_id"]) for line in whole.splitlines() if line.strip()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(f"{self.path} is no prediction file ({error}); give another --output") from error

@@ -1,0 +1,150 @@
+"""``mmduet predict`` from the outside: whole lines, in the reference's format, resumable; nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmduet.cli.main import main
+from mmduet.video import VideoWriter
+
+Predict = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    noise = np.random.default_rng(0)
+    with VideoWriter(folder / "a.mp4", 64, 48, 8.0) as writer:
+        for _ in range(24):
+            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+def asked(question_id: str, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
+    conversation = [{"role": "user", "content": text, "time": time} for time, text in turns]
+    return {"question_id": question_id, "video": video, "conversation": conversation, "answer": []}
+
+
+def questions_in(folder: Path, *entries: dict[str, Any]) -> Path:
+    (folder / "test.json").write_text(json.dumps(entries))
+    return folder / "test.json"
+
+
+@pytest.fixture
+def predict(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Predict:
+    def command(annotations: Path, *arguments: object) -> tuple[int, str, str]:
+        files = ["--annotations", annotations, "--videos", videos, "--output", tmp_path / "pred.jsonl"]
+        line = ["mmduet", "predict", *files, "--model", "random:tiny", "--fps", "2", *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0), *capsys.readouterr()
+
+    return command
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "pred.jsonl").read_text().splitlines()]
+
+
+TALKING = ("--speak", "threshold:0", "--max-new-tokens", "3")
+
+
+def test_a_prediction_has_the_references_form(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "What happens?"), (1.0, "And now?")))
+    status, out, _ = predict(questions, *TALKING)
+    (line,) = lines(tmp_path)
+    assert (status, "1 of 1 questions answered, 0 failed" in out) == (0, True)
+    assert line.keys() == {"question_id", "video_duration", "model_response_list", "debug_data"}
+    assert line["question_id"] == "q1"
+    assert line["video_duration"] == pytest.approx(3.0)
+    assert [row["time"] for row in line["debug_data"]] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+    for row in line["debug_data"]:
+        assert row.keys() == {"time", "informative_score", "relevance_score"}
+        assert row["informative_score"] == round(row["informative_score"], 3)
+    turns = line["model_response_list"]
+    assert [turn["time"] for turn in turns] == sorted(turn["time"] for turn in turns)
+    assert [turn["role"] for turn in turns[:2]] == ["user", "assistant"]
+    at_one = [turn["role"] for turn in turns if turn["time"] == 1.0]
+    assert at_one == ["user", "assistant"]
+
+
+def test_never_speaking_leaves_the_scores(predict: Predict, tmp_path: Path) -> None:
+    assert predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")[0] == 0
+    assert [turn["role"] for turn in lines(tmp_path)[0]["model_response_list"]] == ["user"]
+    assert len(lines(tmp_path)[0]["debug_data"]) == 6
+
+
+def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (99.0, "too late")))
+    assert predict(questions, "--profile", "paper", "--speak", "never")[0] == 0
+    assert [(t["time"], t["content"]) for t in lines(tmp_path)[0]["model_response_list"]] == [
+        (0.0, "x"),
+        (99.0, "too late"),
+    ]
+
+
+def test_the_cap_on_frames(predict: Predict, tmp_path: Path) -> None:
+    assert (
+        predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--max-frames", "2", "--speak", "never")[0]
+        == 0
+    )
+    assert len(lines(tmp_path)[0]["debug_data"]) == 2
+
+
+def test_what_cannot_be_answered_is_told_and_counted(predict: Predict, tmp_path: Path) -> None:
+    entries = [
+        asked("q1", "broken.mp4", (0.0, "x")),
+        asked("q2", "none.mp4", (0.0, "x")),
+        asked("q3", "a.mp4", (0.0, "x")),
+    ]
+    status, out, err = predict(questions_in(tmp_path, *entries), "--speak", "never")
+    assert status == 1
+    assert "1 of 3 questions answered, 2 failed" in out
+    assert "q1: error[" in err
+    assert "q2: error[video_not_found]" in err
+    assert [line["question_id"] for line in lines(tmp_path)] == ["q3"]
+
+
+def test_an_interrupted_run_goes_on(predict: Predict, tmp_path: Path) -> None:
+    first, second = asked("q1", "a.mp4", (0.0, "x")), asked("q2", "a.mp4", (0.0, "y"))
+    assert predict(questions_in(tmp_path, first, second), "--speak", "never")[0] == 0
+    whole = (tmp_path / "pred.jsonl").read_text()
+    done, rest = whole.splitlines(keepends=True)
+    (tmp_path / "pred.jsonl").write_text(done.replace("0.0", "0.00") + rest[:40])  # killed while it wrote
+    assert predict(questions_in(tmp_path, first, second), "--speak", "never")[0] == 0
+    assert (tmp_path / "pred.jsonl").read_text() == done.replace("0.0", "0.00") + rest  # the first was not made again
+
+
+def test_predictions_of_other_settings_are_not_mixed(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+    assert predict(questions, "--speak", "never")[0] == 0
+    status, _, err = predict(questions, *TALKING)
+    assert status == 2
+    assert "made with other settings" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{}", "holds a dict"),
+        ("[", "is not JSON"),
+        ('[{"question_id": 1}]', "entry 0 cannot be read"),
+        (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is there twice"),
+    ],
+)
+def test_test_sets_that_cannot_be_used(predict: Predict, tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "test.json").write_text(content)
+    status, _, err = predict(tmp_path / "test.json")
+    assert status == 6
+    assert words in err
