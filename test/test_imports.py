@@ -60,7 +60,17 @@ def test_room_loads_without_torch(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["scenes", "--help"], ["scenes", "make", "--help"], ["run", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["scenes", "--help"],
+        ["scenes", "make", "--help"],
+        ["run", "--help"],
+        ["convert", "--help"],
+        ["inspect", "--help"],
+        ["predict", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_large(arguments: list[str]) -> None:
     assert loaded_by(HELP, *arguments).isdisjoint(LARGE)

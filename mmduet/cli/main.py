@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import convert, predict, run, scenes, train, version
+from mmduet.cli import convert, inspect, predict, run, scenes, train, version
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
@@ -23,7 +23,7 @@ app.command()(run.run)
 app.command()(predict.predict)
 app.add_typer(train.app, name="train")
 app.command()(convert.convert)
-app.command()(convert.inspect)
+app.command()(inspect.inspect)
 app.command()(version.version)
 
 

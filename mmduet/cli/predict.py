@@ -32,11 +32,13 @@ def predict(
 ) -> None:
     """Answer every question of a test set. Exit status 1 if some could not be answered."""
     from dataclasses import asdict, replace
+    from hashlib import sha256
 
     from mmduet.engine import recommended_options
     from mmduet.evaluation.predict import Viewing
     from mmduet.evaluation.test_sets import PredictionFile, read_test_set
     from mmduet.model import load_model
+    from mmduet.model.inspection import fingerprint
 
     examples = read_test_set(annotations)
     loaded = load_model(model, adapter=adapter)
@@ -50,12 +52,14 @@ def predict(
     )
     viewing = Viewing(videos, best.fps if fps is None else fps, max_frames, options)
     settings = {
-        "annotations": annotations.name, "model": model, "adapter": str(adapter) if adapter else None,
+        "annotations": sha256(annotations.read_bytes()).hexdigest(), "videos": str(videos.resolve()),
+        "model": fingerprint(model), "adapter": fingerprint(adapter) if adapter else None,
         "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
     }  # fmt: skip
     file = PredictionFile(output, settings)
     failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file)
-    typer.echo(f"{output}: {len(file.done)} of {len(examples)} questions answered, {failed} failed")
+    answered = sum(example.question_id in file.done for example in examples)
+    typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
     if failed:
         raise typer.Exit(1)
 

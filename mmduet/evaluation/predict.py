@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmduet.engine import Engine
 from mmduet.engine.session import Session
 from mmduet.errors import EngineError, MmduetError
 from mmduet.evaluation.test_sets import Example, Json, prediction
-from mmduet.events import Reply, Scores, SessionFailed
+from mmduet.events import QueryRead, Reply, Scores, SessionFailed
 from mmduet.options import SessionOptions
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.sampling import paper_frame_count
+
+PAPER_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Viewing:
 class Failure:
     """A question that could not be answered, and why."""
 
-    question_id: str
+    question_id: str | int
     error: MmduetError
 
 
@@ -50,29 +52,38 @@ def predict(engine: Engine, example: Example, viewing: Viewing) -> Json:
         duration = file.info.duration
     scores: list[Scores] = []
     replies: list[Reply] = []
+    asked: list[float] = []  # times of the queries read so far
     session = engine.open(viewing.options)
     try:
         for query in example.queries:
             engine.push(session, query)
         for frame in open_frames(path, viewing.fps, viewing.options.profile, _cap(viewing, duration)):
             engine.push(session, frame)
-            _listen(engine, session, scores, replies)
+            _listen(engine, session, scores, replies, asked)
         engine.end(session)
-        _listen(engine, session, scores, replies)
+        _listen(engine, session, scores, replies, asked)
     finally:
         engine.close(session)
-    return prediction(example, duration if duration is not None else _end(scores), scores, replies)
+    paper = viewing.options.profile == "paper"
+    return prediction(example, duration, scores, replies, PAPER_DECIMALS if paper else None)
 
 
-def _listen(engine: Engine, session: Session, scores: list[Scores], replies: list[Reply]) -> None:
-    """Let the engine do what there is to do, and keep what it says."""
+def _listen(engine: Engine, session: Session, scores: list[Scores], replies: list[Reply], asked: list[float]) -> None:
+    """Let the engine do what there is to do, and keep what it says.
+
+    A reply given at the end to a query that came after the last frame stands at that query's time, not before it.
+    """
     for output in engine.run(session):
         if isinstance(output, Scores):
             scores.append(output)
+        elif isinstance(output, QueryRead):
+            asked.append(output.query.time)
         elif isinstance(output, Reply):
-            replies.append(output)
+            replies.append(replace(output, time=max(output.time, *asked)) if asked else output)
         elif isinstance(output, SessionFailed):
-            raise EngineError(output.message)
+            error = EngineError(output.message)
+            error.code, error.exit_status = output.code, output.exit_status
+            raise error
 
 
 def _cap(viewing: Viewing, duration: float | None) -> int | None:
@@ -80,7 +91,3 @@ def _cap(viewing: Viewing, duration: float | None) -> int | None:
     if viewing.options.profile == "fixed" or viewing.fps is None or duration is None:
         return viewing.max_frames
     return max(1, paper_frame_count(duration, viewing.fps, viewing.max_frames))
-
-
-def _end(scores: list[Scores]) -> float:
-    return scores[-1].time if scores else 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ from typing import Any
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.events import Query, Reply, Scores
 
-SCORE_DECIMALS = 3  # as the reference rounds what it writes
 Json = dict[str, Any]
 
 
@@ -18,7 +19,7 @@ Json = dict[str, Any]
 class Example:
     """One entry of a test set: a video and the turns that a user takes in it."""
 
-    question_id: str
+    question_id: str | int  # as it was given: scorers join on it
     video: str
     queries: tuple[Query, ...]
 
@@ -34,7 +35,7 @@ def read_test_set(path: str | Path) -> list[Example]:
     if not isinstance(entries, list):
         raise AnnotationError(f"{path} holds a {type(entries).__name__}, not a list of questions")
     examples = [_example(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
-    seen: set[str] = set()
+    seen: set[str | int] = set()
     for example in examples:
         if example.question_id in seen:
             raise AnnotationError(f"{path}: question_id {example.question_id!r} is there twice; give each its own")
@@ -45,16 +46,29 @@ def read_test_set(path: str | Path) -> list[Example]:
 def _example(entry: Json, where: str) -> Example:
     try:
         turns = [turn for turn in entry["conversation"] if turn["role"] == "user"]
-        queries = tuple(Query(str(turn["content"]), float(turn["time"])) for turn in turns)
-        return Example(str(entry["question_id"]), str(entry["video"]), queries)
+        if not all(isinstance(text, str) for text in (entry["video"], *(turn["content"] for turn in turns))):
+            raise TypeError("video and content are texts")
+        if not isinstance(entry["question_id"], str | int):
+            raise TypeError("question_id is a text or a whole number")
+        queries = tuple(Query(turn["content"], float(turn["time"])) for turn in turns)
+        return Example(entry["question_id"], entry["video"], queries)
     except (KeyError, TypeError, ValueError) as error:
         raise AnnotationError(
             f"{where} cannot be read ({type(error).__name__}: {error}); it needs question_id, video and conversation"
         ) from error
 
 
-def prediction(example: Example, duration: float, scores: list[Scores], replies: list[Reply]) -> Json:
-    """A line of a prediction file: turns by time, the user's first; scores as the reference rounds them."""
+def prediction(
+    example: Example,
+    duration: float | None,
+    scores: Sequence[Scores],
+    replies: Sequence[Reply],
+    decimals: int | None = None,
+) -> Json:
+    """A line of a prediction file: turns by time, the user's first; scores to so many ``decimals``, None: as they are.
+
+    ``duration`` is null where the container does not tell it.
+    """
     turns = [{"time": q.time, "content": q.text, "role": "user"} for q in example.queries]
     turns += [{"time": r.time, "content": r.text, "role": "assistant"} for r in replies]
     return {
@@ -64,8 +78,8 @@ def prediction(example: Example, duration: float, scores: list[Scores], replies:
         "debug_data": [
             {
                 "time": s.time,
-                "informative_score": round(s.informative, SCORE_DECIMALS),
-                "relevance_score": round(s.relevance, SCORE_DECIMALS),
+                "informative_score": s.informative if decimals is None else round(s.informative, decimals),
+                "relevance_score": s.relevance if decimals is None else round(s.relevance, decimals),
             }
             for s in scores
         ],
@@ -89,27 +103,32 @@ class PredictionFile:
         """Append one prediction; it is on disk when this returns."""
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
         self.done.add(line["question_id"])
 
     def _claim(self, settings: Json) -> None:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if self.path.exists() and self._beside.exists() and self._beside.read_text(encoding="utf-8") != text:
+        if self.path.exists() and not self._beside.exists():
+            raise OptionError(f"{self.path} exists, and was not written by this command; give another --output")
+        if self.path.exists() and self._beside.read_text(encoding="utf-8") != text:
             raise OptionError(f"{self.path} was made with other settings ({self._beside.name}); give another --output")
         try:
             self._beside.write_text(text, encoding="utf-8")
         except OSError as error:
             raise OptionError(f"{self._beside} cannot be written ({error.strerror}); give another --output") from error
 
-    def _read(self) -> set[str]:
+    def _read(self) -> set[str | int]:
         """The questions answered so far; half a line at the end, of a run that was killed, is cut off."""
         if not self.path.exists():
             return set()
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
+        try:
+            done = {json.loads(line)["question_id"] for line in whole.splitlines() if line.strip()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(f"{self.path} is no prediction file ({error}); give another --output") from error
         if len(whole) < len(data):
             with self.path.open("r+b") as out:
                 out.truncate(len(whole))
-        try:
-            return {str(json.loads(line)["question_id"]) for line in whole.splitlines() if line.strip()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise OptionError(f"{self.path} is no prediction file ({error}); give another --output") from error
+        return done

@@ -78,10 +78,12 @@ def _sorted(root: Path, scale: float, rank: int, tensors: dict[str, Tensor]) -> 
     sides: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if lora := LORA.fullmatch(name):
-            sides.setdefault(ours(lora["path"]), {})[lora["side"]] = tensor
-        else:
-            whole[ours(WHOLE.sub("", name))] = tensor
+        lora = LORA.fullmatch(name)
+        place = sides.setdefault(ours(lora["path"]), {}) if lora else whole
+        key = lora["side"] if lora else ours(WHOLE.sub("", name))
+        if key in place:
+            raise CheckpointError(f"adapter {root}: {name} is there twice, under another name too; keep one")
+        place[key] = tensor
     for path, pair in sides.items():
         if set(pair) != {"A", "B"} or not pair["A"].shape[0] == pair["B"].shape[1] == rank:
             found = {side: tuple(tensor.shape) for side, tensor in pair.items()}

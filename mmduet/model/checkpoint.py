@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmduet.errors import CheckpointError
 from mmduet.model.config import DuetConfig
-from mmduet.model.filling import LM_HEAD, Progress, fill, wanted_by
+from mmduet.model.filling import Progress, fill, wanted_by
 from mmduet.model.foreign import CONFIG, TOWER_LAYER, read_config
 from mmduet.model.names import UNUSED, ours
 from mmduet.model.network import DuetModel
@@ -72,7 +72,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     try:
         manifest: Any = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{directory} holds no {MANIFEST}; it is not a checkpoint of this project") from None
+        raise CheckpointError(f"{directory} holds no {MANIFEST} and no {CONFIG}; it is no checkpoint") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -97,13 +97,19 @@ def load_checkpoint(
     """
     root = Path(directory)
     config, files, named = describe_checkpoint(root, pickles)
-    with torch.device("meta"):
-        model = DuetModel(config)
+    tokenizer = read_tokenizer(root, config.text.vocab_size)  # first: its faults cost no reading of weights
+    model = empty_model(root, config)
     fill(model, files, named, dtype, device, given=given, progress=progress)
-    tokenizer = read_tokenizer(root)
-    if tokenizer.size > config.text.vocab_size:
-        raise CheckpointError(f"{root}: the tokenizer has {tokenizer.size} tokens, the model {config.text.vocab_size}")
     return model.eval(), tokenizer
+
+
+def empty_model(root: Path, config: DuetConfig) -> DuetModel:
+    """The network without any memory. Raises ``CheckpointError`` for shapes that no network has."""
+    try:
+        with torch.device("meta"):
+            return DuetModel(config)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{root} describes a model that cannot be built: {error}") from error
 
 
 def describe_checkpoint(root: Path, pickles: bool = False) -> tuple[DuetConfig, TensorFiles, dict[str, Stored]]:
@@ -129,14 +135,20 @@ def _translated(files: TensorFiles) -> dict[str, Stored]:
 
 
 def _used(config: DuetConfig, named: dict[str, Stored]) -> dict[str, Stored]:
-    """Without the tower's layers that do not run, and without a language head that is the embedding."""
+    """Without the tower's layers that do not run."""
     dropped = [n for n in named if (m := TOWER_LAYER.fullmatch(n)) and int(m[1]) >= config.vision.layers]
-    if config.text.tied:
-        dropped.append(LM_HEAD)
     return {name: entry for name, entry in named.items() if name not in dropped}
 
 
-def read_tokenizer(root: Path) -> Tokenizer:
+def read_tokenizer(root: Path, most: int) -> Tokenizer:
+    """The tokenizer in ``root``. Raises ``CheckpointError`` for one of more than ``most`` tokens."""
+    tokenizer = _read_tokenizer(root)
+    if tokenizer.size > most:
+        raise CheckpointError(f"{root}: the tokenizer has {tokenizer.size} tokens, the model {most}")
+    return tokenizer
+
+
+def _read_tokenizer(root: Path) -> Tokenizer:
     """``tokenizer.json``, or one made of ``vocab.json`` and ``merges.txt`` as Transformers does it."""
     if (root / TOKENIZER).exists() or not (root / "vocab.json").exists():
         return Tokenizer.from_file(root / TOKENIZER)

@@ -11,7 +11,7 @@ from mmduet.errors import CheckpointError
 from mmduet.model.network import DuetModel
 from mmduet.model.tensor_files import Stored, TensorFiles
 
-EMBEDDING, LM_HEAD = "lm.embed_tokens.weight", "lm_head.weight"
+LM_HEAD = "lm_head.weight"
 Progress = Callable[[int, int], None]  # tensors read, of how many
 
 
@@ -59,7 +59,8 @@ def check(
     given: Collection[str] = (),
 ) -> None:
     """Raise ``CheckpointError`` unless ``named`` is what is ``wanted``, to the shape."""
-    faults = [f"missing {name} {wanted[name]}" for name in sorted(wanted.keys() - named.keys() - set(given))]
+    missing = sorted(wanted.keys() - named.keys() - set(given))
+    faults = [f"missing {name} {wanted[name]}" for name in missing]
     faults += [f"unexpected {_where(named[name])} {named[name].shape}" for name in sorted(named.keys() - wanted.keys())]
     faults += [
         f"misshapen {_where(named[name])}: wanted {wanted[name]}, found {named[name].shape}"
@@ -67,7 +68,7 @@ def check(
         if wanted[name] != named[name].shape
     ]
     if faults:
-        only_heads = named.keys() <= wanted.keys() and all(n.startswith("heads.") for n in wanted.keys() - named.keys())
+        only_heads = len(missing) == len(faults) and all(name.startswith("heads.") for name in missing)
         hint = "; a base has no heads of its own: give the adapter that brings them" if only_heads else ""
         raise CheckpointError(f"{files.root} does not fit its description: {'; '.join(faults)}{hint}")
 

@@ -17,6 +17,7 @@ from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
 from mmduet.model.tensor_files import Shape
 
 CONFIG = "config.json"
+LM_HEAD = "lm_head.weight"
 POOLING_STRIDE = 4  # MMDuet §3: 27 x 27 patches to 7 x 7 tokens
 TOWER_LAYER = re.compile(r"tower\.siglip\.encoder\.layers\.(\d+)\..+")
 #: MMDuet §4: the settings that its published checkpoints were trained for.
@@ -29,17 +30,15 @@ def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         text = values.get("text_config") or values
-        dropped = _layers_dropped(path, values)
+        _refuse_other_math(path, values, text)
         return DuetConfig(
             name=root.resolve().name,
-            vision=_vision(path, values.get("vision_config") or {}, dropped, tensors),
+            vision=_vision(path, values, tensors),
             text=_text(text, values, tensors),
             pooling_stride=int(values.get("video_pooling_stride", POOLING_STRIDE)),
             recommended=RECOMMENDED,
         )
-    except FileNotFoundError:
-        raise CheckpointError(f"{root} holds neither a manifest nor a {CONFIG}; it is no checkpoint") from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not describe a LLaVA-OneVision model ({type(error).__name__}: {error})"
         ) from error
@@ -48,7 +47,7 @@ def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
 def _text(text: dict[str, Any], values: dict[str, Any], tensors: Mapping[str, Shape]) -> TextShape:
     heads, width = int(text["num_attention_heads"]), int(text["hidden_size"])
     rope = text.get("rope_parameters") or {}
-    tied = values.get("tie_word_embeddings", text.get("tie_word_embeddings"))
+    said = [part["tie_word_embeddings"] for part in (values, text) if "tie_word_embeddings" in part]
     return TextShape(
         vocab_size=int(text["vocab_size"]),
         hidden_size=width,
@@ -58,38 +57,56 @@ def _text(text: dict[str, Any], values: dict[str, Any], tensors: Mapping[str, Sh
         kv_heads=int(text.get("num_key_value_heads") or heads),
         head_dim=int(text.get("head_dim") or width // heads),
         max_positions=int(text.get("max_position_embeddings", 32768)),
-        rope_theta=float(rope.get("rope_theta", text.get("rope_theta", 1e6))),
+        rope_theta=float(rope.get("rope_theta", text.get("rope_theta", 1e4))),
         rms_norm_eps=float(text.get("rms_norm_eps", 1e-6)),
-        tied=bool(tied) if tied is not None else "lm_head.weight" not in tensors,
+        tied=LM_HEAD not in tensors and (any(said) or not said),  # one that is stored is always used
     )
 
 
-def _vision(path: Path, vision: dict[str, Any], dropped: int, tensors: Mapping[str, Shape]) -> VisionShape:
-    so400m = VisionShape()
-    said = int(vision.get("num_hidden_layers", so400m.layers + 1))
+def _vision(path: Path, values: dict[str, Any], tensors: Mapping[str, Shape]) -> VisionShape:
+    vision, so400m = values.get("vision_config") or {}, VisionShape()
     return VisionShape(
         image_size=int(vision.get("image_size", so400m.image_size)),
         patch_size=int(vision.get("patch_size", so400m.patch_size)),
         hidden_size=int(vision.get("hidden_size", so400m.hidden_size)),
         intermediate_size=int(vision.get("intermediate_size", so400m.intermediate_size)),
-        layers=_layers_that_run(path, said, dropped, tensors),
+        layers=_layers_that_run(path, values, tensors),
         heads=int(vision.get("num_attention_heads", so400m.heads)),
     )
 
 
-def _layers_dropped(path: Path, values: dict[str, Any]) -> int:
-    """How many of the tower's stored layers its features come before: ``vision_feature_layer`` -1 means none."""
-    layer = values.get("vision_feature_layer", -1)
-    if not isinstance(layer, int) or layer >= 0:
-        raise CheckpointError(f"{path}: vision_feature_layer is {layer!r}; only one layer counted from the end is read")
-    return -1 - layer
+def _layers_that_run(path: Path, values: dict[str, Any], tensors: Mapping[str, Shape]) -> int:
+    """How many of the tower's layers run. ``vision_feature_layer`` -2, or no ``vision_config``: the last does not.
 
-
-def _layers_that_run(path: Path, said: int, dropped: int, tensors: Mapping[str, Shape]) -> int:
-    """Checkpoints are written after the last layer has been dropped, whichever number their config gives."""
+    The original layout is written after the last layer has been dropped, whichever number its config gives.
+    """
     stored = 1 + max((int(m[1]) for name in tensors if (m := TOWER_LAYER.fullmatch(name))), default=-1)
+    if not values.get("vision_config"):
+        said, dropped = VisionShape().layers + 1, 1
+    else:
+        said, dropped = (
+            int(values["vision_config"].get("num_hidden_layers", VisionShape().layers + 1)),
+            -1 - values.get("vision_feature_layer", -1),
+        )
     if stored not in (said, said - 1):
         raise CheckpointError(
-            f"{path} says that the tower has {said} layers, the weights hold {stored}; fetch them again"
+            f"{path}: a tower of {said} layers is described, the weights hold {stored}; fetch them again"
         )
-    return stored - dropped
+    return min(stored, said - dropped)
+
+
+def _refuse_other_math(path: Path, values: dict[str, Any], text: dict[str, Any]) -> None:
+    """Raise ``CheckpointError`` naming every setting with which such a model computes something else than ours."""
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    layer = values.get("vision_feature_layer", -1)
+    found = {
+        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
+        "use_sliding_window": (bool(text.get("use_sliding_window", False)), False),
+        "hidden_act": (text.get("hidden_act", "silu"), "silu"),
+        "projector_hidden_act": (values.get("projector_hidden_act", "gelu"), "gelu"),
+        "mm_projector_type": (values.get("mm_projector_type", "mlp2x_gelu"), "mlp2x_gelu"),
+        "vision_feature_layer": (layer if isinstance(layer, int) and layer < 0 else repr(layer), layer),
+    }
+    odd = [f"{name} {value!r}" for name, (value, known) in found.items() if value != known]
+    if odd:
+        raise CheckpointError(f"{path}: {', '.join(odd)} cannot be computed here; such a checkpoint is not supported")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from mmduet.errors import CheckpointError, ModelNotFoundError
+from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
 from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
 from mmduet.model.adapter import Adapter, check_adapter, read_adapter
-from mmduet.model.checkpoint import MANIFEST, describe_checkpoint, read_tokenizer
+from mmduet.model.checkpoint import MANIFEST, describe_checkpoint, empty_model, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.filling import check, wanted_by
-from mmduet.model.network import HEADS, DuetModel
+from mmduet.model.network import HEADS
 from mmduet.model.tensor_files import Stored
 from mmduet.nano import BUNDLED
 
@@ -49,16 +50,17 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
     if not root.is_dir():
         raise ModelNotFoundError(f"there is no directory {root}, and no bundled model of that name")
     if (root / ADAPTER_CONFIG).exists():
+        if adapter is not None:
+            raise OptionError(f"{root} is an adapter, and is given the adapter {adapter}; give the base as DIR")
         return _adapter(root, read_adapter(root))
     change = None if adapter is None else read_adapter(adapter)
     config, files, named = describe_checkpoint(root, pickles)
-    with torch.device("meta"):
-        model = DuetModel(config)
+    model = empty_model(root, config)
     try:
         check(files, named, wanted_by(model), change.whole if change else ())
         if change is not None:
             check_adapter(change, model)
-        read_tokenizer(root)
+        read_tokenizer(root, config.text.vocab_size)
         problem = None
     except CheckpointError as error:
         problem = str(error)
@@ -86,6 +88,16 @@ def stored_dtype(name: str, pickles: bool = False) -> torch.dtype:
     """The number type of the model called ``name`` as it lies on disk; float32 for one that lies nowhere."""
     root = BUNDLED.get(name, Path(name))
     return commonest_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
+
+
+def fingerprint(name: str | Path) -> str:
+    """Short and the same as long as a model's or an adapter's files are: their names, sizes, times, and descriptions."""
+    root = BUNDLED.get(str(name), Path(name))
+    digest = sha256(str(name if not root.is_dir() else "").encode())
+    for file in sorted(root.iterdir()) if root.is_dir() else ():
+        digest.update(f"{file.name} {file.stat().st_size}".encode())
+        digest.update(file.read_bytes() if file.suffix == ".json" else str(file.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
 
 
 def _adapter(root: Path, adapter: Adapter) -> Inspection:

@@ -44,7 +44,7 @@ def load_model(
 ) -> LoadedModel:
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
-    ``pickles``: read ``.bin`` weights, which can run code, too. ``progress`` is told (tensors read, of how many).
+    ``pickles``: read ``.bin`` weights too. ``progress`` is told (tensors read, of how many).
 
     Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
     adapter does not fit.

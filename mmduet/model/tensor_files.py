@@ -40,7 +40,7 @@ class Stored:
 
 
 class TensorFiles:
-    """Name to ``Stored`` for everything in a directory. ``pickles``: also read ``.bin`` files, which can run code."""
+    """Name to ``Stored`` for everything in a directory. ``pickles``: read ``.bin`` files too."""
 
     def __init__(self, directory: str | Path, pickles: bool = False) -> None:
         self.root = Path(directory)
@@ -91,8 +91,8 @@ def _files(root: Path, pickles: bool) -> list[Path]:
         return bins
     if bins:
         raise CheckpointError(
-            f"{root} holds its weights as pickles ({bins[0].name}), and to open a pickle may run any code that is in it; if "
-            "you trust where it comes from, ask for it: --allow-pickle"
+            f"{root} holds its weights as pickles ({bins[0].name}), which are no safe format; if you trust where they come "
+            "from, ask for them: --allow-pickle"
         )
     raise CheckpointError(f"{root} holds no weights: no *.safetensors file is in it")
 
@@ -108,9 +108,13 @@ def _opened(file: Path) -> Iterator[Any]:
 
 def _unpickle(file: Path) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        tensors: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever it likes
-        raise CheckpointError(f"{file} cannot be read: {error}; fetch it again") from error
+        raise CheckpointError(
+            f"{file} cannot be read: {error}; fetch it again, as safetensors if there are any"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{file} is no plain table of tensors; fetch the model as safetensors")
     return tensors
 
 

@@ -108,4 +108,4 @@ def test_nothing_there(mmduet: Command, tmp_path: Path) -> None:
     assert mmduet("inspect", tmp_path / "none")[0] == 5
     status, _, err = mmduet("inspect", tmp_path)
     assert status == 5
-    assert "neither a manifest nor a config.json" in err or "holds no mmduet.json" in err
+    assert "holds no mmduet.json and no config.json" in err

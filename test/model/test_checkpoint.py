@@ -112,7 +112,7 @@ def test_a_stored_head_beside_a_tied_embedding_is_unexpected(tmp_path: Path) -> 
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no manifest": (lambda d: (d / "mmduet.json").unlink(), r"holds no mmduet\.json"),
+    "no manifest": (lambda d: (d / "mmduet.json").unlink(), r"holds no mmduet\.json and no config\.json"),
     "manifest of garbage": (lambda d: (d / "mmduet.json").write_text("{nope"), "not readable JSON"),
     "manifest of bytes": (lambda d: (d / "mmduet.json").write_bytes(b"\xff\xfe\x00"), "not readable JSON"),
     "another format": (lambda d: (d / "mmduet.json").write_text('{"format": 99, "model": {}}'), "format 99"),
