@@ -28,7 +28,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(question_id: str, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
+def asked(question_id: str | int, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
     conversation = [{"role": "user", "content": text, "time": time} for time, text in turns]
     return {"question_id": question_id, "video": video, "conversation": conversation, "answer": []}
 
@@ -69,9 +69,7 @@ def test_a_prediction_has_the_references_form(predict: Predict, tmp_path: Path) 
     assert line["question_id"] == "q1"
     assert line["video_duration"] == pytest.approx(3.0)
     assert [row["time"] for row in line["debug_data"]] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
-    for row in line["debug_data"]:
-        assert row.keys() == {"time", "informative_score", "relevance_score"}
-        assert row["informative_score"] == round(row["informative_score"], 3)
+    assert all(row.keys() == {"time", "informative_score", "relevance_score"} for row in line["debug_data"])
     turns = line["model_response_list"]
     assert [turn["time"] for turn in turns] == sorted(turn["time"] for turn in turns)
     assert [turn["role"] for turn in turns[:2]] == ["user", "assistant"]
@@ -92,6 +90,41 @@ def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Predict
         (0.0, "x"),
         (99.0, "too late"),
     ]
+
+
+def test_only_the_paper_rounds_its_scores(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+    assert predict(questions, "--speak", "never")[0] == 0
+    exact = [row["informative_score"] for row in lines(tmp_path)[0]["debug_data"]]
+    assert all(score != round(score, 3) for score in exact)
+    for file in tmp_path.glob("pred*"):
+        file.unlink()
+    assert predict(questions, "--speak", "never", "--profile", "paper")[0] == 0
+    rounded = [row["relevance_score"] for row in lines(tmp_path)[0]["debug_data"]]
+    assert all(score == round(score, 3) for score in rounded)
+
+
+def test_an_answer_never_stands_before_its_question(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (2.8, "And at the end?")))
+    assert predict(questions, "--speak", "threshold:1", "--max-new-tokens", "3")[0] == 0
+    turns = lines(tmp_path)[0]["model_response_list"]
+    assert [(t["role"], t["time"]) for t in turns] == [("user", 0.0), ("user", 2.8), ("assistant", 2.8)]
+
+
+def test_a_question_keeps_its_number(predict: Predict, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked(7, "a.mp4", (0.0, "x")))
+    assert predict(questions, "--speak", "never")[0] == 0
+    assert lines(tmp_path)[0]["question_id"] == 7
+    assert "1 of 1" in predict(questions, "--speak", "never")[1]
+
+
+@pytest.mark.parametrize("content", ['[{"precious": 1}]', '{"question_id": "q1"}\n{"half'])
+def test_a_file_of_somebody_else_is_left_alone(predict: Predict, tmp_path: Path, content: str) -> None:
+    (tmp_path / "pred.jsonl").write_text(content)
+    status, _, err = predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")
+    assert status == 2
+    assert "was not written by this command" in err
+    assert (tmp_path / "pred.jsonl").read_text() == content
 
 
 def test_the_cap_on_frames(predict: Predict, tmp_path: Path) -> None:

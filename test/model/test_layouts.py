@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from llava import PLAIN, SAVED, heads, original_layout, random_llava, transformers_layout
+from llava import PLAIN, SAVED, TEXT, VISION, heads, original_layout, random_llava, transformers_layout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
+from mmduet.model.adapter import read_adapter
+from mmduet.model.foreign import read_config
 from mmduet.model.names import ours
 from mmduet.model.network import DuetModel
 
@@ -100,6 +103,69 @@ def test_a_tower_that_was_stored_whole_runs_without_what_its_features_come_befor
     (base / "config.json").write_text(json.dumps({**config, "vision_feature_layer": -2}))
     model = load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN)).network
     assert model.config.vision.layers == 2
+    with torch.no_grad():
+        states = theirs.model.vision_tower(pixel_values=pixels(), output_hidden_states=True).hidden_states
+        torch.testing.assert_close(model.tower(pixels()), states[-2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "feature", "stored", "run"),
+    [(3, -1, 3, 3), (4, -1, 3, 3), (4, -2, 3, 3), (4, -2, 4, 3), (None, -1, 26, 26), (None, -1, 27, 26)],
+)
+def test_how_many_layers_of_the_tower_run(
+    said: int | None, feature: int, stored: int, run: int, tmp_path: Path
+) -> None:
+    config = {**TEXT, "vision_feature_layer": feature}
+    if said is not None:
+        config["vision_config"] = {**VISION, "num_hidden_layers": said}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shapes = {f"tower.siglip.encoder.layers.{k}.layer_norm1.weight": (32,) for k in range(stored)}
+    assert read_config(tmp_path, shapes).vision.layers == run
+
+
+@pytest.mark.parametrize(
+    ("top", "inner", "stored", "tied"),
+    [
+        (None, None, True, False), (None, None, False, True), (False, True, False, True), (True, None, False, True),
+        (False, False, False, False), (True, True, True, False),
+    ],
+)  # fmt: skip
+def test_whether_the_language_head_is_the_embedding(
+    top: bool | None, inner: bool | None, stored: bool, tied: bool, tmp_path: Path
+) -> None:
+    """A head that is stored is used; one that is not is the embedding, unless the config says that it is not."""
+    config: dict[str, Any] = {"text_config": dict(TEXT), "vision_config": VISION}
+    for part, value in ((config, top), (config["text_config"], inner)):
+        if value is not None:
+            part["tie_word_embeddings"] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shapes: dict[str, tuple[int, ...]] = {
+        f"tower.siglip.encoder.layers.{k}.layer_norm1.weight": (32,) for k in range(3)
+    }
+    shapes |= {"lm_head.weight": (300, 48)} if stored else {}
+    assert read_config(tmp_path, shapes).text.tied == tied
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
+        ({"use_sliding_window": True}, "use_sliding_window True"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"mm_projector_type": "linear"}, "mm_projector_type 'linear'"),
+        ({"vision_feature_layer": [-2, -1]}, "vision_feature_layer"),
+    ],
+)
+def test_what_would_be_computed_otherwise_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**TEXT, "vision_config": VISION, **change}))
+    with pytest.raises(CheckpointError, match=words):
+        read_config(tmp_path, {})
+
+
+def test_the_same_tensor_under_two_names(tmp_path: Path) -> None:
+    both = heads(tmp_path, one=PLAIN["informative"], two=SAVED["informative"])
+    with pytest.raises(CheckpointError, match="is there twice"):
+        read_adapter(both)
 
 
 def test_a_shard_that_is_not_there_is_named(theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path) -> None:
@@ -118,7 +184,7 @@ def test_a_misshapen_tensor_is_named_with_its_file(
     tensors["model.norm.weight" if "model.norm.weight" in tensors else sorted(tensors)[0]] = torch.zeros(7)
     save_file(tensors, shard)
     with pytest.raises(
-        CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: wanted \(.*found \(7,\)"
+        CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: wanted \(.*found \(7,\)$"
     ):
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
