@@ -28,16 +28,14 @@ def convert(
     allow_pickle: Pickles = False,
 ) -> None:
     """Write SRC as one directory that holds everything needed to serve; DST is whole or not there."""
-    import torch
-
     from mmduet.errors import OptionError
     from mmduet.model import load_model
     from mmduet.model.checkpoint import MANIFEST, save_checkpoint
-    from mmduet.model.inspection import stored_dtype
+    from mmduet.model.inspection import number_type
 
     if target.exists() and not (target / MANIFEST).exists():
         raise OptionError(f"{target} exists and is no checkpoint of ours; give a directory that does not exist")
-    number = stored_dtype(source, allow_pickle) if dtype == "stored" else getattr(torch, dtype)
+    number = number_type(dtype, source, allow_pickle)
     with _bar("reading") as report:
         model = load_model(source, dtype=number, adapter=adapter, pickles=allow_pickle, progress=report)
     extra = {"converted_from": {"source": Path(source).name, "adapter": adapter.name if adapter else None}}

@@ -84,8 +84,11 @@ def commonest_dtype(named: dict[str, Stored]) -> torch.dtype:
     return bytes_of.most_common(1)[0][0]
 
 
-def stored_dtype(name: str, pickles: bool = False) -> torch.dtype:
-    """The number type of the model called ``name`` as it lies on disk; float32 for one that lies nowhere."""
+def number_type(wanted: str, name: str, pickles: bool = False) -> torch.dtype:
+    """The type called ``wanted``; ``stored``: that of the model ``name`` on disk, float32 for one that lies nowhere."""
+    if wanted != "stored":
+        named: torch.dtype = getattr(torch, wanted)
+        return named
     root = BUNDLED.get(name, Path(name))
     return commonest_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
 
