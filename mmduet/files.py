@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: beside the target first, then renamed; knows no formats but JSON."""
+"""Reads files, and writes them whole or not at all: beside the target first, then renamed; knows no formats but JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mmduet.errors import OptionError
+from mmduet.errors import AnnotationError, OptionError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -34,6 +36,19 @@ def told_as_option(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error
+
+
+def read_json(path: str | Path, kind: type[T]) -> T:
+    """An annotation file that holds a ``kind``; raises ``AnnotationError`` where it does not, or is not there."""
+    try:
+        value: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such annotation file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
+    return value
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.events import Query, Reply, Scores
+from mmduet.files import read_json
 
 Json = dict[str, Any]
 
@@ -26,14 +27,7 @@ class Example:
 
 def read_test_set(path: str | Path) -> list[Example]:
     """``[{question_id, video, conversation: [{role, content, time}], ...}]``; raises ``AnnotationError`` naming the entry."""
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such annotation file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path} is not JSON: {error}") from error
-    if not isinstance(entries, list):
-        raise AnnotationError(f"{path} holds a {type(entries).__name__}, not a list of questions")
+    entries: list[Json] = read_json(path, list)
     examples = [_example(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
     seen: set[str | int] = set()
     for example in examples:

@@ -5,7 +5,6 @@ Kinds: dense captioning, MAGQA, grounding. Times are seconds from the clip's sta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from mmduet.duet import Answer
 from mmduet.errors import AnnotationError
 from mmduet.events import Query
+from mmduet.files import read_json
 
 Kind = Literal["captioning", "qa", "grounding"]
 Span = tuple[float, float]
@@ -34,7 +34,7 @@ class Sample:
 def read_dense_captioning(path: str | Path) -> list[Sample]:
     """``{video: {annotation: [{time, text, timespan, learn?}]}}``."""
     samples = []
-    for video, entry in _load(path, dict).items():
+    for video, entry in read_json(path, dict).items():
         where = f"{path}, video {video!r}"
         with _told(where):
             answers = [_answer(a, "text", where) for a in _field(entry, "annotation", where)]
@@ -45,7 +45,7 @@ def read_dense_captioning(path: str | Path) -> list[Sample]:
 def read_magqa(path: str | Path) -> list[Sample]:
     """``[{video_uid, video_start_time?, conversation: [{role, time, content, timespan?, learn?}]}]``."""
     samples = []
-    for i, entry in enumerate(_load(path, list)):
+    for i, entry in enumerate(read_json(path, list)):
         where = f"{path}, entry {i}"
         with _told(where):
             samples.append(_conversation(entry, where))
@@ -55,7 +55,7 @@ def read_magqa(path: str | Path) -> list[Sample]:
 def read_grounding(path: str | Path) -> list[Sample]:
     """``[{video_uid, query, timestamps: [[s, e], ...]}]``."""
     samples = []
-    for i, entry in enumerate(_load(path, list)):
+    for i, entry in enumerate(read_json(path, list)):
         where = f"{path}, entry {i}"
         with _told(where):
             spans = tuple((float(s), float(e)) for s, e in _field(entry, "timestamps", where))
@@ -115,15 +115,3 @@ def _field(entry: dict[str, Any], name: str, where: str) -> Any:
         return entry[name]
     except (KeyError, TypeError):
         raise AnnotationError(f"{where}: there is no {name!r}") from None
-
-
-def _load(path: str | Path, kind: type) -> Any:
-    try:
-        value = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such annotation file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
-    return value
