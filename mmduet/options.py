@@ -101,6 +101,10 @@ class SessionOptions:
     text_tokens: int = 512  # room for the system turn, queries and context that stay in view
     system_prompt: str | None = None  # None: the format's own
 
+    def never_asked(self) -> SessionOptions:
+        """For a session without a single query: it need not wait for one before it speaks."""
+        return replace(self, speak=replace(self.speak, unasked=True))
+
     def __post_init__(self) -> None:
         """Refuse windows that hold nothing and profiles that do not exist."""
         if self.window is not None and self.window < 1:

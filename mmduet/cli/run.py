@@ -151,8 +151,8 @@ def prepare(asked: Asked) -> Plan:
         turns.append(Query(best.query))
     fps = best.fps if asked.fps is None else asked.fps
     options = overlaid(asked, recommended_options(best, asked.profile))
-    if not any(isinstance(turn, Query) for turn in turns):  # it is never going to be asked: let it speak of itself
-        options = replace(options, speak=replace(options.speak, unasked=True))
+    if not any(isinstance(turn, Query) for turn in turns):
+        options = options.never_asked()
     engine.slot_tokens(options)  # refuses a window that the model has no room for
     return Plan(engine, options, fps, tuple(turns), video)
 

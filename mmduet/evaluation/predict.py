@@ -53,7 +53,7 @@ def predict(engine: Engine, example: Example, viewing: Viewing) -> Json:
     scores: list[Scores] = []
     replies: list[Reply] = []
     asked: list[float] = []  # times of the queries read so far
-    session = engine.open(viewing.options)
+    session = engine.open(viewing.options if example.queries else viewing.options.never_asked())
     try:
         for query in example.queries:
             engine.push(session, query)
