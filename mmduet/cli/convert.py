@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
 Pickles = Annotated[
     bool, Option("--allow-pickle", help="Read .bin weights too: pickles, of which to trust only your own.")
@@ -45,17 +43,12 @@ def convert(
     )
 
 
-def _bar(title: str) -> AbstractContextManager[Callable[[int, int], None]]:
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr."""
-    from contextlib import contextmanager
-
     from rich.console import Console
     from rich.progress import Progress
 
-    @contextmanager
-    def shown() -> Iterator[Callable[[int, int], None]]:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-
-    return shown()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Option
 
+from mmduet.cli.convert import Adapter
+
 if TYPE_CHECKING:
     from mmduet.evaluation.predict import Viewing
     from mmduet.evaluation.test_sets import Example, PredictionFile
@@ -19,9 +21,7 @@ def predict(
     videos: Annotated[Path, Option(metavar="DIR", help="Where the videos lie.")],
     output: Annotated[Path, Option(metavar="PRED.jsonl", help="Where predictions go; an interrupted run goes on.")],
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
-    adapter: Annotated[
-        Path | None, Option(metavar="DIR", help="A LoRA that PEFT saved, merged into the model.")
-    ] = None,
+    adapter: Adapter = None,
     fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
     max_frames: Annotated[int | None, Option(min=1, help="Watch no more than so many.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
