@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import Command
 from llava import PLAIN, heads, original_layout, random_llava
 from safetensors.torch import load_file
 
-from mmduet.cli.main import main
 from mmduet.model import load_model
 from mmduet.model.checkpoint import read_manifest
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mmduet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmduet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture(scope="module")

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-from mmduet.cli.main import main
-from mmduet.video import VideoWriter
-
-Predict = Callable[..., tuple[int, str, str]]
+from command_line import MODEL, Command, Done, in_process, write_video
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
-    noise = np.random.default_rng(0)
-    with VideoWriter(folder / "a.mp4", 64, 48, 8.0) as writer:
-        for _ in range(24):
-            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    write_video(folder / "a.mp4", 3.0)
     (folder / "broken.mp4").write_bytes(b"not a video")
     return folder
 
@@ -41,16 +31,14 @@ def questions_in(folder: Path, *entries: dict[str, Any]) -> Path:
 @pytest.fixture
 def predict(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Predict:
-    def command(annotations: Path, *arguments: object) -> tuple[int, str, str]:
-        files = ["--annotations", annotations, "--videos", videos, "--output", tmp_path / "pred.jsonl"]
-        line = ["mmduet", "predict", *files, "--model", "random:tiny", "--fps", "2", *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, line)))
-        with pytest.raises(SystemExit) as left:
-            main()
-        return int(left.value.code or 0), *capsys.readouterr()
+) -> Command:
+    command = in_process(monkeypatch, capsys, "predict")
 
-    return command
+    def given(annotations: Path, *arguments: object) -> Done:
+        files = ("--annotations", annotations, "--videos", videos, "--output", tmp_path / "pred.jsonl")
+        return command(*files, *MODEL, "--fps", "2", *arguments)
+
+    return given
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -60,7 +48,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 TALKING = ("--speak", "threshold:0", "--max-new-tokens", "3")
 
 
-def test_a_prediction_has_the_references_form(predict: Predict, tmp_path: Path) -> None:
+def test_a_prediction_has_the_references_form(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "What happens?"), (1.0, "And now?")))
     status, out, _ = predict(questions, *TALKING)
     (line,) = lines(tmp_path)
@@ -77,13 +65,18 @@ def test_a_prediction_has_the_references_form(predict: Predict, tmp_path: Path) 
     assert at_one == ["user", "assistant"]
 
 
-def test_never_speaking_leaves_the_scores(predict: Predict, tmp_path: Path) -> None:
+def test_what_is_never_asked_anything_speaks_of_itself(predict: Command, tmp_path: Path) -> None:
+    assert predict(questions_in(tmp_path, asked("q1", "a.mp4")), *TALKING)[0] == 0
+    assert {turn["role"] for turn in lines(tmp_path)[0]["model_response_list"]} == {"assistant"}
+
+
+def test_never_speaking_leaves_the_scores(predict: Command, tmp_path: Path) -> None:
     assert predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")[0] == 0
     assert [turn["role"] for turn in lines(tmp_path)[0]["model_response_list"]] == ["user"]
     assert len(lines(tmp_path)[0]["debug_data"]) == 6
 
 
-def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Predict, tmp_path: Path) -> None:
+def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (99.0, "too late")))
     assert predict(questions, "--profile", "paper", "--speak", "never")[0] == 0
     assert [(t["time"], t["content"]) for t in lines(tmp_path)[0]["model_response_list"]] == [
@@ -92,7 +85,7 @@ def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Predict
     ]
 
 
-def test_only_the_paper_rounds_its_scores(predict: Predict, tmp_path: Path) -> None:
+def test_only_the_paper_rounds_its_scores(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     exact = [row["informative_score"] for row in lines(tmp_path)[0]["debug_data"]]
@@ -104,14 +97,14 @@ def test_only_the_paper_rounds_its_scores(predict: Predict, tmp_path: Path) -> N
     assert all(score == round(score, 3) for score in rounded)
 
 
-def test_an_answer_never_stands_before_its_question(predict: Predict, tmp_path: Path) -> None:
+def test_an_answer_never_stands_before_its_question(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (2.8, "And at the end?")))
     assert predict(questions, "--speak", "threshold:1", "--max-new-tokens", "3")[0] == 0
     turns = lines(tmp_path)[0]["model_response_list"]
     assert [(t["role"], t["time"]) for t in turns] == [("user", 0.0), ("user", 2.8), ("assistant", 2.8)]
 
 
-def test_a_question_keeps_its_number(predict: Predict, tmp_path: Path) -> None:
+def test_a_question_keeps_its_number(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked(7, "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     assert lines(tmp_path)[0]["question_id"] == 7
@@ -119,7 +112,7 @@ def test_a_question_keeps_its_number(predict: Predict, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ['[{"precious": 1}]', '{"question_id": "q1"}\n{"half'])
-def test_a_file_of_somebody_else_is_left_alone(predict: Predict, tmp_path: Path, content: str) -> None:
+def test_a_file_of_somebody_else_is_left_alone(predict: Command, tmp_path: Path, content: str) -> None:
     (tmp_path / "pred.jsonl").write_text(content)
     status, _, err = predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")
     assert status == 2
@@ -127,7 +120,7 @@ def test_a_file_of_somebody_else_is_left_alone(predict: Predict, tmp_path: Path,
     assert (tmp_path / "pred.jsonl").read_text() == content
 
 
-def test_the_cap_on_frames(predict: Predict, tmp_path: Path) -> None:
+def test_the_cap_on_frames(predict: Command, tmp_path: Path) -> None:
     assert (
         predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--max-frames", "2", "--speak", "never")[0]
         == 0
@@ -135,7 +128,7 @@ def test_the_cap_on_frames(predict: Predict, tmp_path: Path) -> None:
     assert len(lines(tmp_path)[0]["debug_data"]) == 2
 
 
-def test_what_cannot_be_answered_is_told_and_counted(predict: Predict, tmp_path: Path) -> None:
+def test_what_cannot_be_answered_is_told_and_counted(predict: Command, tmp_path: Path) -> None:
     entries = [
         asked("q1", "broken.mp4", (0.0, "x")),
         asked("q2", "none.mp4", (0.0, "x")),
@@ -149,7 +142,7 @@ def test_what_cannot_be_answered_is_told_and_counted(predict: Predict, tmp_path:
     assert [line["question_id"] for line in lines(tmp_path)] == ["q3"]
 
 
-def test_an_interrupted_run_goes_on(predict: Predict, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on(predict: Command, tmp_path: Path) -> None:
     first, second = asked("q1", "a.mp4", (0.0, "x")), asked("q2", "a.mp4", (0.0, "y"))
     assert predict(questions_in(tmp_path, first, second), "--speak", "never")[0] == 0
     whole = (tmp_path / "pred.jsonl").read_text()
@@ -159,7 +152,7 @@ def test_an_interrupted_run_goes_on(predict: Predict, tmp_path: Path) -> None:
     assert (tmp_path / "pred.jsonl").read_text() == done.replace("0.0", "0.00") + rest  # the first was not made again
 
 
-def test_predictions_of_other_settings_are_not_mixed(predict: Predict, tmp_path: Path) -> None:
+def test_predictions_of_other_settings_are_not_mixed(predict: Command, tmp_path: Path) -> None:
     questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     status, _, err = predict(questions, *TALKING)
@@ -176,7 +169,7 @@ def test_predictions_of_other_settings_are_not_mixed(predict: Predict, tmp_path:
         (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is there twice"),
     ],
 )
-def test_test_sets_that_cannot_be_used(predict: Predict, tmp_path: Path, content: str, words: str) -> None:
+def test_test_sets_that_cannot_be_used(predict: Command, tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "test.json").write_text(content)
     status, _, err = predict(tmp_path / "test.json")
     assert status == 6

@@ -11,103 +11,15 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from command_line import MODEL, TALKING, Command, Done, check_plot, check_subtitles, events, of_type, write_video
 from safetensors.torch import save_file
 
-from mmduet.cli.main import main
 from mmduet.events import Frame
-from mmduet.video import VideoWriter
-
-SECONDS = 3.0
-MODEL = ("--model", "random:tiny")
-TALKING = (*MODEL, "--fps", "4", "--speak", "sum:1", "--max-new-tokens", "4")
-CUE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} --> \d\d:\d\d:\d\d\.\d{3}")
-
-
-def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
-    """Noise that is hard to compress, so that a cut in the file is a cut in the pictures."""
-    noise = np.random.default_rng(0)
-    with VideoWriter(path, 64, 48, fps, gop=4) as writer:
-        for _ in range(round(seconds * fps)):
-            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
-    return path
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", SECONDS)
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def turns(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``mmduet run`` with the given arguments, in this process."""
-
-    def command(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["mmduet", "run", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 0
-        return Done(status, *capsys.readouterr())
-
-    return command
-
-
-def events(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def of_type(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [event for event in found if event["type"] == name]
-
-
-def check_subtitles(path: Path) -> int:
-    """How many cues there are, if the file is as WebVTT wants it."""
-    head, *cues = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
-    assert head == "WEBVTT"
-    for cue in cues:
-        timing, *payload = cue.splitlines()
-        assert CUE.fullmatch(timing)
-        start, end = timing.split(" --> ")
-        assert start < end
-        assert payload
-        assert all(line.strip() and "<" not in line and ">" not in line for line in payload)
-    return len(cues)
-
-
-def check_plot(path: Path) -> None:
-    with Image.open(path) as image:
-        image.load()
-        assert (image.format, image.width) == ("PNG", 1800)
-        assert 600 < image.height < 6000
-        assert np.asarray(image.convert("L")).std() > 5  # something is drawn
-
 
 # what it does
 

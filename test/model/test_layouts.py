@@ -20,6 +20,7 @@ from mmduet.model.adapter import read_adapter
 from mmduet.model.foreign import read_config
 from mmduet.model.names import ours
 from mmduet.model.network import DuetModel
+from mmduet.model.tensor_files import TensorFiles
 
 Maker = Callable[[LlavaOnevisionForConditionalGeneration, Path], Path]
 
@@ -204,6 +205,20 @@ def test_pickles_are_read_only_where_they_are_asked_for(
         load_model(str(base), adapter=adapter)
     found = load_model(str(base), adapter=adapter, pickles=True).network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.write_bytes(b"garbage"), "cannot be read"),
+        (lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file), "no plain table of tensors"),
+    ],
+    ids=["garbage", "nested"],
+)
+def test_pickles_that_cannot_be_used_are_told(spoil: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    spoil(tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=words):
+        TensorFiles(tmp_path, pickles=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""The command line run in this process, a video for it, and what its files must look like."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmduet.cli.main import main
+from mmduet.video import VideoWriter
+
+SECONDS = 3.0
+MODEL = ("--model", "random:tiny")
+TALKING = (*MODEL, "--fps", "4", "--speak", "sum:1", "--max-new-tokens", "4")
+CUE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} --> \d\d:\d\d:\d\d\.\d{3}")
+
+
+def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
+    """Noise that is hard to compress, so that a cut in the file is a cut in the pictures."""
+    noise = np.random.default_rng(0)
+    with VideoWriter(path, 64, 48, fps, gop=4) as writer:
+        for _ in range(round(seconds * fps)):
+            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    return path
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def turns(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Command = Callable[..., Done]
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *first: object) -> Command:
+    """``mmduet`` with ``first`` and then the given arguments."""
+
+    def command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mmduet", *map(str, (*first, *arguments))])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Done(end.value.code if isinstance(end.value.code, int) else 0, *capsys.readouterr())
+
+    return command
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def of_type(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in found if event["type"] == name]
+
+
+def check_subtitles(path: Path) -> int:
+    """How many cues there are, if the file is as WebVTT wants it."""
+    head, *cues = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+    assert head == "WEBVTT"
+    for cue in cues:
+        timing, *payload = cue.splitlines()
+        assert CUE.fullmatch(timing)
+        start, end = timing.split(" --> ")
+        assert start < end
+        assert payload
+        assert all(line.strip() and "<" not in line and ">" not in line for line in payload)
+    return len(cues)
+
+
+def check_plot(path: Path) -> None:
+    with Image.open(path) as image:
+        image.load()
+        assert (image.format, image.width) == ("PNG", 1800)
+        assert 600 < image.height < 6000
+        assert np.asarray(image.convert("L")).std() > 5  # something is drawn
