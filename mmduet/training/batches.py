@@ -28,8 +28,8 @@ class Tutor(Protocol):
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """Labels of the visual tokens and frames of a sample, at the video's own times."""
 
-    def answers(self, video: str, question: str) -> bool:
-        """Whether anything in the video answers the question."""
+    def unanswered(self, video: str, rng: np.random.Generator) -> str:
+        """A question that nothing in the video answers."""
 
 
 #: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
@@ -44,6 +44,8 @@ class Phase:
     shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
     until: float = 1.0  # share of all steps at which it ends
     lesson_share: float = 1.0  # what the lessons' losses count for beside the duet's
+    unanswered: float = 0.0  # share of questions that nothing in the video answers
+    unasked: float = 0.0  # share of questions that are not asked at all
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class Mixture:
     instructions: tuple[str, ...] = ("Narrate the scene.",)
     frames_per_look: int = 8  # one side question for so many, but one at least
     look_questions: tuple[str, ...] = ("What do you see?",)
-    unanswered: float = 0.0  # share of questions that are about another video, and that nothing in this one answers
-    unasked: float = 0.0  # share of questions that are not asked at all
+    window: int | None = None  # frames in view, as when it serves; longer samples have it slide
 
     def phase(self, progress: float) -> Phase:
         """The phase at ``progress``, a share of all steps."""
@@ -130,19 +131,18 @@ class BatchSource:
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
-        if sample.kind == "qa" and self._mixture.unanswered + self._mixture.unasked > 0:
-            sample = self._silent(sample, pool[int(rng.integers(len(pool)))], float(rng.random()))
+        if sample.kind == "qa" and phase.unanswered + phase.unasked > 0:
+            sample = self._silent(sample, phase, rng)
         first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
         return sample, 0 if rng.random() < 0.3 else first  # beginnings matter as much as many other places together
 
-    def _silent(self, sample: Sample, other: Sample, lot: float) -> Sample:
-        """By lot in [0, 1): the sample unasked, or with the other's question if nothing in it answers that, or as it is."""
-        if lot < self._mixture.unasked:
+    def _silent(self, sample: Sample, phase: Phase, rng: np.random.Generator) -> Sample:
+        """By lot: the sample unasked, or asked what nothing in it answers, or as it is."""
+        lot = rng.random()
+        if lot < phase.unasked:
             return replace(sample, queries=(), answers=())
-        question = other.queries[0].text
-        unanswered = lot < self._mixture.unasked + self._mixture.unanswered
-        if unanswered and self._tutor is not None and not self._tutor.answers(sample.video, question):
-            return replace(sample, queries=(Query(question),), answers=())
+        if lot < phase.unasked + phase.unanswered and self._tutor is not None:
+            return replace(sample, queries=(Query(self._tutor.unanswered(sample.video, rng)),), answers=())
         return sample
 
     def _layout(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> Layout:
@@ -155,6 +155,7 @@ class BatchSource:
             keep_replies=bool(rng.random() < self._mixture.keep_replies),
             rng=rng,
             asides=self._asides(sample.video, times, rng),
+            window=self._mixture.window,
         )
 
     def _asides(self, video: str, times: NDArray[np.float64], rng: np.random.Generator) -> list[tuple[int, str, str]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.duet import IGNORE
-from mmduet.training.layout import FRAME_TOKEN, Layout
+from mmduet.training.layout import FRAME_TOKEN, NEVER, Layout
 
 Ints = NDArray[np.int64]
 
@@ -79,7 +79,9 @@ def collate(layouts: Sequence[Layout], visual: Sequence[Tensor], lessons: Sequen
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
         positions=padded("positions", 0),
-        mask=visibility(padded("limits", -1), padded("branches", -1))[:, None],
+        mask=visibility(
+            padded("limits", -1), padded("branches", -1), padded("fed_with", -1), padded("leaves_at", NEVER)
+        )[:, None],
         targets=padded("targets", IGNORE),
         frame_ends=torch.tensor([x.frame_ends for x in layouts]),
         informative=torch.tensor([x.informative for x in layouts]),
@@ -90,13 +92,14 @@ def collate(layouts: Sequence[Layout], visual: Sequence[Tensor], lessons: Sequen
     )
 
 
-def visibility(limits: Tensor, branches: Tensor) -> Tensor:
-    """Who may see whom, bool [B, T, T], from each token's last visible main-line token and its branch, both [B, T].
+def visibility(limits: Tensor, branches: Tensor, fed_with: Tensor, leaves_at: Tensor) -> Tensor:
+    """Who may see whom, bool [B, T, T], from four of ``Layout``'s lists, each [B, T].
 
     Branch 0 is the main line. Padding (branch -1) sees itself only, so that no row of the softmax is empty.
     """
     index = torch.arange(limits.shape[1])
     causal = index[None, :] <= index[:, None]  # [T, T]
-    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None])
+    in_view = leaves_at[:, None, :] > fed_with[:, :, None]
+    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None]) & in_view
     own = (branches[:, :, None] == branches[:, None, :]) & (branches > 0)[:, :, None] & causal
     return main | own | torch.eye(len(index), dtype=torch.bool)

@@ -17,6 +17,7 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.samples import Sample
 
 FRAME_TOKEN = -1
+NEVER = 2**31  # the number of no frame: a token that leaves then stays in view
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Layout:
     positions: list[int] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)  # the last main-line token it may see
     branches: list[int] = field(default_factory=list)  # 0: main line
+    fed_with: list[int] = field(default_factory=list)  # number of the newest frame when it is fed
+    leaves_at: list[int] = field(default_factory=list)  # number of the frame whose coming takes it out of view
     targets: list[int] = field(default_factory=list)  # what the language head should say next
     frame_ends: list[int] = field(default_factory=list)  # index of each frame's last token
     informative: list[int] = field(default_factory=list)
@@ -39,39 +42,50 @@ class Layout:
 
 
 class Builder:
-    """Writes a layout in the order in which things happen."""
+    """Writes a layout in the order in which things happen; ``window`` is how many frames stay in view, None: all."""
 
-    def __init__(self, tokenizer: Tokenizer, frame_tokens: int) -> None:
-        self._tokenizer, self._frame_tokens = tokenizer, frame_tokens
+    def __init__(self, tokenizer: Tokenizer, frame_tokens: int, window: int | None = None) -> None:
+        self._tokenizer, self._frame_tokens, self._window = tokenizer, frame_tokens, window
         self._renderer = Renderer()
         self.layout = Layout()
         self._end = 0  # main line: next position
         self._last = -1  # main line: index of the last token
+        self._pin_header = True  # whether the next stream header stays in view, as in the engine
 
-    def main(self, pieces: Sequence[Piece], learn: bool = False) -> None:
+    @property
+    def _frames(self) -> int:
+        return len(self.layout.frame_ends)
+
+    def main(self, pieces: Sequence[Piece], *, fed_with: int, pinned: bool = False, learn: bool = False) -> None:
         """Append to the main line; ``learn`` makes assistant text and its closing token targets."""
+        leaves_at = NEVER if pinned or self._window is None else self._frames + self._window
         for piece in pieces:
             ids = [FRAME_TOKEN] * self._frame_tokens if piece.frame else self._tokenizer.encode_piece(piece)
             for token in ids:
                 if learn:
                     self.layout.targets[self._last] = token
-                self._last = self._append(token, self._end, self.layout.size, 0)
+                self._last = self._append(token, self._end, self.layout.size, 0, fed_with, leaves_at)
                 self._end += 1
-            if piece.frame:
-                self.layout.frame_ends.append(self._last)
 
     def frame(self) -> None:
         """The next frame of the stream."""
-        self.main(self._renderer.frame())
+        *header, frame = self._renderer.frame()
+        self.main(header, fed_with=self._frames, pinned=self._pin_header)
+        self.main([frame], fed_with=self._frames)
+        self.layout.frame_ends.append(self._last)
+        self._pin_header = False
 
     def text(self, role: Role, text: str) -> None:
-        """A system or user turn."""
-        self.main(self._renderer.text_turn(role, text))
+        """A system or user turn; it stays in view."""
+        self.main(self._renderer.text_turn(role, text), fed_with=self._frames, pinned=True)
+        self._pin_header = True
 
     def kept_reply(self, text: str, learn: bool) -> None:
-        """A reply that stays in the conversation."""
-        self.main(self._renderer.begin_reply())
-        self.main([Piece(text, Role.ASSISTANT), *self._renderer.end_reply()], learn)
+        """A reply that stays in the conversation, until the frame after it leaves."""
+        last = self._frames - 1
+        self.main(self._renderer.begin_reply(), fed_with=last)
+        self.main([Piece(text, Role.ASSISTANT)], fed_with=last, learn=learn)
+        self.main(self._renderer.end_reply(), fed_with=self._frames, learn=learn)  # its end waits for the next frame
 
     def removed_replies(self, anchors: Sequence[tuple[int, str]]) -> None:
         """Replies set off by frames (by number), each on a branch of its own, as if rolled back afterwards."""
@@ -93,14 +107,16 @@ class Builder:
         for k, token in enumerate([*header, *said]):
             if k >= len(header):
                 self.layout.targets[-1] = token
-            self._append(token, first + k, anchor, branch)
+            self._append(token, first + k, anchor, branch, frame, NEVER)
 
-    def _append(self, token: int, position: int, limit: int, branch: int) -> int:
+    def _append(self, token: int, position: int, limit: int, branch: int, fed_with: int, leaves_at: int) -> int:
         layout = self.layout
         layout.ids.append(token)
         layout.positions.append(position)
         layout.limits.append(limit)
         layout.branches.append(branch)
+        layout.fed_with.append(fed_with)
+        layout.leaves_at.append(leaves_at)
         layout.targets.append(IGNORE)
         return layout.size - 1
 
@@ -114,16 +130,17 @@ def lay_out(
     keep_replies: bool,
     rng: np.random.Generator,
     asides: Sequence[tuple[int, str, str]] = (),
+    window: int | None = None,
 ) -> Layout:
     """A sample over frames at ``times`` (s) as tokens and targets.
 
-    ``asides`` are side questions (frame, question, answer). A kept reply is given at one of its positive frames, drawn at
-    random; the frames after it are negative again. A removed reply is learned at every positive frame, since any of them may
-    set it off.
+    A frame, and what was said before it, is seen until ``window`` newer frames have come, as in the engine. ``asides`` are
+    side questions (frame, question, answer). A kept reply is given at one of its positive frames, drawn at random; the frames
+    after it are negative again. A removed reply is learned at every positive frame, since any of them may set it off.
     """
     informative = informative_targets(times, sample.answers)
     spoken = _spoken(sample, times, informative, keep_replies, rng)
-    builder = Builder(tokenizer, frame_tokens)
+    builder = Builder(tokenizer, frame_tokens, window)
     builder.text(Role.SYSTEM, SYSTEM_PROMPT)
     queries = sorted(sample.queries, key=lambda q: q.time)
     for k, time in enumerate(times):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from mmduet.model.presets import NANO, random_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.scenes.prompts import LOOK, NARRATE
+from mmduet.scenes.truth import VERSION
 from mmduet.training.attention import use_float32_attention
 from mmduet.training.batches import BatchSource, Mixture, Phase
 from mmduet.training.features import build_features
@@ -43,23 +44,22 @@ class Progress(Protocol):
 
 TRAIN_SEED = 20_241_117
 WHOLE: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.4), ("grounding", 0.2))
-#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events; and
-#: when the lessons have done their work, the duet's own losses lead.
+#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events; then
+#: samples in which the window slides. When the lessons have done their work, the duet's own losses lead. A clip answers each of
+#: its own questions, in a long stream what is asked for is mostly not there: so some ask for what the clip has not.
 PHASES = (
     Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.08),
     Phase((8, 12), until=0.3),
-    Phase((12, 16, 22, 28), WHOLE, until=0.7),
-    Phase((12, 16, 22, 28), WHOLE, lesson_share=0.15),
+    Phase((12, 16, 22, 28), WHOLE, until=0.5, unanswered=0.2),
+    Phase((12, 20, 28, 44), WHOLE, until=0.7, unanswered=0.3),
+    Phase((12, 20, 28, 44), WHOLE, lesson_share=0.15, unanswered=0.3, unasked=0.1),
 )
 #: Few cells hold what is asked for and few of 35 identities are in view, so these losses are small from the start; ``told``
 #: is the sum of eight, ``motion`` of five.
 LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 0.5))
 
 
-MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK)
-#: In a long stream what is asked for is mostly not there, and for long nothing may be asked. Each question of a short clip has
-#: its answer, and is asked soon; so, at the end, some are about something else, and some are left out.
-LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:], unanswered=0.15, unasked=0.3)
+MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK, window=NANO.recommended.window)
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,11 @@ class NanoRecipe:
 
     clips: int = 5000
     seconds: tuple[float, float] = (11.5, 13.0)
-    lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
+    lessons: Schedule = field(default_factory=lambda: Schedule(steps=2800, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=4600, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = MIXTURE
-    refinement: Schedule = field(default_factory=lambda: Schedule(steps=500, lr=4e-4, muon=1.5e-3))
-    last_mixture: Mixture = LAST_MIXTURE
     seed: int = TRAIN_SEED
 
 
@@ -93,9 +91,7 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     material = partial(BatchSource, samples, store, features, tokenizer, config.frame_tokens, tutor=book)
     _initialise(model, recipe.seed)
     use_float32_attention(model.lm)
-    lessons = TimeLessons(model)
-    _teach_duet("duet", lessons, material, recipe.duet, recipe.mixture, work, recipe, progress)
-    _teach_duet("refine", lessons, material, recipe.refinement, recipe.last_mixture, work, recipe, progress)
+    _teach_duet(model, material(recipe.mixture, recipe.seed, recipe.duet.steps), work / "duet", recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
@@ -151,36 +147,27 @@ def _teach_tower(
         with _autocast():
             return lesson_loss(lessons, book, step)
 
-    depends = (
-        f"{recipe.clips} clips of {recipe.seconds} s, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
-    )
+    clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}"
+    depends = f"{clips}, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
     Trainer(lessons, loss_at, recipe.lessons, run, recipe=depends).train(_reporter("lessons", recipe.lessons, progress))
 
 
-def _teach_duet(
-    stage: str,
-    lessons: TimeLessons,
-    material: Callable[..., BatchSource],
-    schedule: Schedule,
-    mixture: Mixture,
-    work: Path,
-    recipe: NanoRecipe,
-    progress: Progress,
-) -> None:
-    model, weights = lessons.model, dict(recipe.lesson_weights)
-    source = material(mixture, recipe.seed, schedule.steps)
+def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
+    lessons, weights, schedule = TimeLessons(model), dict(recipe.lesson_weights), recipe.duet
 
     def loss_at(step: int) -> Losses:
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
             taught = lessons.losses(hidden, batch)
-            counts = counted(weights, mixture.phase(step / schedule.steps), taught)
+            counts = counted(weights, recipe.mixture.phase(step / schedule.steps), taught)
             return summed(duet_parts(model, batch, hidden) | taught, counts)
 
     shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
-    trainer = Trainer(lessons, loss_at, schedule, work / stage, hidden=_hidden(model), recipe=f"{recipe} {shape}")
-    trainer.train(_reporter(stage, schedule, progress))
+    trainer = Trainer(
+        lessons, loss_at, schedule, run, hidden=_hidden(model), recipe=f"{recipe} annotations {VERSION} {shape}"
+    )
+    trainer.train(_reporter("duet", schedule, progress))
 
 
 def counted(weights: Mapping[str, float], phase: Phase, lessons: Iterable[str]) -> dict[str, float]:

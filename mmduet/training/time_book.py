@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from mmduet.duet import IGNORE
 from mmduet.model.config import DuetConfig
+from mmduet.scenes.prompts import ASK_KIND, ASK_SUBJECT, KIND_PHRASES, fill
 from mmduet.training import cells
 from mmduet.training.collate import Ints, Lessons
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
-from mmduet.training.happenings import ENDED, KINDS, happening, known_of, named_by, wanted
+from mmduet.training.happenings import happening, known_of, named_by, wanted
 from mmduet.training.looks import describe, visible
 from mmduet.training.samples import Sample
 
@@ -39,11 +40,16 @@ class TimeBook:
         boxes: list[list[list[Any]]] = self._clips[video]["boxes"]
         return boxes[min(round(time * self._fps), len(boxes) - 1)]
 
-    def answers(self, video: str, question: str) -> bool:
-        """Whether any event of the video answers the question."""
-        named = named_by(question)
+    def unanswered(self, video: str, rng: np.random.Generator) -> str:
+        """A question that no event of the video answers, as often about what happens as about who does it."""
         events = self._clips[video]["events"]
-        return any(wanted(ENDED + KINDS.index(event["kind"]), event, named) == 1 for event in events)
+        absent = [p for p, kinds in KIND_PHRASES.items() if not any(event["kind"] in kinds for event in events)]
+        if absent and rng.random() < 0.5:
+            return fill(rng, ASK_KIND, absent[int(rng.integers(len(absent)))])
+        doers = {event["subject"] for event in events}
+        idle = [name for name in (f"{colour} {shape}" for colour, shape in IDENTITIES) if name not in doers]
+        alike = [name for name in idle if any(set(name.split()) & set(doer.split()) for doer in doers)] or idle
+        return fill(rng, ASK_SUBJECT, alike[int(rng.integers(len(alike)))])
 
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """The labels of a sample whose frames stand at ``times``; what came before the first is not known."""

@@ -41,8 +41,8 @@ def model() -> DuetModel:
     return network
 
 
-def laid_out(sample: Sample = CAPTIONS, *, keep: bool, seed: int = 0) -> Layout:
-    return lay_out(sample, TIMES, TOKENIZER, K, keep_replies=keep, rng=np.random.default_rng(seed))
+def laid_out(sample: Sample = CAPTIONS, *, keep: bool, seed: int = 0, window: int | None = None) -> Layout:
+    return lay_out(sample, TIMES, TOKENIZER, K, keep_replies=keep, rng=np.random.default_rng(seed), window=window)
 
 
 def pictures(frames: int = len(TIMES), seed: int = 0) -> torch.Tensor:
@@ -200,6 +200,56 @@ def test_padding_is_neither_seen_nor_learned() -> None:
     swapped = Batch(**{**vars(pair), "ids": pair.ids.clone()})
     swapped.ids[0, short.size :] = 7
     assert torch.equal(forward_hidden(model(), swapped)[0, : short.size], hidden)
+
+
+def in_view(layout: Layout) -> list[str]:
+    """What each frame's last token sees, in words, a frame written as its number."""
+    mask = collate([layout], [pictures()]).mask[0, 0]
+    numbers = np.searchsorted(layout.frame_ends, np.arange(layout.size))
+
+    def words(row: torch.Tensor) -> str:
+        parts, text = [], []
+        for i in row.nonzero()[:, 0].tolist():
+            if layout.ids[i] == FRAME_TOKEN:
+                parts += [TOKENIZER.decode(text)] if text else []
+                parts += [f"({numbers[i]})"] if f"({numbers[i]})" not in parts else []
+                text = []
+            else:
+                text.append(layout.ids[i])
+        return "".join(parts)
+
+    return [words(mask[end]) for end in layout.frame_ends]
+
+
+SYSTEM = f"system\n{SYSTEM_PROMPT}\nuser\nNarrate.\nstream\n"
+ASKED = "\nuser\nNow?\nstream\n"
+
+
+def test_frames_leave_the_window_and_queries_stay() -> None:
+    views = in_view(laid_out(keep=False, window=3))
+    assert views[:4] == [f"{SYSTEM}(0)", f"{SYSTEM}(0)(1)", f"{SYSTEM}(0)(1)(2)", f"{SYSTEM}(1)(2)(3)"]
+    assert views[5:8] == [f"{SYSTEM}(3)(4){ASKED}(5)", f"{SYSTEM}(4){ASKED}(5)(6)", f"{SYSTEM}{ASKED}(5)(6)(7)"]
+    assert views[8] == f"{SYSTEM}{ASKED}(6)(7)(8)"
+    assert in_view(laid_out(keep=False))[8] == f"{SYSTEM}(0)(1)(2)(3)(4){ASKED}(5)(6)(7)(8)"
+
+
+def test_a_kept_reply_leaves_with_the_frame_after_it() -> None:
+    layout = laid_out(Sample("captioning", "v", (), ANSWERS[:1]), keep=True, window=3)
+    reply = "\nassistant\nit enters\nstream\n"
+    views = in_view(layout)
+    given = next(k for k, view in enumerate(views) if reply in view)  # the frame after it
+    assert [reply in view for view in views] == [given <= k < given + 3 for k in range(len(TIMES))]
+
+
+def test_a_removed_reply_sees_the_window_of_its_frame() -> None:
+    layout = laid_out(keep=False, window=3)
+    mask = collate([layout], [pictures()]).mask[0, 0]
+    main = np.pad(np.array(layout.branches) == 0, (0, len(mask) - layout.size))
+    anchors = {2: 1, 3: 2, 6: 3, 7: 4}
+    for frame, branch in anchors.items():
+        first = layout.branches.index(branch)
+        seen, wanted = mask[first].numpy() & main, mask[layout.frame_ends[frame]].numpy() & main
+        assert (seen == wanted).all()
 
 
 def sample_of(cuts: list[float], learn: list[bool]) -> Sample:

@@ -111,35 +111,34 @@ def test_shares_are_kept(material: Material) -> None:
         assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
 
 
-class Unanswered(TimeBook):
-    """Says of every question that nothing answers it."""
-
-    def answers(self, video: str, question: str) -> bool:
-        return False
-
-
 def told(source: BatchSource) -> int:
     """Frames after which something is to be said, in a few batches."""
     return sum(int((source.batch(step).informative == 1).sum()) for step in range(16))
 
 
+def asked(**phase: float) -> tuple[Phase, ...]:
+    return (Phase((24,), (("qa", 1.0),), **phase),)
+
+
 def test_a_question_that_nothing_answers_teaches_silence(clips: Path, material: Material) -> None:
-    book = load_clips(clips), 4.0, CONFIG
-    asked = (Phase((24,), (("qa", 1.0),)),)
-    plain = told(source(material, tutor=TimeBook(*book), phases=asked))
-    some = told(source(material, tutor=TimeBook(*book), phases=asked, unanswered=1.0))
-    assert 0 < some < plain  # of two videos some ask the same
-    assert told(source(material, tutor=Unanswered(*book), phases=asked, unanswered=1.0)) == 0
-    assert told(source(material, tutor=Unanswered(*book), phases=asked)) == plain
+    book = TimeBook(load_clips(clips), 4.0, CONFIG)
+    assert told(source(material, tutor=book, phases=asked(unanswered=1.0))) == 0
+    plain, some = (told(source(material, tutor=book, phases=asked(unanswered=share))) for share in (0.0, 0.5))
+    assert 0 < some < plain
 
 
 def test_where_nothing_is_asked_there_is_nothing_to_say(material: Material) -> None:
-    asked = (Phase((24,), (("qa", 1.0),)),)
-    assert told(source(material, phases=asked, unasked=1.0)) == 0
-    assert 0 < told(source(material, phases=asked, unasked=0.5)) < told(source(material, phases=asked))
+    assert told(source(material, phases=asked(unasked=1.0))) == 0
+    assert 0 < told(source(material, phases=asked(unasked=0.5))) < told(source(material, phases=asked()))
     tokenizer = byte_tokenizer()
-    batch = source(material, phases=asked, unasked=1.0).batch(0)
+    batch = source(material, phases=asked(unasked=1.0)).batch(0)
     assert "user\n" not in tokenizer.decode([int(i) for i in batch.ids[~batch.is_frame]])
+
+
+def test_no_more_frames_are_in_view_than_the_window_holds(material: Material) -> None:
+    batch = source(material, phases=asked(), window=5).batch(0)
+    for mask, is_frame, ends in zip(batch.mask[:, 0], batch.is_frame, batch.frame_ends, strict=True):
+        assert [int((mask[end] & is_frame).sum()) for end in ends] == [4 * min(k + 1, 5) for k in range(24)]
 
 
 def test_phases_follow_one_another_and_batches_hold_so_many_frames_at_most(material: Material) -> None:
