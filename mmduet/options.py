@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -64,6 +65,18 @@ class SpeakOptions:
         if heads is not None:
             revised = replace(revised, heads=tuple(head.strip() for head in heads.split(",") if head.strip()))
         return revised
+
+
+def parse_window(text: str, fps: float) -> int | None:
+    """Frames in view from ``24`` (frames), ``6s`` (seconds at ``fps``, rounded up) or ``none`` (all of them)."""
+    if text.lower() == "none":
+        return None
+    try:
+        return math.ceil(float(text[:-1]) * fps) if text.lower().endswith("s") else int(text)
+    except (ValueError, OverflowError):
+        raise OptionError(
+            f"--window is {text!r}; use a number of frames, seconds as in 6s, or none to keep every frame"
+        ) from None
 
 
 @dataclass(frozen=True)

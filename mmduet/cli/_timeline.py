@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -55,15 +55,15 @@ def open_timeline(screening: Screening) -> AbstractContextManager[Listener]:
 
 
 @contextmanager
-def busy(message: str, quiet: bool) -> Iterator[None]:
-    """Says what one is waiting for, where a person is waiting."""
+def busy(message: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Says what one is waiting for, where a person is waiting, and how far it is: call what is yielded (done, total)."""
     if quiet or not _on_terminal(sys.stderr):
-        yield
+        yield lambda done, total: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(message):
-        yield
+    with Console(stderr=True).status(message) as status:
+        yield lambda done, total: status.update(f"{message} {done / total:.0%}")
 
 
 def _on_terminal(stream: object) -> bool:

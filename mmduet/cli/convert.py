@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
-Pickles = Annotated[
-    bool, Option("--allow-pickle", help="Read .bin weights too: pickles, of which to trust only your own.")
-]
-Adapter = Annotated[Path | None, Option(metavar="DIR", help="A LoRA that PEFT saved, merged into the model.")]
+from mmduet.cli._loading import Adapter, Pickles, loading_bar
 
 
 def convert(
@@ -34,21 +29,10 @@ def convert(
     if target.exists() and not (target / MANIFEST).exists():
         raise OptionError(f"{target} exists and is no checkpoint of ours; give a directory that does not exist")
     number = number_type(dtype, source, allow_pickle)
-    with _bar("reading") as report:
+    with loading_bar("reading") as report:
         model = load_model(source, dtype=number, adapter=adapter, pickles=allow_pickle, progress=report)
     extra = {"converted_from": {"source": Path(source).name, "adapter": adapter.name if adapter else None}}
     save_checkpoint(target, model.network, model.tokenizer, extra=extra)
     typer.echo(
         f"{target} holds {source}{f' with {adapter}' if adapter else ''}, in {str(number).removeprefix('torch.')}"
     )
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from mmduet.cli.convert import Adapter, Pickles
+from mmduet.cli._loading import Adapter, Pickles
 
 if TYPE_CHECKING:
     from mmduet.model.inspection import Inspection

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
 
-from mmduet.cli.convert import Adapter
+from mmduet.cli._loading import Adapter, Pickles, loading_bar
 
 if TYPE_CHECKING:
     from mmduet.evaluation.predict import Viewing
@@ -22,12 +22,17 @@ def predict(
     output: Annotated[Path, Option(metavar="PRED.jsonl", help="Where predictions go; an interrupted run goes on.")],
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
+    allow_pickle: Pickles = False,
     fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
     max_frames: Annotated[int | None, Option(min=1, help="Watch no more than so many.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
     score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads that are added up.")] = None,
     keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Leave replies in view.")] = False,
     max_new_tokens: Annotated[int | None, Option(min=1, help="Longest reply.")] = None,
+    repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition; 1 by default.")] = None,
+    window: Annotated[
+        str | None, Option(metavar="N|SECONDSs|none", help="In view; the model's own by default.")
+    ] = None,
     profile: Annotated[Literal["fixed", "paper"], Option(help="Feed and sample as the paper did.")] = "fixed",
 ) -> None:
     """Answer every question of a test set. Exit status 1 if some could not be answered."""
@@ -39,18 +44,22 @@ def predict(
     from mmduet.evaluation.test_sets import PredictionFile, read_test_set
     from mmduet.model import load_model
     from mmduet.model.inspection import fingerprint
+    from mmduet.options import parse_window
 
     examples = read_test_set(annotations)
-    loaded = load_model(model, adapter=adapter)
+    with loading_bar("loading") as report:
+        loaded = load_model(model, adapter=adapter, pickles=allow_pickle, progress=report)
     best = loaded.config.recommended
-    base = recommended_options(best, profile)
+    base, rate = recommended_options(best, profile), best.fps if fps is None else fps
+    said: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
     options = replace(
         base,
         speak=base.speak.revised(speak, score_heads),
-        decode=base.decode if max_new_tokens is None else replace(base.decode, max_new_tokens=max_new_tokens),
+        decode=replace(base.decode, **{name: value for name, value in said.items() if value is not None}),
         keep_replies=keep_replies,
+        window=base.window if window is None else parse_window(window, rate),
     )
-    viewing = Viewing(videos, best.fps if fps is None else fps, max_frames, options)
+    viewing = Viewing(videos, rate, max_frames, options)
     settings = {
         "annotations": sha256(annotations.read_bytes()).hexdigest(), "videos": str(videos.resolve()),
         "model": fingerprint(model), "adapter": fingerprint(adapter) if adapter else None,

@@ -19,10 +19,11 @@ import typer
 from typer import Argument, Option
 
 from mmduet.cli._events import Listener, Story, json_lines
+from mmduet.cli._loading import Adapter, Pickles
 from mmduet.cli._timeline import Screening, busy, open_timeline
 from mmduet.errors import EngineError, OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
-from mmduet.options import SessionOptions
+from mmduet.options import SessionOptions, parse_window
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
@@ -43,14 +44,17 @@ def run(
     no_query: Annotated[bool, Option("--no-query", help="Ask nothing, not even the model's own query.")] = False,
     context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
     model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
-    adapter: Annotated[Path | None, Option(help="A PEFT LoRA directory to merge into the model.")] = None,
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
     fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
     speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
     min_interval: Annotated[float | None, Option(help="Seconds between replies.", show_default=MODELS_OR_0)] = None,
     keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Let replies stay in view.")] = False,
     profile: Annotated[Literal["fixed", "paper"], Option(help="The duet format, or exactly as published.")] = "fixed",
-    window: Annotated[str | None, Option(metavar="N|none", help="Frames in view.", show_default=MODELS_OR_NONE)] = None,
+    window: Annotated[
+        str | None, Option(metavar="N|SECONDSs|none", help="In view.", show_default=MODELS_OR_NONE)
+    ] = None,
     max_frames: Annotated[int | None, Option(help="Stop after so many frames.")] = None,
     max_new_tokens: Annotated[int | None, Option(help="Longest reply.", show_default=MODELS_OWN)] = None,
     temperature: Annotated[float | None, Option(help="0 always takes the likeliest token.", show_default="0")] = None,
@@ -79,6 +83,7 @@ class Asked:
     context: list[str] | None
     model: str
     adapter: Path | None
+    allow_pickle: bool
     fps: float | None
     speak: str | None
     score_heads: str | None
@@ -134,23 +139,23 @@ def prepare(asked: Asked) -> Plan:
     """Refuse what cannot be done, the cheapest to find out first, then load the model."""
     turns: list[Query | Context] = [*parse_turns("--context", asked.context, Context)]
     turns += parse_turns("--query", asked.query, Query)
-    overlaid(asked, SessionOptions())
+    overlaid(asked, SessionOptions(), fps=1.0)
     check_files(asked)
     if asked.no_query and asked.query:
         raise OptionError("--no-query and --query contradict each other; give one of them")
     if asked.threads is not None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(asked.threads)  # read when torch is loaded
-    with busy(f"loading {asked.model}", asked.quiet):
+    with busy(f"loading {asked.model}", asked.quiet) as report:
         video = look_at(asked)
         from mmduet.engine import Engine, recommended_options
         from mmduet.model import load_model
 
-        engine = Engine(load_model(asked.model, adapter=asked.adapter))
+        engine = Engine(load_model(asked.model, adapter=asked.adapter, pickles=asked.allow_pickle, progress=report))
     best = engine.model.config.recommended
     if best.query and not asked.query and not asked.no_query:
         turns.append(Query(best.query))
     fps = best.fps if asked.fps is None else asked.fps
-    options = overlaid(asked, recommended_options(best, asked.profile))
+    options = overlaid(asked, recommended_options(best, asked.profile), fps)
     if not any(isinstance(turn, Query) for turn in turns):
         options = options.never_asked()
     engine.slot_tokens(options)  # refuses a window that the model has no room for
@@ -175,12 +180,12 @@ def parse_timed(option: str, text: str) -> tuple[str, float]:
     return words, at
 
 
-def overlaid(asked: Asked, base: SessionOptions) -> SessionOptions:
-    """``base`` with what the user said laid over it. Raises ``OptionError`` for what no session can use."""
+def overlaid(asked: Asked, base: SessionOptions, fps: float) -> SessionOptions:
+    """``base`` with what the user said over it, at ``fps``. Raises ``OptionError`` for what no session can use."""
     speak = replace(base.speak, **given(min_interval=asked.min_interval)).revised(asked.speak, asked.score_heads)
     names = ("max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed")
     decode = replace(base.decode, **given(**{name: getattr(asked, name) for name in names}))
-    window = base.window if asked.window is None else parse_window(asked.window)
+    window = base.window if asked.window is None else parse_window(asked.window, fps)
     base = replace(base, keep_replies=asked.keep_replies, profile=asked.profile)
     return replace(base, speak=speak, decode=decode, window=window)
 
@@ -188,16 +193,6 @@ def overlaid(asked: Asked, base: SessionOptions) -> SessionOptions:
 def given(**values: Any) -> Mapping[str, Any]:
     """Those that are not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def parse_window(text: str) -> int | None:
-    """A number of frames, or ``none``."""
-    if text.lower() == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise OptionError(f"--window is {text!r}; use a number of frames, or none to keep every frame") from None
 
 
 def check_files(asked: Asked) -> None:

@@ -128,6 +128,18 @@ def test_the_cap_on_frames(predict: Command, tmp_path: Path) -> None:
     assert len(lines(tmp_path)[0]["debug_data"]) == 2
 
 
+def test_a_window_in_seconds_is_one_in_frames(predict: Command, tmp_path: Path) -> None:
+    questions, found = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), []
+    for window in ("3", "1.5s", "none"):
+        assert predict(questions, "--speak", "never", "--window", window)[0] == 0
+        found.append(lines(tmp_path)[0]["debug_data"])
+        for file in tmp_path.glob("pred*"):
+            file.unlink()
+    assert found[0] == found[1]
+    assert found[0][:3] == found[2][:3]
+    assert found[0][3:] != found[2][3:]
+
+
 def test_what_cannot_be_answered_is_told_and_counted(predict: Command, tmp_path: Path) -> None:
     entries = [
         asked("q1", "broken.mp4", (0.0, "x")),

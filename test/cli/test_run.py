@@ -163,6 +163,8 @@ def test_a_terminal_shows_scores_below_and_keeps_the_turns(
         (("--min-interval", "-1"), "min_interval"),
         (("--window", "wide"), "wide"),
         (("--window", "0"), "0 frames"),
+        (("--window", "0s"), "0 frames"),
+        (("--window", "infs"), "seconds as in 6s"),
         (("--window", "100000"), "smaller window"),
         (("--fps", "0"), "--fps"),
         (("--max-frames", "0"), "max_frames"),
