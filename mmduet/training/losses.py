@@ -56,7 +56,13 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
 
 
 def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
-    """Final-norm hidden states [B, T, D] of a batch, in one forward."""
+    """Final-norm hidden states [B, T, D] of a batch, in one forward.
+
+    Raises ``TrainingError`` for samples longer than the model has positions.
+    """
+    longest, most = int(batch.positions.max()) + 1, model.config.text.max_positions
+    if longest > most:
+        raise TrainingError(f"a sample of {longest} tokens, the model has {most} positions; use fewer frames a sample")
     visual = batch.visual.flatten(0, 1)
     features = model.tower(to_pixels(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
     tokens = model.projector(features)  # [B * F, K, D]

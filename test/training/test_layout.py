@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmduet.duet import IGNORE, SYSTEM_PROMPT, Answer, Piece, Role, Turn, render
+from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model import DuetModel
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
@@ -278,3 +280,10 @@ def test_masks_are_causal_and_targets_are_what_comes_next(sample: Sample, keep: 
         if target != IGNORE:
             assert layout.ids[i + 1] == target
             assert layout.branches[i + 1] == layout.branches[i]
+
+
+def test_a_sample_longer_than_the_models_positions_is_refused() -> None:
+    shape = SHAPES["tiny"]
+    short = random_model(replace(shape, text=replace(shape.text, max_positions=64)))
+    with pytest.raises(TrainingError, match="the model has 64 positions; use fewer frames"):
+        forward_hidden(short, collate([laid_out(keep=False)], [pictures()]))
