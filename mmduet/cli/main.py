@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import convert, inspect, predict, run, scenes, train, version
+from mmduet.cli import bench, convert, inspect, predict, run, scenes, train, version
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
@@ -22,6 +22,7 @@ app.add_typer(scenes.app, name="scenes")
 app.command()(run.run)
 app.command()(predict.predict)
 app.add_typer(train.app, name="train")
+app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)
 app.command()(inspect.inspect)
 app.command()(version.version)

@@ -58,6 +58,38 @@ def score(
         write_json(json_path, table, indent=2)
 
 
+@app.command()
+def window(
+    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`; long clips, of minutes.")],
+    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    windows: Annotated[str, typer.Option(metavar="N|SECONDSs|none,...", help="What to try.")] = "2,4,8,16,32",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them.")] = None,
+) -> None:
+    """Score MODEL with windows of several sizes: what keeping fewer frames in view costs, and what it saves."""
+    from mmduet.cli._windows import draw, table
+    from mmduet.engine import Engine
+    from mmduet.errors import OptionError
+    from mmduet.evaluation.window_cost import window_costs
+    from mmduet.files import write_json
+    from mmduet.model import load_model
+    from mmduet.options import parse_window
+
+    for option, path in (("--json", json_path), ("--plot", plot)):
+        if path is not None and not path.parent.is_dir():
+            raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
+    engine = Engine(load_model(model))
+    fps = engine.model.config.recommended.fps
+    asked = [parse_window(text.strip(), fps) for text in windows.split(",")]
+    with progress_bar("scoring") as report:
+        rows = [row.to_dict() for row in window_costs(directory, engine, asked, report)]
+    typer.echo(table(rows))
+    if json_path is not None:
+        write_json(json_path, rows, indent=2)
+    if plot is not None:
+        draw(plot, rows)
+
+
 def _print_table(table: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table

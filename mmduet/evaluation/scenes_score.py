@@ -57,11 +57,16 @@ class _Tally:
         self.hits: list[bool] = []
 
 
-def score_scenes(directory: str | Path, engine: Engine, progress: Progress | None = None) -> SceneScores:
-    """Run every clip of the split and compute the table. Raises ``AnnotationError`` where there is no split."""
+def score_scenes(
+    directory: str | Path, engine: Engine, progress: Progress | None = None, options: SessionOptions | None = None
+) -> SceneScores:
+    """Run every clip of the split, by default as the model recommends, and compute the table.
+
+    Raises ``AnnotationError`` where there is no split.
+    """
     root, clips, tally = Path(directory), load_clips(directory), _Tally()
     recommended = engine.model.config.recommended
-    options = recommended_options(recommended)
+    options = options or recommended_options(recommended)
     for done, clip in enumerate(clips):
         began = time.perf_counter()
         pictures = [engine.prepare(f) for f in open_frames(root / "videos" / clip["video"], recommended.fps)]

@@ -1,0 +1,1 @@
+"""Measurements that are commands, never tests: how long, how much, how steadily."""

@@ -1,0 +1,172 @@
+"""Plays one scene over and over to a session for as long as is asked, and measures what must not change; loads nothing.
+
+A lap is the scene played once. From the second lap on, whatever is in view is what was in view a lap ago, so scores and
+decisions must recur, memory must stay, and a step must take what it took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from mmduet.bench.memory import resident_bytes
+from mmduet.engine import Engine, Session
+from mmduet.engine.session import Picture
+from mmduet.errors import EngineError, OptionError
+from mmduet.events import Frame, Output, Query, Reply, Scores, SessionFailed
+from mmduet.options import SessionOptions
+
+EARLY = slice(1000, 2000)  # frames whose steps are compared with the last thousand
+WARM_UP = 2000  # frames after which memory is watched
+SAMPLE = 500  # frames from one look at the memory to the next
+MOST_GROWTH, MOST_SLOWING = 1.0, 1.1  # MB per hour of stream; late over early step time
+MIB = 2**20
+_Seen = tuple[float, float, bool, tuple[str, ...]]  # both scores, whether it spoke, what it said
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SoakReport:
+    """What was seen. ``*_mb`` are MiB of resident memory; ``changed_decisions`` counts frames that decided otherwise, or
+    said something else, than a lap before."""
+
+    stream_hours: float
+    wall_seconds: float
+    frames: int
+    laps: int
+    replies: int
+    first_mb: float
+    last_mb: float
+    growth_mb_per_hour: float
+    early_step_ms: float
+    late_step_ms: float
+    changed_decisions: int
+    largest_score_change: float
+
+    @property
+    def faults(self) -> list[str]:
+        """What should not have happened, in words."""
+        found = []
+        if self.growth_mb_per_hour > MOST_GROWTH:
+            found.append(f"memory grew by {self.growth_mb_per_hour:.2f} MB an hour, at most {MOST_GROWTH} is meant")
+        if self.late_step_ms > MOST_SLOWING * self.early_step_ms:
+            found.append(f"steps became {self.late_step_ms / self.early_step_ms:.2f} times slower")
+        if self.changed_decisions:
+            found.append(f"{self.changed_decisions} decisions were others than a lap before")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "faults": self.faults}
+
+
+@dataclass
+class _Log:
+    """What is noted on the way; of a fixed size, so that what is measured is not the measuring."""
+
+    frames: int
+    seen: int = 0
+    replies: int = 0
+    changed: int = 0
+    largest: float = 0.0
+    memory: list[tuple[int, int]] = field(default_factory=list)  # (frames seen, bytes)
+
+    def __post_init__(self) -> None:
+        self.step_seconds = np.empty(self.frames, np.float32)
+        self.step_seconds.fill(0)  # touched now: pages that come later would count as growth
+
+
+def soak(
+    engine: Engine,
+    lap: Sequence[Picture],
+    options: SessionOptions,
+    query: str,
+    fps: float,
+    frames: int,
+    progress: Progress | None = None,
+) -> SoakReport:
+    """Watch ``frames`` frames, ``lap`` over and over. An interruption ends it early, with a report of what there was.
+
+    Raises ``OptionError`` without a window, and for a stream that is too short to compare anything.
+    """
+    if options.window is None:
+        raise OptionError("a stream without an end needs a window; the model recommends none, so give one")
+    if frames < EARLY.stop + 1000 or frames < 3 * len(lap):
+        raise OptionError(
+            f"a stream of {frames} frames is too short; give {EARLY.stop + 1000} or more, and three laps of {len(lap)}"
+        )
+    log = _Log(frames)
+    before: list[_Seen | None] = [None] * len(lap)
+    session = engine.open(options)
+    engine.push(session, Query(query))
+    began = time.perf_counter()
+    try:
+        for k in range(frames):
+            _watch(engine, session, _at(lap[k % len(lap)], k, fps), before, log)
+            if k % SAMPLE == 0:
+                log.memory.append((k, resident_bytes()))
+                if progress:
+                    progress(k, frames)
+    except KeyboardInterrupt:
+        if log.seen < EARLY.stop + 1000:
+            raise
+    finally:
+        engine.close(session)
+    return _report(log, len(lap), fps, time.perf_counter() - began)
+
+
+def _at(picture: Picture, index: int, fps: float) -> Picture:
+    return Picture(Frame(index, index / fps, picture.frame.image, index), picture.pixels)
+
+
+def _watch(engine: Engine, session: Session, picture: Picture, before: list[_Seen | None], log: _Log) -> None:
+    """One frame and what is said after it; compared with the same frame of the lap before."""
+    index = picture.frame.index
+    engine.push(session, picture)
+    began = time.perf_counter()
+    outputs: list[Output] = [output for _, output in engine.step()]
+    log.step_seconds[index] = time.perf_counter() - began
+    while engine.busy:
+        outputs += [output for _, output in engine.step()]
+    now = _seen(outputs)
+    place, earlier = index % len(before), before[index % len(before)]
+    if earlier is not None and index >= 2 * len(before):  # the first lap had no lap before it
+        log.largest = max(log.largest, abs(now[0] - earlier[0]), abs(now[1] - earlier[1]))
+        log.changed += now[2:] != earlier[2:]
+    before[place] = now
+    log.replies += len(now[3])
+    log.seen = index + 1
+
+
+def _seen(outputs: Sequence[Output]) -> _Seen:
+    failed = next((o for o in outputs if isinstance(o, SessionFailed)), None)
+    if failed is not None:
+        raise EngineError(failed.message)
+    scores = next(o for o in outputs if isinstance(o, Scores))
+    said = tuple(o.text for o in outputs if isinstance(o, Reply))
+    return scores.informative, scores.relevance, scores.speak, said
+
+
+def _report(log: _Log, lap: int, fps: float, wall: float) -> SoakReport:
+    watched = [(frame / fps / 3600, size / MIB) for frame, size in log.memory if frame >= WARM_UP]
+    hours, sizes = np.array(watched).T
+    steps = 1000 * log.step_seconds[: log.seen]
+    return SoakReport(
+        stream_hours=log.seen / fps / 3600,
+        wall_seconds=wall,
+        frames=log.seen,
+        laps=log.seen // lap,
+        replies=log.replies,
+        first_mb=float(sizes[0]),
+        last_mb=float(sizes[-1]),
+        growth_mb_per_hour=float(np.polyfit(hours, sizes, 1)[0]) if len(sizes) > 1 else 0.0,
+        early_step_ms=float(median(steps[EARLY])),
+        late_step_ms=float(median(steps[-1000:])),
+        changed_decisions=log.changed,
+        largest_score_change=log.largest,
+    )

@@ -1,0 +1,87 @@
+"""``mmduet bench``: measurements; how they are made is the business of ``mmduet.bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Option
+
+from mmduet.cli.scenes import progress_bar
+
+if TYPE_CHECKING:
+    from mmduet.engine import Engine
+    from mmduet.engine.session import Picture
+
+app = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure, on this machine."""
+
+
+@app.command()
+def soak(
+    hours: Annotated[float, Option(help="Hours of stream, simulated as fast as it goes.")] = 24.0,
+    fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
+    model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Length of the scene that recurs.")] = 120.0,
+    query: Annotated[
+        str | None, Option(metavar="TEXT", help="Asked at the beginning; the model's own by default.")
+    ] = None,
+    window: Annotated[str | None, Option(metavar="N|SECONDSs", help="In view; the model's own by default.")] = None,
+    seed: Annotated[int, Option(help="Of the scene.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the report here as well.")] = None,
+) -> None:
+    """Play one scene for hours: memory, step time and decisions must stay. Exit status 1 if they do not."""
+    from dataclasses import replace
+
+    from mmduet.bench.soak import soak as run
+    from mmduet.engine import Engine, recommended_options
+    from mmduet.errors import OptionError
+    from mmduet.files import write_json
+    from mmduet.model import load_model
+    from mmduet.options import parse_window
+
+    if json_path is not None and not json_path.parent.is_dir():
+        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
+    engine = Engine(load_model(model))
+    best = engine.model.config.recommended
+    options = recommended_options(best)
+    if window is not None:
+        options = replace(options, window=parse_window(window, fps))
+    lap = _lap(engine, lap_seconds, fps, seed)
+    with progress_bar("watching") as report:
+        result = run(
+            engine,
+            lap,
+            options,
+            query or best.query or "Narrate.",
+            fps,
+            round(hours * 3600 * fps),
+            report,
+        )
+    for name, value in result.to_dict().items():
+        if name != "faults":
+            typer.echo(f"{name:22} {value:.6g}")
+    if json_path is not None:
+        write_json(json_path, result.to_dict(), indent=2)
+    for fault in result.faults:
+        typer.echo(fault, err=True)
+    if result.faults:
+        raise typer.Exit(1)
+
+
+def _lap(engine: Engine, seconds: float, fps: float, seed: int) -> list[Picture]:
+    """A scene's frames, ready for the tower."""
+    from tempfile import TemporaryDirectory
+
+    from mmduet.scenes import SplitSpec, load_clips, make_split
+    from mmduet.video import open_frames
+
+    with TemporaryDirectory() as folder:
+        make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
+        video = Path(folder) / "videos" / load_clips(folder)[0]["video"]
+        return [engine.prepare(frame) for frame in open_frames(video, fps)]
