@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, Qwen2Model
+from transformers import AttentionInterface, PreTrainedModel
 
 from mmduet.engine.kv_cache import Slot
 
@@ -88,13 +88,13 @@ def packed_attention(
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
-def use_packed_attention(lm: Qwen2Model) -> None:
+def use_packed_attention(lm: PreTrainedModel) -> None:
     """Make ``lm`` attend through ``packed_attention``; its forward then needs ``step_cache``."""
     AttentionInterface.register(NAME, packed_attention)
     lm.config._attn_implementation = NAME
 
 
-def forward_packed(lm: Qwen2Model, embeds: Tensor, stretches: Sequence[Stretch]) -> Tensor:
+def forward_packed(lm: PreTrainedModel, embeds: Tensor, stretches: Sequence[Stretch]) -> Tensor:
     """Embeddings [N, D] of a packed row to final-norm hidden states [N, D]; keys and values are in the slots afterwards."""
     cache = StepCache(stretches)
     hidden: Tensor = lm(

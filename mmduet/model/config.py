@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mmduet.errors import CheckpointError
+
+VisionFamily = Literal["siglip", "siglip2"]
+TextFamily = Literal["qwen2", "qwen3"]
+
+
+def _known(part: str, family: str, families: Any) -> None:
+    if family not in get_args(families):
+        raise CheckpointError(f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}")
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A SigLIP tower. ``layers`` are those that run: a dropped last layer is not counted."""
+    """A SigLIP tower. ``layers`` are those that run: a dropped last layer is not counted.
+
+    ``family`` siglip2 is the tower for any shape of picture (NaFlex), with ``position_side`` squared learned positions.
+    """
 
     image_size: int = 384
     patch_size: int = 14
@@ -18,6 +29,12 @@ class VisionShape:
     intermediate_size: int = 4304
     layers: int = 26
     heads: int = 16
+    family: VisionFamily = "siglip"
+    position_side: int = 0  # siglip2 only; 0: as many as there are patches
+
+    def __post_init__(self) -> None:
+        """Refuse a family that nothing here computes."""
+        _known("vision tower", self.family, VisionFamily)
 
     @property
     def grid(self) -> int:
@@ -27,7 +44,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """A Qwen2 language model."""
+    """A Qwen language model; Qwen2.5 is of the family qwen2."""
 
     vocab_size: int
     hidden_size: int
@@ -40,6 +57,11 @@ class TextShape:
     rope_theta: float = 1e6
     rms_norm_eps: float = 1e-6
     tied: bool = False
+    family: TextFamily = "qwen2"
+
+    def __post_init__(self) -> None:
+        """Refuse a family that nothing here computes."""
+        _known("language model", self.family, TextFamily)
 
 
 @dataclass(frozen=True)

@@ -87,4 +87,5 @@ def _make_buffers(model: DuetModel, device: str) -> None:
     config, rotary = model.lm.config, model.lm.rotary_emb
     model.lm.rotary_emb = type(rotary)(config=config).to(device)
     embeddings = model.tower.siglip.embeddings
-    embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand((1, -1))
+    if model.config.vision.family == "siglip":
+        embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand((1, -1))

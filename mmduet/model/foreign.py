@@ -7,6 +7,7 @@ embedding.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from mmduet.model.tensor_files import Shape
 
 CONFIG = "config.json"
 LM_HEAD = "lm_head.weight"
+PATCHES = "tower.siglip.embeddings.patch_embedding.weight"
+POSITIONS = "tower.siglip.embeddings.position_embedding.weight"
 POOLING_STRIDE = 4  # MMDuet §3: 27 x 27 patches to 7 x 7 tokens
 TOWER_LAYER = re.compile(r"tower\.siglip\.encoder\.layers\.(\d+)\..+")
 #: MMDuet §4: the settings that its published checkpoints were trained for.
@@ -60,18 +63,24 @@ def _text(text: dict[str, Any], values: dict[str, Any], tensors: Mapping[str, Sh
         rope_theta=float(rope.get("rope_theta", text.get("rope_theta", 1e4))),
         rms_norm_eps=float(text.get("rms_norm_eps", 1e-6)),
         tied=LM_HEAD not in tensors and (any(said) or not said),  # one that is stored is always used
+        family="qwen3" if any(name.endswith(".q_norm.weight") for name in tensors) else "qwen2",
     )
 
 
 def _vision(path: Path, values: dict[str, Any], tensors: Mapping[str, Shape]) -> VisionShape:
     vision, so400m = values.get("vision_config") or {}, VisionShape()
+    patch = int(vision.get("patch_size", so400m.patch_size))
+    naflex = len(tensors.get(PATCHES, ())) == 2  # a matrix, where SigLIP has a convolution
+    side = math.isqrt(tensors[POSITIONS][0]) if naflex and POSITIONS in tensors else 0
     return VisionShape(
-        image_size=int(vision.get("image_size", so400m.image_size)),
-        patch_size=int(vision.get("patch_size", so400m.patch_size)),
+        image_size=int(vision.get("image_size", side * patch or so400m.image_size)),
+        patch_size=patch,
         hidden_size=int(vision.get("hidden_size", so400m.hidden_size)),
         intermediate_size=int(vision.get("intermediate_size", so400m.intermediate_size)),
         layers=_layers_that_run(path, values, tensors),
         heads=int(vision.get("num_attention_heads", so400m.heads)),
+        family="siglip2" if naflex else "siglip",
+        position_side=side,
     )
 
 

@@ -1,6 +1,6 @@
-"""The duet network: SigLIP tower, projector with pooling, Qwen2 LM, two heads; weights only, no state of any stream.
+"""The duet network: vision tower, projector with pooling, Qwen LM, two heads; weights only, no state of any stream.
 
-Source: MMDuet §3 on LLaVA-OneVision. The tower, the LM and their layers are Transformers classes.
+Source: MMDuet §3 on LLaVA-OneVision. Tower and LM are Transformers classes.
 """
 
 from __future__ import annotations
@@ -9,36 +9,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2Model, SiglipVisionConfig, SiglipVisionModel
+from transformers import Qwen2Config, Qwen2Model, Qwen3Config, Qwen3Model
 
-from mmduet.model.config import DuetConfig, TextShape, VisionShape
+from mmduet.model.config import DuetConfig, TextShape
+from mmduet.model.tower import Tower
 
 HeadName = Literal["informative", "relevance"]
 HEADS: tuple[HeadName, ...] = ("informative", "relevance")
-
-
-class Tower(nn.Module):
-    """SigLIP without post-layernorm and without pooling head."""
-
-    def __init__(self, shape: VisionShape) -> None:
-        super().__init__()
-        config = SiglipVisionConfig(
-            image_size=shape.image_size,
-            patch_size=shape.patch_size,
-            hidden_size=shape.hidden_size,
-            intermediate_size=shape.intermediate_size,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            vision_use_head=False,
-            attn_implementation="sdpa",
-        )
-        self.siglip = SiglipVisionModel(config)
-        self.siglip.post_layernorm = nn.Identity()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, 3, S, S] to patch features [B, G*G, V]."""
-        features: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
-        return features
 
 
 class Projector(nn.Module):
@@ -67,7 +44,7 @@ class DuetModel(nn.Module):
         self.config = config
         self.tower = Tower(config.vision)
         self.projector = Projector(config)
-        self.lm = Qwen2Model(qwen2_config(config.text))
+        self.lm = language_model(config.text)
         self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         self.heads = nn.ModuleDict({name: nn.Linear(config.text.hidden_size, 2, bias=False) for name in HEADS})
         if config.text.tied:
@@ -97,20 +74,23 @@ class DuetModel(nn.Module):
         return logits.softmax(-1)[..., 1]
 
 
-def qwen2_config(shape: TextShape) -> Qwen2Config:
-    """The Transformers configuration of a text shape."""
-    return Qwen2Config(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=shape.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        rms_norm_eps=shape.rms_norm_eps,
-        tie_word_embeddings=False,
-        use_sliding_window=False,
-        attn_implementation="sdpa",
-    )
+def language_model(shape: TextShape) -> Qwen2Model | Qwen3Model:
+    """The Transformers model of a text shape. Qwen2.5 is Qwen2; Qwen3 normalises queries and keys and has no biases."""
+    settings = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": shape.max_positions,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
+        "rms_norm_eps": shape.rms_norm_eps,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "attn_implementation": "sdpa",
+    }
+    if shape.family == "qwen3":
+        return Qwen3Model(Qwen3Config(**settings))
+    return Qwen2Model(Qwen2Config(**settings))

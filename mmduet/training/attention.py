@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, Qwen2Model
+from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "mmduet_float32"
 
@@ -36,7 +36,7 @@ def float32_attention(
     return output.transpose(1, 2), None
 
 
-def use_float32_attention(lm: Qwen2Model) -> None:
+def use_float32_attention(lm: PreTrainedModel) -> None:
     """Let ``lm`` attend by this function from now on."""
     AttentionInterface.register(NAME, float32_attention)
     lm.set_attn_implementation(NAME)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmduet.model.network import Tower
+from mmduet.model.tower import Tower
 from mmduet.training.frames import FrameStore
 from mmduet.training.losses import to_pixels
 

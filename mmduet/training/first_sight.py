@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from mmduet.model.config import VisionShape
-from mmduet.model.network import Tower
+from mmduet.model.tower import Tower
 from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
 from mmduet.training.looks import visible

@@ -40,6 +40,16 @@ def test_engine_equals_full_forwards(items: list[Frame | Query | Context], keep:
     assert outputs[-1] == StreamEnded(len(wanted.scores) // 2, max(i.time for i in items if isinstance(i, Frame)))
 
 
+@pytest.mark.parametrize("keep", [False, True], ids=["removed", "kept"])
+def test_another_language_model_equals_full_forwards_too(keep: bool) -> None:
+    given, items = options(0.97, keep=keep), TIMELINES["two queries"]
+    wanted = Oracle(lively_model(family="qwen3"), given).watch(items)
+    outputs = Rig(lively_model(family="qwen3")).watch(given, items)
+    np.testing.assert_allclose(scores(outputs), wanted.scores, atol=1e-5, rtol=0)
+    assert replies(outputs) == wanted.replies
+    assert 0 < len(wanted.replies) < len(wanted.scores) // 2
+
+
 def test_the_timelines_above_can_tell_engines_apart() -> None:
     """Scores spread out, some frames speak and some do not, replies stop both ways."""
     wanted = [Oracle(lively_model(seed=s), options(0.5)).watch(TIMELINES["no query"]) for s in SEEDS]

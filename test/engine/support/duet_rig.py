@@ -13,6 +13,7 @@ from mmduet.duet import END
 from mmduet.engine import Engine, Session
 from mmduet.events import Context, Frame, Output, Query, Reply, ReplyDelta, Scores
 from mmduet.model import LoadedModel
+from mmduet.model.config import TextFamily
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 
@@ -20,13 +21,13 @@ FRAME = "<F>"
 PROMPT = "Watch."
 
 
-def lively_model(layers: int = 2, seed: int = 0) -> LoadedModel:
+def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -> LoadedModel:
     """``random:tiny`` with larger weights: attention is sharp, scores lie anywhere in 0..1, some replies stop by themselves.
 
     At their usual scale random weights score every frame .50, whatever it saw; no test on them could fail.
     """
     shape = SHAPES["tiny"]
-    network = random_model(replace(shape, text=replace(shape.text, layers=layers)), seed=seed)
+    network = random_model(replace(shape, text=replace(shape.text, layers=layers, family=family)), seed=seed)
     tokenizer = byte_tokenizer()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedConfig,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 
 from mmduet.model.presets import byte_tokenizer
 
@@ -29,11 +35,11 @@ ORIGINAL = (
 )
 
 
-def random_llava(tied: bool = False) -> LlavaOnevisionForConditionalGeneration:
+def random_llava(tied: bool = False, text: PreTrainedConfig | None = None) -> LlavaOnevisionForConditionalGeneration:
     torch.manual_seed(3)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
-        text_config=Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
+        text_config=text or Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
         vision_feature_layer=-1,
         image_token_index=299,
         tie_word_embeddings=tied,
