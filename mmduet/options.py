@@ -113,6 +113,7 @@ class SessionOptions:
     window: int | None = None
     text_tokens: int = 512  # room for the system turn, queries and context that stay in view
     system_prompt: str | None = None  # None: the format's own
+    adapter: str | None = None  # one that the model keeps apart; None: the model as it is
 
     def never_asked(self) -> SessionOptions:
         """For a session without a single query: it need not wait for one before it speaks."""

@@ -35,8 +35,12 @@ class Engine:
     # sessions
 
     def open(self, options: SessionOptions | None = None) -> Session:
-        """A new session with a slot of its own. Raises ``OptionError`` where the model's positions do not suffice."""
+        """A new session with a slot of its own.
+
+        Raises ``OptionError`` where the model's positions do not suffice, and for an adapter that it has not.
+        """
         options = options or SessionOptions()
+        self._runner.adapters.check(options.adapter)
         slot = Slot(self._runner.cache_shape(), self.slot_tokens(options))
         session = Session(next(self._ids), options, slot, self.model.tokenizer)
         self._sessions[session.id] = session

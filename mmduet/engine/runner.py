@@ -12,6 +12,7 @@ from mmduet.engine.attention import Stretch, forward_packed, use_packed_attentio
 from mmduet.engine.kv_cache import CacheShape, Slot
 from mmduet.engine.session import Picture, Run, Session, Work
 from mmduet.model import LoadedModel
+from mmduet.model.adapter_bank import AdapterBank, Owner
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Runner:
     def __init__(self, model: LoadedModel) -> None:
         self.network = model.network.eval()
         self.config = model.config
+        self.adapters = model.adapters or AdapterBank(model.network, {})
         use_packed_attention(self.network.lm)
 
     def cache_shape(self) -> CacheShape:
@@ -49,24 +51,29 @@ class Runner:
             count = sum(self.token_count(run) for run in work.runs)
             stretches.append(Stretch(session.slot, begin, count))
             begin += count
-        hidden = forward_packed(self.network.lm, self._embed([r for _, w in jobs for r in w.runs]), stretches)  # [N, D]
+        embeds = self._embed([(run, session.options.adapter) for session, work in jobs for run in work.runs])
+        owners = [session.options.adapter for session, _ in jobs]
+        with self.adapters.routed(owners, [s.count for s in stretches]):
+            hidden = forward_packed(self.network.lm, embeds, stretches)  # [N, D]
         for session, work in jobs:
             self._commit(session.slot, work.runs)
         last = hidden[[s.begin + s.count - 1 for s in stretches]]  # [jobs, D]
-        return self._read(last, [work.wants for _, work in jobs])
+        return self._read(last, [work.wants for _, work in jobs], owners)
 
     @torch.inference_mode()
-    def see(self, pictures: Sequence[Picture]) -> Tensor:
-        """Visual tokens [B, K, D] of pictures."""
+    def see(self, pictures: Sequence[Picture], owners: Sequence[Owner]) -> Tensor:
+        """Visual tokens [B, K, D] of pictures, each by its owner's projector; the tower is everybody's."""
         pixels = torch.stack([p.pixels for p in pictures]).to(self.network.device)  # [B, S, S, 3]
-        return self.network.embed_frames((pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
+        features = self.network.features((pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
+        return self.adapters.project(features, owners)
 
-    def _embed(self, runs: Sequence[Run]) -> Tensor:
+    def _embed(self, owned: Sequence[tuple[Run, Owner]]) -> Tensor:
         """Embeddings [N, D] of runs laid end to end; one tower call and one embedding look-up for all of them."""
+        runs = [run for run, _ in owned]
         ids = torch.tensor([token for run in runs for token in run.ids], dtype=torch.long, device=self.network.device)
         words = self.network.embed_tokens(ids)  # [W, D]
-        pictures = [run.picture for run in runs if run.picture is not None]
-        visual = iter(self.see(pictures)) if pictures else iter(())
+        pictures = [(run.picture, owner) for run, owner in owned if run.picture is not None]
+        visual = iter(self.see(*zip(*pictures, strict=True)) if pictures else ())
         rows, place = [], 0
         for run in runs:
             rows.append(words[place : place + len(run.ids)] if run.picture is None else next(visual))
@@ -77,14 +84,15 @@ class Runner:
         for run in runs:
             slot.append(self.token_count(run), pinned=run.pinned, frame=run.picture is not None)
 
-    def _read(self, last: Tensor, wants: Sequence[str]) -> StepResult:
+    def _read(self, last: Tensor, wants: Sequence[str], owners: Sequence[Owner]) -> StepResult:
         """Heads at frames, the language head at tokens; nothing else runs them."""
         scores: list[tuple[float, float] | None] = [None] * len(wants)
         logits: list[Tensor | None] = [None] * len(wants)
         frames = [i for i, want in enumerate(wants) if want == "scores"]
         tokens = [i for i, want in enumerate(wants) if want == "token"]
         if frames:
-            for i, pair in zip(frames, self.network.score(last[frames]).tolist(), strict=True):
+            pairs = self.adapters.score(last[frames], [owners[i] for i in frames])
+            for i, pair in zip(frames, pairs.tolist(), strict=True):
                 scores[i] = (pair[0], pair[1])
         if tokens:
             for i, row in zip(tokens, self.network.lm_head(last[tokens]), strict=True):

@@ -37,6 +37,8 @@ def fill(
         memory = torch.empty(wanted[name], dtype=dtype, device=device)
         if name in named:
             files.read_into(memory, named[name])
+        else:
+            memory.fill_(torch.nan)  # whoever uses it before it is given shall notice
         _put(model, name, memory)
         report(done, len(wanted))
     if model.config.text.tied:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from mmduet.errors import ModelNotFoundError
 from mmduet.model.adapter import merge_adapter, read_adapter
+from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
 from mmduet.model.filling import Progress
@@ -26,6 +27,7 @@ class LoadedModel:
 
     network: DuetModel
     tokenizer: Tokenizer
+    adapters: AdapterBank | None = None  # kept apart, chosen per session
 
     @property
     def config(self) -> DuetConfig:
@@ -39,29 +41,33 @@ def load_model(
     device: str = "cpu",
     adapter: str | Path | None = None,
     *,
+    adapters: Mapping[str, str | Path] | None = None,
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
+    ``adapters``: others, by name, that are kept apart, over what that makes; a session chooses one by ``options.adapter``.
     ``pickles``: read ``.bin`` weights too. ``progress`` is told (tensors read, of how many).
 
     Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
     adapter does not fit.
     """
     change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
+    apart = {name: read_adapter(path) for name, path in (adapters or {}).items()}
+    brought = [set(each.whole) for each in apart.values()]
     read = partial(
         load_checkpoint,
         dtype=dtype,
         device=device,
-        given=change.whole if change else (),
+        given={*(change.whole if change else ()), *(set.intersection(*brought) if brought else ())},
         pickles=pickles,
         progress=progress,
     )
     model = _load(name, dtype, device, read)
     if change is not None:
         merge_adapter(model.network, change)
-    return model
+    return replace(model, adapters=AdapterBank(model.network, apart)) if apart else model
 
 
 def _load(

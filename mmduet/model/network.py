@@ -36,6 +36,18 @@ class Projector(nn.Module):
         return pooled.flatten(2).transpose(1, 2)  # [B, K, D]
 
 
+class Heads(nn.ModuleDict):
+    """``informative`` and ``relevance``, each a linear layer to two classes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__({name: nn.Linear(width, 2, bias=False) for name in HEADS})
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Final-norm hidden states [N, D] to probabilities [N, 2], in the order of ``HEADS``. In float32."""
+        logits = torch.stack([self[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
+        return logits.softmax(-1)[..., 1]
+
+
 class DuetModel(nn.Module):
     """All weights. ``lm`` has no language head of its own: ``lm_head`` runs only where text is decoded."""
 
@@ -46,7 +58,7 @@ class DuetModel(nn.Module):
         self.projector = Projector(config)
         self.lm = language_model(config.text)
         self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
-        self.heads = nn.ModuleDict({name: nn.Linear(config.text.hidden_size, 2, bias=False) for name in HEADS})
+        self.heads = Heads(config.text.hidden_size)
         if config.text.tied:
             self.lm_head.weight = self.lm.embed_tokens.weight
 
@@ -62,7 +74,11 @@ class DuetModel(nn.Module):
 
     def embed_frames(self, pixels: Tensor) -> Tensor:
         """Normalised pictures [B, 3, S, S] to visual tokens [B, K, D]."""
-        return self.projector(self.tower(pixels.to(self.device, self.dtype)))  # type: ignore[no-any-return]
+        return self.projector(self.features(pixels))  # type: ignore[no-any-return]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Normalised pictures [B, 3, S, S] to the tower's features [B, G*G, V]."""
+        return self.tower(pixels.to(self.device, self.dtype))  # type: ignore[no-any-return]
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids [...] to embeddings [..., D]."""
@@ -70,8 +86,7 @@ class DuetModel(nn.Module):
 
     def score(self, hidden: Tensor) -> Tensor:
         """Final-norm hidden states [N, D] to probabilities [N, 2]: informative, relevance. In float32."""
-        logits = torch.stack([self.heads[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
-        return logits.softmax(-1)[..., 1]
+        return self.heads(hidden)  # type: ignore[no-any-return]
 
 
 def language_model(shape: TextShape) -> Qwen2Model | Qwen3Model:

@@ -1,0 +1,130 @@
+"""Adapters kept apart: sessions of different adapters in one step are what each is alone, with its adapter merged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from duet_rig import Rig, frames, lively_model, options, replies, scores
+from safetensors.torch import load_file, save_file
+
+from mmduet.engine import Engine
+from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
+from mmduet.events import Query
+from mmduet.model import load_model
+from mmduet.model.checkpoint import save_checkpoint
+from mmduet.options import SessionOptions
+
+ITEMS = [Query("What?", 0.0), *frames(10), Query("More?", 2.2)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = lively_model()
+    return save_checkpoint(tmp_path_factory.mktemp("base") / "base", model.network, model.tokenizer)
+
+
+def adapter(
+    root: Path, seed: int, *, projector: bool = True, modules: tuple[str, ...] = ("q_proj", "o_proj", "up_proj")
+) -> Path:
+    """LoRA on some matrices of both layers, with heads and projector of its own."""
+    shapes = {name: tensor.shape for name, tensor in lively_model().network.state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.startswith("lm.layers.") and name.split(".")[-2] in modules and name.endswith("weight"):
+            path = f"base_model.model.{name.removesuffix('.weight')}"
+            tensors[f"{path}.lora_A.weight"] = torch.randn(3, shape[1], generator=generator) * 0.2
+            tensors[f"{path}.lora_B.weight"] = torch.randn(shape[0], 3, generator=generator) * 0.2
+        elif name.startswith("heads.") or (projector and name.startswith("projector.")):
+            tensors[f"base_model.model.{name}"] = torch.randn(shape, generator=generator) * 0.4
+    root.mkdir()
+    (root / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3, "lora_alpha": 6}))
+    save_file(tensors, root / "adapter_model.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("adapters")
+    return {
+        "cook": adapter(root / "a", 1),
+        "sport": adapter(root / "b", 2, projector=False, modules=("v_proj", "q_proj")),
+    }
+
+
+def given(name: str | None) -> SessionOptions:
+    return options(0.5, adapter=name)
+
+
+def alone(base: Path, adapters: dict[str, Path], name: str | None) -> tuple[list[float], list]:
+    merged = load_model(str(base), adapter=adapters[name] if name else None)
+    outputs = Rig(merged).watch(options(0.5), ITEMS)
+    return scores(outputs), replies(outputs)
+
+
+def test_a_packed_step_of_many_adapters_is_each_alone_with_its_own_merged(
+    base: Path, adapters: dict[str, Path]
+) -> None:
+    engine = Engine(load_model(str(base), adapters=adapters))
+    chosen = ["cook", None, "sport", "cook", None]
+    sessions = [engine.open(given(name)) for name in chosen]
+    outputs = {session.id: [] for session in sessions}
+    for session in sessions:
+        for item in ITEMS:
+            engine.push(session, item)
+        engine.end(session)
+    while engine.busy:
+        for session, output in engine.step():
+            outputs[session.id].append(output)
+    found = [(scores(outputs[session.id]), replies(outputs[session.id])) for session in sessions]
+    for name, (seen, said) in zip(chosen, found, strict=True):
+        wanted, words = alone(base, adapters, name)
+        np.testing.assert_allclose(seen, wanted, atol=2e-5, rtol=0)
+        assert said == words
+    different = [np.abs(np.subtract(found[0][0], found[k][0])).max() for k in (1, 2)]
+    assert min(different) > 0.05
+    assert sum(len(said) for _, said in found) > 5
+
+
+def test_an_adapter_over_a_merged_one(base: Path, adapters: dict[str, Path]) -> None:
+    """What is merged is part of the base of what is kept apart."""
+    both = load_model(str(base), adapter=adapters["cook"], adapters={"sport": adapters["sport"]})
+    plain = scores(Rig(both).watch(options(), ITEMS))
+    np.testing.assert_allclose(plain, alone(base, adapters, "cook")[0], atol=2e-5, rtol=0)
+
+
+def test_a_base_without_heads_serves_those_who_choose_an_adapter(
+    base: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = load_model(str(base))
+    bare = save_checkpoint(tmp_path / "bare", whole.network, whole.tokenizer)
+    tensors = {name: t for name, t in load_file(bare / "model.safetensors").items() if not name.startswith("heads.")}
+    save_file(tensors, bare / "model.safetensors")
+    engine = Rig(load_model(str(bare), adapters=adapters))
+    with pytest.raises(OptionError, match="choose an adapter: cook, sport"):
+        engine.open(given(None))
+    seen = scores(engine.watch(given("sport"), ITEMS))
+    np.testing.assert_allclose(seen, alone(base, adapters, "sport")[0], atol=2e-5, rtol=0)
+
+
+def test_an_adapter_that_is_not_there_is_refused(base: Path, adapters: dict[str, Path]) -> None:
+    with pytest.raises(OptionError, match="no adapter 'news'; loaded: cook, sport"):
+        Engine(load_model(str(base), adapters=adapters)).open(given("news"))
+    with pytest.raises(OptionError, match="no adapter 'news'; loaded: none"):
+        Engine(load_model(str(base))).open(given("news"))
+    with pytest.raises(ModelNotFoundError, match=r"holds no adapter_config\.json"):
+        load_model(str(base), adapters={"news": base})
+
+
+def test_what_all_sessions_share_cannot_be_an_adapters_own(base: Path, tmp_path: Path) -> None:
+    path = adapter(tmp_path / "a", 1)
+    tensors = load_file(path / "adapter_model.safetensors")
+    head = lively_model().network.lm_head.weight
+    save_file({**tensors, "base_model.model.lm_head.weight": head.clone()}, path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"changes lm_head\.weight, which all share; merge it instead"):
+        load_model(str(base), adapters={"a": path})
+    assert load_model(str(base), adapter=path).adapters is None
