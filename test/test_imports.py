@@ -14,7 +14,12 @@ TORCH_FREE = (
     "__init__", "errors", "events", "options", "files", "duet", "video", "scenes", "nano", "tasks", "protocol", "client",
     "index", "evaluation", "cli",
 )  # fmt: skip
-NEEDS_TORCH = {"mmduet.evaluation.predict", "mmduet.evaluation.scenes_score"}  # they run the engine
+NEEDS_TORCH = {  # they run the engine
+    "mmduet.evaluation.drift",
+    "mmduet.evaluation.predict",
+    "mmduet.evaluation.scenes_score",
+    "mmduet.evaluation.window_cost",
+}
 LARGE = {"torch", "transformers", "av", "numpy", "matplotlib", "PIL"}
 
 IMPORT_ALL = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -13,6 +13,10 @@ Pickles = Annotated[
     bool, Option("--allow-pickle", help="Read .bin weights too: pickles, of which to trust only your own.")
 ]
 Adapter = Annotated[Path | None, Option(metavar="DIR", help="A LoRA that PEFT saved, merged into the model.")]
+
+Quantized = Annotated[
+    Literal["int8", "nf4"] | None, Option(help="Hold the language model in so many bits; needs mmduet\\[quant].")
+]
 
 
 @contextmanager

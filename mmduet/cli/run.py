@@ -19,7 +19,7 @@ import typer
 from typer import Argument, Option
 
 from mmduet.cli._events import Listener, Story, json_lines
-from mmduet.cli._loading import Adapter, Pickles
+from mmduet.cli._loading import Adapter, Pickles, Quantized
 from mmduet.cli._timeline import Screening, busy, open_timeline
 from mmduet.errors import EngineError, OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
@@ -46,6 +46,7 @@ def run(
     model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
     adapter: Adapter = None,
     allow_pickle: Pickles = False,
+    quantized: Quantized = None,
     fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
     speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
@@ -84,6 +85,7 @@ class Asked:
     model: str
     adapter: Path | None
     allow_pickle: bool
+    quantized: Literal["int8", "nf4"] | None
     fps: float | None
     speak: str | None
     score_heads: str | None
@@ -150,7 +152,15 @@ def prepare(asked: Asked) -> Plan:
         from mmduet.engine import Engine, recommended_options
         from mmduet.model import load_model
 
-        engine = Engine(load_model(asked.model, adapter=asked.adapter, pickles=asked.allow_pickle, progress=report))
+        engine = Engine(
+            load_model(
+                asked.model,
+                adapter=asked.adapter,
+                quantized=asked.quantized,
+                pickles=asked.allow_pickle,
+                progress=report,
+            )
+        )
     best = engine.model.config.recommended
     if best.query and not asked.query and not asked.no_query:
         turns.append(Query(best.query))

@@ -90,6 +90,35 @@ def window(
         draw(plot, rows)
 
 
+@app.command()
+def drift(
+    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
+    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    quantized: Annotated[
+        Literal["int8", "nf4"], typer.Option(help="Against the model with weights in so many bits.")
+    ] = "int8",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Say what quantised weights change: scores, decisions, words, and memory."""
+    from mmduet.engine import Engine
+    from mmduet.errors import OptionError
+    from mmduet.evaluation.drift import drift as measure
+    from mmduet.files import write_json
+    from mmduet.model import load_model
+    from mmduet.model.quantize import weight_bytes
+
+    if json_path is not None and not json_path.parent.is_dir():
+        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
+    plain, other = load_model(model), load_model(model, quantized=quantized)
+    with progress_bar("watching") as report:
+        figures = measure(directory, Engine(plain), Engine(other), report).to_dict()
+    figures["weight_bytes"], figures["plain_weight_bytes"] = weight_bytes(other.network), weight_bytes(plain.network)
+    for name, value in figures.items():
+        typer.echo(f"{name:20} {value:.6g}")
+    if json_path is not None:
+        write_json(json_path, figures, indent=2)
+
+
 def _print_table(table: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table

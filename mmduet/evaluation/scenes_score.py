@@ -70,7 +70,7 @@ def score_scenes(
     for done, clip in enumerate(clips):
         began = time.perf_counter()
         pictures = [engine.prepare(f) for f in open_frames(root / "videos" / clip["video"], recommended.fps)]
-        (narrated,) = _watch(engine, options, pictures, [Query(recommended.query)])
+        (narrated,) = watch_each(engine, options, pictures, [Query(recommended.query)])
         tally.wall_seconds += time.perf_counter() - began
         tally.video_seconds += clip["duration"]
         events = [Said(e["end"], e["text"]) for e in clip["events"]]
@@ -85,7 +85,7 @@ def score_scenes(
 def _answer(engine: Engine, options: SessionOptions, pictures: Sequence[Picture], clip: Json, tally: _Tally) -> None:
     questions = clip["questions"]
     queries = [Query(q["question"], q["time"]) for q in questions]
-    for question, watched in zip(questions, _watch(engine, options, pictures, queries), strict=True):
+    for question, watched in zip(questions, watch_each(engine, options, pictures, queries), strict=True):
         wanted = [Said(a["end"], a["content"]) for a in question["answers"]]
         tally.answers += compare(wanted, [Said(r.time, r.text) for r in watched.replies])
 
@@ -95,7 +95,7 @@ def _ground(engine: Engine, options: SessionOptions, pictures: Sequence[Picture]
     highlights = {h["query"]: h for h in clip["highlights"]}
     groundings = clip["groundings"]
     for grounding, watched in zip(
-        groundings, _watch(engine, silent, pictures, [Query(g["query"]) for g in groundings]), strict=True
+        groundings, watch_each(engine, silent, pictures, [Query(g["query"]) for g in groundings]), strict=True
     ):
         times, relevance = [s.time for s in watched.scores], [s.relevance for s in watched.scores]
         tally.spans.append(best_span(times, relevance))
@@ -109,19 +109,21 @@ def _ground(engine: Engine, options: SessionOptions, pictures: Sequence[Picture]
 
 
 @dataclass
-class _Watched:
+class Watched:
+    """What a session said of a video."""
+
     scores: list[Scores]
     replies: list[Reply]
 
 
-def _watch(
+def watch_each(
     engine: Engine, options: SessionOptions, pictures: Sequence[Picture], queries: Sequence[Query]
-) -> list[_Watched]:
+) -> list[Watched]:
     """Watch the same pictures once per query, all in the same steps."""
-    watched: dict[int, _Watched] = {}
+    watched: dict[int, Watched] = {}
     for query in queries:
         session: Session = engine.open(options)
-        watched[session.id] = _Watched([], [])
+        watched[session.id] = Watched([], [])
         if query.text:
             engine.push(session, query)
         for picture in pictures:

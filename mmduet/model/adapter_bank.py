@@ -31,8 +31,7 @@ class AdaptedLinear(nn.Module):
 
     def add(self, name: str, down: Tensor, up: Tensor) -> None:
         """Let adapter ``name`` add its share from now on."""
-        weight = self.base.weight
-        self._pairs[name] = (down.to(weight.device, weight.dtype), up.to(weight.device, weight.dtype))
+        self._pairs[name] = (down, up)
 
     def forward(self, rows: Tensor) -> Tensor:
         """[1, N, in] to [1, N, out]."""
@@ -53,10 +52,10 @@ class AdapterBank:
         for adapter in adapters.values():  # all of them first: then nothing is changed if one does not fit
             check_adapter(adapter, model)
             _refuse_what_is_shared(adapter)
+        like = model.lm_head.weight  # the base's own matrices may be quantised
         for name, adapter in adapters.items():
             for path, (down, up) in adapter.pairs.items():
-                self._adapted(path).add(name, down, adapter.scale * up.float())
-        like = model.lm_head.weight
+                self._adapted(path).add(name, down.to(like), (adapter.scale * up.float()).to(like))
         self._whole = {name: {k: v.to(like) for k, v in adapter.whole.items()} for name, adapter in adapters.items()}
         parts = (*model.projector.parameters(), *model.heads.parameters())
         self._needed = any(bool(parameter.isnan().all()) for parameter in parts)  # as ``fill`` leaves what is not there

@@ -17,6 +17,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.model.filling import Progress
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
+from mmduet.model.quantize import Quantization, quantize
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.nano import BUNDLED
 
@@ -42,12 +43,14 @@ def load_model(
     adapter: str | Path | None = None,
     *,
     adapters: Mapping[str, str | Path] | None = None,
+    quantized: Quantization | None = None,
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
     ``adapters``: others, by name, that are kept apart, over what that makes; a session chooses one by ``options.adapter``.
+    ``quantized``: hold the language model's matrices in 8 or 4 bits, once ``adapter`` has been merged.
     ``pickles``: read ``.bin`` weights too. ``progress`` is told (tensors read, of how many).
 
     Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
@@ -67,6 +70,8 @@ def load_model(
     model = _load(name, dtype, device, read)
     if change is not None:
         merge_adapter(model.network, change)
+    if quantized is not None:
+        quantize(model.network, quantized)
     return replace(model, adapters=AdapterBank(model.network, apart)) if apart else model
 
 

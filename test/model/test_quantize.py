@@ -1,0 +1,78 @@
+"""Quantised language models: near what they were, smaller, and everything else untouched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import in_process
+from duet_rig import Rig, frames, lively_model, options, scores
+
+from mmduet.errors import OptionError
+from mmduet.events import Query
+from mmduet.model import load_model
+from mmduet.model.checkpoint import save_checkpoint
+from mmduet.model.quantize import quantize, weight_bytes
+from mmduet.scenes import SplitSpec, make_split
+
+ITEMS = [Query("What?", 0.0), *frames(8)]
+
+
+@pytest.mark.parametrize(("kind", "error", "smaller"), [("int8", 0.02, 0.45), ("nf4", 0.15, 0.35)])
+@torch.inference_mode()
+def test_every_matrix_of_the_language_model_is_nearly_what_it_was(kind, error: float, smaller: float) -> None:
+    plain, other = load_model("nano").network, load_model("nano").network
+    before = weight_bytes(other.lm)
+    quantize(other, kind)
+    assert weight_bytes(other.lm.layers) < smaller * weight_bytes(plain.lm.layers)
+    assert weight_bytes(other.lm) < before
+    generator, matrices = torch.Generator().manual_seed(0), 0
+    for (name, one), (_, two) in zip(plain.named_modules(), other.named_modules(), strict=True):
+        if isinstance(one, torch.nn.Linear):
+            rows = torch.randn(5, one.in_features, generator=generator)
+            wanted = one(rows)
+            off = (two(rows) - wanted).norm() / wanted.norm()
+            inside = name.startswith("lm.layers")
+            assert (0 < off < error) if inside else off == 0
+            matrices += inside
+    assert matrices == 4 * 7
+
+
+@pytest.mark.parametrize(("kind", "most"), [("int8", 0.1), ("nf4", 0.6)])
+def test_an_engine_runs_on_it(kind, most: float, tmp_path: Path) -> None:
+    model = lively_model()
+    base = str(save_checkpoint(tmp_path / "base", model.network, model.tokenizer))
+    wanted = scores(Rig(load_model(base)).watch(options(), ITEMS))
+    found = scores(Rig(load_model(base, quantized=kind)).watch(options(), ITEMS))
+    assert 0 < np.abs(np.subtract(found, wanted)).mean() < most
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(OptionError, match="quantize is 'int3'; use int8 or nf4"):
+        quantize(lively_model().network, "int3")  # type: ignore[arg-type]
+
+
+def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(OptionError, match=r"pip install 'mmduet\[quant\]'"):
+        load_model("random:tiny", quantized="int8")
+
+
+def test_the_drift_of_nano_on_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_split(tmp_path / "split", SplitSpec("test", 1, 11, 10.0, 10.5), workers=1)
+    drift = in_process(monkeypatch, capsys, "scenes", "drift", tmp_path / "split", "--json", tmp_path / "drift.json")
+    done = drift("--quantized", "int8")
+    figures = json.loads((tmp_path / "drift.json").read_text())
+    assert done.status == 0
+    assert figures["frames"] >= 80
+    assert figures["spoken"] > 2
+    assert 0 < figures["informative_mean"] < 0.02
+    assert figures["decisions_changed"] <= 2
+    assert figures["weight_bytes"] < figures["plain_weight_bytes"]
+    assert "relevance_max" in done.out
