@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Option
 
+from mmduet.cli._loading import Adapter
 from mmduet.cli.scenes import progress_bar
 
 if TYPE_CHECKING:
@@ -71,6 +72,29 @@ def soak(
     for fault in result.faults:
         typer.echo(fault, err=True)
     if result.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def load(
+    model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
+    adapter: Adapter = None,
+    dtype: Annotated[
+        Literal["stored", "float32", "bfloat16", "float16"], Option(help="Number type to load in.")
+    ] = "stored",
+) -> None:
+    """Load MODEL in a process of its own: memory at its most, and time. Exit status 1 if over 1.2 times the weights."""
+    from mmduet.bench.load import MOST, load_cost
+    from mmduet.model.inspection import number_type
+
+    number = str(number_type(dtype, model)).removeprefix("torch.")
+    cost = load_cost(model, number, adapter)
+    typer.echo(
+        f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {number}, at most {cost.peak_bytes / 2**20:.0f} MiB while "
+        f"loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"
+    )
+    if cost.ratio > MOST:
+        typer.echo(f"more than {MOST} times the weights", err=True)
         raise typer.Exit(1)
 
 

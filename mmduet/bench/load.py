@@ -1,0 +1,52 @@
+"""What loading a model costs: memory at its most beside the weights, and time; measured in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+MOST = 1.2  # peak over weights that is meant
+
+
+@dataclass(frozen=True)
+class LoadCost:
+    """``weight_bytes``: of the loaded model. ``peak_bytes``: resident at most, less what was before the first tensor."""
+
+    weight_bytes: int
+    peak_bytes: int
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """Peak over weights."""
+        return self.peak_bytes / self.weight_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+def load_cost(model: str, dtype: str, adapter: Path | None = None) -> LoadCost:
+    """Load ``model`` in a fresh process, where nothing else has been. Raises what loading raises."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_load, model, dtype, adapter).result()
+
+
+def _load(model: str, dtype: str, adapter: Path | None) -> LoadCost:
+    import torch
+
+    from mmduet.bench.memory import peak_memory, resident_bytes
+    from mmduet.model import load_model
+
+    load_model("random:tiny")  # libraries take their own memory at their first use
+    before = resident_bytes()
+    began = time.perf_counter()
+    with peak_memory() as peak:
+        loaded = load_model(model, getattr(torch, dtype), adapter=adapter)
+    seconds = time.perf_counter() - began
+    weights = sum(parameter.nbytes for parameter in loaded.network.parameters())
+    return LoadCost(weights, peak[0] - before, seconds)

@@ -1,0 +1,44 @@
+"""``mmduet bench load``: what it says of a checkpoint large enough for its weights to be what is measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import in_process
+
+from mmduet.bench.load import LoadCost
+from mmduet.bench.memory import peak_memory, resident_bytes
+from mmduet.model.checkpoint import save_checkpoint
+from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
+
+
+def test_loading_holds_little_more_than_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quarter of a gigabyte in many tensors, none of which is a large part of it."""
+    shape = SHAPES["tiny"]
+    text = replace(shape.text, hidden_size=512, intermediate_size=2048, layers=16, heads=8, head_dim=64)
+    network = random_model(replace(shape, text=text))
+    path = save_checkpoint(tmp_path / "model", network, byte_tokenizer())
+    done = in_process(monkeypatch, capsys, "bench", "load", path)()
+    found = re.search(r"(\d+) MiB of weights in float32, at most (\d+) MiB while loading: ([\d.]+) times", done.out)
+    assert found, done
+    assert int(found[1]) == sum(p.nbytes for p in network.parameters()) // 2**20 > 200
+    assert 0.9 < float(found[3]) < 1.2
+    assert done.status == 0
+
+
+def test_the_most_is_seen_though_it_is_gone_at_the_end() -> None:
+    before = resident_bytes()
+    with peak_memory() as peak:
+        block = np.ones(2**25)  # 256 MiB
+        del block
+    assert peak[0] - before > 0.9 * 2**28
+
+
+def test_a_ratio_is_of_the_weights() -> None:
+    assert LoadCost(100, 130, 1.0).to_dict()["ratio"] == pytest.approx(1.3)
