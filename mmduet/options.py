@@ -68,14 +68,17 @@ class SpeakOptions:
 
 
 def parse_window(text: str, fps: float) -> int | None:
-    """Frames in view from ``24`` (frames), ``6s`` (seconds at ``fps``, rounded up) or ``none`` (all of them)."""
+    """Frames in view from ``24`` (frames), ``6s`` (seconds at ``fps``, rounded up) or ``none`` (all of them).
+
+    Raises ``OptionError`` for any other text.
+    """
     if text.lower() == "none":
         return None
     try:
-        return math.ceil(float(text[:-1]) * fps) if text.lower().endswith("s") else int(text)
+        return math.ceil(float(text[:-1]) * fps - 1e-9) if text.lower().endswith("s") else int(text)
     except (ValueError, OverflowError):
         raise OptionError(
-            f"--window is {text!r}; use a number of frames, seconds as in 6s, or none to keep every frame"
+            f"window is {text!r}; use a number of frames, seconds as in 6s, or none to keep every frame"
         ) from None
 
 

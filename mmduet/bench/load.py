@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from mmduet.errors import EngineError
 
 MOST = 1.2  # peak over weights that is meant
 
@@ -30,13 +33,21 @@ class LoadCost:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def load_cost(model: str, dtype: str, adapter: Path | None = None) -> LoadCost:
-    """Load ``model`` in a fresh process, where nothing else has been. Raises what loading raises."""
+def load_cost(model: str, dtype: str, adapter: Path | None = None, pickles: bool = False) -> LoadCost:
+    """Load ``model`` in a fresh process, where nothing else has been.
+
+    Raises what loading raises, and ``EngineError`` where the process is killed.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_load, model, dtype, adapter).result()
+        try:
+            return pool.submit(_load, model, dtype, adapter, pickles).result()
+        except BrokenProcessPool:
+            raise EngineError(
+                f"loading {model} in {dtype} was killed, for want of memory most likely; try a smaller --dtype"
+            ) from None
 
 
-def _load(model: str, dtype: str, adapter: Path | None) -> LoadCost:
+def _load(model: str, dtype: str, adapter: Path | None, pickles: bool) -> LoadCost:
     import torch
 
     from mmduet.bench.memory import peak_memory, resident_bytes
@@ -46,7 +57,7 @@ def _load(model: str, dtype: str, adapter: Path | None) -> LoadCost:
     before = resident_bytes()
     began = time.perf_counter()
     with peak_memory() as peak:
-        loaded = load_model(model, getattr(torch, dtype), adapter=adapter)
+        loaded = load_model(model, getattr(torch, dtype), adapter=adapter, pickles=pickles)
     seconds = time.perf_counter() - began
     weights = sum(parameter.nbytes for parameter in loaded.network.parameters())
     return LoadCost(weights, peak[0] - before, seconds)

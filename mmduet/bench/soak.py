@@ -23,8 +23,9 @@ from mmduet.options import SessionOptions
 
 EARLY = slice(1000, 2000)  # frames whose steps are compared with the last thousand
 WARM_UP = 2000  # frames after which memory is watched
-SAMPLE = 500  # frames from one look at the memory to the next
-MOST_GROWTH, MOST_SLOWING = 1.0, 1.1  # MB per hour of stream; late over early step time
+SAMPLE = 100  # frames from one look at the memory to the next
+MOST_GROWTH, MOST_SLOWING = 1.0, 1.1  # MB per hour of stream, and in all; late over early step time
+MOST_DRIFT = 1e-3  # of a score
 MIB = 2**20
 _Seen = tuple[float, float, bool, tuple[str, ...]]  # both scores, whether it spoke, what it said
 Progress = Callable[[int, int], None]
@@ -33,7 +34,7 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class SoakReport:
     """What was seen. ``*_mb`` are MiB of resident memory; ``changed_decisions`` counts frames that decided otherwise, or
-    said something else, than a lap before."""
+    said something else, than in the second lap; ``largest_score_change`` is against that lap too."""
 
     stream_hours: float
     wall_seconds: float
@@ -52,12 +53,14 @@ class SoakReport:
     def faults(self) -> list[str]:
         """What should not have happened, in words."""
         found = []
-        if self.growth_mb_per_hour > MOST_GROWTH:
+        if self.growth_mb_per_hour > MOST_GROWTH and self.last_mb - self.first_mb > MOST_GROWTH:
             found.append(f"memory grew by {self.growth_mb_per_hour:.2f} MB an hour, at most {MOST_GROWTH} is meant")
         if self.late_step_ms > MOST_SLOWING * self.early_step_ms:
             found.append(f"steps became {self.late_step_ms / self.early_step_ms:.2f} times slower")
         if self.changed_decisions:
-            found.append(f"{self.changed_decisions} decisions were others than a lap before")
+            found.append(f"{self.changed_decisions} decisions were others than in the second lap")
+        if self.largest_score_change > MOST_DRIFT:
+            found.append(f"a score moved by {self.largest_score_change:.2g}, at most {MOST_DRIFT} is meant")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +70,7 @@ class SoakReport:
 
 @dataclass
 class _Log:
-    """What is noted on the way; of a fixed size, so that what is measured is not the measuring."""
+    """What is noted on the way; nearly of a fixed size, so that what is measured is not the measuring."""
 
     frames: int
     seen: int = 0
@@ -92,22 +95,27 @@ def soak(
 ) -> SoakReport:
     """Watch ``frames`` frames, ``lap`` over and over. An interruption ends it early, with a report of what there was.
 
-    Raises ``OptionError`` without a window, and for a stream that is too short to compare anything.
+    Raises ``OptionError`` without a window, and where laps could not be compared: too few, shorter than the window, or under
+    a running sum.
     """
-    if options.window is None:
-        raise OptionError("a stream without an end needs a window; the model recommends none, so give one")
+    if options.window is None or options.window > len(lap):
+        raise OptionError(
+            f"the window is {options.window or 'none'}; give one of 1 to {len(lap)} frames, which are a lap"
+        )
+    if options.speak.policy == "sum":
+        raise OptionError("under a running sum a lap does not decide what the lap before did; give a threshold")
     if frames < EARLY.stop + 1000 or frames < 3 * len(lap):
         raise OptionError(
             f"a stream of {frames} frames is too short; give {EARLY.stop + 1000} or more, and three laps of {len(lap)}"
         )
     log = _Log(frames)
-    before: list[_Seen | None] = [None] * len(lap)
+    second: list[_Seen] = []  # what was seen in the second lap: the first had no lap before it
     session = engine.open(options)
     engine.push(session, Query(query))
     began = time.perf_counter()
     try:
         for k in range(frames):
-            _watch(engine, session, _at(lap[k % len(lap)], k, fps), before, log)
+            _watch(engine, session, _at(lap[k % len(lap)], k, fps), len(lap), second, log)
             if k % SAMPLE == 0:
                 log.memory.append((k, resident_bytes()))
                 if progress:
@@ -124,8 +132,8 @@ def _at(picture: Picture, index: int, fps: float) -> Picture:
     return Picture(Frame(index, index / fps, picture.frame.image, index), picture.pixels)
 
 
-def _watch(engine: Engine, session: Session, picture: Picture, before: list[_Seen | None], log: _Log) -> None:
-    """One frame and what is said after it; compared with the same frame of the lap before."""
+def _watch(engine: Engine, session: Session, picture: Picture, lap: int, second: list[_Seen], log: _Log) -> None:
+    """One frame and what is said after it; from the third lap on compared with the same frame of the second."""
     index = picture.frame.index
     engine.push(session, picture)
     began = time.perf_counter()
@@ -134,11 +142,12 @@ def _watch(engine: Engine, session: Session, picture: Picture, before: list[_See
     while engine.busy:
         outputs += [output for _, output in engine.step()]
     now = _seen(outputs)
-    place, earlier = index % len(before), before[index % len(before)]
-    if earlier is not None and index >= 2 * len(before):  # the first lap had no lap before it
-        log.largest = max(log.largest, abs(now[0] - earlier[0]), abs(now[1] - earlier[1]))
-        log.changed += now[2:] != earlier[2:]
-    before[place] = now
+    if index >= 2 * lap:
+        then = second[index % lap]
+        log.largest = max(log.largest, abs(now[0] - then[0]), abs(now[1] - then[1]))
+        log.changed += now[2:] != then[2:]
+    elif index >= lap:
+        second.append(now)
     log.replies += len(now[3])
     log.seen = index + 1
 

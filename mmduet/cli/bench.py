@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter
-from mmduet.cli.scenes import progress_bar
+from mmduet.cli._files import check_files
+from mmduet.cli._loading import Adapter, NumberType, Pickles, load
+from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
     from mmduet.engine import Engine
@@ -28,6 +30,9 @@ def soak(
     hours: Annotated[float, Option(help="Hours of stream, simulated as fast as it goes.")] = 24.0,
     fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    dtype: NumberType = "float32",
     lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Length of the scene that recurs.")] = 120.0,
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Asked at the beginning; the model's own by default.")
@@ -43,12 +48,12 @@ def soak(
     from mmduet.engine import Engine, recommended_options
     from mmduet.errors import OptionError
     from mmduet.files import write_json
-    from mmduet.model import load_model
     from mmduet.options import parse_window
 
-    if json_path is not None and not json_path.parent.is_dir():
-        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
-    engine = Engine(load_model(model))
+    check_files({"--json": json_path})
+    if not math.isfinite(hours):
+        raise OptionError(f"hours is {hours}; use a number")
+    engine = Engine(load(model, adapter, allow_pickle, dtype))
     best = engine.model.config.recommended
     options = recommended_options(best)
     if window is not None:
@@ -75,20 +80,19 @@ def soak(
         raise typer.Exit(1)
 
 
-@app.command()
-def load(
+@app.command("load")
+def measure_loading(
     model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
     adapter: Adapter = None,
-    dtype: Annotated[
-        Literal["stored", "float32", "bfloat16", "float16"], Option(help="Number type to load in.")
-    ] = "stored",
+    allow_pickle: Pickles = False,
+    dtype: NumberType = "stored",
 ) -> None:
     """Load MODEL in a process of its own: memory at its most, and time. Exit status 1 if over 1.2 times the weights."""
     from mmduet.bench.load import MOST, load_cost
     from mmduet.model.inspection import number_type
 
-    number = str(number_type(dtype, model)).removeprefix("torch.")
-    cost = load_cost(model, number, adapter)
+    number = str(number_type(dtype, model, allow_pickle)).removeprefix("torch.")
+    cost = load_cost(model, number, adapter, allow_pickle)
     typer.echo(
         f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {number}, at most {cost.peak_bytes / 2**20:.0f} MiB while "
         f"loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"

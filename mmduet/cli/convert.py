@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._loading import Adapter, Pickles, loading_bar
+from mmduet.cli._loading import Adapter, Pickles, load
 
 
 def convert(
@@ -22,15 +22,13 @@ def convert(
 ) -> None:
     """Write SRC as one directory that holds everything needed to serve; DST is whole or not there."""
     from mmduet.errors import OptionError
-    from mmduet.model import load_model
     from mmduet.model.checkpoint import MANIFEST, save_checkpoint
     from mmduet.model.inspection import number_type
 
     if target.exists() and not (target / MANIFEST).exists():
         raise OptionError(f"{target} exists and is no checkpoint of ours; give a directory that does not exist")
     number = number_type(dtype, source, allow_pickle)
-    with loading_bar("reading") as report:
-        model = load_model(source, dtype=number, adapter=adapter, pickles=allow_pickle, progress=report)
+    model = load(source, adapter, allow_pickle, str(number).removeprefix("torch."))
     extra = {"converted_from": {"source": Path(source).name, "adapter": adapter.name if adapter else None}}
     save_checkpoint(target, model.network, model.tokenizer, extra=extra)
     typer.echo(

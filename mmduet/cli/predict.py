@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, Pickles, Quantized, loading_bar
+from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
 
 if TYPE_CHECKING:
     from mmduet.evaluation.predict import Viewing
@@ -24,6 +24,7 @@ def predict(
     adapter: Adapter = None,
     allow_pickle: Pickles = False,
     quantized: Quantized = None,
+    dtype: NumberType = "float32",
     fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
     max_frames: Annotated[int | None, Option(min=1, help="Watch no more than so many.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
@@ -43,13 +44,11 @@ def predict(
     from mmduet.engine import recommended_options
     from mmduet.evaluation.predict import Viewing
     from mmduet.evaluation.test_sets import PredictionFile, read_test_set
-    from mmduet.model import load_model
     from mmduet.model.inspection import fingerprint
     from mmduet.options import parse_window
 
     examples = read_test_set(annotations)
-    with loading_bar("loading") as report:
-        loaded = load_model(model, adapter=adapter, pickles=allow_pickle, quantized=quantized, progress=report)
+    loaded = load(model, adapter, allow_pickle, dtype, quantized)
     best = loaded.config.recommended
     base, rate = recommended_options(best, profile), best.fps if fps is None else fps
     said: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
@@ -63,7 +62,8 @@ def predict(
     viewing = Viewing(videos, rate, max_frames, options)
     settings = {
         "annotations": sha256(annotations.read_bytes()).hexdigest(), "videos": str(videos.resolve()),
-        "model": fingerprint(model), "adapter": fingerprint(adapter) if adapter else None, "quantized": quantized,
+        "model": fingerprint(model), "adapter": fingerprint(adapter) if adapter else None,
+        "quantized": quantized, "dtype": dtype,
         "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
     }  # fmt: skip
     file = PredictionFile(output, settings)

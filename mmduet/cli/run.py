@@ -19,7 +19,8 @@ import typer
 from typer import Argument, Option
 
 from mmduet.cli._events import Listener, Story, json_lines
-from mmduet.cli._loading import Adapter, Pickles, Quantized
+from mmduet.cli._files import check_files
+from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
 from mmduet.cli._timeline import Screening, busy, open_timeline
 from mmduet.errors import EngineError, OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mmduet.video import VideoInfo
 
 TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
-SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt",)}
 MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
 POLICIES = "threshold:V|sum:V|never"
 HEADS = "Which decide: informative, relevance or both."
@@ -47,6 +47,7 @@ def run(
     adapter: Adapter = None,
     allow_pickle: Pickles = False,
     quantized: Quantized = None,
+    dtype: NumberType = "float32",
     fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
     speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
@@ -86,6 +87,7 @@ class Asked:
     adapter: Path | None
     allow_pickle: bool
     quantized: Literal["int8", "nf4"] | None
+    dtype: Literal["stored", "float32", "bfloat16", "float16"]
     fps: float | None
     speak: str | None
     score_heads: str | None
@@ -142,7 +144,7 @@ def prepare(asked: Asked) -> Plan:
     turns: list[Query | Context] = [*parse_turns("--context", asked.context, Context)]
     turns += parse_turns("--query", asked.query, Query)
     overlaid(asked, SessionOptions(), fps=1.0)
-    check_files(asked)
+    check_files({"--output": asked.output, "--plot": asked.plot, "--subtitles": asked.subtitles}, asked.video)
     if asked.no_query and asked.query:
         raise OptionError("--no-query and --query contradict each other; give one of them")
     if asked.threads is not None:
@@ -150,17 +152,9 @@ def prepare(asked: Asked) -> Plan:
     with busy(f"loading {asked.model}", asked.quiet) as report:
         video = look_at(asked)
         from mmduet.engine import Engine, recommended_options
-        from mmduet.model import load_model
 
-        engine = Engine(
-            load_model(
-                asked.model,
-                adapter=asked.adapter,
-                quantized=asked.quantized,
-                pickles=asked.allow_pickle,
-                progress=report,
-            )
-        )
+        loaded = load(asked.model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, report)
+        engine = Engine(loaded)
     best = engine.model.config.recommended
     if best.query and not asked.query and not asked.no_query:
         turns.append(Query(best.query))
@@ -203,29 +197,6 @@ def overlaid(asked: Asked, base: SessionOptions, fps: float) -> SessionOptions:
 def given(**values: Any) -> Mapping[str, Any]:
     """Those that are not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def check_files(asked: Asked) -> None:
-    """Raise ``OptionError`` for outputs that could not be written when the work is done."""
-    outputs = {"--output": asked.output, "--plot": asked.plot, "--subtitles": asked.subtitles}
-    paths = {option: path for option, path in outputs.items() if path is not None}
-    taken = {asked.video.absolute(): "the video"}
-    for option, path in paths.items():
-        check_file(option, path)
-        if path.absolute() in taken:
-            raise OptionError(f"{option} {path} is also {taken[path.absolute()]}; give each its own file")
-        taken[path.absolute()] = option
-
-
-def check_file(option: str, path: Path) -> None:
-    """Raise ``OptionError`` unless ``path`` can be written and its name says what will be in it."""
-    allowed = SUFFIXES.get(option)
-    if allowed and path.suffix.lower() not in allowed:
-        raise OptionError(f"{option} {path} has no ending that can be written; use {', '.join(allowed)}")
-    if not path.parent.is_dir():
-        raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise OptionError(f"{option} {path} cannot be written: it is a folder or not yours; give another path")
 
 
 def look_at(asked: Asked) -> VideoInfo:

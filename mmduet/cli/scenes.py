@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from mmduet.cli._files import check_files
+from mmduet.cli._loading import Adapter, NumberType, Pickles, load
+from mmduet.cli._progress import progress_bar
 
 app = typer.Typer(help="Render video clips whose annotations are exact.", no_args_is_help=True)
 
@@ -39,18 +41,18 @@ def make(
 def score(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    dtype: NumberType = "float32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the table here as well.")] = None,
 ) -> None:
     """Score MODEL on the split: when it speaks, what it says, questions, grounding, highlights, speed."""
     from mmduet.engine import Engine
-    from mmduet.errors import OptionError
     from mmduet.evaluation.scenes_score import score_scenes
     from mmduet.files import write_json
-    from mmduet.model import load_model
 
-    if json_path is not None and not json_path.parent.is_dir():
-        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
-    engine = Engine(load_model(model))
+    check_files({"--json": json_path})
+    engine = Engine(load(model, adapter, allow_pickle, dtype))
     with progress_bar("scoring") as report:
         table = score_scenes(directory, engine, report).to_dict()
     _print_table(table)
@@ -62,6 +64,9 @@ def score(
 def window(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`; long clips, of minutes.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    dtype: NumberType = "float32",
     windows: Annotated[str, typer.Option(metavar="N|SECONDSs|none,...", help="What to try.")] = "2,4,8,16,32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them.")] = None,
@@ -69,16 +74,12 @@ def window(
     """Score MODEL with windows of several sizes: what keeping fewer frames in view costs, and what it saves."""
     from mmduet.cli._windows import draw, table
     from mmduet.engine import Engine
-    from mmduet.errors import OptionError
     from mmduet.evaluation.window_cost import window_costs
     from mmduet.files import write_json
-    from mmduet.model import load_model
     from mmduet.options import parse_window
 
-    for option, path in (("--json", json_path), ("--plot", plot)):
-        if path is not None and not path.parent.is_dir():
-            raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
-    engine = Engine(load_model(model))
+    check_files({"--json": json_path, "--plot": plot})
+    engine = Engine(load(model, adapter, allow_pickle, dtype))
     fps = engine.model.config.recommended.fps
     asked = [parse_window(text.strip(), fps) for text in windows.split(",")]
     with progress_bar("scoring") as report:
@@ -94,6 +95,9 @@ def window(
 def drift(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    dtype: NumberType = "float32",
     quantized: Annotated[
         Literal["int8", "nf4"], typer.Option(help="Against the model with weights in so many bits.")
     ] = "int8",
@@ -101,20 +105,18 @@ def drift(
 ) -> None:
     """Say what quantised weights change: scores, decisions, words, and memory."""
     from mmduet.engine import Engine
-    from mmduet.errors import OptionError
     from mmduet.evaluation.drift import drift as measure
     from mmduet.files import write_json
-    from mmduet.model import load_model
     from mmduet.model.quantize import weight_bytes
 
-    if json_path is not None and not json_path.parent.is_dir():
-        raise OptionError(f"--json {json_path} lies in no folder that exists; make {json_path.parent} first")
-    plain, other = load_model(model), load_model(model, quantized=quantized)
+    check_files({"--json": json_path})
+    plain = load(model, adapter, allow_pickle, dtype)
+    other = load(model, adapter, allow_pickle, dtype, quantized)
+    sizes = {"plain_weight_bytes": weight_bytes(plain.network), "weight_bytes": weight_bytes(other.network)}
     with progress_bar("watching") as report:
-        figures = measure(directory, Engine(plain), Engine(other), report).to_dict()
-    figures["weight_bytes"], figures["plain_weight_bytes"] = weight_bytes(other.network), weight_bytes(plain.network)
+        figures = measure(directory, Engine(plain), Engine(other), report).to_dict() | sizes
     for name, value in figures.items():
-        typer.echo(f"{name:20} {value:.6g}")
+        typer.echo(f"{name:20} {value:,}" if isinstance(value, int) else f"{name:20} {value:.2g}")
     if json_path is not None:
         write_json(json_path, figures, indent=2)
 
@@ -128,15 +130,3 @@ def _print_table(table: dict[str, float]) -> None:
     for name, value in table.items():
         grid.add_row(name, f"{value:.1f}" if name == "x_realtime" else f"{value:.3f}")
     Console().print(grid)
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, driven by calling what is yielded with (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -52,10 +52,10 @@ def drift(directory: str | Path, plain: Engine, other: Engine, progress: Progres
         for one, two in zip(*watched, strict=True):
             for a, b in zip(one.scores, two.scores, strict=True):
                 differences.append((abs(a.informative - b.informative), abs(a.relevance - b.relevance)))
+                decided[0] += a.speak
+                decided[1] += a.speak != b.speak
             said = [{reply.frame: reply.text for reply in seen.replies} for seen in (one, two)]
             both = said[0].keys() & said[1].keys()
-            decided[0] += len(said[0])
-            decided[1] += len(said[0].keys() ^ said[1].keys())
             decided[2] += sum(said[0][frame] != said[1][frame] for frame in both)
         if progress:
             progress(done, len(clips))

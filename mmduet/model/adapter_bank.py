@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmduet.errors import CheckpointError, OptionError
+from mmduet.errors import CheckpointError, EngineError, OptionError
 from mmduet.model.adapter import Adapter, check_adapter
 from mmduet.model.network import DuetModel
 
@@ -44,7 +44,10 @@ class AdaptedLinear(nn.Module):
 
 
 class AdapterBank:
-    """The adapters of one model, by name. Making it changes the model: its linear layers become ``AdaptedLinear``."""
+    """The adapters of one model, by name. Making it changes the model: its linear layers become ``AdaptedLinear``.
+
+    A model with adapters serves one engine: whose rows are whose is known to its layers, a step at a time.
+    """
 
     def __init__(self, model: DuetModel, adapters: Mapping[str, Adapter]) -> None:
         """Raises ``CheckpointError`` for an adapter that does not fit, or changes what cannot be kept apart."""
@@ -76,7 +79,12 @@ class AdapterBank:
 
     @contextmanager
     def routed(self, owners: Sequence[Owner], counts: Sequence[int]) -> Iterator[None]:
-        """For one packed forward: so many rows each belong to these owners, in order."""
+        """For one packed forward: so many rows each belong to these owners, in order.
+
+        Raises ``EngineError`` while another engine is in its own.
+        """
+        if self._routing:
+            raise EngineError("two engines step over one model that keeps adapters apart; load the model once for each")
         begin, rows = 0, dict[str, list[Tensor]]()
         for owner, count in zip(owners, counts, strict=True):
             if owner is not None:
@@ -98,14 +106,20 @@ class AdapterBank:
 
     def _by_owner(self, part: str, inputs: Tensor, owners: Sequence[Owner]) -> Tensor:
         """``part`` of the model over ``inputs`` [N, ...], each by its owner's weights."""
-        module, outputs = self._model.get_submodule(part), dict[int, Tensor]()
+        if len(set(owners)) == 1:
+            return self._of(owners[0], part, inputs)
+        outputs = dict[int, Tensor]()
         for owner in dict.fromkeys(owners):
             own = [i for i, other in enumerate(owners) if other == owner]
-            whole = {} if owner is None else self._whole[owner]
-            changed = {k.removeprefix(f"{part}."): v for k, v in whole.items() if k.startswith(f"{part}.")}
-            mine = functional_call(module, changed, (inputs[own],)) if changed else module(inputs[own])
-            outputs.update(zip(own, mine, strict=True))
+            outputs.update(zip(own, self._of(owner, part, inputs[own]), strict=True))
         return torch.stack([outputs[i] for i in range(len(owners))])
+
+    def _of(self, owner: Owner, part: str, inputs: Tensor) -> Tensor:
+        """``part`` of the model by one owner's weights."""
+        module, whole = self._model.get_submodule(part), {} if owner is None else self._whole[owner]
+        changed = {k.removeprefix(f"{part}."): v for k, v in whole.items() if k.startswith(f"{part}.")}
+        output: Tensor = functional_call(module, changed, (inputs,)) if changed else module(inputs)
+        return output
 
     def _adapted(self, path: str) -> AdaptedLinear:
         parent, _, leaf = path.rpartition(".")

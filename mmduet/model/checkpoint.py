@@ -37,8 +37,15 @@ def save_checkpoint(
     extra: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write model and tokenizer to ``directory`` (replaced whole if it exists); ``extra`` goes into the manifest."""
+    """Write model and tokenizer to ``directory`` (replaced whole if it exists); ``extra`` goes into the manifest.
+
+    Raises ``CheckpointError`` for a model whose weights are no longer those of its description.
+    """
     target = Path(directory)
+    if wanted_by(model) != wanted_by(empty_model(target, model.config)):
+        raise CheckpointError(
+            "a model that is quantised, or keeps adapters apart, cannot be written; save it before that, or merged"
+        )
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:

@@ -13,7 +13,9 @@ TextFamily = Literal["qwen2", "qwen3"]
 
 def _known(part: str, family: str, families: Any) -> None:
     if family not in get_args(families):
-        raise CheckpointError(f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}")
+        raise CheckpointError(
+            f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}; convert it anew"
+        )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ def check(
     ]
     if faults:
         only_heads = len(missing) == len(faults) and all(name.startswith("heads.") for name in missing)
-        hint = "; a base has no heads of its own: give the adapter that brings them" if only_heads else ""
+        hint = (
+            "; a base has no heads of its own: give the adapter that brings them; of several kept apart, each has to"
+            if only_heads
+            else ""
+        )
         raise CheckpointError(f"{files.root} does not fit its description: {'; '.join(faults)}{hint}")
 
 

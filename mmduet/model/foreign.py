@@ -50,6 +50,9 @@ def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
 def _text(text: dict[str, Any], values: dict[str, Any], tensors: Mapping[str, Shape]) -> TextShape:
     heads, width = int(text["num_attention_heads"]), int(text["hidden_size"])
     rope = text.get("rope_parameters") or {}
+    norms = next(
+        (shape for name, shape in tensors.items() if name.endswith(".q_norm.weight")), ()
+    )  # over a head's width
     said = [part["tie_word_embeddings"] for part in (values, text) if "tie_word_embeddings" in part]
     return TextShape(
         vocab_size=int(text["vocab_size"]),
@@ -58,12 +61,12 @@ def _text(text: dict[str, Any], values: dict[str, Any], tensors: Mapping[str, Sh
         layers=int(text["num_hidden_layers"]),
         heads=heads,
         kv_heads=int(text.get("num_key_value_heads") or heads),
-        head_dim=int(text.get("head_dim") or width // heads),
+        head_dim=norms[0] if norms else int(text.get("head_dim") or width // heads),
         max_positions=int(text.get("max_position_embeddings", 32768)),
         rope_theta=float(rope.get("rope_theta", text.get("rope_theta", 1e4))),
         rms_norm_eps=float(text.get("rms_norm_eps", 1e-6)),
         tied=LM_HEAD not in tensors and (any(said) or not said),  # one that is stored is always used
-        family="qwen3" if any(name.endswith(".q_norm.weight") for name in tensors) else "qwen2",
+        family="qwen3" if norms else "qwen2",
     )
 
 

@@ -50,11 +50,12 @@ def load_model(
     """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
 
     ``adapters``: others, by name, that are kept apart, over what that makes; a session chooses one by ``options.adapter``.
-    ``quantized``: hold the language model's matrices in 8 or 4 bits, once ``adapter`` has been merged.
+    ``quantized``: hold the language model's matrices in 8 or 4 bits, once ``adapter`` has been merged; at its most loading
+    takes what the unquantised model does.
     ``pickles``: read ``.bin`` weights too. ``progress`` is told (tensors read, of how many).
 
-    Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load or the
-    adapter does not fit.
+    Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load, does not
+    fit or changes what all share, ``OptionError`` for another ``quantized`` or where its library is not installed.
     """
     change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
     apart = {name: read_adapter(path) for name, path in (adapters or {}).items()}
@@ -70,9 +71,10 @@ def load_model(
     model = _load(name, dtype, device, read)
     if change is not None:
         merge_adapter(model.network, change)
+    bank = AdapterBank(model.network, apart) if apart else None  # while matrices have their shapes
     if quantized is not None:
         quantize(model.network, quantized)
-    return replace(model, adapters=AdapterBank(model.network, apart)) if apart else model
+    return replace(model, adapters=bank)
 
 
 def _load(

@@ -1,11 +1,14 @@
 """The language model's matrices in 8 or 4 bits, by bitsandbytes, on CPUs and on CUDA; everything else stays as it is.
 
-``int8`` is vector-wise absmax quantisation, ``nf4`` the four-bit NormalFloat of QLoRA §3. Heads, projector, tower, embeddings
-and language head keep their numbers: they are small, or decide when to speak.
+``int8`` is vector-wise absmax quantisation, ``nf4`` the four-bit NormalFloat of QLoRA §3. LLM.int8()'s outlier columns are not
+kept apart: they would be chosen over all sessions of a step, so that one session's scores would depend on the others'. Large
+models have such columns and lose more by ``int8`` than by ``nf4``; measure it (``mmduet scenes drift``). Heads, projector,
+tower, embeddings and language head keep their numbers: they are small, or decide when to speak. Run on CPUs only so far.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal, get_args
 
 import torch
@@ -35,6 +38,7 @@ def _library() -> Any:
         import bitsandbytes
     except ImportError:
         raise OptionError("quantised weights need bitsandbytes; run: pip install 'mmduet[quant]'") from None
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it warns at every product of int8
     return bitsandbytes
 
 
@@ -56,11 +60,13 @@ def _quantized(library: Any, layer: nn.Linear, kind: Quantization) -> nn.Module:
 
 
 def weight_bytes(model: DuetModel) -> int:
-    """Bytes of all weights, as they are held, with what belongs to quantised ones."""
+    """Bytes of all weights, as they are held, with what belongs to quantised ones; before the first forward moves that."""
     return sum(parameter.nbytes + _scales(parameter) for parameter in model.parameters())
 
 
 def _scales(parameter: nn.Parameter) -> int:
     """Bytes of what turns quantised numbers back: a scale for each row (int8) or each block (nf4)."""
-    rows, blocks = getattr(parameter, "SCB", None), getattr(getattr(parameter, "quant_state", None), "absmax", None)
-    return sum(scales.nbytes for scales in (rows, blocks) if isinstance(scales, torch.Tensor))
+    blocks = getattr(parameter, "quant_state", None)
+    nested = getattr(blocks, "state2", None)  # the blocks' scales are themselves quantised
+    found = (getattr(parameter, "SCB", None), getattr(blocks, "absmax", None), getattr(nested, "absmax", None))
+    return sum(scales.nbytes for scales in found if isinstance(scales, torch.Tensor))

@@ -108,7 +108,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 def _unpickle(file: Path) -> dict[str, Tensor]:
     try:
-        tensors: Any = torch.load(file, map_location="cpu", weights_only=True)
+        tensors: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # unpickling raises whatever it likes
         raise CheckpointError(
             f"{file} cannot be read: {error}; fetch it again, as safetensors if there are any"

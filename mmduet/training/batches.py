@@ -95,7 +95,12 @@ class BatchSource:
         steps: int,
         tutor: Tutor | None = None,
     ) -> None:
-        """``steps`` is how many batches there will be: the mixture's phases are shares of them."""
+        """``steps`` is how many batches there will be: the mixture's phases are shares of them.
+
+        Raises ``TrainingError`` for videos too short, and for unanswered questions without a tutor to find them.
+        """
+        if tutor is None and any(phase.unanswered > 0 for phase in mixture.phases):
+            raise TrainingError("a phase wants questions that nothing answers; give a tutor, who knows what those are")
         self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind in mixture.kinds}
         for kind, pool in self._by_kind.items():
             longest = max((len(store.times(s.video)) for s in pool), default=0)

@@ -134,9 +134,11 @@ def lay_out(
 ) -> Layout:
     """A sample over frames at ``times`` (s) as tokens and targets.
 
-    A frame, and what was said before it, is seen until ``window`` newer frames have come, as in the engine. ``asides`` are
-    side questions (frame, question, answer). A kept reply is given at one of its positive frames, drawn at random; the frames
-    after it are negative again. A removed reply is learned at every positive frame, since any of them may set it off.
+    A frame, and what was said before it, is seen until ``window`` newer frames have come, as in the engine. Positions are
+    those of the whole sample: what is pinned lies as far away as it was said, in the engine no further than the window.
+    ``asides`` are side questions (frame, question, answer). A kept reply is given at one of its positive frames, drawn at
+    random; the frames after it are negative again. A removed reply is learned at every positive frame, since any of them may
+    set it off.
     """
     informative = informative_targets(times, sample.answers)
     spoken = _spoken(sample, times, informative, keep_replies, rng)

@@ -13,7 +13,7 @@ from duet_rig import Rig, frames, lively_model, options
 from mmduet.bench.soak import SoakReport, soak
 from mmduet.engine import Engine
 from mmduet.errors import OptionError
-from mmduet.options import DecodeOptions
+from mmduet.options import DecodeOptions, SpeakOptions
 
 HEALTHY = SoakReport(24.0, 600.0, 172_800, 720, 9000, 500.0, 501.0, 0.1, 8.0, 8.1, 0, 1e-6)
 
@@ -39,7 +39,9 @@ def test_a_short_soak(bench: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--hours", "0.45"), "needs a window"),
+        (("--hours", "0.45"), "the window is none; give one of 1 to 20"),
+        (("--hours", "0.45", "--window", "21"), "the window is 21; give one of 1 to 20"),
+        (("--hours", "nan", "--window", "8"), "hours is nan"),
         (("--hours", "0.1", "--window", "8"), "too short"),
         (("--json", "nowhere/a.json"), "nowhere"),
     ],
@@ -84,12 +86,36 @@ def test_an_interrupted_soak_tells_what_it_has() -> None:
 
 def test_faults_are_named() -> None:
     assert HEALTHY.faults == []
-    (grown,) = replace(HEALTHY, growth_mb_per_hour=1.2).faults
+    (grown,) = replace(HEALTHY, growth_mb_per_hour=1.2, last_mb=528.8).faults
     assert "memory grew by 1.20 MB an hour" in grown
+    assert replace(HEALTHY, growth_mb_per_hour=50.0, last_mb=500.1).faults == []  # of a minute: noise
+    (moved,) = replace(HEALTHY, largest_score_change=0.01).faults
+    assert "a score moved by 0.01" in moved
     (slow,) = replace(HEALTHY, late_step_ms=9.6).faults
     assert "1.20 times slower" in slow
 
 
+def test_a_running_sum_is_refused() -> None:
+    given = replace(options(window=4), speak=SpeakOptions("sum", 2.0))
+    lap = [None] * 10
+    with pytest.raises(OptionError, match="under a running sum"):
+        soak(Engine(lively_model()), lap, given, "What?", 2.0, 9000)  # type: ignore[arg-type]
+
+
+def test_slow_drift_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that changes by a little every frame: no lap is far from the one before, the last is far from the second."""
+    engine = Rig(lively_model())
+    head = engine.model.network.heads["informative"].weight
+    lap = [engine.prepare(frame) for frame in frames(10)]
+
+    def wear(done: int, total: int) -> None:
+        head[1] += 1e-3
+
+    report = soak(engine, lap, options(window=4), "What?", 2.0, 3000, wear)
+    assert report.largest_score_change > 1e-3
+    assert "a score moved" in " ".join(report.faults)
+
+
 def test_a_stream_without_a_window_is_refused() -> None:
-    with pytest.raises(OptionError, match="needs a window"):
+    with pytest.raises(OptionError, match="the window is none"):
         soak(Engine(lively_model()), [], options(), "What?", 2.0, 9000)

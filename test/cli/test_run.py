@@ -161,7 +161,7 @@ def test_a_terminal_shows_scores_below_and_keeps_the_turns(
         (("--score-heads", "novelty"), "novelty"),
         (("--score-heads", ","), "none"),
         (("--min-interval", "-1"), "min_interval"),
-        (("--window", "wide"), "wide"),
+        (("--window", "wide"), "window is 'wide'"),
         (("--window", "0"), "0 frames"),
         (("--window", "0s"), "0 frames"),
         (("--window", "infs"), "seconds as in 6s"),

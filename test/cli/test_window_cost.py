@@ -43,6 +43,7 @@ def test_a_row_for_every_window(window: Command, split: Path, tmp_path: Path) ->
         (("--windows", "wide"), "wide"),
         (("--windows", "5000"), "smaller window"),
         (("--plot", "nowhere/a.png"), "nowhere"),
+        (("--plot", "a.bmp"), ".png"),
     ],
 )
 def test_what_cannot_be_done(window: Command, split: Path, arguments: tuple[str, ...], words: str) -> None:

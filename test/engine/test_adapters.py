@@ -12,7 +12,7 @@ from duet_rig import Rig, frames, lively_model, options, replies, scores
 from safetensors.torch import load_file, save_file
 
 from mmduet.engine import Engine
-from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
+from mmduet.errors import CheckpointError, EngineError, ModelNotFoundError, OptionError
 from mmduet.events import Query
 from mmduet.model import load_model
 from mmduet.model.checkpoint import save_checkpoint
@@ -88,6 +88,31 @@ def test_a_packed_step_of_many_adapters_is_each_alone_with_its_own_merged(
     different = [np.abs(np.subtract(found[0][0], found[k][0])).max() for k in (1, 2)]
     assert min(different) > 0.05
     assert sum(len(said) for _, said in found) > 5
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_adapters_stand_beside_quantised_matrices_too(base: Path, adapters: dict[str, Path], kind) -> None:
+    apart = Rig(load_model(str(base), adapters=adapters, quantized=kind))
+    plain = Rig(load_model(str(base), quantized=kind))
+    own = [scores(apart.watch(given(name), ITEMS)) for name in ("cook", None)]
+    np.testing.assert_allclose(own[1], scores(plain.watch(options(0.5), ITEMS)), atol=1e-6, rtol=0)
+    wanted = np.array(alone(base, adapters, "cook")[0])
+    assert np.abs(own[0] - wanted).mean() < np.abs(own[1] - wanted).mean() / 2
+
+
+def test_one_engine_at_a_time(base: Path, adapters: dict[str, Path]) -> None:
+    bank = load_model(str(base), adapters=adapters).adapters
+    with bank.routed(["cook"], [3]), pytest.raises(EngineError, match="load the model once for each"):
+        bank.routed([None], [1]).__enter__()
+
+
+def test_what_adapters_or_quantisation_have_changed_is_not_written(
+    base: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    for model in (load_model(str(base), adapters=adapters), load_model(str(base), quantized="int8")):
+        with pytest.raises(CheckpointError, match="cannot be written; save it before"):
+            save_checkpoint(tmp_path / "new", model.network, model.tokenizer)
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_adapter_over_a_merged_one(base: Path, adapters: dict[str, Path]) -> None:

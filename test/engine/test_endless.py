@@ -20,6 +20,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from mmduet.duet import Renderer, Role
 from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.session import Picture
 from mmduet.events import Frame, Query
 from mmduet.model import LoadedModel
 from mmduet.model.preprocess import frames_to_pixels
@@ -152,7 +153,7 @@ def test_ten_thousand_evictions_do_not_move_the_scores() -> None:
     pool = [rig.prepare(Frame(i, 0.0, picture(i))) for i in range(50)]
     found: list[float] = []
     for k in range(10_050):
-        rig.push(old, type(pool[0])(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
+        rig.push(old, Picture(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
         found += scores(list(rig.run(old)))[:2]
     young = scores(rig.watch(given, [Query("What?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(50))]))
     np.testing.assert_allclose(found[-2 * 44 :], young[-2 * 44 :], atol=1e-4, rtol=0)
@@ -169,7 +170,7 @@ def test_a_query_asked_an_hour_ago_still_governs() -> None:
     last: dict[int, list[float]] = {}
     for k in range(7_200):
         for session in sessions:
-            rig.push(session, type(pool[0])(Frame(k, k / 2, pool[k % 20].frame.image), pool[k % 20].pixels))
+            rig.push(session, Picture(Frame(k, k / 2, pool[k % 20].frame.image), pool[k % 20].pixels))
         while rig.busy:
             for session, output in rig.step():
                 last[session.id] = [*last.get(session.id, []), *scores([output])][-2 * WINDOW :]

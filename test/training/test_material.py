@@ -127,6 +127,11 @@ def test_a_question_that_nothing_answers_teaches_silence(clips: Path, material: 
     assert 0 < some < plain
 
 
+def test_questions_without_an_answer_need_a_tutor(material: Material) -> None:
+    with pytest.raises(TrainingError, match="give a tutor"):
+        source(material, phases=asked(unanswered=0.5))
+
+
 def test_where_nothing_is_asked_there_is_nothing_to_say(material: Material) -> None:
     assert told(source(material, phases=asked(unasked=1.0))) == 0
     assert 0 < told(source(material, phases=asked(unasked=0.5))) < told(source(material, phases=asked()))
