@@ -12,6 +12,7 @@ from typer import Argument, Option
 from mmduet.cli._loading import Adapter, Pickles
 
 if TYPE_CHECKING:
+    from mmduet.model import DuetConfig
     from mmduet.model.inspection import Inspection
 
 GIB = 2**30
@@ -57,8 +58,17 @@ def _facts(seen: Inspection) -> dict[str, object]:
             "positions": config.text.max_positions,
             "stream_bytes_per_frame": seen.stream_bytes(1),
             "window": config.recommended.window,
+            "stream_bytes": _stream_bytes(config, seen),
         }
     return facts
+
+
+def _stream_bytes(config: DuetConfig, seen: Inspection) -> int:
+    """Keys and values of one stream as the model recommends it, in the stored number type."""
+    from mmduet.engine.defaults import recommended_options, slot_tokens
+
+    width = seen.dtype.itemsize if seen.dtype is not None else 0
+    return slot_tokens(config, recommended_options(config.recommended)) * config.kv_bytes_per_token(width)
 
 
 def _table(facts: dict[str, object]) -> str:

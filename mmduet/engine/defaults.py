@@ -1,11 +1,13 @@
-"""The session options that a model was made for; the one place where its recommendations become options."""
+"""What follows from a model's description: the session options it was made for, and the room that a session takes."""
 
 from __future__ import annotations
 
-from mmduet.model import Recommended
+from mmduet.errors import OptionError
+from mmduet.model import DuetConfig, Recommended
 from mmduet.options import DecodeOptions, Profile, SessionOptions, SpeakOptions
 
 PAPER_TOKENS = 200
+REPLY_HEADER = 32  # tokens of slack for a reply's header and closing
 
 
 def recommended_options(best: Recommended, profile: Profile = "fixed") -> SessionOptions:
@@ -22,3 +24,20 @@ def recommended_options(best: Recommended, profile: Profile = "fixed") -> Sessio
         window=None if paper else best.window,
         profile=profile,
     )
+
+
+def slot_tokens(config: DuetConfig, options: SessionOptions) -> int:
+    """Capacity of a session's slot: text + window + one reply, and a quarter more so that moves are rare.
+
+    Without a window it is every position the model has. Raises ``OptionError`` where those do not suffice.
+    """
+    longest = config.text.max_positions
+    if options.window is None:
+        return longest
+    kept = options.text_tokens + (options.window + 1) * config.frame_tokens
+    capacity = (kept + options.decode.max_new_tokens + REPLY_HEADER) * 5 // 4
+    if capacity > longest:
+        raise OptionError(
+            f"a window of {options.window} frames needs {capacity} positions, {config.name} has {longest}; use a smaller window"
+        )
+    return capacity

@@ -8,12 +8,11 @@ from itertools import count
 import torch
 
 from mmduet.engine import lifecycle
+from mmduet.engine.defaults import slot_tokens
 from mmduet.engine.kv_cache import Slot
-from mmduet.engine.lifecycle import REPLY_HEADER
 from mmduet.engine.runner import Runner
 from mmduet.engine.scheduler import Scheduler
 from mmduet.engine.session import Picture, Session
-from mmduet.errors import OptionError
 from mmduet.events import Context, Frame, Output, Query
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions
@@ -47,18 +46,8 @@ class Engine:
         return session
 
     def slot_tokens(self, options: SessionOptions) -> int:
-        """Capacity of a session's slot: text + window + one reply, and a quarter more so that moves are rare."""
-        longest = self.model.config.text.max_positions
-        if options.window is None:
-            return longest
-        kept = options.text_tokens + (options.window + 1) * self.model.config.frame_tokens
-        capacity = (kept + options.decode.max_new_tokens + REPLY_HEADER) * 5 // 4
-        if capacity > longest:
-            raise OptionError(
-                f"a window of {options.window} frames needs {capacity} positions, "
-                f"{self.model.config.name} has {longest}; use a smaller window"
-            )
-        return capacity
+        """Capacity of a session's slot. Raises ``OptionError`` where the model's positions do not suffice."""
+        return slot_tokens(self.model.config, options)
 
     def prepare(self, frame: Frame) -> Picture:
         """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from mmduet.engine.decoding import RepeatFilter, Sampler
+from mmduet.engine.defaults import REPLY_HEADER
 from mmduet.engine.policy import decide
 from mmduet.engine.session import Session, Speaking, Work
 from mmduet.engine.window import make_room
 from mmduet.errors import CapacityError, MmduetError
 from mmduet.events import FinishReason, Frame, Reply, ReplyDelta, ReplyStarted, Scores, SessionFailed, StreamEnded
 from mmduet.model.tokenizer import TextStream
-
-REPLY_HEADER = 32  # tokens of slack for a reply's header and closing
 
 
 def settle(session: Session) -> None:

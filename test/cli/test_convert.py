@@ -11,6 +11,7 @@ from command_line import Command
 from llava import PLAIN, heads, original_layout, random_llava
 from safetensors.torch import load_file
 
+from mmduet.engine import Engine, recommended_options
 from mmduet.model import load_model
 from mmduet.model.checkpoint import read_manifest
 
@@ -72,6 +73,8 @@ def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
     assert facts["weight_bytes"] == 4 * facts["parameters"]
     assert facts["tokens_per_frame"] == nano.config.frame_tokens
     assert facts["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4  # keys, values; float32
+    session = Engine(nano).open(recommended_options(nano.config.recommended))
+    assert facts["stream_bytes"] == session.slot.bytes
 
 
 def test_a_base_says_that_its_heads_are_missing(mmduet: Command, base: Path, adapter: Path) -> None:
