@@ -21,7 +21,9 @@ def nano(
     work: Annotated[Path, typer.Option(help="Where clips, frames and training states are kept; resumes from here.")],
     clips: Annotated[int, typer.Option(help="Training clips; 0: the recipe's number.")] = 0,
     lesson_steps: Annotated[int, typer.Option(help="Steps of the tower's first lessons; 0: the recipe's.")] = 0,
-    duet_steps: Annotated[int, typer.Option(help="Steps of the duet; 0: the recipe's.")] = 0,
+    duet_steps: Annotated[
+        int, typer.Option(help="Steps of the duet, and a fifth as many of its refinement; 0: the recipe's.")
+    ] = 0,
 ) -> None:
     """Make nano from nothing: clips, vocabulary, tower, duet. Interrupt it at will; the same command goes on."""
     from dataclasses import replace
@@ -34,7 +36,11 @@ def nano(
     if lesson_steps:
         recipe = replace(recipe, lessons=replace(recipe.lessons, steps=lesson_steps))
     if duet_steps:
-        recipe = replace(recipe, duet=replace(recipe.duet, steps=duet_steps))
+        recipe = replace(
+            recipe,
+            duet=replace(recipe.duet, steps=duet_steps),
+            refinement=replace(recipe.refinement, steps=max(1, duet_steps // 5)),
+        )
     with _stages() as report:
         make_nano(out, work, recipe, report)
     typer.echo(f"nano is in {out}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from mmduet.training.batches import BatchSource, Mixture, Phase
 from mmduet.training.features import build_features
 from mmduet.training.first_sight import LessonBook, Lessons, lesson_loss
 from mmduet.training.frames import FrameStore, build_store
+from mmduet.training.happenings import named_by
 from mmduet.training.looks import NOTHING
 from mmduet.training.losses import Losses, duet_parts, forward_hidden, summed
 from mmduet.training.optimizer import Schedule
@@ -60,6 +62,8 @@ LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 
 
 
 MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK, window=NANO.recommended.window)
+#: Once more what came last, with a rate that has not died away, and what is seldom asked asked as often as the rest.
+LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:])
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class NanoRecipe:
     duet: Schedule = field(default_factory=lambda: Schedule(steps=4600, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = MIXTURE
+    refinement: Schedule = field(default_factory=lambda: Schedule(steps=800, lr=4e-4, muon=1.5e-3))
+    last_mixture: Mixture = LAST_MIXTURE
     seed: int = TRAIN_SEED
 
 
@@ -88,10 +94,18 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     report = partial(progress, "features", figures={})
     features = build_features(model.tower, store, work / f"features-{_digest(model.tower)}.bf16", report)
     book = TimeBook(clips, NANO.recommended.fps, config)
-    material = partial(BatchSource, samples, store, features, tokenizer, config.frame_tokens, tutor=book)
+    drawn = partial(
+        BatchSource, store=store, visual=features, tokenizer=tokenizer, frame_tokens=config.frame_tokens, tutor=book
+    )
     _initialise(model, recipe.seed)
     use_float32_attention(model.lm)
-    _teach_duet(model, material(recipe.mixture, recipe.seed, recipe.duet.steps), work / "duet", recipe, progress)
+    lessons = TimeLessons(model)
+    for stage, schedule, mixture, material in (
+        ("duet", recipe.duet, recipe.mixture, samples),
+        ("refine", recipe.refinement, recipe.last_mixture, balanced(samples)),
+    ):
+        source = drawn(material, mixture=mixture, seed=recipe.seed, steps=schedule.steps)
+        _teach_duet(lessons, source, schedule, mixture, work / stage, recipe, progress)
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
@@ -152,22 +166,38 @@ def _teach_tower(
     Trainer(lessons, loss_at, recipe.lessons, run, recipe=depends).train(_reporter("lessons", recipe.lessons, progress))
 
 
-def _teach_duet(model: DuetModel, source: BatchSource, run: Path, recipe: NanoRecipe, progress: Progress) -> None:
-    lessons, weights, schedule = TimeLessons(model), dict(recipe.lesson_weights), recipe.duet
+def balanced(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, those that ask for a seldom kind of event as often as is needed to make it as common as the commonest."""
+    asked = [named_by(s.queries[0].text)[-1] if s.kind == "qa" and s.queries else 0 for s in samples]
+    counts = Counter(kind for kind in asked if kind)
+    most = max(counts.values(), default=0)
+    return [s for s, kind in zip(samples, asked, strict=True) for _ in range(round(most / counts[kind]) if kind else 1)]
+
+
+def _teach_duet(
+    lessons: TimeLessons,
+    source: BatchSource,
+    schedule: Schedule,
+    mixture: Mixture,
+    run: Path,
+    recipe: NanoRecipe,
+    progress: Progress,
+) -> None:
+    model, weights = lessons.model, dict(recipe.lesson_weights)
 
     def loss_at(step: int) -> Losses:
         with _autocast():
             batch = source.batch(step)
             hidden = forward_hidden(model, batch)
             taught = lessons.losses(hidden, batch)
-            counts = counted(weights, recipe.mixture.phase(step / schedule.steps), taught)
+            counts = counted(weights, mixture.phase(step / schedule.steps), taught)
             return summed(duet_parts(model, batch, hidden) | taught, counts)
 
     shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
     trainer = Trainer(
         lessons, loss_at, schedule, run, hidden=_hidden(model), recipe=f"{recipe} annotations {VERSION} {shape}"
     )
-    trainer.train(_reporter("duet", schedule, progress))
+    trainer.train(_reporter(run.name, schedule, progress))
 
 
 def counted(weights: Mapping[str, float], phase: Phase, lessons: Iterable[str]) -> dict[str, float]:
