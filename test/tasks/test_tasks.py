@@ -19,17 +19,34 @@ def test_best_span_bridges_a_dip_and_ends_where_the_next_frame_begins() -> None:
     assert best_span([3.0], [0.9]) == (3.0, 3.0)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_best_span_is_the_best_of_all_spans(scores: list[float]) -> None:
+def test_two_long_scenes_are_not_told_as_one() -> None:
+    """Each alone is worth more than both with what lies between them; below the bridge they are one."""
+    times = [float(k) for k in range(40)]
+    scores = [0.9] * 16 + [0.1] * 4 + [0.9] * 20
+    assert best_span(times, scores) == (20.0, 40.0)
+    assert best_span(times, scores, bridge=5.0) == (0.0, 40.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(1, 4))
+def test_best_span_is_the_best_of_all_spans_without_a_long_dip(scores: list[float], bridge: int) -> None:
     times = [float(k) for k in range(len(scores))]
-    sums = {(i, j): sum(s - 0.5 for s in scores[i : j + 1]) for i in range(len(scores)) for j in range(i, len(scores))}
-    best = max(sums.values())
-    span = best_span(times, scores)
+
+    def whole(i: int, j: int) -> bool:
+        dip = 0
+        for score in scores[i : j + 1]:
+            dip = dip + 1 if score <= 0.5 else 0
+            if dip >= bridge:
+                return False
+        return True
+
+    spans = [(i, j) for i in range(len(scores)) for j in range(i, len(scores)) if whole(i, j)]
+    sums = {(i, j): sum(s - 0.5 for s in scores[i : j + 1]) for i, j in spans}
+    best = max(sums.values(), default=0.0)
+    span = best_span([*times, float(len(scores))], [*scores, 0.0], bridge=float(bridge))
     if span is None:
         assert best <= 1e-9
     else:
-        last = len(scores) - 1 if span[1] >= len(scores) - 1 and scores[-1] > 0.5 else int(span[1]) - 1
-        assert abs(sums[(int(span[0]), last)] - best) < 1e-6 or best - sums[(int(span[0]), int(span[1]) - 1)] < 1e-6
+        assert abs(sums[int(span[0]), int(span[1]) - 1] - best) < 1e-6
 
 
 def test_saliency_sums_whole_clips_only() -> None:
