@@ -46,24 +46,24 @@ class Progress(Protocol):
 
 TRAIN_SEED = 20_241_117
 WHOLE: tuple[tuple[Kind, float], ...] = (("captioning", 0.4), ("qa", 0.4), ("grounding", 0.2))
-#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events; then
-#: samples in which the window slides. When the lessons have done their work, the duet's own losses lead. A clip answers each of
-#: its own questions, in a long stream what is asked for is mostly not there: so some ask for what the clip has not.
+#: First a few frames at a time, mostly asked what is where: a query is found sooner among few tokens. Then whole events; and
+#: when the lessons have done their work, the duet's own losses lead.
 PHASES = (
     Phase((2, 4), (("captioning", 0.15), ("qa", 0.15), ("grounding", 0.7)), until=0.08),
     Phase((8, 12), until=0.3),
-    Phase((12, 16, 22, 28), WHOLE, until=0.5, unanswered=0.2),
-    Phase((12, 20, 28, 44), WHOLE, until=0.7, unanswered=0.3),
-    Phase((12, 20, 28, 44), WHOLE, lesson_share=0.15, unanswered=0.3, unasked=0.1),
+    Phase((12, 16, 22, 28), WHOLE, until=0.7),
+    Phase((12, 16, 22, 28), WHOLE, lesson_share=0.15),
 )
+#: Then streams as they come: samples so long that the window slides; a clip answers each of its own questions, in a long stream
+#: what is asked for is mostly not there, so some ask for what the clip has not, and some are left out.
+LAST_PHASE = Phase((12, 20, 28, 44), WHOLE, lesson_share=0.15, unanswered=0.3, unasked=0.1)
 #: Few cells hold what is asked for and few of 35 identities are in view, so these losses are small from the start; ``told``
 #: is the sum of eight, ``motion`` of five.
 LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 0.5))
 
 
-MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK, window=NANO.recommended.window)
-#: Once more what came last, with a rate that has not died away, and what is seldom asked asked as often as the rest.
-LAST_MIXTURE = replace(MIXTURE, phases=PHASES[-1:])
+MIXTURE = Mixture(PHASES, instructions=NARRATE, look_questions=LOOK)
+LAST_MIXTURE = replace(MIXTURE, phases=(LAST_PHASE,), window=NANO.recommended.window)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class NanoRecipe:
 
     clips: int = 5000
     seconds: tuple[float, float] = (11.5, 13.0)
-    lessons: Schedule = field(default_factory=lambda: Schedule(steps=2800, lr=1e-3))
+    lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
     lesson_batch: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=4600, lr=1.2e-3, muon=4e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = MIXTURE
-    refinement: Schedule = field(default_factory=lambda: Schedule(steps=800, lr=4e-4, muon=1.5e-3))
+    refinement: Schedule = field(default_factory=lambda: Schedule(steps=700, lr=4e-4, muon=1.5e-3))
     last_mixture: Mixture = LAST_MIXTURE
     seed: int = TRAIN_SEED
 
