@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-LONG = ("make ", "scripts/train_nano.sh")  # set-up and training: covered by CI itself and by test/training
+#: Set-up, training, a simulated day: covered by CI itself, by test/training and by test/bench.
+LONG = ("make ", "scripts/train_nano.sh", "mmduet bench soak")
 
 
 def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -42,7 +43,7 @@ def test_every_block_runs_in_order(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             ran += 1
     assert ran >= 6
-    for name in ("run.jsonl", "run.vtt", "run.png", "score.json"):
+    for name in ("run.jsonl", "run.vtt", "run.png", "score.json", "windows.png"):
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 
 

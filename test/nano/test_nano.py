@@ -19,9 +19,6 @@ PROMISES = {
 }  # fmt: skip
 SPLITS = {"short": (60, (10.0, 20.0)), "ten times longer": (5, (115.0, 125.0))}
 
-#: Kept on some long clips, missed on others: see the README.
-WAVERING = {("ten times longer", "qa_f1"), ("ten times longer", "grounding_r1_50")}
-
 
 @cache
 def scores(count: int, seed: int, seconds: tuple[float, float]) -> SceneScores:
@@ -47,14 +44,8 @@ def test_a_few_clips() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    ("split", "name"),
-    [
-        pytest.param(split, name, marks=pytest.mark.xfail(strict=False) if (split, name) in WAVERING else ())
-        for split in SPLITS
-        for name in PROMISES
-    ],
-)
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", PROMISES)
 def test_promise(split: str, name: str) -> None:
     count, seconds = SPLITS[split]
     assert scores(count, 502, seconds).to_dict()[name] >= PROMISES[name]

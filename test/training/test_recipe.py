@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmduet.training.nano_recipe import NanoRecipe, counted
+from mmduet.events import Query
+from mmduet.training.nano_recipe import NanoRecipe, balanced, counted
+from mmduet.training.samples import Sample
 
 
 def test_lessons_count_fully_at_first_and_little_at_the_end() -> None:
@@ -20,3 +22,19 @@ def test_phases_cover_the_whole_run_in_order() -> None:
     ends = [phase.until for phase in phases]
     assert ends == sorted(ends)
     assert ends[-1] == 1.0
+
+
+def test_seldom_questions_become_as_common_as_the_commonest() -> None:
+    def asked(text: str) -> Sample:
+        return Sample("qa", "v", (Query(text),))
+
+    often, seldom = asked("Tell me when something enters."), asked("say so when an object hides")
+    others = [
+        asked("What does the red circle do?"),
+        Sample("captioning", "v"),
+        Sample("grounding", "v", (Query("hides"),)),
+    ]
+    samples = balanced([*[often] * 9, *[seldom] * 2, *others])
+    assert samples.count(often) == 9
+    assert samples.count(seldom) == 8  # four or five times each: the nearest
+    assert [samples.count(other) for other in others] == [1, 1, 1]
