@@ -22,7 +22,7 @@ from mmduet.cli._events import Listener, Story, json_lines
 from mmduet.cli._files import check_files
 from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
 from mmduet.cli._timeline import Screening, busy, open_timeline
-from mmduet.errors import EngineError, OptionError, SessionClosedError
+from mmduet.errors import OptionError, SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SessionOptions, parse_window
 
@@ -232,7 +232,9 @@ def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: Film
             stream.close()
         feeding.result()
     if failed:
-        raise_failure(failed)
+        from mmduet.engine.failure import error_of
+
+        raise error_of(failed)
 
 
 def feed(frames: Iterable[Frame], stream: Stream, stop: threading.Event, strip: FilmStrip | None) -> None:
@@ -267,13 +269,6 @@ def tell(stream: Stream, listeners: tuple[Listener, ...]) -> SessionFailed | Non
             listen(output)
         failed = output if isinstance(output, SessionFailed) else None
     return failed
-
-
-def raise_failure(failed: SessionFailed) -> NoReturn:
-    """The failure of a session as the error it was, for whoever shows errors."""
-    error = EngineError(failed.message)
-    error.code, error.exit_status = failed.code, failed.exit_status
-    raise error
 
 
 @contextmanager

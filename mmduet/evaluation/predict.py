@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmduet.engine import Engine
+from mmduet.engine.failure import error_of
 from mmduet.engine.session import Session
-from mmduet.errors import EngineError, MmduetError
+from mmduet.errors import MmduetError
 from mmduet.evaluation.test_sets import Example, Json, prediction
 from mmduet.events import QueryRead, Reply, Scores, SessionFailed
 from mmduet.options import SessionOptions
@@ -81,9 +82,7 @@ def _listen(engine: Engine, session: Session, scores: list[Scores], replies: lis
         elif isinstance(output, Reply):
             replies.append(replace(output, time=max(output.time, *asked)) if asked else output)
         elif isinstance(output, SessionFailed):
-            error = EngineError(output.message)
-            error.code, error.exit_status = output.code, output.exit_status
-            raise error
+            raise error_of(output)
 
 
 def _cap(viewing: Viewing, duration: float | None) -> int | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.engine import Engine, recommended_options
+from mmduet.engine.failure import error_of
 from mmduet.engine.session import Picture, Session
-from mmduet.errors import EngineError
 from mmduet.evaluation.metrics.spans import recall_at_1
 from mmduet.evaluation.metrics.speaking import Counts, Said, compare
 from mmduet.events import Query, Reply, Scores, SessionFailed
@@ -132,7 +132,7 @@ def watch_each(
     while engine.busy:
         for session, output in engine.step():
             if isinstance(output, SessionFailed):
-                raise EngineError(output.message)
+                raise error_of(output)
             if isinstance(output, Scores):
                 watched[session.id].scores.append(output)
             elif isinstance(output, Reply):

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -106,10 +108,17 @@ def _opened(file: Path) -> Iterator[Any]:
         raise CheckpointError(f"{file} cannot be read: {error}; fetch it again") from error
 
 
+#: What spoilt pickles raise as they are read; want of memory is none of it.
+UNREADABLE = (
+    UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError,
+    AssertionError,
+)  # fmt: skip
+
+
 def _unpickle(file: Path) -> dict[str, Tensor]:
-    try:
-        tensors: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # unpickling raises whatever it likes
+    try:  # files of the old format cannot be mapped
+        tensors: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{file} cannot be read: {error}; fetch it again, as safetensors if there are any"
         ) from error

@@ -19,7 +19,7 @@ class Tower(nn.Module):
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
         self.shape = shape
-        self.siglip = _siglip2(shape) if shape.family == "siglip2" else _siglip(shape)
+        self.siglip = _siglip(shape)
         self.siglip.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -41,29 +41,18 @@ def patched(pixels: Tensor, side: int) -> Tensor:
     return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
-def _siglip(shape: VisionShape) -> SiglipVisionModel:
-    config = SiglipVisionConfig(
-        image_size=shape.image_size,
-        patch_size=shape.patch_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        vision_use_head=False,
-        attn_implementation="sdpa",
-    )
-    return SiglipVisionModel(config)
-
-
-def _siglip2(shape: VisionShape) -> Siglip2VisionModel:
-    config = Siglip2VisionConfig(
-        num_patches=(shape.position_side or shape.grid) ** 2,
-        patch_size=shape.patch_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        vision_use_head=False,
-        attn_implementation="sdpa",
-    )
-    return Siglip2VisionModel(config)
+def _siglip(shape: VisionShape) -> SiglipVisionModel | Siglip2VisionModel:
+    """The Transformers model of a tower's shape, without pooling head."""
+    settings = {
+        "patch_size": shape.patch_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "vision_use_head": False,
+        "attn_implementation": "sdpa",
+    }
+    if shape.family == "siglip2":
+        positions = (shape.position_side or shape.grid) ** 2
+        return Siglip2VisionModel(Siglip2VisionConfig(**settings, num_patches=positions))
+    return SiglipVisionModel(SiglipVisionConfig(**settings, image_size=shape.image_size))

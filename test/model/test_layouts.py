@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -190,8 +192,9 @@ def test_a_misshapen_tensor_is_named_with_its_file(
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "the format before zip"])
 def test_pickles_are_read_only_where_they_are_asked_for(
-    theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path
+    theirs: LlavaOnevisionForConditionalGeneration, zipped: bool, tmp_path: Path
 ) -> None:
     base, adapter = original_layout(theirs, tmp_path / "base"), heads(tmp_path / "heads", **PLAIN)
     state: dict[str, Tensor] = {}
@@ -200,20 +203,36 @@ def test_pickles_are_read_only_where_they_are_asked_for(
         state |= load_file(shard)
         shard.unlink()
     (base / "model.safetensors.index.json").unlink()
-    torch.save(state, base / "pytorch_model.bin")
+    torch.save(state, base / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match="which are no safe format"):
         load_model(str(base), adapter=adapter)
     found = load_model(str(base), adapter=adapter, pickles=True).network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
+def cut(file: Path, *, zipped: bool) -> None:
+    torch.save({"a": torch.zeros(4096)}, file, _use_new_zipfile_serialization=zipped)
+    file.write_bytes(file.read_bytes()[:9000])
+
+
+def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(torch, "load", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        TensorFiles(tmp_path, pickles=True)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda file: file.write_bytes(b"garbage"), "cannot be read"),
+        (lambda file: file.write_bytes(b""), "cannot be read"),
+        (lambda file: file.write_bytes(pickle.dumps({"a": Path()})), "cannot be read"),
+        (lambda file: cut(file, zipped=True), "cannot be read"),
+        (lambda file: cut(file, zipped=False), "cannot be read"),
         (lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file), "no plain table of tensors"),
     ],
-    ids=["garbage", "nested"],
+    ids=["garbage", "empty", "not of tensors", "cut zip", "cut old format", "nested"],
 )
 def test_pickles_that_cannot_be_used_are_told(spoil: Callable[[Path], object], words: str, tmp_path: Path) -> None:
     spoil(tmp_path / "pytorch_model.bin")
