@@ -109,3 +109,40 @@ class TrainingError(MmduetError):
 
     code = "training"
     exit_status = 8
+
+
+class ProtocolError(MmduetError):
+    """A message that the wire protocol does not allow; the session goes on.
+
+    ``code`` is one of the protocol's own, ``param`` the dotted name of what is wrong, ``event_id`` the client's name for its
+    message.
+    """
+
+    code = "bad_message"
+    exit_status = 9
+
+    def __init__(
+        self, message: str, code: str | None = None, *, param: str | None = None, event_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+        self.param, self.event_id = param, event_id
+
+
+class ServerError(MmduetError):
+    """A server that cannot be started, reached or asked."""
+
+    code = "server"
+    exit_status = 10
+
+
+class AuthError(ServerError):
+    """A key that is missing or wrong."""
+
+    code = "unauthorized"
+
+
+class SourceError(VideoError):
+    """A stream that a server was asked to pull and may not, or cannot reach."""
+
+    code = "bad_source"

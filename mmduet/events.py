@@ -76,7 +76,7 @@ class ContextRead:
 
 @dataclass(frozen=True)
 class ReplyStarted:
-    """The model begins to speak after the frame at ``time``."""
+    """The model begins to speak after the frame at ``time``; frame -1 where there has been none."""
 
     reply: int
     frame: int
@@ -94,7 +94,7 @@ class ReplyDelta:
 
 @dataclass(frozen=True)
 class Reply:
-    """A finished reply; ``time`` is that of the frame which set it off."""
+    """A finished reply; ``time`` is that of the frame which set it off, ``context_tokens`` how many were in view then."""
 
     reply: int
     frame: int
@@ -103,6 +103,7 @@ class Reply:
     tokens: int
     finish: FinishReason
     forced: bool = False
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -15,7 +16,7 @@ from mmduet.engine.scheduler import Scheduler
 from mmduet.engine.session import Picture, Session
 from mmduet.events import Context, Frame, Output, Query
 from mmduet.model import LoadedModel
-from mmduet.options import SessionOptions
+from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.video.letterbox import letterbox
 
 Event = tuple[Session, Output]
@@ -69,6 +70,12 @@ class Engine:
         """Reply after the latest frame, whatever the policy says."""
         session.refuse_if_over()
         session.forced = True
+
+    def revise(self, session: Session, speak: SpeakOptions) -> None:
+        """Decide by other options from the next frame on; a running sum begins anew."""
+        session.refuse_if_over()
+        session.options = replace(session.options, speak=speak)
+        session.policy = replace(session.policy, total=0.0)
 
     def cancel(self, session: Session) -> None:
         """Stop the reply that is being written, if there is one."""

@@ -20,12 +20,13 @@ def settle(session: Session) -> None:
         return
     if session.ending and not session.inbox:
         session.read_late_turns()
-    elif session.may_speak_now and session.last_frame is not None:
-        session.read_turns(session.last_frame.time)
+    elif session.may_speak_now:
+        session.begin()
+        session.read_turns(session.here.time)
     if session.pending and (session.may_speak_now or session.ending):
         return  # what is read must be fed before the reply's mark is taken
-    if session.may_speak_now and session.last_frame is not None:
-        _begin_reply(session, session.last_frame)
+    if session.may_speak_now:
+        _begin_reply(session, session.here)
     elif session.ending and not session.inbox:
         _end(session)
 
@@ -58,9 +59,10 @@ def _begin_reply(session: Session, frame: Frame) -> None:
         frame=frame,
         forced=forced,
         mark=session.slot.mark(),
+        context=session.slot.length,
         sampler=Sampler(decode, session.replies),
         stream=TextStream(session.tokenizer),
-        repeats=RepeatFilter(session.recent_texts(frame.time)),
+        repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.said_at_end else ()),
     )
     session.replies += 1
     session.queue(session.feed.begin_reply())
@@ -114,7 +116,9 @@ def _tell(session: Session, speaking: Speaking, reason: FinishReason) -> None:
     if not speaking.shown:  # an empty reply is still a reply
         session.outbox.append(ReplyStarted(speaking.number, frame.index, frame.time, speaking.forced))
     session.outbox.append(
-        Reply(speaking.number, frame.index, frame.time, text, speaking.tokens, reason, speaking.forced)
+        Reply(
+            speaking.number, frame.index, frame.time, text, speaking.tokens, reason, speaking.forced, speaking.context
+        )
     )
     session.said.append((frame.time, text))
 

@@ -11,12 +11,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
 from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed, refuse_markers
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
+from mmduet.engine.text_room import TextRoom
 from mmduet.errors import FormatError, SessionClosedError
 from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead
 from mmduet.model.tokenizer import TextStream, Tokenizer
@@ -62,6 +64,7 @@ class Speaking:
     sampler: Sampler
     stream: TextStream
     repeats: RepeatFilter
+    context: int = 0  # tokens in view when it began
     tokens: int = 0
     shown: bool = False  # some of it has been told
     cancelled: bool = False
@@ -100,14 +103,21 @@ class Session:
         prompt = SYSTEM_PROMPT if self.options.system_prompt is None else self.options.system_prompt
         refuse_markers(prompt, Role.SYSTEM)
         self.feed: Feed = make_feed(self.options.profile, prompt)
+        self._text_room = TextRoom(self.tokenizer, self.options)
+        self._text_room.take(Role.SYSTEM, prompt)
 
     # what comes in
 
     def push_turn(self, turn: Turn) -> None:
-        """Put a query or context on the timeline. Raises ``SessionClosedError`` after the end, ``FormatError`` on bad text."""
+        """Put a query or context on the timeline.
+
+        Raises ``SessionClosedError`` after the end, ``FormatError`` on bad text, ``CapacityError`` where the window's text has
+        no room for it; the session goes on.
+        """
         self.refuse_if_over()
         refuse_markers(turn.text, _role(turn))
         _refuse_surrogates(turn.text)
+        self._text_room.take(_role(turn), turn.text)
         heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
         self._arrivals += 1
 
@@ -130,8 +140,9 @@ class Session:
 
     @property
     def may_speak_now(self) -> bool:
-        """Whether a reply was asked for that need not wait for another frame."""
-        return self.forced and self.last_frame is not None and not self.speaking
+        """Whether a reply was asked for that need not wait for another frame, or is about a turn that no frame follows."""
+        begun = self._begun or bool(self._turns and self._turns[0][0] <= 0)
+        return self.forced and not self.speaking and (self.last_frame is not None or (begun and not self.inbox))
 
     def next_work(self) -> Work | None:
         """The next work of a ready session, taken off the timeline; None where there is nothing to feed."""
@@ -143,7 +154,7 @@ class Session:
 
     def _watch(self, picture: Picture) -> Work:
         """The turns that stand before the frame, then the frame."""
-        self._begin()
+        self.begin()
         self.read_turns(picture.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
         *header, last = self.feed.frame()
         assert last.frame
@@ -168,7 +179,8 @@ class Session:
                 if isinstance(turn, Query):
                     self.forced = self.said_at_end = True  # its answer is the last word
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Queue the system turn, if that has not been done."""
         if not self._begun:
             query_first = any(time <= 0 and isinstance(turn, Query) for time, _, turn in self._turns)
             self.queue(self.feed.begin(query_first=query_first), pinned=True)
@@ -176,6 +188,8 @@ class Session:
 
     def _queue_turn(self, turn: Turn) -> None:
         pinned = isinstance(turn, Query) or turn.keep
+        if not pinned:
+            self._text_room.give_back(_role(turn), turn.text)
         self._pin_header |= pinned  # a passing context must not take it along
         role = Role.USER if isinstance(turn, Query) else Role.SYSTEM
         self.queue(self.feed.text(role, turn.text), pinned=pinned)
@@ -199,6 +213,11 @@ class Session:
         return runs
 
     # replies
+
+    @property
+    def here(self) -> Frame:
+        """The latest frame; before the first one an empty picture at time 0, of index -1."""
+        return self.last_frame or Frame(-1, 0.0, np.zeros((0, 0, 3), np.uint8))
 
     def recent_texts(self, time: float) -> tuple[str, ...]:
         """What was said within the repeat window before ``time``."""

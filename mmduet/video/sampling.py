@@ -80,13 +80,27 @@ def check_cap(max_frames: int | None) -> None:
         raise OptionError(f"max_frames {max_frames} leaves nothing to watch; give 1 or more, or none for no limit")
 
 
+class Ticks:
+    """Says of each frame, in order of time, whether it is the one that answers for a tick of the rate."""
+
+    def __init__(self, fps: float | None) -> None:
+        check_rate("fps", fps)
+        self._fps, self._tick = fps, 0
+
+    def take(self, time: float) -> bool:
+        """Whether the frame at ``time`` seconds is taken; each frame is asked about once."""
+        late = time + TICK_TOLERANCE
+        if self._fps is None:
+            return True
+        if late < self._tick / self._fps:  # divided anew each time: a running sum would drift
+            return False
+        self._tick = _first_tick_after(late, self._fps)
+        return True
+
+
 def _at_ticks(frames: Iterable[TimedT], fps: float) -> Iterator[TimedT]:
-    tick = 0
-    for frame in frames:
-        late = frame.time + TICK_TOLERANCE
-        if late >= tick / fps:  # divided anew each time: a running sum would drift
-            yield frame
-            tick = _first_tick_after(late, fps)
+    ticks = Ticks(fps)
+    return (frame for frame in frames if ticks.take(frame.time))
 
 
 def _first_tick_after(time: float, fps: float) -> int:

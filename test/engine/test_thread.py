@@ -146,8 +146,9 @@ def test_leaving_ends_open_streams() -> None:
 
 def test_a_waiting_source_is_told_when_its_session_fails() -> None:
     rig = Rig(lively_model())
+    rig.slot_tokens = lambda given: 120  # type: ignore[method-assign]
     with EngineThread(rig) as thread:
-        stream = thread.open(options(text_tokens=64, window=4), max_frames=2)
+        stream = thread.open(options(), max_frames=2)
         stream.push(Query("x" * 100, 1.0))
         with pytest.raises(SessionClosedError):
             feed(stream, 50)

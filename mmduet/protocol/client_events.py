@@ -1,0 +1,203 @@
+"""Every message that a client may send as text, and how one is read; frames may also come as bytes (``frames``)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from mmduet.errors import ProtocolError
+from mmduet.protocol.settings import SessionUpdate
+from mmduet.protocol.wire import Received, refusal
+
+MOST_PTS = 2**53 - 1
+"""Microseconds that a JSON number holds exactly in every language; 285 years."""
+MOST_SEQ = 2**32 - 1
+MOST_TEXT = 32_768
+"""Characters of one query or context."""
+MOST_ID = 128
+
+
+class Event(Received):
+    """What every message may bear: ``event_id``, the client's own name for it, which an error about it repeats."""
+
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class InputText(Received):
+    """Words."""
+
+    type: Literal["input_text"]
+    text: str = Field(min_length=1, max_length=MOST_TEXT)
+
+
+class InputImage(Received):
+    """A still picture, put on the timeline as a frame of its own, one tick after the latest. Base64 in a data URL."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+Content = Annotated[InputText | InputImage, Field(discriminator="type")]
+
+
+class ItemExtras(Received):
+    """``keep`` pins a context in the window; a query is always pinned."""
+
+    keep: bool = False
+
+
+class Item(Received):
+    """A turn: role ``user`` is a query, ``system`` a context (a transcript line, a cast list, a catalogue hit)."""
+
+    type: Literal["message"]
+    role: Literal["user", "system"]
+    content: tuple[Content, ...] = Field(min_length=1, max_length=16)
+    id: Annotated[str, Field(min_length=1, max_length=MOST_ID)] | None = None
+    object: Literal["realtime.item"] | None = None
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
+    duet: ItemExtras = ItemExtras()
+
+    @property
+    def text(self) -> str:
+        """The words of all parts, a line each."""
+        return "\n".join(part.text for part in self.content if isinstance(part, InputText))
+
+
+class SessionUpdateEvent(Event):
+    """Set the session; before the first input everything, afterwards what can change under way."""
+
+    type: Literal["session.update"]
+    session: SessionUpdate
+
+
+class ItemCreate(Event):
+    """Put a turn on the timeline, after the frames that were sent before it."""
+
+    type: Literal["conversation.item.create"]
+    item: Item
+    previous_item_id: str | None = None
+
+    @field_validator("previous_item_id")
+    @classmethod
+    def _at_the_end(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError("turns are put where the stream stands, not after an earlier one")
+        return value
+
+
+class ResponseParams(Received):
+    """What a single reply may be asked with. ``metadata`` is repeated in the reply's events."""
+
+    output_modalities: tuple[Literal["text"], ...] | None = None
+    conversation: Literal["auto"] | None = None
+    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+
+
+class ResponseCreate(Event):
+    """Speak now, whatever the policy says."""
+
+    type: Literal["response.create"]
+    response: ResponseParams = ResponseParams()
+
+
+class ResponseCancel(Event):
+    """Stop the reply that is being written."""
+
+    type: Literal["response.cancel"]
+    response_id: str | None = None
+
+
+class FrameAppend(Event):
+    """A frame as text: ``pts`` in microseconds, ``image`` JPEG, PNG or WebP in base64, or a data URL of it.
+
+    Without ``seq`` it follows the frame before it.
+    """
+
+    type: Literal["input_frame.append"]
+    pts: int = Field(ge=0, le=MOST_PTS)
+    seq: int | None = Field(default=None, ge=0, le=MOST_SEQ)
+    image: str
+
+
+class FrameEnd(Event):
+    """No more frames: what is pending is finished and answered, then the session is closed."""
+
+    type: Literal["input_frame.end"]
+
+
+class SourceOpen(Event):
+    """Have the server pull the frames: a file it may read, http(s), HLS or RTSP."""
+
+    type: Literal["input_source.open"]
+    url: str = Field(min_length=1, max_length=4096)
+
+
+class SourceClose(Event):
+    """Stop pulling."""
+
+    type: Literal["input_source.close"]
+
+
+class SessionResume(Event):
+    """Go on with a session whose socket was lost; the first message on a new socket, else an error."""
+
+    type: Literal["session.resume"]
+    session_id: str = Field(max_length=MOST_ID)
+    resume_token: str = Field(max_length=MOST_ID)
+    last_event_id: Annotated[str, Field(max_length=MOST_ID)] | None = None
+
+
+class Heartbeat(Event):
+    """Still there; answered at once with how much has been consumed."""
+
+    type: Literal["session.heartbeat"]
+
+
+ClientEvent = Annotated[
+    SessionUpdateEvent
+    | ItemCreate
+    | ResponseCreate
+    | ResponseCancel
+    | FrameAppend
+    | FrameEnd
+    | SourceOpen
+    | SourceClose
+    | SessionResume
+    | Heartbeat,
+    Field(discriminator="type"),
+]
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(ClientEvent)
+
+
+def parse_client_event(text: str) -> Any:
+    """The message, one of ``ClientEvent``. Raises ``ProtocolError``, which names what is wrong."""
+    try:
+        return _adapter().validate_json(text)
+    except ValidationError as error:
+        raise refusal(error, _event_id(text)) from None
+    except UnicodeEncodeError:
+        raise ProtocolError(
+            "the message holds half a character (a lone surrogate); encode it anew", "invalid_json"
+        ) from None
+
+
+class _Named(Received):
+    model_config = ConfigDict(extra="ignore")
+
+    event_id: str | None = None
+
+
+def _event_id(text: str) -> str | None:
+    """The client's name for a message that is otherwise wrong, where it can be read."""
+    try:
+        found = _Named.model_validate_json(text).event_id
+    except ValueError:
+        return None
+    return found[:512] if found is not None else None

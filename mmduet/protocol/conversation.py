@@ -1,0 +1,268 @@
+"""One session as its server sees it: messages in, commands for the engine and events for the client out; sans I/O.
+
+``receive`` takes what a client sent, ``take`` hands out what is to be done next, ``narrator.tell`` takes what the engine said;
+``narrator.log`` holds what the client is to be told. No sockets, no clock (``now`` is given), no randomness, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmduet.duet import Role, refuse_markers
+from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
+from mmduet.protocol import client_events as sent
+from mmduet.protocol import commands, frames
+from mmduet.protocol import server_events as told
+from mmduet.protocol.ledger import Accepted
+from mmduet.protocol.log import EventLog
+from mmduet.protocol.narrator import Asked, Narrator
+from mmduet.protocol.settings import Settings
+from mmduet.video.sampling import Ticks
+
+STILL_FPS = 2.0
+"""How far apart stills are put where the session takes every frame."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one client may have waiting, and how fast it may send."""
+
+    max_waiting_frames: int = 32
+    max_waiting_turns: int = 64
+    messages_per_second: float = 500.0
+    burst: int = 2000
+
+
+class ProtocolAbuse(Exception):  # noqa: N818 - it is no error of ours
+    """The socket is closed with ``code`` and ``reason``; the session stays until its time to live."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class Conversation:
+    """The state of one session's conversation, over all its sockets."""
+
+    def __init__(
+        self,
+        session_id: str,
+        settings: Settings,
+        bounds: Bounds,
+        log: EventLog | None = None,
+        admit: Callable[[Settings], None] = lambda settings: None,
+    ) -> None:
+        self.id = session_id
+        self.settings = settings
+        self.narrator = Narrator(session_id, log or EventLog())
+        self.consumed = 0  # messages of the client's
+        self.started = False  # something has been handed to the engine, or waits for it
+        self.ended = False  # the client has said that no more frames come
+        self._bounds, self._admit = bounds, admit
+        self._mailbox = commands.Mailbox(bounds.max_waiting_frames, bounds.max_waiting_turns)
+        self._ticks = Ticks(settings.fps)
+        self._last: Accepted | None = None
+        self._origin: int | None = None
+        self._items = self._frames = 0
+        self._allowance, self._allowed_at = float(bounds.burst), 0.0
+
+    @property
+    def log(self) -> EventLog:
+        """What the client is told."""
+        return self.narrator.log
+
+    # what the client sends
+
+    def receive(self, message: str | bytes, now: float) -> None:
+        """Take one message, in the client's order. What is wrong with it is told; raises ``ProtocolAbuse`` for a flood."""
+        self._refuse_flood(now)
+        self.consumed += 1
+        if self.narrator.closed is not None:
+            return
+        try:
+            if isinstance(message, bytes):
+                self._frame(frames.unpack(message), now)
+            else:
+                self._event(sent.parse_client_event(message), now)
+        except ProtocolError as error:
+            self.narrator.error(str(error), error.code, param=error.param, event_id=error.event_id)
+
+    def _refuse_flood(self, now: float) -> None:
+        earned = (now - self._allowed_at) * self._bounds.messages_per_second
+        self._allowance = min(self._allowance + max(earned, 0.0), float(self._bounds.burst)) - 1
+        self._allowed_at = now
+        if self._allowance < 0:
+            raise ProtocolAbuse(1008, f"more than {self._bounds.messages_per_second:g} messages a second")
+
+    def _event(self, event: Any, now: float) -> None:
+        match event:
+            case sent.SessionUpdateEvent():
+                self._update(event)
+            case sent.ItemCreate():
+                self._turn(event, now)
+            case sent.ResponseCreate():
+                self._speak(event, now)
+            case sent.ResponseCancel():
+                self._cancel(event)
+            case sent.FrameAppend():
+                self._frame(frames.WireFrame(event.seq, event.pts, frames.from_base64(event.image, "image")), now)
+            case sent.FrameEnd():
+                self._end(event)
+            case sent.SourceOpen() | sent.SourceClose():
+                self._source(event)
+            case _:
+                self._of_the_socket(event)
+
+    def _of_the_socket(self, event: sent.Heartbeat | sent.SessionResume) -> None:
+        if isinstance(event, sent.SessionResume):
+            why = "session.resume is for the first message on a socket; connect anew to resume"
+            raise ProtocolError(why, "not_first", event_id=event.event_id)
+        self.log.append(told.HeartbeatAck(last_consumed_client_message_index=self.consumed - 1))
+
+    def _source(self, event: sent.SourceOpen | sent.SourceClose) -> None:
+        self._put(
+            commands.OpenSource(event.url) if isinstance(event, sent.SourceOpen) else commands.CloseSource(), event
+        )
+
+    def _update(self, event: sent.SessionUpdateEvent) -> None:
+        before = self.settings
+        try:
+            wanted = before.updated(event.session, started=self.started)
+            self._admit(wanted)
+        except (ProtocolError, OptionError, CapacityError) as error:
+            param = error.param if isinstance(error, ProtocolError) else "session.duet"
+            code = "invalid_value" if isinstance(error, OptionError) else error.code
+            raise ProtocolError(str(error), code, param=param, event_id=event.event_id) from error
+        self.settings = wanted
+        self.narrator.scores, self.narrator.ack = wanted.scores, wanted.ack
+        if wanted.fps != before.fps:
+            self._ticks = Ticks(wanted.fps)
+        if self.started and wanted.options.speak != before.options.speak:
+            self._mailbox.put(commands.Revise(wanted.options.speak))
+        self.log.append(told.SessionUpdated(session=self.told()))
+
+    def _turn(self, event: sent.ItemCreate, now: float) -> None:
+        item, name = event.item, event.item.id or self._next_item()
+        self._refuse_full(event)
+        pictures = [
+            frames.from_base64(part.image_url, f"item.content.{place}.image_url")
+            for place, part in enumerate(item.content)
+            if isinstance(part, sent.InputImage)
+        ]
+        try:
+            refuse_markers(item.text, Role.USER if item.role == "user" else Role.SYSTEM)
+        except FormatError as error:
+            raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
+        for picture in pictures:
+            self._frame(frames.WireFrame(None, self._next_pts(), picture), now)
+        shown = tuple(
+            {"type": "input_image"} if isinstance(p, sent.InputImage) else p.model_dump() for p in item.content
+        )
+        self.narrator.added(told.ItemTold(id=name, role=item.role, content=shown), read=bool(item.text))
+        if item.text:
+            self._put(commands.ReadTurn(name, item.role, item.text, item.duet.keep), event)
+
+    def _speak(self, event: sent.ResponseCreate, now: float) -> None:
+        if self.narrator.asked:
+            raise ProtocolError(
+                "a reply has been asked for and has not begun; wait for response.created",
+                "conversation_already_has_active_response",
+                event_id=event.event_id,
+            )
+        self._put(commands.SpeakNow(), event)
+        self.narrator.asked.append(Asked(event.response.metadata, now))
+
+    def _cancel(self, event: sent.ResponseCancel) -> None:
+        speaking = self.narrator.speaking
+        if speaking is None or event.response_id not in (None, speaking.response):
+            raise ProtocolError(
+                "no such reply is being written; there is nothing to cancel",
+                "response_cancel_not_active",
+                event_id=event.event_id,
+            )
+        self._mailbox.put(commands.Cancel())
+
+    def _end(self, event: sent.FrameEnd) -> None:
+        self._refuse_ended(event.event_id)
+        self.ended = self.started = True
+        self._mailbox.put(commands.End())
+
+    def _put(self, command: commands.Command, event: sent.Event) -> None:
+        self._refuse_full(event)
+        self.started = True
+        self._mailbox.put(command)
+
+    def _refuse_full(self, event: sent.Event) -> None:
+        self._refuse_ended(event.event_id)
+        if not self._mailbox.has_room_for_turns:
+            raise ProtocolError(
+                f"{self._bounds.max_waiting_turns} messages wait already; send it again when some have been answered",
+                "too_many_waiting",
+                event_id=event.event_id,
+            )
+
+    def _refuse_ended(self, event_id: str | None) -> None:
+        if self.ended:
+            raise ProtocolError("input_frame.end was sent; connect anew for more", "session_ended", event_id=event_id)
+
+    def _next_item(self) -> str:
+        self._items += 1
+        return f"item_{self.id}_{self._items}"
+
+    # frames
+
+    def _frame(self, frame: frames.WireFrame, now: float) -> None:
+        self._refuse_ended(None)
+        self.started = True
+        seq = frame.seq if frame.seq is not None else self._last.seq + 1 if self._last else 0
+        accepted = self._placed(seq, frame.pts, now)
+        reason = self._unwanted(accepted)
+        self.narrator.ledger.accept(accepted)
+        if reason is not None:
+            return self.narrator.dropped(accepted.index, reason, now)
+        gone = self._mailbox.put(commands.Watch(accepted.index, accepted.time, frame.picture))
+        if gone is not None:
+            self.narrator.dropped(gone.index, "late", now)
+        return None
+
+    def _placed(self, seq: int, pts: int, now: float) -> Accepted:
+        if self._origin is None:
+            self._origin = pts
+        self._frames += 1
+        return Accepted(self._frames - 1, seq, pts, (pts - self._origin) / 1e6, now)
+
+    def _unwanted(self, frame: Accepted) -> told.DropReason | None:
+        """Why a frame is not to be watched, if it is not. The highest seq and the newest time stand."""
+        last = self._last
+        if last is not None and frame.seq <= last.seq:
+            return "duplicate"
+        if last is not None and frame.pts <= last.pts:
+            self._last = replace(frame, pts=last.pts, time=last.time)
+            return "duplicate" if frame.pts == last.pts else "late"
+        self._last = frame
+        return None if self._ticks.take(frame.time) else "rate"
+
+    def _next_pts(self) -> int:
+        step = round(1e6 / (self.settings.fps or STILL_FPS))
+        return self._last.pts + step if self._last else 0
+
+    # what is to be done
+
+    def take(self, in_flight: int = 0) -> commands.Command | None:
+        """The next command; None where none may be carried out while ``in_flight`` frames are with the engine."""
+        return self._mailbox.take(in_flight)
+
+    def close(self, reason: str, now: float) -> None:
+        """The session ends here: what waits is dropped and told, then the last event."""
+        self._mailbox.clear()
+        self.narrator.close(reason, now)
+
+    # what the client is told of itself
+
+    def told(self, limits: told.Limits | None = None, resume_token: str | None = None) -> told.SessionTold:
+        """The session as it is set."""
+        settings = self.settings.told()
+        duet = told.SessionDuet(**settings.pop("duet"), limits=limits, resume_token=resume_token)
+        return told.SessionTold(id=self.id, duet=duet, **settings)

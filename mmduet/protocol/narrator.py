@@ -1,0 +1,249 @@
+"""Turns what the engine says of one session into the events that its client is told; keeps the books of frames and replies."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from mmduet.events import (
+    ContextRead,
+    Output,
+    QueryRead,
+    Reply,
+    ReplyDelta,
+    ReplyStarted,
+    Scores,
+    SessionFailed,
+    StreamEnded,
+)
+from mmduet.protocol import server_events as told
+from mmduet.protocol.ledger import Accepted, Ledger
+from mmduet.protocol.log import EventLog
+
+End = Scores | told.DropReason
+STATUS: dict[str, told.Status] = {"stop": "completed", "length": "incomplete", "cancelled": "cancelled"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A reply that the client asked for: what it wants repeated in its events, and when it asked, on the server's clock."""
+
+    metadata: dict[str, str] | None
+    when: float
+
+
+@dataclass
+class Speaking:
+    """A reply that is being told."""
+
+    response: str
+    item: str
+    trigger: told.ResponseDuet
+    since: float
+    metadata: dict[str, str] | None = None
+    text: str = ""
+    first_delta: float | None = None
+
+
+class Narrator:
+    """Writes a session's events. ``scores`` and ``ack`` say what is told of frames (see ``settings.Settings``)."""
+
+    def __init__(self, session_id: str, log: EventLog) -> None:
+        self.log = log
+        self.ledger: Ledger[End] = Ledger()
+        self.scores = self.ack = True
+        self.unread: deque[told.ItemTold] = deque()
+        self.asked: deque[Asked] = deque()
+        self.closed: told.SessionClosed | None = None
+        self.speaking: Speaking | None = None
+        self.spoken = 0
+        self._session_id = session_id
+        self._watched: tuple[Accepted, Scores] | None = None
+        self._last_item: str | None = None
+        self._duration = 0.0
+
+    # turns
+
+    def added(self, item: told.ItemTold, *, read: bool) -> None:
+        """A turn of the client's is on the timeline; ``read`` is whether it has words that the model has yet to read."""
+        self.log.append(told.ItemAdded(item=item, previous_item_id=self._last_item))
+        self._last_item = item.id
+        if read:
+            self.unread.append(item)
+        else:
+            self.log.append(told.ItemDone(item=item))
+
+    def refused(self, item_id: str, error: Exception, code: str) -> None:
+        """A turn of the client's cannot be read after all."""
+        self.unread = deque(item for item in self.unread if item.id != item_id)
+        self.error(f"item {item_id}: {error}", code, param="item")
+
+    def error(
+        self,
+        message: str,
+        code: str,
+        *,
+        param: str | None = None,
+        event_id: str | None = None,
+        server: bool = False,
+    ) -> None:
+        """Tell that something could not be done."""
+        kind: Any = "server_error" if server else "invalid_request_error"
+        error = told.ErrorTold(type=kind, code=code, message=message, param=param, event_id=event_id)
+        self.log.append(told.ErrorEvent(error=error))
+
+    # frames
+
+    def dropped(self, index: int, reason: told.DropReason, now: float) -> None:
+        """A frame is not going to be watched."""
+        self._frame_ends(index, reason, now)
+
+    def _frame_ends(self, index: int, end: End, now: float) -> None:
+        for frame, how in self.ledger.end(index, end):
+            if isinstance(how, Scores):
+                self._tell_scores(frame, how, now)
+            else:
+                self.ledger.counts[how] += 1
+                self.log.append(told.FrameDropped(seq=frame.seq, pts=frame.pts, reason=how))
+
+    def _tell_scores(self, frame: Accepted, scores: Scores, now: float) -> None:
+        self.ledger.counts["scored"] += 1
+        self._duration = frame.time
+        if not (self.ack or scores.speak):
+            return
+        self.log.append(
+            told.FrameScored(
+                seq=frame.seq,
+                pts=frame.pts,
+                informative=scores.informative if self.scores else None,
+                relevance=scores.relevance if self.scores else None,
+                decision="speak" if scores.speak else "listen",
+                age_ms=milliseconds(now - frame.came),
+            )
+        )
+
+    # what the engine says
+
+    def tell(self, output: Output, now: float) -> None:
+        """Write the events of one output; ``now`` on the server's clock, in seconds."""
+        match output:
+            case Scores():
+                frame = self.ledger.find(output.frame)
+                if frame is not None:
+                    self._watched = (frame, output)
+                    self._frame_ends(frame.index, output, now)
+            case QueryRead() | ContextRead():
+                self._read()
+            case ReplyStarted():
+                self._begins(output, now)
+            case ReplyDelta():
+                self._writes(output.text, now)
+            case Reply():
+                self._ends(output, now)
+            case StreamEnded():
+                self.close("ended", now)
+            case SessionFailed():
+                self.error(output.message, output.code, server=True)
+                self.close("failed", now)
+
+    def close(self, reason: Any, now: float) -> None:
+        """The last word: frames that were not watched are told as dropped before it."""
+        if self.closed is not None:
+            return
+        for index in self.ledger.unended():
+            self._frame_ends(index, "closed", now)
+        self.closed = told.SessionClosed(reason=reason, frames=dict(self.ledger.counts), duration_s=self._duration)
+        self.log.append(self.closed)
+
+    def _read(self) -> None:
+        if self.unread:
+            item = self.unread.popleft()
+            self.log.append(told.ItemDone(item=item))
+
+    def _begins(self, output: ReplyStarted, now: float) -> None:
+        asked = self.asked.popleft() if output.forced and self.asked else None
+        frame, scores = self._watched or (None, None)
+        self.speaking = Speaking(
+            response=f"resp_{self._session_id}_{output.reply}",
+            item=f"item_{self._session_id}_r{output.reply}",
+            trigger=told.ResponseDuet(
+                trigger_seq=frame.seq if frame else None,
+                trigger_pts=frame.pts if frame else None,
+                informative=scores.informative if scores else None,
+                relevance=scores.relevance if scores else None,
+                forced=output.forced,
+            ),
+            since=asked.when if asked else frame.came if frame else now,
+            metadata=asked.metadata if asked else None,
+        )
+        self.spoken += 1
+        self._tell_beginning(self.speaking)
+
+    def _tell_beginning(self, speaking: Speaking) -> None:
+        item = told.ItemTold(id=speaking.item, status="in_progress", role="assistant")
+        self.log.append(told.ResponseCreated(response=self._response(speaking, "in_progress")))
+        self.log.append(told.OutputItemAdded(response_id=speaking.response, item=item))
+        self.log.append(told.ItemAdded(item=item, previous_item_id=self._last_item))
+        self.log.append(told.ContentPartAdded(response_id=speaking.response, item_id=speaking.item))
+        self._last_item = speaking.item
+
+    def _writes(self, text: str, now: float) -> None:
+        speaking = self.speaking
+        assert speaking is not None, "the engine starts a reply before it writes it"
+        if speaking.first_delta is None:
+            speaking.first_delta = now
+        speaking.text += text
+        self.log.append(told.TextDelta(response_id=speaking.response, item_id=speaking.item, delta=text))
+
+    def _ends(self, output: Reply, now: float) -> None:
+        speaking, self.speaking = self.speaking, None
+        assert speaking is not None, "the engine starts a reply before it ends it"
+        ids: dict[str, Any] = {"response_id": speaking.response, "item_id": speaking.item}
+        status = STATUS[output.finish]
+        item_status: told.Status = "completed" if status == "completed" else "incomplete"
+        content = (told.TextPart(text=output.text).model_dump(),)
+        item = told.ItemTold(id=speaking.item, status=item_status, role="assistant", content=content)
+        self.log.append(told.TextDone(**ids, text=output.text))
+        self.log.append(told.ContentPartDone(**ids, part={"type": "text", "text": output.text}))
+        self.log.append(told.OutputItemDone(response_id=speaking.response, item=item))
+        self.log.append(told.ItemDone(item=item))
+        usage = told.Usage(
+            input_tokens=output.context_tokens,
+            output_tokens=output.tokens,
+            total_tokens=output.context_tokens + output.tokens,
+        )
+        timing = told.Timing(
+            first_delta_ms=None
+            if speaking.first_delta is None
+            else milliseconds(speaking.first_delta - speaking.since),
+            done_ms=milliseconds(now - speaking.since),
+        )
+        response = self._response(speaking, status, (item,), usage, timing)
+        self.log.append(told.ResponseDone(response=response))
+
+    def _response(
+        self,
+        speaking: Speaking,
+        status: told.Status,
+        output: tuple[told.ItemTold, ...] = (),
+        usage: told.Usage | None = None,
+        timing: told.Timing | None = None,
+    ) -> told.ResponseTold:
+        reasons = {"incomplete": "max_output_tokens", "cancelled": "client_cancelled"}
+        details = {"type": status, "reason": reasons[status]} if status in reasons else None
+        return told.ResponseTold(
+            id=speaking.response,
+            status=status,
+            status_details=details,
+            conversation_id=f"conv_{self._session_id}",
+            output=output,
+            metadata=speaking.metadata,
+            usage=usage,
+            duet=speaking.trigger.model_copy(update={"timing": timing}),
+        )
+
+
+def milliseconds(seconds: float) -> float:
+    """To a hundredth."""
+    return round(seconds * 1000, 2)

@@ -1,0 +1,104 @@
+"""What the protocol's tests share: messages as a client writes them, an engine of few words, events as a client reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmduet.events import Context, ContextRead, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores, StreamEnded
+from mmduet.options import SessionOptions
+from mmduet.protocol import commands
+from mmduet.protocol.conversation import Bounds, Conversation
+from mmduet.protocol.frames import Kind, Picture, pack
+from mmduet.protocol.log import event_number
+from mmduet.protocol.settings import Settings
+
+PNG = b"\x89PNG\r\n\x1a\n rest"
+
+
+def conversation(fps: float | None = None, **bounds: Any) -> Conversation:
+    return Conversation("s", Settings("nano", SessionOptions(window=4), fps), Bounds(**bounds))
+
+
+def message(kind: str, **fields: Any) -> str:
+    return json.dumps({"type": kind, **fields})
+
+
+def frame(seq: int, pts: int, data: bytes = PNG) -> bytes:
+    return pack(seq, pts, Picture(Kind.PNG, data))
+
+
+def query(text: str, role: str = "user", **fields: Any) -> str:
+    item = {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}], **fields}
+    return message("conversation.item.create", item=item)
+
+
+def update(duet: dict[str, Any] | None = None, **fields: Any) -> str:
+    return message(
+        "session.update", session={"type": "realtime", **fields, **({"duet": duet} if duet is not None else {})}
+    )
+
+
+def events(talk: Conversation, after: int = 0) -> list[dict[str, Any]]:
+    """Everything the log still holds after ``after``, as a client reads it."""
+    found = []
+    while (entry := talk.log.after(after, reader=0)) is not None:
+        found.append(json.loads(entry.text))
+        assert event_number(found[-1]["event_id"]) == entry.number > after
+        after = entry.number
+    return found
+
+
+def kinds(talk: Conversation, after: int = 0) -> list[str]:
+    return [event["type"] for event in events(talk, after)]
+
+
+@dataclass
+class Echo:
+    """An engine that scores every frame, speaks where it is told to, and says ``word`` each time."""
+
+    talk: Conversation
+    word: str = "seen"
+    speaks_at: frozenset[int] = frozenset()
+    replies: int = 0
+    watched: list[int] = field(default_factory=list)
+    time: float = 0.0
+    over: bool = False
+
+    def step(self, now: float = 0.0) -> bool:
+        """Carry out one command; False where none waits."""
+        command = self.talk.take()
+        tell = lambda output: self.talk.narrator.tell(output, now)  # noqa: E731
+        match command:
+            case None:
+                return False
+            case commands.Watch():
+                speak = command.index in self.speaks_at
+                self.watched.append(command.index)
+                self.time = command.time
+                tell(Scores(command.index, command.time, 0.25, 0.5, speak))
+                if speak:
+                    self._say(tell, forced=False)
+            case commands.ReadTurn(role="user"):
+                tell(QueryRead(Query(command.text), self.time))
+            case commands.ReadTurn():
+                tell(ContextRead(Context(command.text), self.time))
+            case commands.SpeakNow():
+                self._say(tell, forced=True)
+            case commands.End():
+                self.over = True
+                tell(StreamEnded(len(self.watched), self.time))
+        return True
+
+    def run(self, now: float = 0.0) -> None:
+        """Carry out everything."""
+        while self.step(now):
+            pass
+
+    def _say(self, tell: Any, *, forced: bool) -> None:
+        frame = self.watched[-1] if self.watched else -1
+        tell(ReplyStarted(self.replies, frame, self.time, forced))
+        tell(ReplyDelta(self.replies, self.word))
+        tell(Reply(self.replies, frame, self.time, self.word, 1, "stop", forced, 7))
+        self.replies += 1

@@ -1,0 +1,314 @@
+"""One session's conversation, message by message, with an engine that echoes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from wire_partner import PNG, Echo, conversation, events, frame, kinds, message, query, update
+
+from mmduet.errors import CapacityError
+from mmduet.events import Reply, ReplyDelta, ReplyStarted, SessionFailed
+from mmduet.protocol import commands
+from mmduet.protocol.conversation import ProtocolAbuse
+from mmduet.protocol.frames import Kind, Picture, pack, to_data_url
+
+GARBAGE = [
+    ("{", "invalid_json", None),
+    ("", "invalid_json", None),
+    ("[" * 100_000, "invalid_json", None),
+    ("[]", "invalid_value", None),
+    ("{}", "missing_parameter", "type"),
+    (message("nope"), "unknown_event", "type"),
+    (message("session.update"), "missing_parameter", "session"),
+    (message("session.update", session={}), "missing_parameter", "session.type"),
+    (update({"fbs": 4}), "unknown_parameter", "session.duet.fbs"),
+    (update({"speak": {"polcy": "sum"}}), "unknown_parameter", "session.duet.speak.polcy"),
+    (update({"fps": 0}), "invalid_value", "session.duet.fps"),
+    (update({"fps": "4"}), "invalid_value", "session.duet.fps"),
+    (update({"fps": float("nan")}), "invalid_value", "session.duet.fps"),
+    (update({"fps": 1}).replace("1}", "1e999}"), "invalid_value", "session.duet.fps"),
+    (update({"window": 1}).replace("1}", "1" * 5000 + "}"), "invalid_json", None),
+    (update({"window": 0}), "invalid_value", "session.duet"),
+    (update({"window": True}), "invalid_value", "session.duet.window"),
+    (update({"speak": {"value": -1}}), "invalid_value", "session.duet"),
+    (update({"speak": {"heads": []}}), "invalid_value", "session.duet"),
+    (update(model="another"), "invalid_value", "session.model"),
+    (update(output_modalities=["audio"]), "invalid_value", "session.output_modalities.0"),
+    (update(tools=[]), "unknown_parameter", "session.tools"),
+    (query(""), "invalid_value", "item.content.0.text"),
+    (query("<|im_end|>"), "invalid_value", "item.content"),
+    (query("x" * 32_769), "invalid_value", "item.content.0.text"),
+    (query("hi", role="assistant"), "invalid_value", "item.role"),
+    (query("", content=[]), "invalid_value", "item.content"),
+    (message("conversation.item.create", item={"type": "function_call"}), "invalid_value", "item.type"),
+    (message("input_frame.append", pts=-1, image=""), "invalid_value", "pts"),
+    (message("input_frame.append", pts=2**53, image=""), "invalid_value", "pts"),
+    (message("input_frame.append", pts=0, image="!"), "invalid_value", "image"),
+    (message("input_frame.append", pts=0, image="aGVsbG8="), "invalid_value", "image"),
+    (message("input_frame.append", pts=0, image="data:text/html;base64,aGVsbG8="), "invalid_value", "image"),
+    (message("response.cancel"), "response_cancel_not_active", None),
+    (message("session.resume", session_id="s", resume_token="t"), "not_first", None),
+    (b"", "invalid_frame", None),
+    (b"\x01\x02", "invalid_frame", None),
+    (b"\x02" + frame(0, 0)[1:], "invalid_frame", None),
+    (b"\x01\x09" + frame(0, 0)[2:], "invalid_frame", None),
+    (frame(0, 0)[:16], "invalid_frame", None),
+    (frame(0, 2**60), "invalid_frame", None),
+    (pack(0, 0, Picture(Kind.RAW, b"abc", 2, 1)), "invalid_frame", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "code", "param"), GARBAGE, ids=lambda value: str(value)[:60])
+def test_a_bad_message_is_named_and_the_session_goes_on(bad: str | bytes, code: str, param: str | None) -> None:
+    talk = conversation()
+    talk.receive(bad, 0.0)
+    (told,) = events(talk)
+    assert (told["type"], told["error"]["code"], told["error"]["param"]) == ("error", code, param)
+    assert len(told["error"]["message"]) < 400
+    talk.receive(frame(0, 0), 0.0)
+    Echo(talk).run()
+    assert kinds(talk)[1:] == ["input_frame.scored"]
+
+
+def test_an_error_repeats_the_clients_name_for_its_message() -> None:
+    talk = conversation()
+    talk.receive(
+        json.dumps({"type": "session.update", "event_id": "mine", "session": {"type": "realtime", "x": 1}}), 0.0
+    )
+    talk.receive(json.dumps({"type": "response.cancel", "event_id": "too"}), 0.0)
+    talk.receive(json.dumps({**json.loads(query("<|im_start|>")), "event_id": "three"}), 0.0)
+    assert [event["error"]["event_id"] for event in events(talk)] == ["mine", "too", "three"]
+
+
+def test_an_update_changes_what_it_names_and_nothing_else() -> None:
+    talk = conversation(fps=2.0)
+    talk.receive(update({"fps": 5, "window": None, "speak": {"policy": "sum", "value": 2}}, instructions="Look."), 0.0)
+    (told,) = events(talk)
+    session = told["session"]
+    assert told["type"] == "session.updated"
+    assert (session["instructions"], session["duet"]["fps"], session["duet"]["window"]) == ("Look.", 5, None)
+    assert session["duet"]["speak"]["policy"] == "sum"
+    assert session["duet"]["speak"]["heads"] == ["informative"]
+    assert talk.settings.options.window is None
+    talk.receive(update({"speak": {"min_interval": 3.0}}), 0.0)
+    assert talk.settings.options.speak.policy == "sum"
+    assert talk.settings.options.speak.min_interval == 3.0
+
+
+def test_what_the_first_input_fixes_cannot_be_set_afterwards_and_the_rest_can() -> None:
+    talk = conversation(fps=2.0)
+    talk.receive(frame(0, 0), 0.0)
+    for duet, fields in (
+        ({"window": 9}, {}),
+        ({"profile": "paper"}, {}),
+        ({"keep_replies": True}, {}),
+        (None, {"instructions": "x"}),
+    ):
+        talk.receive(update(duet, **fields), 0.0)
+        assert events(talk)[-1]["error"]["code"] == "invalid_value"
+        assert "first input" in events(talk)[-1]["error"]["message"]
+    talk.receive(update({"window": 4, "fps": 4, "speak": {"value": 0.9}}), 0.0)
+    assert kinds(talk)[-1] == "session.updated"
+    assert isinstance(talk.take(), commands.Watch)
+    assert talk.take() == commands.Revise(talk.settings.options.speak)
+
+
+def test_turns_are_read_in_their_place_among_frames() -> None:
+    talk = conversation()
+    for one in (frame(0, 0), query("What?"), frame(1, 500_000), query("a line", role="system")):
+        talk.receive(one, 0.0)
+    order = [type(talk.take()).__name__ for _ in range(4)]
+    assert order == ["Watch", "ReadTurn", "Watch", "ReadTurn"]
+
+
+def test_items_are_told_when_they_come_and_when_they_have_been_read() -> None:
+    talk = conversation()
+    talk.receive(query("What?", id="mine"), 0.0)
+    assert [(e["type"], e["item"]["id"]) for e in events(talk)] == [("conversation.item.added", "mine")]
+    Echo(talk).run()
+    done = events(talk)[-1]
+    assert (done["type"], done["item"]["id"]) == ("conversation.item.done", "mine")
+    assert done["item"]["content"] == [{"type": "input_text", "text": "What?"}]
+
+
+def test_a_picture_in_a_turn_becomes_a_frame_before_its_words() -> None:
+    talk = conversation(fps=4.0)
+    talk.receive(frame(7, 1_000_000), 0.0)
+    still = {"type": "input_image", "image_url": to_data_url(Picture(Kind.PNG, PNG))}
+    item = {"type": "message", "role": "user", "content": [still, {"type": "input_text", "text": "What is it?"}]}
+    talk.receive(message("conversation.item.create", item=item), 0.0)
+    first, second, turn = talk.take(), talk.take(), talk.take()
+    assert isinstance(first, commands.Watch)
+    assert isinstance(second, commands.Watch)
+    assert second.time == 0.25
+    assert isinstance(turn, commands.ReadTurn)
+    assert "base64" not in json.dumps(events(talk))
+
+
+def test_a_reply_is_told_in_realtime_events() -> None:
+    talk = conversation()
+    talk.receive(frame(3, 250_000), 10.0)
+    Echo(talk, speaks_at=frozenset({0})).run(now=10.5)
+    assert kinds(talk) == [
+        "input_frame.scored",
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    told = {event["type"]: event for event in events(talk)}
+    scored, done = told["input_frame.scored"], told["response.done"]["response"]
+    assert (scored["seq"], scored["pts"], scored["decision"], scored["age_ms"]) == (3, 250_000, "speak", 500.0)
+    assert done["status"] == "completed"
+    assert done["output"][0]["content"] == [{"type": "output_text", "text": "seen"}]
+    assert done["usage"] == {"input_tokens": 7, "output_tokens": 1, "total_tokens": 8}
+    assert done["duet"] == {
+        "trigger_seq": 3, "trigger_pts": 250_000, "informative": 0.25, "relevance": 0.5, "forced": False,
+        "timing": {"first_delta_ms": 500.0, "done_ms": 500.0},
+    }  # fmt: skip
+
+
+def test_a_reply_can_be_asked_for_before_any_frame() -> None:
+    talk = conversation()
+    talk.receive(query("Hello?"), 0.0)
+    talk.receive(message("response.create", response={"metadata": {"mine": "1"}}), 0.0)
+    talk.receive(message("response.create"), 0.0)
+    assert events(talk)[-1]["error"]["code"] == "conversation_already_has_active_response"
+    Echo(talk).run()
+    done = events(talk)[-1]["response"]
+    assert done["metadata"] == {"mine": "1"}
+    assert done["duet"]["forced"]
+    assert done["duet"]["trigger_seq"] is None
+
+
+@pytest.mark.parametrize(("finish", "status"), [("length", "incomplete"), ("cancelled", "cancelled")])
+def test_a_reply_that_was_not_finished_says_why(finish: Any, status: str) -> None:
+    talk = conversation()
+    talk.narrator.tell(ReplyStarted(0, -1, 0.0), 0.0)
+    talk.narrator.tell(ReplyDelta(0, "a gre"), 0.0)
+    talk.narrator.tell(Reply(0, -1, 0.0, "a gre", 2, finish), 0.0)
+    done = events(talk)[-1]["response"]
+    assert done["status"] == status
+    assert done["status_details"]["reason"]
+
+
+def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
+    talk = conversation()
+    talk.narrator.tell(ReplyStarted(5, -1, 0.0), 0.0)
+    talk.receive(frame(0, 0), 0.0)
+    talk.receive(message("response.cancel", response_id="resp_s_4"), 0.0)
+    assert events(talk)[-1]["error"]["code"] == "response_cancel_not_active"
+    talk.receive(message("response.cancel", response_id="resp_s_5"), 0.0)
+    assert talk.take() == commands.Cancel()
+
+
+def test_ten_thousand_queries_do_not_pile_up() -> None:
+    talk = conversation(max_waiting_turns=64, burst=20_000)
+    for number in range(10_000):
+        talk.receive(query(f"question {number}"), 0.0)
+    waiting = 0
+    while talk.take() is not None:
+        waiting += 1
+    assert waiting == 64
+    assert events(talk)[-1]["error"]["code"] == "too_many_waiting"
+    assert len(talk.narrator.unread) == 64
+
+
+def test_a_flood_is_abuse_and_a_burst_is_not() -> None:
+    talk = conversation(messages_per_second=10.0, burst=20)
+    for _ in range(20):
+        talk.receive(message("session.heartbeat"), 100.0)
+    talk.receive(message("session.heartbeat"), 100.2)
+    talk.receive(message("session.heartbeat"), 100.2)
+    with pytest.raises(ProtocolAbuse, match="10 messages a second") as caught:
+        talk.receive(message("session.heartbeat"), 100.2)
+    assert caught.value.code == 1008
+
+
+def test_a_heartbeat_tells_how_much_has_been_consumed() -> None:
+    talk = conversation()
+    for one in (frame(0, 0), "garbage", message("session.heartbeat")):
+        talk.receive(one, 0.0)
+    assert events(talk)[-1]["last_consumed_client_message_index"] == 2
+
+
+def test_the_end_waits_for_what_was_sent_and_refuses_more() -> None:
+    talk = conversation()
+    talk.receive(frame(0, 0), 0.0)
+    talk.receive(message("input_frame.end"), 0.0)
+    talk.receive(frame(1, 500_000), 0.0)
+    talk.receive(query("late"), 0.0)
+    assert [e["error"]["code"] for e in events(talk)] == ["session_ended"] * 2
+    Echo(talk).run()
+    closed = events(talk)[-1]
+    assert closed["type"] == "session.closed"
+    assert (closed["reason"], closed["frames"]) == ("ended", {"received": 1, "scored": 1})
+
+
+def test_a_failed_session_accounts_for_every_frame_before_it_closes() -> None:
+    talk = conversation()
+    for place in range(3):
+        talk.receive(frame(place, place * 500_000), 0.0)
+    Echo(talk).step()
+    talk.narrator.tell(SessionFailed("no_capacity", "full", 7), 0.0)
+    assert kinds(talk) == [
+        "input_frame.scored",
+        "error",
+        "input_frame.dropped",
+        "input_frame.dropped",
+        "session.closed",
+    ]
+    assert events(talk)[1]["error"]["type"] == "server_error"
+    assert {e["reason"] for e in events(talk)[2:4]} == {"closed"}
+
+
+def test_scores_and_acknowledgements_can_be_left_out() -> None:
+    talk = conversation()
+    talk.receive(update({"scores": False}), 0.0)
+    talk.receive(frame(0, 0), 0.0)
+    Echo(talk).run()
+    assert (events(talk)[-1]["informative"], events(talk)[-1]["decision"]) == (None, "listen")
+    talk.receive(update({"ack": False}), 0.0)
+    talk.receive(frame(1, 1), 0.0)
+    talk.receive(frame(2, 2), 0.0)
+    Echo(talk, speaks_at=frozenset({2})).run()
+    assert [e["seq"] for e in events(talk) if e["type"] == "input_frame.scored"] == [0, 2]
+
+
+def test_a_session_that_is_not_admitted_stays_as_it_was() -> None:
+    talk = conversation()
+
+    def admit(settings: Any) -> None:
+        if settings.options.window is None:
+            raise CapacityError("no room for that")
+
+    talk._admit = admit
+    talk.receive(update({"window": None, "fps": 3}), 0.0)
+    assert events(talk)[-1]["error"]["code"] == "no_capacity"
+    assert talk.settings == conversation().settings
+    talk.receive(update({"fps": 3}), 0.0)
+    assert kinds(talk)[-1] == "session.updated"
+
+
+def test_what_stands_after_frames_waits_until_they_have_been_watched() -> None:
+    talk = conversation()
+    for place in range(3):
+        talk.receive(frame(place, place), 0.0)
+    talk.receive(query("What?"), 0.0)
+    assert isinstance(talk.take(in_flight=0), commands.Watch)
+    assert isinstance(talk.take(in_flight=1), commands.Watch)
+    assert talk.take(in_flight=2) is None
+    assert isinstance(talk.take(in_flight=1), commands.Watch)
+    assert talk.take(in_flight=1) is None
+    talk.narrator.tell(ReplyStarted(0, -1, 0.0), 0.0)
+    talk.receive(message("response.cancel"), 0.0)
+    assert talk.take(in_flight=2) == commands.Cancel()
+    assert isinstance(talk.take(in_flight=0), commands.ReadTurn)

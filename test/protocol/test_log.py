@@ -1,0 +1,120 @@
+"""Events are numbered, kept for a while, and read on from anywhere; messages and frames survive the way there and back."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mmduet.errors import ProtocolError
+from mmduet.protocol import server_events as told
+from mmduet.protocol.client_events import MOST_PTS, MOST_SEQ, parse_client_event
+from mmduet.protocol.frames import Kind, Picture, from_base64, pack, to_data_url, unpack
+from mmduet.protocol.log import EventLog, event_name, event_number
+
+
+def ack(number: int) -> told.HeartbeatAck:
+    return told.HeartbeatAck(last_consumed_client_message_index=number)
+
+
+def read(log: EventLog, after: int, reader: int = 0) -> list[int]:
+    numbers = []
+    while (entry := log.after(after, reader)) is not None:
+        numbers.append(entry.number)
+        after = entry.number
+    return numbers
+
+
+def test_a_reader_gets_everything_after_where_it_stands_once() -> None:
+    log = EventLog()
+    for number in range(5):
+        log.append(ack(number))
+    assert read(log, 0) == [1, 2, 3, 4, 5]
+    assert read(log, 3) == [4, 5]
+    assert read(log, 5) == []
+
+
+def test_the_oldest_go_and_a_reader_that_needs_them_is_found_out() -> None:
+    log = EventLog(max_events=3)
+    for number in range(5):
+        log.append(ack(number))
+    assert (log.oldest, log.last) == (3, 5)
+    assert log.holds_after(2)
+    assert not log.holds_after(1)
+    assert not log.holds_after(6)  # of another life
+    assert read(log, 2) == [3, 4, 5]
+
+
+def test_size_bounds_the_log_too_but_the_newest_stays() -> None:
+    log = EventLog(max_bytes=300)
+    for number in range(9):
+        log.append(ack(number))
+    assert 0 < log.last - log.oldest < 3
+    log.append(told.ErrorEvent(error=told.ErrorTold(code="x", message="m" * 1000)))
+    assert log.oldest == log.last
+
+
+def test_what_is_for_one_socket_is_not_read_by_another() -> None:
+    log = EventLog()
+    log.append(ack(0))
+    log.append(ack(1), only=7)
+    log.append(ack(2))
+    assert read(log, 0, reader=7) == [1, 2, 3]
+    assert read(log, 0, reader=8) == [1, 3]
+
+
+@given(st.integers(0, 10**12 - 1))
+def test_event_names_order_as_their_numbers(number: int) -> None:
+    assert event_number(event_name(number)) == number
+    assert event_name(number) <= event_name(max(number, 5)) or number > 5
+
+
+@pytest.mark.parametrize(
+    "name", ["", "event_1", "event_00000000000x", "event_" + "\N{ARABIC-INDIC DIGIT ONE}" * 12, "evt_000000000001"]
+)
+def test_other_names_are_no_event(name: str) -> None:
+    assert event_number(name) is None
+
+
+ENCODED = st.builds(Picture, st.sampled_from([Kind.JPEG, Kind.PNG, Kind.WEBP]), st.binary(min_size=1, max_size=99))
+RAW = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda s: Picture(Kind.RAW, bytes(s[0] * s[1] * 3), *s))
+
+
+@given(st.integers(0, MOST_SEQ), st.integers(0, MOST_PTS), ENCODED | RAW)
+def test_frames_survive_the_wire(seq: int, pts: int, picture: Picture) -> None:
+    found = unpack(pack(seq, pts, picture))
+    assert (found.seq, found.pts, found.picture) == (seq, pts, picture)
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_a_frame_or_an_error(message: bytes) -> None:
+    with suppress(ProtocolError):
+        assert len(unpack(message).picture.data) > 0
+
+
+@given(ENCODED)
+def test_data_urls_survive(picture: Picture) -> None:
+    assert from_base64(to_data_url(picture), "image") == picture
+
+
+@given(st.text(max_size=80) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
+def test_text_that_is_no_message_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        parse_client_event(text)
+
+
+def test_a_client_reads_what_the_server_writes_and_past_what_it_does_not_know() -> None:
+    for event in (
+        ack(3),
+        told.SessionExpired(session_id="s"),
+        told.TextDelta(response_id="r", item_id="i", delta="é\n"),
+    ):
+        assert told.parse_server_event(event.model_dump_json()) == event
+    newer = told.parse_server_event('{"type": "session.party", "event_id": "e", "hats": 3}')
+    assert (newer.type, newer.event_id) == ("session.party", "e")
+    with pytest.raises(ValidationError):
+        told.parse_server_event("{}")
