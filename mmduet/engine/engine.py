@@ -31,6 +31,7 @@ class Engine:
         self._scheduler = Scheduler(self._runner, max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
+        self.served = 0  # sessions that the last step did something for
 
     # sessions
 
@@ -49,6 +50,13 @@ class Engine:
     def slot_tokens(self, options: SessionOptions) -> int:
         """Capacity of a session's slot. Raises ``OptionError`` where the model's positions do not suffice."""
         return slot_tokens(self.model.config, options)
+
+    def slot_bytes(self, options: SessionOptions) -> int:
+        """All the memory that a session of these options can come to take. Raises ``OptionError`` as ``slot_tokens`` does."""
+        shape = self._runner.cache_shape()
+        values = shape.layers * shape.kv_heads * shape.head_dim  # of one token
+        pinned = min(options.text_tokens, self.slot_tokens(options)) * values * (4 + shape.dtype.itemsize)
+        return 2 * self.slot_tokens(options) * values * shape.dtype.itemsize + pinned
 
     def prepare(self, frame: Frame) -> Picture:
         """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""
@@ -100,6 +108,7 @@ class Engine:
         for session in sessions:
             lifecycle.settle(session)
         jobs = self._scheduler.schedule(sessions)
+        self.served = len(jobs)
         if jobs:
             result = self._runner.run(jobs)
             for (session, work), scores, logits in zip(jobs, result.scores, result.logits, strict=True):

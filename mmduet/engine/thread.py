@@ -1,17 +1,19 @@
-"""One thread owns the engine; everybody else talks to it through bounded queues. Knows threads, no model.
+"""One thread owns the engine; everybody else asks it. Knows threads, no model.
 
-A source that pushes faster than the engine watches is made to wait (``push`` blocks); a reader that does not read holds up
-nobody, since what a session says is bounded by what was pushed to it.
+``EngineThread`` carries out requests between steps and hands every output to whoever listens to its session. ``Stream`` is a
+session for an owner who works with blocking calls: a source that pushes faster than the engine watches is made to wait; a
+reader that does not read holds up nobody, since what a session says is bounded by what was pushed to it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import Session
@@ -19,73 +21,22 @@ from mmduet.errors import EngineError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Scores, SessionFailed, StreamEnded
 from mmduet.options import SessionOptions
 
-
-class Stream:
-    """A session as its owner sees it from another thread; made by ``EngineThread.open``."""
-
-    def __init__(self, thread: EngineThread, session: Session, max_frames: int) -> None:
-        self._thread, self._session = thread, session
-        self._room = threading.Semaphore(max_frames)
-        self._outputs: queue.SimpleQueue[Output | None] = queue.SimpleQueue()
-
-    def push(self, item: Frame | Query | Context) -> None:
-        """Put something on the timeline; waits while too many frames are unread. Raises ``SessionClosedError`` at the end."""
-        if not isinstance(item, Frame):
-            return self._thread.ask(lambda engine: engine.push(self._session, item))
-        picture = self._thread.engine.prepare(item)
-        while not self._room.acquire(timeout=0.2):
-            self._refuse_if_over()
-        self._refuse_if_over()
-        self._thread.post(lambda engine: engine.push(self._session, picture))
-        return None
-
-    def _refuse_if_over(self) -> None:
-        self._thread.refuse_if_stopped()
-        self._session.refuse_if_over()
-
-    def end(self) -> None:
-        """No more frames will come."""
-        self._thread.ask(lambda engine: engine.end(self._session))
-
-    def speak_now(self) -> None:
-        """Reply after the latest frame, whatever the policy says."""
-        self._thread.ask(lambda engine: engine.speak_now(self._session))
-
-    def cancel(self) -> None:
-        """Stop the reply that is being written."""
-        self._thread.ask(lambda engine: engine.cancel(self._session))
-
-    def close(self) -> None:
-        """Drop the session at once; ``outputs`` stops."""
-        if self._thread.alive:
-            self._thread.ask(self._thread.forget(self._session))
-        self._outputs.put(None)
-
-    def outputs(self) -> Iterator[Output]:
-        """Everything the session says, as it says it, to its end. Raises what stopped the engine, if something did."""
-        while True:
-            output = self._outputs.get()
-            if output is None:
-                return self._thread.raise_failure()
-            yield output
-            if isinstance(output, StreamEnded | SessionFailed):
-                return None
-
-    def deliver(self, output: Output | None) -> None:
-        """Called by the engine's thread; None ends ``outputs``."""
-        if isinstance(output, Scores):
-            self._room.release()
-        self._outputs.put(output)
+T = TypeVar("T")
+Listener = Callable[[Output | None], None]
+"""Called by the engine's thread with each output of a session; None: there will be no more. It must not block or raise."""
 
 
 class EngineThread:
     """Runs an engine until the ``with`` block ends."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._requests: queue.SimpleQueue[Callable[[Engine], None] | None] = queue.SimpleQueue()
-        self._streams: dict[int, Stream] = {}
+    def __init__(self, engine: Engine, observe: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
+        """``observe`` is told of each step: how long it took, and how many sessions it served."""
+        self.engine, self._observe = engine, observe
+        self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._listeners: dict[int, Listener] = {}
         self._failure: BaseException | None = None
+        self._stopped = False
+        self._stopping = threading.Lock()  # so that no request comes in after the last has been refused
         self._thread = threading.Thread(target=self._main, name="mmduet-engine", daemon=True)
 
     def __enter__(self) -> Self:
@@ -103,80 +54,79 @@ class EngineThread:
     @property
     def alive(self) -> bool:
         """Whether requests are still carried out."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._stopped
 
-    def open(self, options: SessionOptions | None = None, max_frames: int = 32) -> Stream:
-        """A new session, of which at most ``max_frames`` frames wait unread."""
-        opened: list[Stream] = []
+    def submit(self, request: Callable[[Engine], T]) -> Future[T]:
+        """Have ``request`` carried out between two steps. The future holds what it returned or raised.
 
-        def request(engine: Engine) -> None:
+        Where the engine has stopped the future holds what stopped it (``EngineError``), or ``SessionClosedError``.
+        """
+        future: Future[T] = Future()
+
+        def carry_out() -> None:
+            if self._stopped:
+                future.set_exception(self._over())
+            elif future.set_running_or_notify_cancel():
+                _settle(future, request, self.engine)
+
+        with self._stopping:
+            if not self._stopped:
+                self._requests.put(carry_out)
+                return future
+        carry_out()
+        return future
+
+    def listen(self, options: SessionOptions | None, listener: Listener) -> Callable[[Engine], Session]:
+        """The request that opens a session whose outputs go to ``listener``."""
+
+        def request(engine: Engine) -> Session:
             session = engine.open(options)
-            opened.append(Stream(self, session, max_frames))
-            self._streams[session.id] = opened[0]
-
-        self.ask(request)
-        return opened[0]
-
-    def ask(self, request: Callable[[Engine], None]) -> None:
-        """Have ``request`` carried out by the engine's thread, and wait; what it raises is raised here."""
-        done = threading.Event()
-        raised: list[BaseException] = []
-
-        def carried_out(engine: Engine) -> None:
-            try:
-                request(engine)
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
-                raised.append(error)
-            finally:
-                done.set()
-
-        self._requests.put(carried_out)
-        while not done.wait(timeout=0.2):
-            self.refuse_if_stopped()
-        if raised:
-            raise raised[0]
-
-    def post(self, request: Callable[[Engine], None]) -> None:
-        """Have ``request`` carried out in its turn, without waiting; it must not raise but for a session that is over."""
-
-        def carried_out(engine: Engine) -> None:
-            with contextlib.suppress(SessionClosedError):  # closed meanwhile: its owner knows
-                request(engine)
-
-        self._requests.put(carried_out)
-
-    def forget(self, session: Session) -> Callable[[Engine], None]:
-        """The request that drops a session."""
-
-        def request(engine: Engine) -> None:
-            engine.close(session)
-            self._streams.pop(session.id, None)
+            self._listeners[session.id] = listener
+            return session
 
         return request
 
-    def refuse_if_stopped(self) -> None:
-        """Raise if requests are no longer carried out: what stopped the thread, or ``SessionClosedError``."""
-        if not self.alive:
-            self.raise_failure()
-            raise SessionClosedError("the engine has stopped; nothing more can be asked of it")
+    def forget(self, session: Session) -> Callable[[Engine], None]:
+        """The request that drops a session; its listener hears no more."""
+
+        def request(engine: Engine) -> None:
+            engine.close(session)
+            self._listeners.pop(session.id, None)
+
+        return request
+
+    def open(self, options: SessionOptions | None = None, max_frames: int = 32) -> Stream:
+        """A new session, of which at most ``max_frames`` frames wait unread."""
+        return Stream(self, options, max_frames)
 
     def raise_failure(self) -> None:
         """Raise ``EngineError`` from what stopped the engine's thread, if something did."""
         if self._failure is not None:
-            raise EngineError(f"the engine stopped: {self._failure}") from self._failure
+            raise self._over() from self._failure
+
+    def _over(self) -> EngineError:
+        if self._failure is not None:
+            return EngineError(f"the engine stopped: {self._failure}")
+        return SessionClosedError("the engine has stopped; nothing more can be asked of it")
 
     def _main(self) -> None:
         try:
             while self._serve_requests():
-                for session, output in self.engine.step():
-                    self._streams[session.id].deliver(output)
+                for session, output in self._step():
+                    self._listeners[session.id](output)
                     if isinstance(output, StreamEnded | SessionFailed):
-                        del self._streams[session.id]
+                        del self._listeners[session.id]
         except BaseException as error:  # noqa: BLE001 - the thread's edge: told to all who wait on it
             self._failure = error
         finally:
-            for stream in self._streams.values():
-                stream.deliver(None)
+            self._refuse_the_rest()
+
+    def _step(self) -> list[tuple[Session, Output]]:
+        began = perf_counter()
+        events = self.engine.step()
+        if self.engine.served:
+            self._observe(perf_counter() - began, self.engine.served)
+        return events
 
     def _serve_requests(self) -> bool:
         """Carry out what was asked, waiting only where there is nothing else to do; False to stop."""
@@ -188,5 +138,80 @@ class EngineThread:
                 return True
             if request is None:
                 return False
-            request(self.engine)
+            request()
             wait = False
+
+    def _refuse_the_rest(self) -> None:
+        with self._stopping:
+            self._stopped = True
+        while not self._requests.empty():
+            if (request := self._requests.get()) is not None:
+                request()
+        for listener in self._listeners.values():
+            listener(None)
+
+
+def _settle(future: Future[T], request: Callable[[Engine], T], engine: Engine) -> None:
+    try:
+        future.set_result(request(engine))
+    except BaseException as error:  # noqa: BLE001 - raised again where the future is asked
+        future.set_exception(error)
+
+
+class Stream:
+    """A session as its owner sees it from another thread; made by ``EngineThread.open``."""
+
+    def __init__(self, thread: EngineThread, options: SessionOptions | None, max_frames: int) -> None:
+        self._thread = thread
+        self._room = threading.Semaphore(max_frames)
+        self._outputs: queue.SimpleQueue[Output | None] = queue.SimpleQueue()
+        self._session = thread.submit(thread.listen(options, self._deliver)).result()
+
+    def push(self, item: Frame | Query | Context) -> None:
+        """Put something on the timeline; waits while too many frames are unread. Raises ``SessionClosedError`` at the end."""
+        if not isinstance(item, Frame):
+            return self._thread.submit(lambda engine: engine.push(self._session, item)).result()
+        picture = self._thread.engine.prepare(item)
+        while not self._room.acquire(timeout=0.2):
+            self._refuse_if_over()
+        self._refuse_if_over()
+        self._thread.submit(lambda engine: engine.push(self._session, picture))
+        return None
+
+    def _refuse_if_over(self) -> None:
+        if not self._thread.alive:
+            self._thread.submit(lambda engine: None).result()  # raises what stopped it
+        self._session.refuse_if_over()
+
+    def end(self) -> None:
+        """No more frames will come."""
+        self._thread.submit(lambda engine: engine.end(self._session)).result()
+
+    def speak_now(self) -> None:
+        """Reply after the latest frame, whatever the policy says."""
+        self._thread.submit(lambda engine: engine.speak_now(self._session)).result()
+
+    def cancel(self) -> None:
+        """Stop the reply that is being written."""
+        self._thread.submit(lambda engine: engine.cancel(self._session)).result()
+
+    def close(self) -> None:
+        """Drop the session at once; ``outputs`` stops."""
+        if self._thread.alive:
+            self._thread.submit(self._thread.forget(self._session)).result()
+        self._outputs.put(None)
+
+    def outputs(self) -> Iterator[Output]:
+        """Everything the session says, as it says it, to its end. Raises what stopped the engine, if something did."""
+        while True:
+            output = self._outputs.get()
+            if output is None:
+                return self._thread.raise_failure()
+            yield output
+            if isinstance(output, StreamEnded | SessionFailed):
+                return None
+
+    def _deliver(self, output: Output | None) -> None:
+        if isinstance(output, Scores):
+            self._room.release()
+        self._outputs.put(output)

@@ -6,11 +6,14 @@ The log is also the outbox: a socket reads on from where it stands. A reader tha
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmduet.protocol.server_events import ServerEvent
 
 DIGITS = 12
+SPARED = 64
+"""Events for single sockets by which the log may be longer until the next one for all."""
 
 
 def event_name(number: int) -> str:
@@ -36,8 +39,15 @@ class Entry:
 class EventLog:
     """At most ``max_events`` events and ``max_bytes`` characters, the newest ones. Numbers start at 1."""
 
-    def __init__(self, max_events: int = 4096, max_bytes: int = 4 << 20, first: int = 1) -> None:
+    def __init__(
+        self,
+        max_events: int = 4096,
+        max_bytes: int = 4 << 20,
+        first: int = 1,
+        witness: Callable[[ServerEvent], None] = lambda event: None,
+    ) -> None:
         self._entries: deque[Entry] = deque()
+        self._witness = witness  # told of every event
         self._max_events, self._max_bytes = max_events, max_bytes
         self._size = 0
         self._next = first
@@ -57,10 +67,15 @@ class EventLog:
         named = event.model_copy(update={"event_id": event_name(self._next)})
         entry = Entry(self._next, named.model_dump_json(), only)
         self._next += 1
+        self._witness(event)
         self._entries.append(entry)
         self._size += len(entry.text)
-        while len(self._entries) > self._max_events or (self._size > self._max_bytes and len(self._entries) > 1):
+        spared = SPARED if only is not None else 0  # what is told to one socket must not cost it what it came for
+        while self._over(spared) and len(self._entries) > 1:
             self._size -= len(self._entries.popleft().text)
+
+    def _over(self, spared: int) -> bool:
+        return len(self._entries) > self._max_events + spared or (not spared and self._size > self._max_bytes)
 
     def holds_after(self, number: int) -> bool:
         """Whether every event after ``number`` is still kept."""

@@ -65,7 +65,7 @@ def test_a_source_that_is_too_fast_is_made_to_wait() -> None:
     gate = threading.Event()
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options(), max_frames=3)
-        thread.post(lambda engine: gate.wait(30))  # type: ignore[arg-type,return-value]
+        thread.submit(lambda engine: gate.wait(30))
         pushed: list[int] = []
 
         def push_all() -> None:

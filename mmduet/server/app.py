@@ -1,0 +1,69 @@
+"""Puts a server together: one engine, one house of sessions, the routes to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import psutil
+from fastapi import FastAPI, Request, Response, WebSocket
+
+import mmduet
+from mmduet.engine import Engine, recommended_options
+from mmduet.engine.thread import EngineThread
+from mmduet.errors import MmduetError
+from mmduet.model import LoadedModel
+from mmduet.server import http
+from mmduet.server.auth import Keys
+from mmduet.server.budget import Budget, most_sessions
+from mmduet.server.config import ServerConfig
+from mmduet.server.engine_room import EngineRoom
+from mmduet.server.house import House
+from mmduet.server.metrics import Metrics
+from mmduet.server.socket import realtime
+
+SHARE_OF_FREE_MEMORY = 0.5
+
+
+def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
+    """The application for one model. ``app.state.house`` is its house; it runs from the app's start to its end.
+
+    Raises ``CapacityError`` where there is no memory for a single session.
+    """
+    metrics = Metrics()
+    thread = EngineThread(Engine(model), observe=metrics.stepped)
+    room = EngineRoom(thread, config.max_picture_pixels)
+    house = House(config, room, _budget(room, config), metrics)
+    keys = Keys([key.get_secret_value() for key in config.keys], config.client_secret_seconds)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with thread:
+            sweeping = asyncio.create_task(house.sweep())
+            yield
+            await house.close()
+            sweeping.cancel()
+            room.close()
+
+    app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
+    app.state.house = house
+    app.include_router(http.routes(house, keys))
+
+    @app.exception_handler(MmduetError)
+    async def told(_: Request, error: MmduetError) -> Response:
+        return http.problem(error)
+
+    @app.websocket("/v1/realtime")
+    async def socket(ws: WebSocket) -> None:
+        await realtime(ws, house, keys)
+
+    return app
+
+
+def _budget(room: EngineRoom, config: ServerConfig) -> Budget:
+    best = recommended_options(room.engine.model.config.recommended)
+    free = psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY
+    total = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free)
+    most = most_sessions(total, room.engine.slot_bytes(best), config.max_sessions)
+    return Budget(total, most, config.max_sessions_per_key)

@@ -1,0 +1,158 @@
+"""Every session of one server: who is let in, who is found again, who has been away too long, and how the house empties."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+from time import monotonic, time
+
+from mmduet.engine import recommended_options
+from mmduet.errors import CapacityError, ServerError
+from mmduet.protocol import server_events as told
+from mmduet.protocol.conversation import Conversation
+from mmduet.protocol.log import EventLog
+from mmduet.protocol.settings import Settings
+from mmduet.server.budget import Budget
+from mmduet.server.config import ServerConfig
+from mmduet.server.engine_room import EngineRoom
+from mmduet.server.live_session import LiveSession
+from mmduet.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+SWEEP_SECONDS = 0.5
+RESTARTING = 1012
+
+
+class House:
+    """The sessions; ``budget`` is the memory that they may take in all."""
+
+    def __init__(self, config: ServerConfig, room: EngineRoom, budget: Budget, metrics: Metrics) -> None:
+        self.config, self.room, self.budget, self.metrics = config, room, budget, metrics
+        self.draining = False
+        self.began = int(time())
+        self._sessions: dict[str, LiveSession] = {}
+        metrics.watch(self)
+
+    @property
+    def sessions(self) -> list[LiveSession]:
+        """Those that are running."""
+        return list(self._sessions.values())
+
+    @property
+    def running(self) -> int:
+        """How many."""
+        return len(self._sessions)
+
+    @property
+    def kv_used(self) -> int:
+        """Bytes set aside for them."""
+        return self.budget.used
+
+    @property
+    def kv_total(self) -> int:
+        """Bytes there are for them."""
+        return self.budget.total
+
+    @property
+    def model_name(self) -> str:
+        """What clients ask for."""
+        return self.room.engine.model.config.name
+
+    def default_settings(self) -> Settings:
+        """What a session is set to before its client says anything."""
+        best = self.room.engine.model.config.recommended
+        return Settings(self.model_name, recommended_options(best), best.fps)
+
+    # coming
+
+    def refuse_unless_open(self, model: str | None) -> None:
+        """Raise ``ServerError`` where nobody is let in any more, or this model is not here."""
+        if self.draining:
+            raise CapacityError("the server is closing; try again in a while")
+        if model is not None and model != self.model_name:
+            raise ServerError(f"model {model!r} is not here; this server has {self.model_name!r}")
+
+    def admit(self, owner: str, settings: Settings | None = None) -> LiveSession:
+        """A new session, its memory set aside. Raises ``CapacityError`` where there is none."""
+        settings = settings or self.default_settings()
+        name = f"sess_{secrets.token_hex(8)}"
+        size = self.room.engine.slot_bytes
+        self.budget.reserve(name, size(settings.options), owner)
+        events = EventLog(self.config.log_events, self.config.log_bytes, witness=self.metrics.told)
+        conversation = Conversation(
+            name,
+            settings,
+            self.config.bounds,
+            events,
+            admit=lambda wanted: self.budget.reserve(name, size(wanted.options), owner),
+        )
+        session = LiveSession(conversation, secrets.token_urlsafe(24), owner, self.room, self.metrics, self._left)
+        self._sessions[name] = session
+        self.metrics.sessions_total.inc()
+        log.info("session %s opened", name)
+        limits = self.limits(settings)
+        events.append(told.SessionCreated(session=conversation.told(limits, session.token)))
+        return session
+
+    def limits(self, settings: Settings) -> told.Limits:
+        """What a client is told that it is held to."""
+        config = self.config
+        return told.Limits(
+            max_sessions=self.budget.most,
+            max_message_bytes=config.max_message_bytes,
+            max_waiting_frames=config.max_waiting_frames,
+            fps=settings.fps or 0.0,
+            window=settings.options.window,
+            idle_timeout_s=config.idle_timeout,
+            time_to_live_s=config.time_to_live,
+        )
+
+    def find(self, name: str, token: str, owner: str) -> LiveSession | None:
+        """A running session, for whoever has its token and its key; None tells neither what was wrong nor whether it exists."""
+        session = self._sessions.get(name)
+        expected = session.token if session is not None else "no such token"
+        right = hmac.compare_digest(token.encode(), expected.encode())
+        return session if session is not None and right and session.owner == owner and not session.closed else None
+
+    # going
+
+    def _left(self, session: LiveSession) -> None:
+        if self._sessions.pop(session.id, None) is not None:
+            self.budget.release(session.id)
+            log.info("session %s closed: %s", session.id, session.conversation.narrator.closed)
+
+    async def sweep(self) -> None:
+        """For ever: close who has been away, or silent, for too long."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = monotonic()
+            for session in self.sessions:
+                if self._too_long(session, now):
+                    session.close("idle")
+
+    def _too_long(self, session: LiveSession, now: float) -> bool:
+        """Whether its client has been away, or silent, for longer than is waited."""
+        away = session.reader is None and now - session.left > self.config.time_to_live
+        return away or now - session.heard > self.config.idle_timeout
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in, tell everybody, wait for replies that are being written, then close every socket with 1012."""
+        self.draining = True
+        for session in self.sessions:
+            session.tell(told.GoAway(time_left_s=seconds, reason="shutdown"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(session.speaking for session in self.sessions):
+                    await asyncio.sleep(0.02)
+        for session in self.sessions:
+            session.dismiss(RESTARTING, "shutdown")
+
+    async def close(self) -> None:
+        """End every session."""
+        for session in self.sessions:
+            session.close("shutdown")
+        while self._sessions:
+            await asyncio.sleep(0.01)

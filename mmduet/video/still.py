@@ -1,0 +1,43 @@
+"""Knows how an encoded still picture becomes RGB, within bounds that are checked before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmduet.errors import VideoError
+
+MOST_PIXELS = 4096 * 4096
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+def decode_still(data: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+    """JPEG, PNG or WebP to upright RGB uint8 ``[H, W, 3]``; transparency is laid on black, only the first picture is taken.
+
+    Raises ``VideoError`` for what is none of these, is broken or cut off, or claims more than ``most_pixels``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own warning of large pictures; ours is an error
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:  # reads the header alone
+                width, height = picture.size
+                if width * height > most_pixels:
+                    raise VideoError(f"a picture of {width}x{height} is more than {most_pixels} pixels; scale it down")
+                if picture.format == "JPEG" and picture.mode in ("RGB", "L") and not picture.getexif():
+                    return np.asarray(simplejpeg.decode_jpeg(data, "RGB"), np.uint8)
+                return _rgb(picture)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(f"no JPEG, PNG or WebP that can be decoded ({error}); encode it anew") from None
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, (0, 0, 0, 255)), upright)
+    return np.ascontiguousarray(np.asarray(upright.convert("RGB"), np.uint8))

@@ -1,0 +1,261 @@
+"""A session over a real socket: what is pushed comes back scored, turns are answered, a lost client goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from served import Served, Talk, endless_model, serving
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+SPEAKING = {"fps": 2, "window": 8, "speak": {"policy": "threshold", "value": 0.5}}
+
+
+def test_a_session_from_its_first_event_to_its_last(served: Served) -> None:
+    with served.talk() as talk:
+        created = talk.next()
+        assert created["type"] == "session.created"
+        assert created["session"]["model"] == "random:tiny"
+        assert created["session"]["duet"]["limits"]["max_sessions"] >= 1
+        assert created["session"]["duet"]["resume_token"]
+        talk.update({**SPEAKING, "speak": {"policy": "never"}}, max_output_tokens=6)
+        assert talk.next()["type"] == "session.updated"
+        talk.frames(4)
+        talk.ask("What?")
+        talk.send("response.create")
+        told = talk.end()
+    kinds = [event["type"] for event in told]
+    assert [e["seq"] for e in told if e["type"] == "input_frame.scored"] == [0, 1, 2, 3]
+    assert kinds.index("conversation.item.done") < kinds.index("response.created")
+    done = next(e for e in told if e["type"] == "response.done")["response"]
+    text = "".join(e["delta"] for e in told if e["type"] == "response.output_text.delta")
+    assert done["output"][0]["content"][0]["text"] == text
+    assert done["duet"]["forced"]
+    assert done["usage"]["input_tokens"] > 0
+    assert told[-1]["frames"] == {"received": 4, "scored": 4}
+    ids = [e["event_id"] for e in [created, *told]]
+    assert ids == sorted(set(ids))
+    with pytest.raises(ConnectionClosed) as closed:
+        talk.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1000
+
+
+def test_what_is_wrong_is_told_and_costs_nothing_else(served: Served) -> None:
+    with served.talk() as talk:
+        talk.next()
+        talk.ws.send("{not json")
+        talk.ws.send(b"\x01\x02\x03")
+        talk.send("nonsense")
+        talk.ws.send("[" * 50_000)
+        talk.frames(1)
+        talk.ws.send(
+            b"\x01\x01\x00\x00" + (1).to_bytes(4, "little") + (500_000).to_bytes(8, "little") + b"\xff\xd8\xffno jpeg"
+        )
+        talk.seq = 2
+        talk.frames(1)
+        told = talk.end()
+    errors = [e["error"]["code"] for e in told if e["type"] == "error"]
+    assert errors == ["invalid_json", "invalid_frame", "unknown_event", "invalid_json"]
+    frames = [(e["seq"], e.get("reason", "scored")) for e in told if e["type"].startswith("input_frame.")]
+    assert frames == [(0, "scored"), (1, "decode_error"), (2, "scored")]
+
+
+def lose(talk: Talk) -> None:
+    """As when the cable is pulled: no closing handshake."""
+    talk.ws.socket.close()
+
+
+def resume(served: Served, created: dict, last: str | None) -> Talk:
+    talk = served.talk(resume=True)
+    session = created["session"]
+    talk.send(
+        "session.resume", session_id=session["id"], resume_token=session["duet"]["resume_token"], last_event_id=last
+    )
+    return talk
+
+
+def test_a_lost_client_gets_what_it_missed_once_and_the_stream_goes_on(served: Served) -> None:
+    with served.talk() as whole:
+        whole.next()
+        whole.update(SPEAKING)
+        whole.frames(12)
+        expected = [e for e in whole.end() if e["type"] in ("input_frame.scored", "response.output_text.done")]
+    talk = served.talk()
+    created = talk.next()
+    talk.update(SPEAKING)
+    talk.frames(6)
+    heard = [talk.next() for _ in range(4)]
+    talk.send("session.heartbeat")
+    lose(talk)
+    again = resume(served, created, heard[-1]["event_id"])
+    missed = again.until("session.resumed")
+    assert missed[-1]["last_consumed_client_message_index"] in (6, 7)
+    again.seq = missed[-1]["last_consumed_client_message_index"] - (
+        missed[-1]["last_consumed_client_message_index"] == 7
+    )
+    again.frames(12 - again.seq)
+    told = [*heard, *missed, *again.end()]
+    ids = [e["event_id"] for e in told]
+    assert ids == sorted(set(ids))
+    found = [e for e in told if e["type"] in ("input_frame.scored", "response.output_text.done")]
+    keys = ("type", "seq", "informative", "relevance", "decision", "text")
+    for one, other in zip(found, expected, strict=True):
+        for key in keys:
+            assert one.get(key) == pytest.approx(other.get(key), abs=1e-5)
+
+
+def test_a_resume_without_the_hint_in_the_url_works_too(served: Served) -> None:
+    talk = served.talk()
+    created = talk.next()
+    talk.frames(2)
+    talk.until("input_frame.scored")
+    lose(talk)
+    again = served.talk()
+    provisional = again.next()["session"]["id"]
+    again.send(
+        "session.resume",
+        session_id=created["session"]["id"],
+        resume_token=created["session"]["duet"]["resume_token"],
+        last_event_id=created["event_id"],
+    )
+    missed = again.until("session.resumed")
+    assert next(e["seq"] for e in missed if e["type"] == "input_frame.scored") == 0
+    assert missed[-1]["session_id"] != provisional
+    wait_for(lambda: all(s.id != provisional for s in served.house.sessions))
+    again.end()
+
+
+def test_someone_elses_session_cannot_be_had(served: Served) -> None:
+    with served.talk() as talk:
+        created = talk.next()
+        for name, token in (
+            (created["session"]["id"], "wrong"),
+            ("sess_0000000000000000", created["session"]["duet"]["resume_token"]),
+        ):
+            with served.talk(resume=True) as thief:
+                thief.send("session.resume", session_id=name, resume_token=token)
+                assert thief.next()["type"] == "session.expired"
+                with pytest.raises(ConnectionClosed):
+                    thief.next()
+        talk.frames(1)
+        assert talk.end()[-1]["frames"]["scored"] == 1
+
+
+def test_a_second_socket_replaces_the_first(served: Served) -> None:
+    first = served.talk()
+    created = first.next()
+    second = resume(served, created, created["event_id"])
+    assert second.next()["type"] == "session.resumed"
+    assert first.next()["type"] == "session.replaced"
+    with pytest.raises(ConnectionClosed) as closed:
+        first.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4001
+    second.frames(2)
+    told = second.end()
+    assert told[-1]["frames"]["scored"] == 2
+
+
+def test_events_that_are_no_longer_kept_are_told_of() -> None:
+    with serving(log_events=16) as served:
+        talk = served.talk()
+        created = talk.next()
+        last = created
+        for _ in range(40):
+            talk.send("session.heartbeat")
+            last = talk.next()
+        lose(talk)
+        again = resume(served, created, created["event_id"])
+        told = again.until("session.resync_required")
+        assert told[-1]["last_consumed_client_message_index"] == 39
+        assert told[-2]["event_id"] == last["event_id"]
+
+
+def test_a_session_that_nobody_comes_back_for_ends() -> None:
+    with serving(time_to_live=0.3) as served:
+        talk = served.talk()
+        created = talk.next()
+        lose(talk)
+        wait_for(lambda: not served.house.sessions)
+        assert served.house.budget.used == 0
+        again = resume(served, created, None)
+        assert again.next()["type"] == "session.expired"
+
+
+def test_a_client_that_says_nothing_is_closed() -> None:
+    with serving(idle_timeout=0.3) as served, served.talk() as talk:
+        talk.next()
+        assert talk.next(timeout=5)["reason"] == "idle"
+
+
+def test_full_is_told_at_the_door_and_a_place_that_is_left_is_free_again() -> None:
+    with serving(max_sessions=1) as served:
+        with served.talk() as talk:
+            talk.next()
+            with pytest.raises(InvalidStatus) as full:
+                served.talk()
+            assert full.value.response.status_code == 503
+            assert "Retry-After" in full.value.response.headers
+            assert json.loads(full.value.response.body)["error"]["code"] == "no_capacity"
+        wait_for(lambda: not served.house.sessions)
+        with served.talk() as talk:
+            assert talk.next()["type"] == "session.created"
+
+
+def test_a_lost_client_comes_back_to_a_full_house() -> None:
+    with serving(max_sessions=1) as served:
+        talk = served.talk()
+        created = talk.next()
+        lose(talk)
+        again = resume(served, created, created["event_id"])
+        assert again.next()["type"] == "session.resumed"
+
+
+def test_memory_is_set_aside_and_a_larger_window_needs_its_room() -> None:
+    with serving(kv_memory_mb=2) as served, served.talk() as one:
+        one.next()
+        with pytest.raises(InvalidStatus):
+            served.talk()
+        one.update({"window": 8})
+        assert one.next()["type"] == "session.updated"
+        held = served.house.budget.used
+        with served.talk() as other:
+            other.next()
+            one.update({"window": None})
+            assert one.next()["error"]["code"] == "no_capacity"
+            one.update({"window": 100_000})
+            assert one.next()["error"]["code"] == "invalid_value"  # beyond the model's positions
+        wait_for(lambda: served.house.budget.used == held)
+        one.frames(1)
+        assert one.end()[-1]["frames"]["scored"] == 1
+
+
+def test_another_model_is_not_here(served: Served) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(served.url(model="gpt"), legacy=True)
+    assert refused.value.response.status_code == 400
+    assert "tiny" in json.loads(refused.value.response.body)["error"]["message"]
+
+
+def test_cancel_stops_the_reply_that_is_being_written() -> None:
+    with serving(endless_model()) as served, served.talk() as talk:
+        talk.next()
+        talk.update({"window": None}, max_output_tokens=3000, instructions="x")
+        talk.ask("Tell.")
+        talk.send("response.create")
+        created = talk.next("response.created")
+        talk.next("response.output_text.delta")
+        talk.send("response.cancel", response_id=created["response"]["id"])
+        done = talk.next("response.done")["response"]
+        assert done["status"] == "cancelled"
+        assert 0 < done["usage"]["output_tokens"] < 3000
+
+
+def wait_for(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
