@@ -136,6 +136,12 @@ class ServerError(MmduetError):
     exit_status = 10
 
 
+class ConnectionLostError(ServerError):
+    """The way to the server is gone, or the session there is."""
+
+    code = "connection_lost"
+
+
 class AuthError(ServerError):
     """A key that is missing or wrong."""
 

@@ -16,7 +16,7 @@ from mmduet.errors import MmduetError
 from mmduet.model import LoadedModel
 from mmduet.server import http
 from mmduet.server.auth import Keys
-from mmduet.server.budget import Budget, most_sessions
+from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
 from mmduet.server.house import House
@@ -65,5 +65,4 @@ def _budget(room: EngineRoom, config: ServerConfig) -> Budget:
     best = recommended_options(room.engine.model.config.recommended)
     free = psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY
     total = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free)
-    most = most_sessions(total, room.engine.slot_bytes(best), config.max_sessions)
-    return Budget(total, most, config.max_sessions_per_key)
+    return Budget(total, room.engine.slot_bytes(best), config.max_sessions, config.max_sessions_per_key)

@@ -8,10 +8,17 @@ from mmduet.errors import CapacityError
 
 
 class Budget:
-    """``total`` bytes, ``most`` sessions at once, ``per_owner`` of one owner."""
+    """``total`` bytes for sessions of usually ``each`` bytes; at most ``wanted`` sessions, ``per_owner`` of one owner.
 
-    def __init__(self, total: int, most: int, per_owner: int | None = None) -> None:
-        self.total, self.most, self.per_owner = total, most, per_owner
+    Raises ``CapacityError`` where there is no room for a single one.
+    """
+
+    def __init__(self, total: int, each: int, wanted: int | None = None, per_owner: int | None = None) -> None:
+        if total < each:
+            raise CapacityError(
+                f"{total} bytes are set aside for sessions and one takes {each}; give kv_memory_mb more, or a smaller model"
+            )
+        self.total, self._each, self._wanted, self._per_owner = total, each, wanted, per_owner
         self._held: dict[str, int] = {}
         self._owners: dict[str, str] = {}
 
@@ -21,24 +28,26 @@ class Budget:
         return sum(self._held.values())
 
     @property
-    def sessions(self) -> int:
-        """Sessions that hold some of it."""
-        return len(self._held)
+    def most(self) -> int:
+        """Sessions of the usual size that there is room for in all."""
+        fitting = self.total // self._each
+        return fitting if self._wanted is None else min(fitting, self._wanted)
+
+    @property
+    def free(self) -> int:
+        """Sessions of the usual size that there is room for now."""
+        fitting = max(self.total - self.used, 0) // self._each
+        return fitting if self._wanted is None else min(fitting, max(self._wanted - len(self._held), 0))
 
     def reserve(self, session: str, size: int, owner: str) -> None:
         """Set ``size`` bytes aside for a session, in place of what it held. Raises ``CapacityError``, and changes nothing."""
+        if session not in self._held:
+            self._refuse_too_many(owner)
         free = self.total - self.used + self._held.get(session, 0)
         if size > free:
             raise CapacityError(
                 f"a session of this size takes {size} bytes, {max(free, 0)} are free; try again later, or with a smaller window"
             )
-        if session not in self._held:
-            if len(self._held) >= self.most:
-                raise CapacityError(f"all {self.most} sessions are taken; try again later")
-            if self.per_owner is not None and Counter(self._owners.values())[owner] >= self.per_owner:
-                raise CapacityError(
-                    f"all {self.per_owner} sessions of this key are taken; close one, or try again later"
-                )
         self._held[session], self._owners[session] = size, owner
 
     def release(self, session: str) -> None:
@@ -46,12 +55,8 @@ class Budget:
         self._held.pop(session, None)
         self._owners.pop(session, None)
 
-
-def most_sessions(total: int, each: int, wanted: int | None) -> int:
-    """How many sessions of ``each`` bytes fit into ``total``, at most ``wanted``. Raises ``CapacityError`` if none does."""
-    fitting = total // each
-    if fitting < 1:
-        raise CapacityError(
-            f"{total} bytes are set aside for sessions and one takes {each}; give kv_memory_mb more, or a smaller model"
-        )
-    return fitting if wanted is None else min(fitting, wanted)
+    def _refuse_too_many(self, owner: str) -> None:
+        if self._wanted is not None and len(self._held) >= self._wanted:
+            raise CapacityError(f"all {self._wanted} sessions are taken; try again later")
+        if self._per_owner is not None and Counter(self._owners.values())[owner] >= self._per_owner:
+            raise CapacityError(f"all {self._per_owner} sessions of this key are taken; close one, or try again later")

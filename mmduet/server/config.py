@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -30,7 +30,7 @@ class ServerConfig(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65535)
     model: str = "nano"
-    adapter: str | None = None
+    adapter: Path | None = None
     dtype: str = "float32"
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), description="API keys; none: loopback only")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -55,7 +55,8 @@ class ServerConfig(BaseSettings):
     ping_interval: float = Field(default=20.0, gt=0)
     drain_seconds: float = Field(default=20.0, ge=0)
     client_secret_seconds: float = Field(default=60.0, gt=0)
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = False
 
     @property
     def bounds(self) -> Bounds:

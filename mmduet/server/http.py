@@ -13,13 +13,13 @@ from mmduet.errors import AuthError, CapacityError, MmduetError
 from mmduet.server.auth import Keys
 from mmduet.server.house import House
 
-STATUS = {AuthError: 401, CapacityError: 503}
+STATUS: tuple[tuple[type[MmduetError], int], ...] = ((AuthError, 401), (CapacityError, 503))
 RETRY_SECONDS = 2
 
 
 def status_of(error: MmduetError) -> int:
     """The HTTP status of an error: 401, 503, or 400 for what the client could do better."""
-    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 400)
 
 
 def problem(error: MmduetError) -> JSONResponse:
@@ -45,7 +45,7 @@ def routes(house: House, keys: Keys) -> APIRouter:
     @router.get("/ready")
     async def ready() -> Response:
         """Whether a session would be let in now."""
-        free = house.budget.most - house.running
+        free = house.budget.free
         if house.draining or free < 1:
             why = "closing" if house.draining else "full"
             return JSONResponse({"status": why}, 503, {"Retry-After": str(RETRY_SECONDS)})

@@ -215,7 +215,7 @@ def test_a_lost_client_comes_back_to_a_full_house() -> None:
 
 
 def test_memory_is_set_aside_and_a_larger_window_needs_its_room() -> None:
-    with serving(kv_memory_mb=2) as served, served.talk() as one:
+    with serving(kv_memory_mb=3) as served, served.talk() as one:
         one.next()
         with pytest.raises(InvalidStatus):
             served.talk()

@@ -1,0 +1,55 @@
+"""``mmduet serve``: puts a model on the network; what it serves and how is the business of ``mmduet.server``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from mmduet.cli._loading import Adapter, Pickles, Quantized, load
+
+
+def serve(
+    config: Annotated[Path | None, Option(help="TOML file of settings; environment and flags outrank it.")] = None,
+    model: Annotated[str | None, Option(help="nano, random:SIZE or a checkpoint directory.")] = None,
+    adapter: Adapter = None,
+    dtype: Annotated[str | None, Option(help="float32, bfloat16, float16 or stored.")] = None,
+    quantized: Quantized = None,
+    allow_pickle: Pickles = False,
+    host: Annotated[str | None, Option(help="Address to listen on; others than loopback need a key.")] = None,
+    port: Annotated[int | None, Option(help="0 for any that is free.")] = None,
+    max_sessions: Annotated[int | None, Option(help="By default as many as memory allows.")] = None,
+    kv_memory_mb: Annotated[int | None, Option(help="Memory for sessions; by default half of what is free.")] = None,
+    log_level: Annotated[str | None, Option(help="debug, info, warning or error.")] = None,
+    log_json: Annotated[bool | None, Option("--log-json", help="Log one JSON object a line.")] = None,
+) -> None:
+    """Serve live streams over WebSockets until SIGTERM or Ctrl-C. Keys come from MMDUET_KEYS or the config file."""
+    from mmduet.server.app import create_app
+    from mmduet.server.config import load_config
+    from mmduet.server.logs import set_up_logs
+    from mmduet.server.serve import serve as run
+
+    settings = load_config(
+        config,
+        model=model,
+        adapter=adapter,
+        dtype=dtype,
+        host=host,
+        port=port,
+        max_sessions=max_sessions,
+        kv_memory_mb=kv_memory_mb,
+        log_level=log_level,
+        log_json=log_json,
+    )
+    set_up_logs(settings.log_level, as_json=settings.log_json)
+    loaded = load(settings.model, settings.adapter, allow_pickle, settings.dtype, quantized)
+    app = create_app(loaded, settings)
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+
+    def started(port: int) -> None:
+        most = app.state.house.budget.most
+        typer.echo(f"mmduet serves {settings.model} at ws://{name}:{port}/v1/realtime, room for {most} sessions")
+
+    run(app, settings, started)

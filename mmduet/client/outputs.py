@@ -1,0 +1,84 @@
+"""A server's events as the outputs of a timeline, so that what listens to an engine listens to a server as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmduet.events import (
+    Context,
+    ContextRead,
+    FinishReason,
+    Output,
+    Query,
+    QueryRead,
+    Reply,
+    ReplyDelta,
+    ReplyStarted,
+    Scores,
+    SessionFailed,
+    StreamEnded,
+)
+from mmduet.protocol import server_events as told
+
+FINISH: dict[str, FinishReason] = {"completed": "stop", "incomplete": "length", "cancelled": "cancelled"}
+
+
+class Translator:
+    """Remembers what the events leave out: the newest time, and the failure before the end."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.frames = 0
+        self._replies = 0
+        self._error: told.ErrorTold | None = None
+
+    def outputs(self, event: told.ServerEvent) -> Iterator[Output]:
+        """The outputs that one event stands for."""
+        match event:
+            case told.FrameScored():
+                yield self._scores(event)
+            case told.ItemDone(item=item) if item.role != "assistant":
+                yield self._read(item)
+            case told.ResponseCreated(response=response):
+                frame, time = self._place(response.duet)
+                yield ReplyStarted(self._replies, frame, time, response.duet.forced)
+            case told.TextDelta(delta=delta):
+                yield ReplyDelta(self._replies, delta)
+            case told.ResponseDone(response=response):
+                yield self._reply(response)
+            case told.ErrorEvent(error=error) if error.type == "server_error":
+                self._error = error
+            case told.SessionClosed():
+                yield self._last(event)
+
+    def _scores(self, event: told.FrameScored) -> Scores:
+        self.time, self.frames = event.pts / 1e6, self.frames + 1
+        informative = event.informative if event.informative is not None else float("nan")
+        relevance = event.relevance if event.relevance is not None else float("nan")
+        return Scores(event.seq, self.time, informative, relevance, event.decision == "speak")
+
+    def _read(self, item: told.ItemTold) -> Output:
+        text = "\n".join(part["text"] for part in item.content if "text" in part)
+        if item.role == "user":
+            return QueryRead(Query(text, self.time), self.time)
+        return ContextRead(Context(text, self.time), self.time)
+
+    def _place(self, trigger: told.ResponseDuet) -> tuple[int, float]:
+        if trigger.trigger_seq is None or trigger.trigger_pts is None:
+            return -1, 0.0
+        return trigger.trigger_seq, trigger.trigger_pts / 1e6
+
+    def _reply(self, response: told.ResponseTold) -> Reply:
+        frame, time = self._place(response.duet)
+        text = "".join(part.get("text", "") for item in response.output for part in item.content)
+        tokens = response.usage.output_tokens if response.usage is not None else 0
+        context = response.usage.input_tokens if response.usage is not None else 0
+        number, self._replies = self._replies, self._replies + 1
+        return Reply(number, frame, time, text, tokens, FINISH[response.status], response.duet.forced, context)
+
+    def _last(self, event: told.SessionClosed) -> Output:
+        if event.reason == "ended":
+            return StreamEnded(self.frames, self.time)
+        code = self._error.code if self._error is not None else "server"
+        words = self._error.message if self._error is not None else f"the server closed the session: {event.reason}"
+        return SessionFailed(code, words, 10)

@@ -1,0 +1,202 @@
+"""The clients against a real server: the wire changes nothing of what an engine says, and a lost socket is no loss."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from duet_rig import Rig, frames, lively_model, picture
+from served import Served, serving
+
+from mmduet.client import RemoteSession, RemoteStream
+from mmduet.client.outbox import Outbox
+from mmduet.client.session import endpoint
+from mmduet.engine import recommended_options
+from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
+from mmduet.events import Context, Frame, Output, Query, Reply, Scores, StreamEnded
+from mmduet.options import DecodeOptions, SpeakOptions
+from mmduet.protocol import server_events as told
+
+DUET = {"fps": None, "window": 8, "speak": {"policy": "threshold", "value": 0.5, "unasked": True, "min_interval": 0.0}}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as server:
+        yield server
+
+
+def address(served: Served) -> str:
+    return f"127.0.0.1:{served.port}"
+
+
+def together(heard: list[Output]) -> list[tuple]:
+    """What was said, whatever the ids."""
+    found: list[tuple] = []
+    for output in heard:
+        if isinstance(output, Scores):
+            found.append(("scores", output.frame, round(output.time, 6), output.speak))
+        elif isinstance(output, Reply):
+            found.append(("reply", output.frame, round(output.time, 6), output.text, output.finish, output.tokens))
+    return found
+
+
+def test_over_the_wire_is_as_in_this_process(served: Served) -> None:
+    items: list[Frame | Query | Context] = [*frames(12)]
+    items.insert(8, Context("A door opens.", items[7].time))
+    items.insert(4, Query("What?", items[3].time))
+    rig = Rig(lively_model())
+    best = recommended_options(rig.model.config.recommended)
+    given = replace(
+        best,
+        window=8,
+        speak=SpeakOptions("threshold", 0.5),
+        decode=DecodeOptions(max_new_tokens=12),
+        system_prompt="Watch.",
+    )
+    session = rig.open(given)
+    expected = []
+    for item in items:  # step by step: a turn stands where the stream stands
+        rig.push(session, item)
+        expected += list(rig.run(session))
+    rig.end(session)
+    expected += list(rig.run(session))
+    with RemoteStream(address(served), encoding="raw") as stream:
+        stream.update(duet=DUET, max_output_tokens=12, instructions="Watch.")
+        for item in items:
+            stream.push(item)
+        stream.end()
+        heard = list(stream.outputs())
+    assert together(heard) == together(expected)
+    assert any(isinstance(output, Reply) for output in heard)
+    numbers = [
+        [(o.informative, o.relevance) for o in outputs if isinstance(o, Scores)] for outputs in (heard, expected)
+    ]
+    np.testing.assert_allclose(*numbers, atol=1e-5)
+    assert isinstance(heard[-1], StreamEnded)
+    with pytest.raises(SessionClosedError):
+        stream.push(items[0])
+
+
+def cut(served: Served) -> None:
+    """Tear every socket of the server, without a goodbye."""
+    for protocol in list(served.server.server_state.connections):
+        protocol.transport.abort()
+
+
+def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: Served) -> None:
+    def heard(tear: bool) -> list[told.ServerEvent]:
+        events = []
+        with RemoteStream(address(served)) as stream:
+            stream.update(duet=DUET)
+            for number, frame in enumerate(frames(30)):
+                stream.push(frame)
+                if tear and number % 8 == 5:
+                    cut(served)
+                    time.sleep(0.05 * (number % 3))
+                time.sleep(0.01)
+            stream.end()
+            events = list(stream.events())
+        return events
+
+    whole, torn = heard(False), heard(True)
+    assert sum(isinstance(event, told.SessionResumed) for event in torn) >= 2
+    names = [event.event_id for event in torn]
+    assert names == sorted(set(names))
+    for kind in (told.FrameScored, told.TextDone):
+        found = [[event for event in events if isinstance(event, kind)] for events in (whole, torn)]
+        keys = [
+            [(getattr(e, "seq", 0), getattr(e, "decision", ""), getattr(e, "text", "")) for e in one] for one in found
+        ]
+        assert keys[0] == keys[1]
+    assert torn[-1].frames["scored"] == 30
+    assert "duplicate" not in torn[-1].frames
+
+
+def test_many_sessions_in_one_loop(served: Served) -> None:
+    async def one(seed: int) -> list[tuple[int, float | None]]:
+        async with RemoteSession(address(served)) as session:
+            await session.update(duet={**DUET, "speak": {"policy": "never"}})
+            for frame in frames(10, seed=seed):
+                await session.push(frame.image, frame.time, "raw")
+            await session.end()
+            return [(e.seq, e.informative) async for e in session if isinstance(e, told.FrameScored)]
+
+    async def all_of_them() -> list[list[tuple[int, float | None]]]:
+        return await asyncio.gather(*(one(seed) for seed in range(8)))
+
+    alone = [asyncio.run(one(seed)) for seed in range(8)]
+    for batched, single in zip(asyncio.run(all_of_them()), alone, strict=True):
+        assert [seq for seq, _ in batched] == [seq for seq, _ in single]
+        np.testing.assert_allclose([s for _, s in batched], [s for _, s in single], atol=1e-5)
+
+
+def test_a_server_that_is_not_there_and_one_that_goes_for_good() -> None:
+    with pytest.raises(ServerError, match="is a server running there"), RemoteStream("127.0.0.1:9"):
+        pass
+    with pytest.raises(OptionError), RemoteStream("ftp://host"):
+        pass
+    with serving() as served:
+        stream = RemoteStream(address(served), give_up=0.5).__enter__()
+        stream.push(frames(1)[0])
+    with pytest.raises(ConnectionLostError):
+        list(stream.events())
+    with pytest.raises(ConnectionLostError):
+        stream.push(frames(1)[0])
+    stream.close()
+
+
+def test_a_full_server_says_so() -> None:
+    full = pytest.raises(CapacityError, match="no room")
+    with serving(max_sessions=1) as served, RemoteStream(address(served)), full, RemoteStream(address(served)):
+        pass
+
+
+def test_keys() -> None:
+    with serving(keys="open sesame, other") as served:
+        with RemoteStream(address(served), key="open sesame") as stream:
+            assert stream.session.model == "random:tiny"
+        for wrong in (None, "sesame", "open sesame!"):
+            with pytest.raises(AuthError), RemoteStream(address(served), key=wrong):
+                pass
+
+
+def test_closing_from_elsewhere_ends_what_waits(served: Served) -> None:
+    stream = RemoteStream(address(served)).__enter__()
+    stream.push(Frame(0, 0.0, picture(0)))
+    events = stream.events()
+    next(events)
+    stream.close()
+    stream.close()
+    with pytest.raises(SessionClosedError):
+        list(events)
+
+
+def test_what_was_not_consumed_is_sent_again() -> None:
+    box = Outbox()
+    for text in "abcdef":
+        box.append(text)
+    assert [box.next() for _ in range(4)] == ["a", "b", "c", "d"]
+    box.rewind(1)
+    assert [box.next() for _ in range(5)] == ["c", "d", "e", "f", None]
+    box.consumed(4)
+    assert len(box) == 1
+    box.rewind(-1)  # an old answer
+    assert [box.next(), box.next()] == ["f", None]
+    assert box.appended == 6
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("localhost:8765", "ws://localhost:8765/v1/realtime"),
+        ("https://a.example", "wss://a.example/v1/realtime"),
+        ("ws://[::1]:9/other/path?x=1", "ws://[::1]:9/other/path"),
+    ],
+)
+def test_addresses_as_people_type_them(typed: str, meant: str) -> None:
+    assert endpoint(typed) == meant
