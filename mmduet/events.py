@@ -48,6 +48,14 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Said:
+    """An assistant's turn that was said before: history that the model is to know of."""
+
+    text: str
+    time: float = 0.0
+
+
+@dataclass(frozen=True)
 class Scores:
     """The two heads after one frame, each a probability, and what the policy made of them."""
 
@@ -123,5 +131,5 @@ class SessionFailed:
     exit_status: int
 
 
-Input = Frame | Query | Context
+Input = Frame | Query | Context | Said
 Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed

@@ -14,7 +14,7 @@ from mmduet.engine.kv_cache import Slot
 from mmduet.engine.runner import Runner
 from mmduet.engine.scheduler import Scheduler
 from mmduet.engine.session import Picture, Session
-from mmduet.events import Context, Frame, Output, Query
+from mmduet.events import Context, Frame, Output, Query, Said
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.video.letterbox import letterbox
@@ -62,9 +62,9 @@ class Engine:
         """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""
         return Picture(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
 
-    def push(self, session: Session, item: Frame | Picture | Query | Context) -> None:
+    def push(self, session: Session, item: Frame | Picture | Query | Context | Said) -> None:
         """Put something on a session's timeline."""
-        if isinstance(item, Query | Context):
+        if isinstance(item, Query | Context | Said):
             session.push_turn(item)
         else:
             session.push_picture(self.prepare(item) if isinstance(item, Frame) else item)

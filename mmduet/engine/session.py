@@ -20,11 +20,11 @@ from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
 from mmduet.engine.text_room import TextRoom
 from mmduet.errors import FormatError, SessionClosedError
-from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead
+from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead, Said
 from mmduet.model.tokenizer import TextStream, Tokenizer
 from mmduet.options import SessionOptions
 
-Turn = Query | Context
+Turn = Query | Context | Said
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +187,15 @@ class Session:
             self._begun = True
 
     def _queue_turn(self, turn: Turn) -> None:
-        pinned = isinstance(turn, Query) or turn.keep
+        pinned = isinstance(turn, Query) or (isinstance(turn, Context) and turn.keep)
         if not pinned:
             self._text_room.give_back(_role(turn), turn.text)
-        self._pin_header |= pinned  # a passing context must not take it along
-        role = Role.USER if isinstance(turn, Query) else Role.SYSTEM
-        self.queue(self.feed.text(role, turn.text), pinned=pinned)
+        self._pin_header |= pinned  # a passing turn must not take it along
+        if isinstance(turn, Said):
+            self.queue([*self.feed.begin_reply(), Piece(turn.text, Role.ASSISTANT)])
+            self.queue(self.feed.end_reply(removed=False, cut=False))
+            return
+        self.queue(self.feed.text(_role(turn), turn.text), pinned=pinned)
         self.asked |= isinstance(turn, Query)
         read = max(turn.time, 0.0)
         self.outbox.append(QueryRead(turn, read) if isinstance(turn, Query) else ContextRead(turn, read))
@@ -226,7 +229,7 @@ class Session:
 
 
 def _role(turn: Turn) -> Role:
-    return Role.USER if isinstance(turn, Query) else Role.SYSTEM
+    return {Query: Role.USER, Context: Role.SYSTEM, Said: Role.ASSISTANT}[type(turn)]
 
 
 def _refuse_surrogates(text: str) -> None:

@@ -14,12 +14,13 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError
 from mmduet.model import LoadedModel
-from mmduet.server import http
+from mmduet.server import chat, http
 from mmduet.server.auth import Keys
 from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
 from mmduet.server.house import House
+from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
 from mmduet.server.socket import realtime
 
@@ -49,6 +50,8 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
     app.state.house = house
     app.include_router(http.routes(house, keys))
+    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames)
+    app.include_router(chat.routes(house, keys, media))
 
     @app.exception_handler(MmduetError)
     async def told(_: Request, error: MmduetError) -> Response:

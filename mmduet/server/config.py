@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic_settings import (
 
 from mmduet.errors import OptionError
 from mmduet.protocol.conversation import Bounds
+from mmduet.server.guard import Guard
 
 PREFIX = "MMDUET_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -55,6 +57,17 @@ class ServerConfig(BaseSettings):
     ping_interval: float = Field(default=20.0, gt=0)
     drain_seconds: float = Field(default=20.0, ge=0)
     client_secret_seconds: float = Field(default=60.0, gt=0)
+    pull_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="hosts that may be reached for a client; *.example.org for those below, * for any"
+    )
+    pull_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="private networks that they may be in, as 192.168.1.0/24"
+    )
+    pull_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="folders that files may be read from"
+    )
+    max_download_bytes: int = Field(default=256 << 20, ge=1)
+    max_chat_frames: int = Field(default=512, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False
 
@@ -63,7 +76,19 @@ class ServerConfig(BaseSettings):
         """What one client may have waiting, and how fast it may send."""
         return Bounds(self.max_waiting_frames, self.max_waiting_turns, self.messages_per_second, self.message_burst)
 
-    @field_validator("keys", "allowed_origins", mode="before")
+    @property
+    def guard(self) -> Guard:
+        """What may be reached for clients."""
+        return Guard(self.pull_hosts, self.pull_networks, self.pull_roots)
+
+    @field_validator("pull_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)  # raises ValueError, which names it
+        return value
+
+    @field_validator("keys", "allowed_origins", "pull_hosts", "pull_networks", "pull_roots", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """``a, b`` in the environment is two values."""

@@ -58,6 +58,10 @@ class EngineRoom:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, self._prepare, watch)
 
+    async def prepare(self, frame: Frame) -> Picture:
+        """A decoded frame as the tower takes it."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, self.engine.prepare, frame)
+
     def close(self) -> None:
         """Let the decoding threads go."""
         self._decoders.shutdown(wait=False, cancel_futures=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
-from served import Served, Talk, endless_model, serving
+from served import Served, Talk, endless_model, serving, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -252,10 +251,3 @@ def test_cancel_stops_the_reply_that_is_being_written() -> None:
         done = talk.next("response.done")["response"]
         assert done["status"] == "cancelled"
         assert 0 < done["usage"]["output_tokens"] < 3000
-
-
-def wait_for(condition, seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -140,4 +141,12 @@ def no_signals() -> Iterator[None]:
     yield
 
 
-__all__ = ["Served", "Talk", "encoded", "endless_model", "jpeg", "lively_model", "serving"]
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Until it holds; fails if it does not come to that."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+__all__ = ["Served", "Talk", "encoded", "endless_model", "jpeg", "lively_model", "serving", "wait_for"]

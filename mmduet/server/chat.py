@@ -1,0 +1,289 @@
+"""``/v1/chat/completions``: a question about pictures or a video, answered once, in OpenAI's shape; a short session inside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from time import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field, ValidationError
+
+from mmduet.engine import Engine, Session
+from mmduet.engine.session import Picture
+from mmduet.errors import CapacityError, EngineError, MmduetError, ProtocolError
+from mmduet.events import Frame, Output, Query, Reply, ReplyDelta, Said, Scores, SessionFailed
+from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+from mmduet.protocol.wire import Received, refusal
+from mmduet.server.auth import Keys
+from mmduet.server.house import House
+from mmduet.server.media import Media
+
+FINISH = {"stop": "stop", "length": "length", "cancelled": "stop"}
+MOST_WAITING = 8
+"""Frames of one request with the engine."""
+
+
+class Url(Received):
+    """Where a picture or a video is: a data URL, or http(s) where the server allows it."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+class TextPart(Received):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(Received):
+    """A still picture: a frame of its own, half a second after the one before."""
+
+    type: Literal["image_url"]
+    image_url: Url
+
+
+class VideoPart(Received):
+    """A video: its frames at the model's rate."""
+
+    type: Literal["video_url"]
+    video_url: Url
+
+
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+
+
+class Message(Received):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The content, text as a part."""
+        return (TextPart(type="text", text=self.content),) if isinstance(self.content, str) else self.content
+
+
+class StreamOptions(Received):
+    """``include_usage`` adds a last chunk with the count of tokens."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(Received):
+    """What can be asked for; anything else is refused by name."""
+
+    model: str
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=256)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int | None = None
+    n: Literal[1] = 1
+    user: str | None = None
+
+
+def routes(house: House, keys: Keys, media: Media) -> APIRouter:
+    """The endpoint."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def completions(request: Request) -> Response:
+        """Answer the last turn."""
+        owner = keys.owner(request.headers)
+        wanted = await _parsed(request, house.config.max_message_bytes * 8)
+        house.refuse_unless_open(wanted.model)
+        answer = Answer(house, wanted, await _timeline(wanted, house, media))
+        await answer.open(owner)
+        if wanted.stream:
+            return StreamingResponse(_chunks(answer, wanted), media_type="text/event-stream")
+        try:
+            async for _ in answer.deltas():
+                pass
+        finally:
+            await answer.close()
+        return JSONResponse(answer.completion())
+
+    return router
+
+
+async def _parsed(request: Request, most: int) -> ChatRequest:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise ProtocolError(f"the request is larger than {most} bytes; send a smaller one", "too_large")
+    try:
+        return ChatRequest.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+async def _timeline(wanted: ChatRequest, house: House, media: Media) -> list[Frame | Query | Said]:
+    """The turns after the system's, in order, with times that increase."""
+    items: list[Frame | Query | Said] = []
+    fps = house.room.engine.model.config.recommended.fps
+    clock = -1.0 / fps
+    for message in wanted.messages:
+        words = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+        if message.role in ("system", "developer"):
+            continue
+        for part in message.parts:
+            if not isinstance(part, TextPart):
+                url = part.image_url.url if isinstance(part, ImagePart) else part.video_url.url
+                for image in await media.pictures(url, fps, still=isinstance(part, ImagePart)):
+                    clock += 1.0 / fps
+                    items.append(Frame(len(items), clock, image))
+        if words:
+            items.append((Query if message.role == "user" else Said)(words, max(clock, 0.0)))
+    if not items:
+        raise ProtocolError(
+            "messages hold neither words nor pictures; ask something", "invalid_value", param="messages"
+        )
+    return items
+
+
+@dataclass
+class Answer:
+    """One answer, while it is made."""
+
+    house: House
+    wanted: ChatRequest
+    items: Sequence[Frame | Query | Said]
+
+    def __post_init__(self) -> None:
+        self.id = f"chatcmpl-{secrets.token_hex(12)}"
+        self.created = int(time())
+        self.text = ""
+        self.reply: Reply | None = None
+        self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
+        self._session: Session | None = None
+
+    async def open(self, owner: str) -> None:
+        """Set memory aside. Raises ``CapacityError``."""
+        options = self._options()
+        room = self.house.room
+        self.house.budget.reserve(self.id, room.engine.slot_bytes(options), owner)
+        try:
+            self._session = await room.open(options, self._outputs.put_nowait)
+        except BaseException:
+            self.house.budget.release(self.id)
+            raise
+
+    def _options(self) -> SessionOptions:
+        wanted = self.wanted
+        base = self.house.default_settings().options
+        most = wanted.max_completion_tokens or wanted.max_tokens or base.decode.max_new_tokens
+        told = [m for m in wanted.messages if m.role in ("system", "developer")]
+        system = [part.text for message in told for part in message.parts if isinstance(part, TextPart)]
+        decode = DecodeOptions(most, wanted.temperature, wanted.top_p, seed=wanted.seed or 0)
+        return replace(
+            base,
+            speak=SpeakOptions("never", 0.0),
+            decode=decode,
+            keep_replies=True,
+            window=None,
+            system_prompt="\n".join(system) if system else base.system_prompt,
+        )
+
+    async def deltas(self) -> AsyncIterator[str]:
+        """The words, as they are written. Raises what ended the session."""
+        room, session = self.house.room, self._session
+        assert session is not None
+        waiting = 0
+        for item in self.items:
+            ready = await room.prepare(item) if isinstance(item, Frame) else item
+            await room.ask(partial(_push, session, ready))
+            waiting += isinstance(item, Frame)
+            while waiting >= MOST_WAITING or (waiting and not isinstance(item, Frame)):
+                waiting -= isinstance(await self._next(), Scores)
+        while waiting:
+            waiting -= isinstance(await self._next(), Scores)
+        await room.ask(lambda engine: engine.speak_now(session))
+        while self.reply is None:
+            output = await self._next()
+            if isinstance(output, ReplyDelta):
+                self.text += output.text
+                yield output.text
+            elif isinstance(output, Reply):
+                self.reply = output
+
+    async def _next(self) -> Output:
+        output = await self._outputs.get()
+        if output is None:
+            raise EngineError("the engine has stopped; ask again")
+        if isinstance(output, SessionFailed):
+            raise CapacityError(output.message) if output.code == "no_capacity" else EngineError(output.message)
+        return output
+
+    async def close(self) -> None:
+        """Give the memory back."""
+        session, self._session = self._session, None
+        if session is not None:
+            self.house.budget.release(self.id)
+            await self.house.room.forget(session)
+
+    # as it is told
+
+    def completion(self) -> dict[str, Any]:
+        """The whole answer."""
+        assert self.reply is not None
+        message = {"role": "assistant", "content": self.text}
+        choice = {"index": 0, "message": message, "finish_reason": FINISH[self.reply.finish], "logprobs": None}
+        return {**self._head("chat.completion"), "choices": [choice], "usage": self.usage()}
+
+    def chunk(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+        """A part of it."""
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+
+    def last_chunk(self) -> dict[str, Any]:
+        """The count of tokens, as a chunk."""
+        return {**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage()}
+
+    def usage(self) -> dict[str, int]:
+        """Tokens read and written."""
+        assert self.reply is not None
+        read, written = self.reply.context_tokens, self.reply.tokens
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.wanted.model}
+
+
+def _push(session: Session, item: Picture | Query | Said, engine: Engine) -> None:
+    engine.push(session, item)
+
+
+async def _chunks(answer: Answer, wanted: ChatRequest) -> AsyncIterator[str]:
+    """Server-sent events to ``[DONE]``; a fault on the way is an event of its own."""
+    try:
+        yield _event(answer.chunk({"role": "assistant", "content": ""}))
+        async for delta in answer.deltas():
+            yield _event(answer.chunk({"content": delta}))
+        assert answer.reply is not None
+        yield _event(answer.chunk({}, FINISH[answer.reply.finish]))
+        if wanted.stream_options is not None and wanted.stream_options.include_usage:
+            yield _event(answer.last_chunk())
+        yield "data: [DONE]\n\n"
+    except MmduetError as error:
+        yield _event({"error": {"message": str(error), "type": "server_error", "code": error.code, "param": None}})
+    finally:
+        await answer.close()
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

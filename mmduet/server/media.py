@@ -1,0 +1,100 @@
+"""Pictures and videos that a request names: data URLs, and http(s) where the server's guard allows it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmduet.errors import SourceError, VideoError
+from mmduet.server.guard import Guard, without_secrets
+from mmduet.video import open_frames
+from mmduet.video.still import decode_still
+
+SCHEMES = ("http", "https")
+MOST_REDIRECTS = 5
+SECONDS = 30.0
+
+
+class Media:
+    """Fetches at most ``most_bytes`` a time and takes at most ``most_frames`` of a video."""
+
+    def __init__(self, guard: Guard, most_bytes: int, most_pixels: int, most_frames: int) -> None:
+        self._guard, self._most_bytes = guard, most_bytes
+        self._most_pixels, self._most_frames = most_pixels, most_frames
+
+    async def pictures(self, url: str, fps: float, *, still: bool) -> list[NDArray[np.uint8]]:
+        """A still's picture, or a video's frames at ``fps``, as RGB. Raises ``SourceError`` or ``VideoError``."""
+        data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
+        if still:
+            return [await asyncio.to_thread(decode_still, data, self._most_pixels)]
+        return await asyncio.to_thread(self._frames, data, fps)
+
+    def _frames(self, data: bytes, fps: float) -> list[NDArray[np.uint8]]:
+        with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
+            path = Path(folder) / "video"
+            path.write_bytes(data)
+            images = [frame.image for frame in open_frames(path, fps, max_frames=self._most_frames + 1)]
+        if len(images) > self._most_frames:
+            raise VideoError(
+                f"the video has more than {self._most_frames} frames at {fps:g} a second; cut it, or stream it"
+            )
+        return images
+
+    async def _fetched(self, url: str) -> bytes:
+        async with asyncio.timeout(SECONDS), httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+            for _ in range(MOST_REDIRECTS + 1):
+                target = await self._answer(client, url)
+                if isinstance(target, bytes):
+                    return target
+                url = target
+        raise SourceError(f"{without_secrets(url)} redirects more than {MOST_REDIRECTS} times; give the last address")
+
+    async def _answer(self, client: httpx2.AsyncClient, url: str) -> bytes | str:
+        """The body, or where else to look; every address is checked, and what was checked is what is connected to."""
+        address = await asyncio.to_thread(self._guard.check_url, url, SCHEMES)
+        parts = urlsplit(url)
+        host = f"[{address}]" if ":" in address else address
+        port = f":{parts.port}" if parts.port else ""
+        direct = parts._replace(netloc=f"{host}{port}").geturl()
+        headers = {"Host": f"{parts.hostname}{port}"}
+        extensions = {"sni_hostname": parts.hostname}
+        try:
+            async with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
+                if response.is_redirect:
+                    return urljoin(url, response.headers["location"])
+                if response.status_code != 200:
+                    raise SourceError(f"{without_secrets(url)} answers {response.status_code}; check the address")
+                return await self._body(response, url)
+        except httpx2.HTTPError as error:
+            raise SourceError(f"{without_secrets(url)} cannot be fetched ({type(error).__name__})") from None
+
+    async def _body(self, response: httpx2.Response, url: str) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > self._most_bytes:
+                raise SourceError(
+                    f"{without_secrets(url)} is larger than {self._most_bytes} bytes; give a smaller file"
+                )
+        return bytes(body)
+
+
+def from_data_url(url: str) -> bytes:
+    """The bytes of a data URL. Raises ``SourceError``."""
+    head, comma, body = url.partition(",")
+    if not comma:
+        raise SourceError(f"{head[:60]!r} is no data URL; it has no comma")
+    if not head.endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SourceError(f"{head[:60]!r} holds no base64 ({error}); encode it anew") from None
