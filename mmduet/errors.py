@@ -148,6 +148,12 @@ class AuthError(ServerError):
     code = "unauthorized"
 
 
+class OriginError(AuthError):
+    """A page of an origin that may not connect."""
+
+    code = "forbidden_origin"
+
+
 class SourceError(VideoError):
     """A stream that a server was asked to pull and may not, or cannot reach."""
 

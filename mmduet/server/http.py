@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 import mmduet
-from mmduet.errors import AuthError, CapacityError, MmduetError
+from mmduet.errors import AuthError, CapacityError, MmduetError, OriginError
 from mmduet.server.auth import Keys
 from mmduet.server.house import House
 
-STATUS: tuple[tuple[type[MmduetError], int], ...] = ((AuthError, 401), (CapacityError, 503))
+STATUS: tuple[tuple[type[MmduetError], int], ...] = ((OriginError, 403), (AuthError, 401), (CapacityError, 503))
 RETRY_SECONDS = 2
 
 
@@ -25,7 +25,9 @@ def status_of(error: MmduetError) -> int:
 def problem(error: MmduetError) -> JSONResponse:
     """An error in OpenAI's shape."""
     status = status_of(error)
-    kind = {401: "authentication_error", 503: "server_error"}.get(status, "invalid_request_error")
+    kind = {401: "authentication_error", 403: "authentication_error", 503: "server_error"}.get(
+        status, "invalid_request_error"
+    )
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_SECONDS)}}.get(status, {})
     body = {"error": {"message": str(error), "type": kind, "code": error.code, "param": getattr(error, "param", None)}}
     return JSONResponse(body, status, headers)

@@ -10,11 +10,21 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
 
 log = logging.getLogger(__name__)
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """Uvicorn's, but that the application can cut a connection whose client does not read, which ASGI has no word for."""
+
+    async def run_asgi(self) -> None:
+        """Serve, with the way to cut in the scope's state."""
+        self.scope["state"]["abort"] = self.transport.abort
+        await super().run_asgi()
 
 
 class Server(uvicorn.Server):
@@ -27,7 +37,7 @@ class Server(uvicorn.Server):
                 app,
                 host=config.host,
                 port=config.port,
-                ws="websockets-sansio",
+                ws=Socket,
                 ws_max_size=config.max_message_bytes,
                 ws_ping_interval=config.ping_interval,
                 ws_ping_timeout=config.ping_interval,

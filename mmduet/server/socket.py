@@ -9,7 +9,7 @@ import logging
 from fastapi import Response, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from mmduet.errors import AuthError, CapacityError, MmduetError, ProtocolError
+from mmduet.errors import CapacityError, MmduetError, OriginError, ProtocolError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.client_events import SessionResume, parse_client_event
 from mmduet.protocol.conversation import ProtocolAbuse
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 NORMAL, POLICY, TOO_SLOW, EXPIRED, REPLACED = 1000, 1008, 4008, 4004, 4001
 RESUME_SECONDS = 10.0
+GOODBYE_SECONDS = 1.0
 
 
 class Denied(Exception):  # noqa: N818 - the answer to a handshake
@@ -55,7 +56,7 @@ async def realtime(ws: WebSocket, house: House, keys: Keys) -> None:
 def _let_in(ws: WebSocket, house: House, keys: Keys) -> str:
     try:
         if not origin_allowed(ws.headers, house.config.allowed_origins):
-            raise AuthError(f"pages of {ws.headers['origin']} may not connect; add it to allowed_origins")
+            raise OriginError(f"pages of {ws.headers['origin']} may not connect; add it to allowed_origins")
         owner = keys.owner(ws.headers, ws.scope["subprotocols"])
         house.refuse_unless_open(ws.query_params.get("model"))
     except MmduetError as error:
@@ -118,20 +119,32 @@ async def _serve(ws: WebSocket, house: House, session: LiveSession, reader: Read
 
     Returns the client's wish to resume another session, if that is the first thing it sends.
     """
+    reading = asyncio.create_task(_read(ws, session))
     writing = asyncio.create_task(_write(ws, session, reader, house.config.send_timeout))
     resume = None
     try:
-        outcome = await _read(ws, session)
+        await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+        outcome = await _goodbye(ws, reading)
         if isinstance(outcome, SessionResume):
             resume = outcome
         if resume is not None or (outcome == NORMAL and session.reader is reader):
             session.close("ended")
     finally:
         session.detach(reader)
-        writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await writing
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.gather(reading, writing, return_exceptions=True)
     return resume
+
+
+async def _goodbye(ws: WebSocket, reading: asyncio.Task[int | SessionResume]) -> int | SessionResume:
+    """How reading ended; where we closed and the client does not answer, its socket is cut."""
+    await asyncio.wait({reading}, timeout=GOODBYE_SECONDS)
+    if reading.done():
+        return reading.result()
+    if (abort := ws.scope.get("state", {}).get("abort")) is not None:
+        abort()
+    return TOO_SLOW
 
 
 async def _read(ws: WebSocket, session: LiveSession) -> int | SessionResume:
