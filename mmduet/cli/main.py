@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import bench, convert, inspect, predict, run, scenes, serve, train, version
+from mmduet.cli import bench, convert, inspect, predict, run, scenes, serve, stream, train, version
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
@@ -21,6 +21,7 @@ app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pre
 app.add_typer(scenes.app, name="scenes")
 app.command()(run.run)
 app.command()(serve.serve)
+app.command()(stream.stream)
 app.command()(predict.predict)
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")

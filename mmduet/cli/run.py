@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -22,20 +18,29 @@ from mmduet.cli._events import Listener, Story, json_lines
 from mmduet.cli._files import check_files
 from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
 from mmduet.cli._timeline import Screening, busy, open_timeline
-from mmduet.errors import OptionError, SessionClosedError
-from mmduet.events import Context, Frame, Query, SessionFailed
+from mmduet.cli._watching import (
+    HEADS,
+    POLICIES,
+    feed,
+    film_strip,
+    given,
+    paced,
+    parse_turns,
+    summary,
+    tell,
+    terminable,
+    write_files,
+)
+from mmduet.errors import OptionError
+from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
-    from mmduet.engine import Engine, Stream
+    from mmduet.engine import Engine
     from mmduet.video import VideoInfo
 
-TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
 MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
-POLICIES = "threshold:V|sum:V|never"
-HEADS = "Which decide: informative, relevance or both."
-Turn = TypeVar("Turn", Query, Context)
 
 
 def run(
@@ -124,10 +129,11 @@ class Plan:
 def narrate(asked: Asked) -> None:
     """Watch and tell; whatever ends it, what was told until then is written before the error is."""
     plan = prepare(asked)
-    story, strip = Story(), film_strip(asked)
+    story, strip = Story(), film_strip(asked.plot)
     begun = time.monotonic()
     with terminable(), ExitStack() as last:
-        last.callback(write_outputs, asked, plan, story, strip)
+        title = (plan.video.name, f"watched by {plan.engine.model.config.name}")
+        last.callback(write_files, asked.plot, asked.subtitles, title, story, strip, plan.options.speak)
         if not asked.quiet:
             last.callback(lambda: typer.echo(summary(story, time.monotonic() - begun), err=True))
         screening = Screening(plan.video.duration, plan.options.window, asked.realtime, asked.scores, asked.quiet)
@@ -166,24 +172,6 @@ def prepare(asked: Asked) -> Plan:
     return Plan(engine, options, fps, tuple(turns), video)
 
 
-def parse_turns(option: str, texts: Iterable[str] | None, kind: Callable[[str, float], Turn]) -> list[Turn]:
-    """``TEXT@SECONDS`` or ``TEXT``, which stands at 0; an @ without a number after it belongs to the text."""
-    return [kind(*parse_timed(option, text)) for text in texts or ()]
-
-
-def parse_timed(option: str, text: str) -> tuple[str, float]:
-    """Text and time of one turn. Raises ``OptionError`` where either cannot be used."""
-    timed = TIMED.fullmatch(text)
-    words, at = (timed["text"].rstrip(), float(timed["time"])) if timed else (text, 0.0)
-    if at < 0 or not math.isfinite(at):
-        raise OptionError(f"{option} {text!r} stands at {at} seconds; use a time from 0 up, as in 'What is this?@12.5'")
-    if not words.strip():
-        raise OptionError(f"{option} {text!r} has no text; write it before the time, as in 'What is this?@12.5'")
-    if not words.isascii() and any("\ud800" <= char <= "\udfff" for char in words):
-        raise OptionError(f"{option} {words!r} is not valid UTF-8; encode it anew")
-    return words, at
-
-
 def overlaid(asked: Asked, base: SessionOptions, fps: float) -> SessionOptions:
     """``base`` with what the user said over it, at ``fps``. Raises ``OptionError`` for what no session can use."""
     speak = replace(base.speak, **given(min_interval=asked.min_interval)).revised(asked.speak, asked.score_heads)
@@ -192,11 +180,6 @@ def overlaid(asked: Asked, base: SessionOptions, fps: float) -> SessionOptions:
     window = base.window if asked.window is None else parse_window(asked.window, fps)
     base = replace(base, keep_replies=asked.keep_replies, profile=asked.profile)
     return replace(base, speak=speak, decode=decode, window=window)
-
-
-def given(**values: Any) -> Mapping[str, Any]:
-    """Those that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def look_at(asked: Asked) -> VideoInfo:
@@ -235,90 +218,3 @@ def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: Film
         from mmduet.engine.failure import error_of
 
         raise error_of(failed)
-
-
-def feed(frames: Iterable[Frame], stream: Stream, stop: threading.Event, strip: FilmStrip | None) -> None:
-    """Push frames until they end or nobody wants them; where one cannot be had, what came before is still watched."""
-    with suppress(SessionClosedError):  # why it closed is told by its outputs
-        try:
-            for frame in frames:
-                if stop.is_set():
-                    return
-                stream.push(frame)
-                if strip is not None:
-                    strip.add(frame)
-        finally:
-            with suppress(SessionClosedError):
-                stream.end()
-
-
-def paced(frames: Iterable[Frame], stop: threading.Event) -> Iterator[Frame]:
-    """Each frame no earlier than its time, counted from the first."""
-    start = time.monotonic()
-    for frame in frames:
-        if stop.wait(max(start + frame.time - time.monotonic(), 0)):
-            return
-        yield frame
-
-
-def tell(stream: Stream, listeners: tuple[Listener, ...]) -> SessionFailed | None:
-    """Hand every output to every listener; returns the failure the session ended with, if it did."""
-    failed = None
-    for output in stream.outputs():
-        for listen in listeners:
-            listen(output)
-        failed = output if isinstance(output, SessionFailed) else None
-    return failed
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, with status 143."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: leave(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def leave(status: int) -> NoReturn:
-    """End the program from wherever it is."""
-    raise SystemExit(status)
-
-
-# after
-
-
-def film_strip(asked: Asked) -> FilmStrip | None:
-    """Where thumbnails are kept if something is to be drawn."""
-    if asked.plot is None:
-        return None
-    from mmduet.cli._plot import FilmStrip
-
-    return FilmStrip()
-
-
-def write_outputs(asked: Asked, plan: Plan, story: Story, strip: FilmStrip | None) -> None:
-    """The files that are written at the end, from what there is; nothing to draw without a frame."""
-    if asked.subtitles is not None:
-        from mmduet.cli._subtitles import write_subtitles
-
-        write_subtitles(asked.subtitles, story.replies)
-    if asked.plot is not None and strip is not None and story.scores:
-        from mmduet.cli._plot import draw
-
-        title = (plan.video.name, f"watched by {plan.engine.model.config.name}")
-        draw(asked.plot, title, story, strip, plan.options.speak)
-
-
-def summary(story: Story, elapsed: float) -> str:
-    """One line on what was watched."""
-    frames, replies = len(story.scores), len(story.replies)
-    pace = story.duration / elapsed if elapsed > 0 else 0.0
-    return (
-        f"{frames} frame{'s' * (frames != 1)}, {story.duration:.2f} s of video, "
-        f"{replies} repl{'y' if replies == 1 else 'ies'}, {pace:.1f}x real time"
-    )

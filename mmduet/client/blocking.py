@@ -29,8 +29,11 @@ class RemoteStream:
         model: str | None = None,
         give_up: float = 30.0,
         encoding: Encoding = "jpeg",
+        patient: bool = False,
     ) -> None:
-        self._arguments: dict[str, Any] = {"url": url, "key": key, "model": model, "give_up": give_up}
+        self._arguments: dict[str, Any] = {
+            "url": url, "key": key, "model": model, "give_up": give_up, "patient": patient,
+        }  # fmt: skip
         self._encoding: Encoding = encoding
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mmduet-client", daemon=True)
@@ -66,9 +69,9 @@ class RemoteStream:
         if isinstance(item, Frame):
             self._do(self._session.push(item.image, item.time, self._encoding))
         elif isinstance(item, Query):
-            self._do(self._session.ask(item.text))
+            self._do(self._session.ask(item.text, item.time))
         else:
-            self._do(self._session.tell(item.text, keep=item.keep))
+            self._do(self._session.tell(item.text, item.time, keep=item.keep))
 
     def speak_now(self) -> None:
         """Have the model reply, whatever its policy says."""

@@ -59,9 +59,8 @@ class Translator:
 
     def _read(self, item: told.ItemTold) -> Output:
         text = "\n".join(part["text"] for part in item.content if "text" in part)
-        if item.role == "user":
-            return QueryRead(Query(text, self.time), self.time)
-        return ContextRead(Context(text, self.time), self.time)
+        time = item.duet["pts"] / 1e6 if item.duet is not None else self.time
+        return QueryRead(Query(text, time), time) if item.role == "user" else ContextRead(Context(text, time), time)
 
     def _place(self, trigger: told.ResponseDuet) -> tuple[int, float]:
         if trigger.trigger_seq is None or trigger.trigger_pts is None:

@@ -39,11 +39,21 @@ class RemoteSession:
     for what else stops it from connecting.
     """
 
-    def __init__(self, url: str, *, key: str | None = None, model: str | None = None, give_up: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        give_up: float = 30.0,
+        patient: bool = False,
+    ) -> None:
+        """``patient``: ``push`` waits rather than have a frame dropped because the server is behind, as files want."""
         self.url = endpoint(url)
         self.created: told.SessionTold | None = None
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._model, self._give_up = model, give_up
+        self._model, self._give_up, self._patient = model, give_up, patient
+        self._unwatched = 0  # frames of which the server has not told the end
         self._outbox = Outbox()
         self._seq = 0
         self._to_send, self._room, self._open = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -52,6 +62,7 @@ class RemoteSession:
         self._error: Exception | None = None
         self._over = False
         self._run: asyncio.Task[None] | None = None
+        self._updates: dict[str, asyncio.Future[str | None]] = {}  # oldest first; what was wrong, or None
 
     async def __aenter__(self) -> Self:
         """Connect; the session has been created when this returns."""
@@ -75,23 +86,38 @@ class RemoteSession:
     # what is said
 
     async def update(self, *, duet: dict[str, Any] | None = None, **fields: Any) -> None:
-        """Set the session: ``update(duet={"fps": 2}, instructions="…")``; what can be set is in docs/protocol.md."""
+        """Set the session: ``update(duet={"fps": 2}, instructions="…")``; what can be set is in docs/protocol.md.
+
+        Returns when it is set. Raises ``OptionError`` where the server refuses; the session goes on as it was.
+        """
         session = {"type": "realtime", **fields, **({"duet": duet} if duet is not None else {})}
-        await self.send("session.update", session=session)
+        name, done = f"update-{self._outbox.appended}", asyncio.get_running_loop().create_future()
+        self._updates[name] = done
+        try:
+            await self.send("session.update", session=session, event_id=name)
+            refused = await done
+        finally:
+            self._updates.pop(name, None)
+        if refused is not None:
+            raise OptionError(refused)
 
     async def push(self, image: NDArray[np.uint8] | bytes, time: float, encoding: Encoding = "jpeg") -> int:
         """A frame at ``time`` seconds: RGB uint8 ``[H, W, 3]``, or bytes of JPEG, PNG or WebP. Returns its seq."""
+        while self._patient and self._unwatched * 2 > self._most_waiting() and not self._over:
+            self._room.clear()
+            await self._room.wait()
         seq, self._seq = self._seq, self._seq + 1
+        self._unwatched += 1
         await self._put(pack(seq, round(time * 1e6), encoded(image, encoding)))
         return seq
 
-    async def ask(self, text: str) -> None:
-        """A query, to be read before the next frame."""
-        await self._turn("user", text)
+    async def ask(self, text: str, time: float | None = None) -> None:
+        """A query, to be read before the next frame; ``time`` is when it was said, and only told back."""
+        await self._turn("user", text, keep=True, time=time)
 
-    async def tell(self, text: str, *, keep: bool = False) -> None:
+    async def tell(self, text: str, time: float | None = None, *, keep: bool = False) -> None:
         """A context: a transcript line, a cast list; ``keep`` pins it in the window."""
-        await self._turn("system", text, duet={"keep": keep})
+        await self._turn("system", text, keep=keep, time=time)
 
     async def speak_now(self) -> None:
         """Have the model reply, whatever its policy says."""
@@ -109,8 +135,13 @@ class RemoteSession:
         """Any message of the protocol."""
         await self._put(json.dumps({"type": kind, **fields}))
 
-    async def _turn(self, role: str, text: str, **fields: Any) -> None:
-        item = {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}], **fields}
+    def _most_waiting(self) -> int:
+        limits = self.created.duet.limits if self.created is not None else None
+        return limits.max_waiting_frames if limits is not None else 2
+
+    async def _turn(self, role: str, text: str, *, keep: bool, time: float | None) -> None:
+        extras = {"keep": keep, **({"pts": round(time * 1e6)} if time is not None else {})}
+        item = {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}], "duet": extras}
         await self.send("conversation.item.create", item=item)
 
     async def _put(self, message: str | bytes) -> None:
@@ -160,6 +191,8 @@ class RemoteSession:
         finally:
             self._over = True
             self._room.set()
+            for name in list(self._updates):
+                self._updated(name, "the session has ended")
             with contextlib.suppress(asyncio.QueueFull):  # who reads a full queue to its end needs no waking
                 self._events.put_nowait(None)
 
@@ -215,6 +248,23 @@ class RemoteSession:
         if number and number <= self._last:
             return
         self._last = max(self._last, number)
+        self._keep_books(event)
+        match event:
+            case told.HeartbeatAck():
+                return
+            case told.SessionExpired():
+                raise ConnectionLostError(f"session {event.session_id} is no longer kept by {self.url}; start anew")
+            case told.SessionReplaced():
+                raise ConnectionLostError(f"session {event.session_id} goes on at another socket")
+            case told.ErrorEvent(error=error) if error.event_id in self._updates:
+                self._updated(error.event_id or "", error.message)
+                return
+            case told.SessionUpdated() if self._updates:
+                self._updated(next(iter(self._updates)), None)
+        await self._events.put(event)
+
+    def _keep_books(self, event: Any) -> None:
+        """What the event says of the session, of messages that were consumed, of frames that were watched."""
         match event:
             case told.SessionCreated():
                 self.created = event.session
@@ -225,14 +275,16 @@ class RemoteSession:
             case told.HeartbeatAck():
                 self._outbox.consumed(event.last_consumed_client_message_index)
                 self._room.set()
-                return
-            case told.SessionExpired():
-                raise ConnectionLostError(f"session {event.session_id} is no longer kept by {self.url}; start anew")
-            case told.SessionReplaced():
-                raise ConnectionLostError(f"session {event.session_id} goes on at another socket")
+            case told.FrameScored() | told.FrameDropped():
+                self._unwatched -= 1
+                self._room.set()
             case told.SessionClosed():
                 self._over = True
-        await self._events.put(event)
+
+    def _updated(self, name: str, refused: str | None) -> None:
+        waiting = self._updates.pop(name)
+        if not waiting.done():
+            waiting.set_result(refused)
 
 
 def endpoint(url: str) -> str:

@@ -44,9 +44,13 @@ Content = Annotated[InputText | InputImage, Field(discriminator="type")]
 
 
 class ItemExtras(Received):
-    """``keep`` pins a context in the window; a query is always pinned."""
+    """``keep`` pins a context in the window; a query is always pinned.
+
+    ``pts`` is when it was said, in microseconds, and only repeated: a turn is read where it comes among the frames.
+    """
 
     keep: bool = False
+    pts: int | None = Field(default=None, ge=0, le=MOST_PTS)
 
 
 class Item(Received):

@@ -160,7 +160,8 @@ class Conversation:
         shown = tuple(
             {"type": "input_image"} if isinstance(p, sent.InputImage) else p.model_dump() for p in item.content
         )
-        self.narrator.added(told.ItemTold(id=name, role=item.role, content=shown), read=bool(item.text))
+        extras = None if item.duet.pts is None else {"pts": item.duet.pts}
+        self.narrator.added(told.ItemTold(id=name, role=item.role, content=shown, duet=extras), read=bool(item.text))
         if item.text:
             self._put(commands.ReadTurn(name, item.role, item.text, item.duet.keep), event)
 
@@ -261,8 +262,8 @@ class Conversation:
 
     # what the client is told of itself
 
-    def told(self, limits: told.Limits | None = None, resume_token: str | None = None) -> told.SessionTold:
-        """The session as it is set."""
+    def told(self, **created: Any) -> told.SessionTold:
+        """The session as it is set, with what is told when it is created: ``limits``, ``resume_token``, ``query``."""
         settings = self.settings.told()
-        duet = told.SessionDuet(**settings.pop("duet"), limits=limits, resume_token=resume_token)
+        duet = told.SessionDuet(**settings.pop("duet"), **created)
         return told.SessionTold(id=self.id, duet=duet, **settings)

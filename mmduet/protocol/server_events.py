@@ -31,7 +31,10 @@ class Limits(Told):
 
 
 class SessionDuet(Told):
-    """What the session is set to beyond Realtime, and, when it is created, its limits and the token that resumes it."""
+    """What the session is set to beyond Realtime, and, when it is created, its limits and the token that resumes it.
+
+    ``query`` is what the model is best asked where its user asks nothing.
+    """
 
     fps: float | None
     speak: dict[str, Any]
@@ -41,6 +44,7 @@ class SessionDuet(Told):
     adapter: str | None
     scores: bool
     ack: bool
+    query: str | None = None
     limits: Limits | None = None
     resume_token: str | None = None
 

@@ -93,8 +93,9 @@ class House:
         self._sessions[name] = session
         self.metrics.sessions_total.inc()
         log.info("session %s opened", name)
-        limits = self.limits(settings)
-        events.append(told.SessionCreated(session=conversation.told(limits, session.token)))
+        query = self.room.engine.model.config.recommended.query
+        first = conversation.told(limits=self.limits(settings), resume_token=session.token, query=query)
+        events.append(told.SessionCreated(session=first))
         return session
 
     def limits(self, settings: Settings) -> told.Limits:

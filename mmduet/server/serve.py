@@ -49,11 +49,12 @@ class Server(uvicorn.Server):
         )
         self._house, self._seconds, self._told = app.state.house, config.drain_seconds, started
         self._emptying: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop  # once it has started
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Listen, and say where."""
         await super().startup(sockets)  # type: ignore[arg-type]
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         if self.started:
             self._told(self.servers[0].sockets[0].getsockname()[1])
 
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
             self.force_exit = self.should_exit = True
             return
         log.info("%s: closing within %g s", signal.Signals(sig).name, self._seconds)
-        self._loop.call_soon_threadsafe(self.empty)
+        self.loop.call_soon_threadsafe(self.empty)
 
     def empty(self) -> None:
         """Begin to close; in the loop."""

@@ -15,7 +15,7 @@ from PIL import Image
 from mmduet.cli._events import Said, Story, printable
 from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
 from mmduet.cli._subtitles import webvtt
-from mmduet.cli.run import parse_timed
+from mmduet.cli._watching import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
 from mmduet.files import whole_file

@@ -85,7 +85,7 @@ def test_over_the_wire_is_as_in_this_process(served: Served) -> None:
 def cut(served: Served) -> None:
     """Tear every socket of the server, without a goodbye."""
     for protocol in list(served.server.server_state.connections):
-        protocol.transport.abort()
+        served.server.loop.call_soon_threadsafe(protocol.transport.abort)
 
 
 def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: Served) -> None:
