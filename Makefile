@@ -8,7 +8,7 @@ CLIP   := outputs/demo
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test slow lint types check format clean distclean
+.PHONY: help setup demo test slow lint types check docs format clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ types: $(READY) ## check types
 	$(BIN)/mypy
 
 check: lint types test ## all that has to hold before a change goes in
+
+docs: $(READY) ## write the pages that are made from the code
+	$(BIN)/python -c 'from pathlib import Path; from mmduet.protocol.page import page; Path("docs/protocol.md").write_text(page())'
 
 format: $(READY) ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .

@@ -82,6 +82,11 @@ class Mailbox:
         return len(self._waiting)
 
     @property
+    def frames(self) -> int:
+        """Frames that wait."""
+        return self._frames
+
+    @property
     def has_room_for_turns(self) -> bool:
         """Whether another turn, or a wish for a reply, may wait."""
         return self._turns < self._max_turns

@@ -156,7 +156,7 @@ class Conversation:
         except FormatError as error:
             raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
         for picture in pictures:
-            self._frame(frames.WireFrame(None, self._next_pts(), picture), now)
+            self._frame(frames.WireFrame(None, self.next_pts(), picture), now)
         shown = tuple(
             {"type": "input_image"} if isinstance(p, sent.InputImage) else p.model_dump() for p in item.content
         )
@@ -245,7 +245,18 @@ class Conversation:
         self._last = frame
         return None if self._ticks.take(frame.time) else "rate"
 
-    def _next_pts(self) -> int:
+    @property
+    def waiting_frames(self) -> int:
+        """Frames that have not been handed over."""
+        return self._mailbox.frames
+
+    def pulled(self, pts: int, picture: frames.Picture, now: float) -> None:
+        """A frame that the server has pulled for the client."""
+        if not self.ended and self.narrator.closed is None:
+            self._frame(frames.WireFrame(None, pts, picture), now)
+
+    def next_pts(self) -> int:
+        """Where a frame stands that follows the latest by one tick, in microseconds."""
         step = round(1e6 / (self.settings.fps or STILL_FPS))
         return self._last.pts + step if self._last else 0
 

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from mmduet.protocol.wire import Told
 
 DropReason = Literal["late", "rate", "decode_error", "duplicate", "closed"]
+CloseReason = Literal["asked", "ended", "failed"]
 Status = Literal["in_progress", "completed", "cancelled", "incomplete"]
 
 
@@ -173,7 +174,7 @@ class SourceClosed(ServerEvent):
 
     type: Literal["input_source.closed"] = "input_source.closed"
     url: str
-    reason: Literal["asked", "ended", "failed"]
+    reason: CloseReason
     message: str | None = None
 
 

@@ -14,7 +14,7 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError
 from mmduet.model import LoadedModel
-from mmduet.server import chat, http
+from mmduet.server import chat, http, sessions
 from mmduet.server.auth import Keys
 from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
@@ -35,7 +35,8 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     metrics = Metrics()
     thread = EngineThread(Engine(model), observe=metrics.stepped)
     room = EngineRoom(thread, config.max_picture_pixels)
-    house = House(config, room, _budget(room, config), metrics)
+    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames)
+    house = House(config, room, _budget(room, config), media, metrics)
     keys = Keys([key.get_secret_value() for key in config.keys], config.client_secret_seconds)
 
     @contextlib.asynccontextmanager
@@ -50,7 +51,7 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
     app.state.house = house
     app.include_router(http.routes(house, keys))
-    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames)
+    app.include_router(sessions.routes(house, keys))
     app.include_router(chat.routes(house, keys, media))
 
     @app.exception_handler(MmduetError)

@@ -19,6 +19,7 @@ from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
 from mmduet.server.live_session import LiveSession
+from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ RESTARTING = 1012
 class House:
     """The sessions; ``budget`` is the memory that they may take in all."""
 
-    def __init__(self, config: ServerConfig, room: EngineRoom, budget: Budget, metrics: Metrics) -> None:
-        self.config, self.room, self.budget, self.metrics = config, room, budget, metrics
+    def __init__(self, config: ServerConfig, room: EngineRoom, budget: Budget, media: Media, metrics: Metrics) -> None:
+        self.config, self.room, self.budget, self.media, self.metrics = config, room, budget, media, metrics
         self.draining = False
         self.began = int(time())
         self._sessions: dict[str, LiveSession] = {}
@@ -89,7 +90,8 @@ class House:
             events,
             admit=lambda wanted: self.budget.reserve(name, size(wanted.options), owner),
         )
-        session = LiveSession(conversation, secrets.token_urlsafe(24), owner, self.room, self.metrics, self._left)
+        token = secrets.token_urlsafe(24)
+        session = LiveSession(conversation, token, owner, self.room, self.media, self.metrics, self._left)
         self._sessions[name] = session
         self.metrics.sessions_total.inc()
         log.info("session %s opened", name)
@@ -118,6 +120,11 @@ class House:
         right = hmac.compare_digest(token.encode(), expected.encode())
         return session if session is not None and right and session.owner == owner and not session.closed else None
 
+    def owned(self, name: str, owner: str) -> LiveSession | None:
+        """A session of this owner's, for requests that bring the key rather than the token."""
+        session = self._sessions.get(name)
+        return session if session is not None and session.owner == owner else None
+
     # going
 
     def _left(self, session: LiveSession) -> None:
@@ -136,6 +143,8 @@ class House:
 
     def _too_long(self, session: LiveSession, now: float) -> bool:
         """Whether its client has been away, or silent, for longer than is waited."""
+        if session.pulling:
+            return False
         away = session.reader is None and now - session.left > self.config.time_to_live
         return away or now - session.heard > self.config.idle_timeout
 

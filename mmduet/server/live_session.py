@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from mmduet.engine import Session
-from mmduet.errors import MmduetError, SourceError, VideoError
+from mmduet.errors import MmduetError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import commands
 from mmduet.protocol import server_events as told
 from mmduet.protocol.conversation import Conversation
 from mmduet.server.engine_room import EngineRoom
+from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
+from mmduet.server.pull import Pull
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +45,16 @@ class LiveSession:
         token: str,
         owner: str,
         room: EngineRoom,
+        media: Media,
         metrics: Metrics,
         over: Callable[[LiveSession], None],
     ) -> None:
         self.conversation, self.token, self.owner = conversation, token, owner
+        self.ends_with_source = False
         self.reader: Reader | None = None
         self.heard = self.left = monotonic()  # when a client last sent something, and when the last one went
-        self._room, self._metrics, self._over = room, metrics, over
+        self._room, self._media, self._metrics, self._over = room, media, metrics, over
+        self._source: Pull | None = None
         self._readers = 0
         self._in_flight = 0  # frames with the engine
         self._time = 0.0  # of the last frame that was handed to the engine
@@ -71,6 +76,11 @@ class LiveSession:
     def speaking(self) -> bool:
         """Whether a reply is being written."""
         return self.conversation.narrator.speaking is not None
+
+    @property
+    def pulling(self) -> bool:
+        """Whether frames come from a source, so that no client need be there."""
+        return self._source is not None
 
     # clients
 
@@ -114,6 +124,11 @@ class LiveSession:
         reader.closing = reader.closing or (code, reason)
         reader.news.set()
 
+    def work(self) -> None:
+        """There is something to do, or to tell."""
+        self._work.set()
+        self._tell_reader()
+
     def _tell_reader(self) -> None:
         if self.reader is not None:
             self.reader.news.set()
@@ -128,6 +143,8 @@ class LiveSession:
 
     async def _drop(self) -> None:
         """Give the engine's memory back."""
+        if self._source is not None:
+            await self._source.stop()
         if self._session is not None:
             with contextlib.suppress(MmduetError):
                 await self._room.forget(self._session)
@@ -163,9 +180,10 @@ class LiveSession:
                 await self._watch(command)
             case commands.ReadTurn():
                 await self._read(command)
-            case commands.OpenSource() | commands.CloseSource():
-                error = SourceError("this server pulls no sources; push frames")
-                self.conversation.narrator.error(str(error), error.code)
+            case commands.OpenSource(url=url):
+                self._pull(url)
+            case commands.CloseSource():
+                await self._stop_pulling()
             case _:
                 await self._plainly(command)
 
@@ -179,7 +197,27 @@ class LiveSession:
             case commands.Revise(speak=speak):
                 await self._room.ask(lambda engine: engine.revise(session, speak))
             case commands.End():
+                if self._source is not None:
+                    await self._source.stop()
                 await self._room.ask(lambda engine: engine.end(session))
+
+    def _pull(self, url: str) -> None:
+        if self._source is not None:
+            self.conversation.narrator.error(f"{self._source.url} is being pulled; close it first", "source_is_open")
+            return
+        self._source = Pull(self, self._media, url)
+
+    async def _stop_pulling(self) -> None:
+        if self._source is None:
+            self.conversation.narrator.error("no source is open; there is nothing to close", "no_source")
+            return
+        await self._source.stop()
+
+    def source_ended(self) -> None:
+        """No more frames come from the source."""
+        self._source = None
+        if self.ends_with_source and not self.conversation.ended:
+            self.receive('{"type": "input_frame.end"}')
 
     async def _watch(self, command: commands.Watch) -> None:
         session = await self._opened()
@@ -188,6 +226,7 @@ class LiveSession:
         except VideoError as error:
             log.debug("session %s: frame %d: %s", self.id, command.index, error)
             self.conversation.narrator.dropped(command.index, "decode_error", monotonic())
+            self._make_room()
             return
         if self.closed:
             return
@@ -227,4 +266,9 @@ class LiveSession:
             self.conversation.narrator.tell(output, now)
         if isinstance(output, StreamEnded | Scores) or self.closed:
             self._work.set()
+        self._make_room()
         self._tell_reader()
+
+    def _make_room(self) -> None:
+        if self._source is not None:
+            self._source.watched()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
@@ -36,6 +38,18 @@ class Media:
         if still:
             return [await asyncio.to_thread(decode_still, data, self._most_pixels)]
         return await asyncio.to_thread(self._frames, data, fps)
+
+    @contextlib.asynccontextmanager
+    async def file(self, url: str) -> AsyncIterator[Path]:
+        """The file that a URL or a path names: one under the guard's roots, or fetched for as long as the block lasts."""
+        if not url.startswith(("http:", "https:")):
+            yield await asyncio.to_thread(self._guard.check_file, url)
+            return
+        data = await self._fetched(url)
+        with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
+            path = Path(folder) / "video"
+            await asyncio.to_thread(path.write_bytes, data)
+            yield path
 
     def _frames(self, data: bytes, fps: float) -> list[NDArray[np.uint8]]:
         with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:

@@ -1,0 +1,102 @@
+"""Pulls a video's frames into a session, no faster than they are watched; where it lies is the business of ``media``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mmduet.errors import MmduetError
+from mmduet.events import Frame
+from mmduet.protocol import server_events as told
+from mmduet.protocol.frames import Kind, Picture
+from mmduet.server.guard import without_secrets
+from mmduet.server.media import Media
+from mmduet.video import VideoFile, VideoInfo, open_frames
+
+if TYPE_CHECKING:
+    from mmduet.server.live_session import LiveSession
+
+
+class Pull:
+    """One source that is being pulled; it ends by itself, or by ``stop``."""
+
+    def __init__(self, session: LiveSession, media: Media, url: str) -> None:
+        self.url = without_secrets(url)
+        self._session, self._media, self._target = session, media, url
+        self._room = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"pull for {session.id}")
+
+    @property
+    def running(self) -> bool:
+        """Whether more frames may come."""
+        return not self._task.done()
+
+    def watched(self) -> None:
+        """A frame of the session has come to its end: there is room for another."""
+        self._room.set()
+
+    async def stop(self) -> None:
+        """No more frames; told as asked for."""
+        if self.running:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._tell_end("asked")
+
+    async def _run(self) -> None:
+        try:
+            async with self._media.file(self._target) as path:
+                await self._read(path)
+        except MmduetError as error:
+            self._session.conversation.narrator.error(str(error), error.code)
+            self._tell_end("failed", str(error))
+        else:
+            self._tell_end("ended")
+
+    async def _read(self, path: Path) -> None:
+        info = await asyncio.to_thread(_look, path)
+        self._tell(told.SourceOpened(url=self.url, width=info.width, height=info.height))
+        frames = open_frames(path, self._session.conversation.settings.fps)
+        first = self._session.conversation.next_pts()
+        try:
+            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+                await self._wait_for_room()
+                self._put(frame, first)
+        finally:
+            await asyncio.to_thread(_close, frames)
+
+    def _put(self, frame: Frame, first: int) -> None:
+        height, width, _ = frame.image.shape
+        picture = Picture(Kind.RAW, frame.image.tobytes(), width, height)
+        self._session.conversation.pulled(first + round(frame.time * 1e6), picture, monotonic())
+        self._session.work()
+
+    async def _wait_for_room(self) -> None:
+        while self._session.conversation.waiting_frames > 0:
+            self._room.clear()
+            await self._room.wait()
+
+    def _tell_end(self, reason: told.CloseReason, message: str | None = None) -> None:
+        self._tell(told.SourceClosed(url=self.url, reason=reason, message=message))
+        self._session.source_ended()
+
+    def _tell(self, event: told.ServerEvent) -> None:
+        if not self._session.closed:
+            self._session.conversation.log.append(event)
+            self._session.work()
+
+
+def _look(path: Path) -> VideoInfo:
+    with VideoFile(path) as file:
+        return file.info
+
+
+def _close(frames: Iterator[Frame]) -> None:
+    close: Callable[[], None] | None = getattr(frames, "close", None)
+    if close is not None:
+        with contextlib.suppress(ValueError):  # still in its thread: it ends with its next frame
+            close()

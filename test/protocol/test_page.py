@@ -1,0 +1,27 @@
+"""The protocol's page is what the messages say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmduet.protocol.page import page
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
+
+
+def test_the_page_is_as_the_messages_are() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_every_message_has_its_place() -> None:
+    text = page()
+    for name in (
+        "session.update",
+        "input_frame.append",
+        "input_frame.scored",
+        "response.output_text.delta",
+        "session.closed",
+    ):
+        assert text.count(f"### `{name}`\n") == 1
+    for name in ("DuetUpdate", "SpeakUpdate", "SessionTold", "Limits"):
+        assert text.count(f"### {name}\n") == 1
