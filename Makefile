@@ -35,7 +35,7 @@ types: $(READY) ## check types
 check: lint types test ## all that has to hold before a change goes in
 
 docs: $(READY) ## write the pages that are made from the code
-	$(BIN)/python -c 'from pathlib import Path; from mmduet.protocol.page import page; Path("docs/protocol.md").write_text(page())'
+	$(BIN)/python scripts/write_pages.py
 
 format: $(READY) ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .

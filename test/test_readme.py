@@ -26,9 +26,20 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-def test_every_block_runs_in_order(tmp_path: Path) -> None:
+def serve(folder: Path) -> subprocess.Popen[str]:
+    """`mmduet serve` as in another terminal, when it listens."""
+    command = [sys.executable, "-m", "mmduet", "serve"]
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert "serves nano" in server.stdout.readline()
+    return server
+
+
+def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     (tmp_path / "outputs").mkdir()
     ran = 0
+    request.addfinalizer(lambda: [server.kill() for server in served])
+    served: list[subprocess.Popen[str]] = []
     for language, block in BLOCKS:
         if language == "python":
             done = run([sys.executable, "-c", block], tmp_path)
@@ -39,11 +50,15 @@ def test_every_block_runs_in_order(tmp_path: Path) -> None:
         for line in filter(None, (text.split("#")[0].strip() for text in block.splitlines())):
             if line.startswith(LONG):
                 continue
+            if line == "mmduet serve":
+                served.append(serve(tmp_path))
+                continue
             done = run(line, tmp_path)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             ran += 1
     assert ran >= 6
-    for name in ("run.jsonl", "run.vtt", "run.png", "score.json", "windows.png"):
+    assert len(served) == 1
+    for name in ("stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png"):
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 
 
@@ -65,8 +80,11 @@ def test_scripts_parse() -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))],
+)
 def test_links_lead_somewhere(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
-        assert (ROOT / target).exists(), f"{document} links to {target}, which does not exist"
+        assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}, which does not exist"

@@ -14,6 +14,7 @@ from mmduet.cli._loading import Adapter, NumberType, Pickles, load
 from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
+    from mmduet.bench.serve import Result
     from mmduet.engine import Engine
     from mmduet.engine.session import Picture
 
@@ -100,6 +101,79 @@ def measure_loading(
     if cost.ratio > MOST:
         typer.echo(f"more than {MOST} times the weights", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0,
+    streams: Annotated[int, Option(help="Streams at once; the first try, with --most.")] = 4,
+    seconds: Annotated[float, Option(help="Length of a try; its first fifth is not counted.")] = 20.0,
+    most: Annotated[bool, Option("--most", help="Find the most streams that are held.")] = False,
+    query: Annotated[str | None, Option(metavar="TEXT", help="Asked by each; the model's own by default.")] = None,
+    model: Annotated[str, Option(help="What the server that is started runs.")] = "nano",
+    server: Annotated[str | None, Option(metavar="URL", help="Measure this one instead of starting one.")] = None,
+    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="Key for it.", show_default=False)] = None,
+    seed: Annotated[int, Option(help="Of the scene that is streamed.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the result here as well.")] = None,
+) -> None:
+    """Stream to a server and tell how old frames get. Held: 99 of 100 scored within a frame's time, none dropped.
+
+    Exit status 1 if the load (or, with --most, a single stream) is not held. Clients run on this machine and take their share.
+    """
+    from contextlib import ExitStack
+
+    from mmduet.bench.serve import Load, measure, most_streams
+    from mmduet.bench.server_process import server_process
+    from mmduet.files import write_json
+
+    check_files({"--json": json_path})
+    pictures = _stills(fps, seed)
+    with ExitStack() as running:
+        address = server or running.enter_context(server_process("--model", model))[0]
+        load = Load(streams, fps, seconds, query or _query_of(address, key))
+        report = lambda result: typer.echo(_line(result))  # noqa: E731
+        if most:
+            result = most_streams(address, load, pictures, key, report)
+        else:
+            result = measure(address, load, pictures, key)
+            report(result)
+    if result is not None and json_path is not None:
+        write_json(json_path, result.to_dict(), indent=2)
+    if result is None or not result.held:
+        raise typer.Exit(1)
+    if most:
+        typer.echo(f"held: {result.load.streams} streams at {fps:g} fps")
+
+
+def _line(result: Result) -> str:
+    load = result.load
+    return (
+        f"{load.streams:4} streams at {load.fps:g} fps: age p50 {result.age_p50:.0f} ms, p99 {result.age_p99:.0f} ms, "
+        f"{result.late} late of {result.frames + result.late}, {result.unaccounted} unaccounted; {result.replies} replies, "
+        f"first words p50 {result.first_delta_p50:.0f} ms, p99 {result.first_delta_p99:.0f} ms; "
+        f"{'held' if result.held else 'not held'}"
+    )
+
+
+def _query_of(address: str, key: str | None) -> str:
+    from mmduet.client import RemoteStream
+
+    with RemoteStream(address, key=key) as stream:
+        return stream.session.duet.query or "Narrate."
+
+
+def _stills(fps: float, seed: int) -> list[bytes]:
+    """A scene's frames as JPEG."""
+    from tempfile import TemporaryDirectory
+
+    from mmduet.client.pictures import encoded
+    from mmduet.scenes import SplitSpec, load_clips, make_split
+    from mmduet.video import open_frames
+
+    with TemporaryDirectory() as folder:
+        make_split(folder, SplitSpec("test", 1, seed, 60.0, 60.0))
+        video = Path(folder) / "videos" / load_clips(folder)[0]["video"]
+        return [encoded(frame.image).data for frame in open_frames(video, fps)]
 
 
 def _lap(engine: Engine, seconds: float, fps: float, seed: int) -> list[Picture]:

@@ -1,0 +1,73 @@
+"""The load generator counts what a server tells, and notices a server that cannot keep up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from duet_rig import lively_model
+from served import jpeg, serving
+
+from mmduet.bench.serve import Load, Result, measure, most_streams
+from mmduet.bench.server_process import server_process
+from mmduet.errors import OptionError, ServerError
+
+PICTURES = [jpeg(seed) for seed in range(8)]
+
+
+def test_a_small_load_is_counted_frame_by_frame() -> None:
+    with serving() as served:
+        result = measure(f"127.0.0.1:{served.port}", Load(3, 5.0, 2.0, "What?"), PICTURES)
+    assert result.frames == 3 * 8  # ten frames each, the first two of them warm-up
+    assert (result.late, result.other_drops, result.unaccounted) == (0, 0, 0)
+    assert 0 < result.age_p50 <= result.age_p99
+    assert result.to_dict()["streams"] == 3
+
+
+def test_a_server_that_cannot_keep_up_is_found_out() -> None:
+    model = lively_model()
+    forward = model.network.features
+
+    def slow(pixels: object) -> object:
+        import time
+
+        time.sleep(0.4)
+        return forward(pixels)  # type: ignore[arg-type]
+
+    model.network.features = slow  # type: ignore[method-assign,assignment]
+    with serving(model, max_waiting_frames=2) as served:
+        result = measure(f"127.0.0.1:{served.port}", Load(1, 10.0, 2.0, None), PICTURES)
+    assert not result.held
+    assert result.late > 0
+    assert result.unaccounted == 0
+
+
+def test_the_most_is_searched_for_between_held_and_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fake(url: str, load: Load, pictures: object, key: object = None) -> Result:
+        tried.append(load.streams)
+        late = int(load.streams > 11)
+        return Result(load, 10, late, 0, 0, 1.0, 2.0, 0, 1.0, 1.0)
+
+    monkeypatch.setattr("mmduet.bench.serve.measure", fake)
+    best = most_streams("x", Load(2, 2.0, 2.0, None), PICTURES, None, lambda result: None)
+    assert best is not None
+    assert best.load.streams == 11
+    assert tried == [2, 4, 8, 16, 12, 10, 11]
+    monkeypatch.setattr("mmduet.bench.serve.measure", lambda *a: Result(a[1], 1, 1, 0, 0, 1.0, 1.0, 0, 1.0, 1.0))
+    assert most_streams("x", Load(1, 2.0, 2.0, None), PICTURES, None, lambda result: None) is None
+
+
+@pytest.mark.parametrize("wrong", [(0, 2.0, 5.0), (1, 0.0, 5.0), (1, 2.0, 1.0), (1, float("nan"), 5.0)])
+def test_loads_that_measure_nothing_are_refused(wrong: tuple) -> None:
+    with pytest.raises(OptionError):
+        Load(*wrong, None)
+
+
+def test_a_server_in_its_own_process(tmp_path: Path) -> None:
+    with server_process("--model", "random:tiny") as (address, pid):
+        assert address.startswith("ws://127.0.0.1:")
+        assert Path(f"/proc/{pid}").exists() or pid > 0
+    with pytest.raises(ServerError, match="did not start"), server_process("--model", str(tmp_path / "none")):
+        pass
