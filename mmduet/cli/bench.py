@@ -131,7 +131,10 @@ def serve(
     with ExitStack() as running:
         address = server or running.enter_context(server_process("--model", model))[0]
         load = Load(streams, fps, seconds, query or _query_of(address, key))
-        report = lambda result: typer.echo(_line(result))  # noqa: E731
+
+        def report(result: Result) -> None:
+            typer.echo(_line(result))
+
         if most:
             result = most_streams(address, load, pictures, key, report)
         else:
@@ -143,6 +146,40 @@ def serve(
         raise typer.Exit(1)
     if most:
         typer.echo(f"held: {result.load.streams} streams at {fps:g} fps")
+
+
+@app.command()
+def chaos(
+    minutes: Annotated[float, Option(help="How long.")] = 30.0,
+    honest: Annotated[int, Option(help="Clients whose every score is compared.")] = 24,
+    villains: Annotated[int, Option(help="Clients that do what they should not.")] = 8,
+    fps: Annotated[float, Option(help="Frames per second of each honest stream.")] = 2.0,
+    model: Annotated[str, Option(help="What the server runs.")] = "nano",
+    seed: Annotated[int, Option(help="Of the villains and of the scene.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the report here as well.")] = None,
+) -> None:
+    """Honest clients among villains: nothing the honest are told may change, memory must stay. Exit status 1 otherwise."""
+    import asyncio
+
+    from mmduet.bench.chaos import Plot
+    from mmduet.bench.chaos import chaos as run
+    from mmduet.bench.server_process import server_process
+    from mmduet.files import write_json
+
+    check_files({"--json": json_path})
+    pictures = _stills(fps, seed)[: max(round(12 * fps), 1)]
+    with server_process("--model", model) as (address, pid), progress_bar("streaming") as bar:
+        plot = Plot(honest, villains, fps, minutes, pictures, _query_of(address, None), seed)
+        result = asyncio.run(run(address, pid, plot, lambda done: bar(round(done * 1000), 1000)))
+    for name, value in result.to_dict().items():
+        if name != "faults":
+            typer.echo(f"{name:18} {value}")
+    if json_path is not None:
+        write_json(json_path, result.to_dict(), indent=2)
+    for fault in result.faults:
+        typer.echo(fault, err=True)
+    if result.faults:
+        raise typer.Exit(1)
 
 
 def _line(result: Result) -> str:

@@ -256,8 +256,8 @@ class RemoteSession:
                 raise ConnectionLostError(f"session {event.session_id} is no longer kept by {self.url}; start anew")
             case told.SessionReplaced():
                 raise ConnectionLostError(f"session {event.session_id} goes on at another socket")
-            case told.ErrorEvent(error=error) if error.event_id in self._updates:
-                self._updated(error.event_id or "", error.message)
+            case told.ErrorEvent(error=fault) if fault.event_id in self._updates:
+                self._updated(fault.event_id or "", fault.message)
                 return
             case told.SessionUpdated() if self._updates:
                 self._updated(next(iter(self._updates)), None)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from mmduet.protocol import client_events as sent
 from mmduet.protocol import server_events as told
+from mmduet.protocol.wire import Told
 
 HEAD = """\
 # The wire protocol
@@ -119,7 +120,7 @@ def row(model: type[BaseModel], name: str) -> str:
     field = model.model_fields[name]
     properties = model.model_json_schema()["properties"][name]
     default = "required" if field.is_required() else f"default `{field.get_default(call_default_factory=True)!r}`"
-    if issubclass(model, told.Told) or (not field.is_required() and isinstance(field.default, BaseModel)):
+    if issubclass(model, Told) or (not field.is_required() and isinstance(field.default, BaseModel)):
         default = ""
     return f"| `{name}` | {shape(properties)} | {default} |"
 
