@@ -54,10 +54,11 @@ class RemoteSession:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._model, self._give_up, self._patient = model, give_up, patient
         self._unwatched = 0  # frames of which the server has not told the end
+        self._acknowledged = True  # it tells of every frame
         self._outbox = Outbox()
         self._seq = 0
         self._to_send, self._room, self._open = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._events: asyncio.Queue[Any] = asyncio.Queue(maxsize=4096)
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._last = 0  # number of the last event
         self._error: Exception | None = None
         self._over = False
@@ -96,19 +97,21 @@ class RemoteSession:
         try:
             await self.send("session.update", session=session, event_id=name)
             refused = await done
-        finally:
+        except SessionClosedError:
             self._updates.pop(name, None)
+            raise
         if refused is not None:
             raise OptionError(refused)
 
     async def push(self, image: NDArray[np.uint8] | bytes, time: float, encoding: Encoding = "jpeg") -> int:
         """A frame at ``time`` seconds: RGB uint8 ``[H, W, 3]``, or bytes of JPEG, PNG or WebP. Returns its seq."""
-        while self._patient and self._unwatched * 2 > self._most_waiting() and not self._over:
+        picture = encoded(image, encoding)
+        while self._patient and self._acknowledged and self._unwatched * 2 > self._most_waiting() and not self._over:
             self._room.clear()
             await self._room.wait()
         seq, self._seq = self._seq, self._seq + 1
         self._unwatched += 1
-        await self._put(pack(seq, round(time * 1e6), encoded(image, encoding)))
+        await self._put(pack(seq, round(time * 1e6), picture))
         return seq
 
     async def ask(self, text: str, time: float | None = None) -> None:
@@ -146,6 +149,7 @@ class RemoteSession:
 
     async def _put(self, message: str | bytes) -> None:
         """Queue a message; waits while the server has not consumed what was sent before."""
+        self._refuse_oversize(message)
         while len(self._outbox) >= MOST_UNCONSUMED and not self._over:
             self._room.clear()
             await self._room.wait()
@@ -155,6 +159,13 @@ class RemoteSession:
         if self._outbox.appended % HEARTBEAT_EVERY == 0:
             self._outbox.append(json.dumps({"type": "session.heartbeat"}))
         self._to_send.set()
+
+    def _refuse_oversize(self, message: str | bytes) -> None:
+        limits = self.created.duet.limits if self.created is not None else None
+        if limits is not None and len(message) > limits.max_message_bytes:
+            raise OptionError(
+                f"a message of {len(message)} bytes is more than the server's {limits.max_message_bytes}; send smaller pictures"
+            )
 
     # what is heard
 
@@ -191,10 +202,11 @@ class RemoteSession:
         finally:
             self._over = True
             self._room.set()
-            for name in list(self._updates):
-                self._updated(name, "the session has ended")
-            with contextlib.suppress(asyncio.QueueFull):  # who reads a full queue to its end needs no waking
-                self._events.put_nowait(None)
+            for waiting in self._updates.values():
+                if not waiting.done():
+                    waiting.set_exception(self._error or SessionClosedError("the session has ended; open another"))
+                    waiting.exception()  # it may be that nobody waits any more
+            self._events.put_nowait(None)
 
     async def _talk(self) -> None:
         """One socket, from its opening to the session's end. Raises what ends it before."""
@@ -261,7 +273,7 @@ class RemoteSession:
                 return
             case told.SessionUpdated() if self._updates:
                 self._updated(next(iter(self._updates)), None)
-        await self._events.put(event)
+        self._events.put_nowait(event)
 
     def _keep_books(self, event: Any) -> None:
         """What the event says of the session, of messages that were consumed, of frames that were watched."""
@@ -269,7 +281,11 @@ class RemoteSession:
             case told.SessionCreated():
                 self.created = event.session
                 self._open.set()
+            case told.SessionUpdated(session=session):
+                self._acknowledged = session.duet.ack
             case told.SessionResumed() | told.ResyncRequired():
+                if isinstance(event, told.ResyncRequired):
+                    self._forget_answers()
                 self._outbox.rewind(event.last_consumed_client_message_index)
                 self._open.set()
             case told.HeartbeatAck():
@@ -280,6 +296,12 @@ class RemoteSession:
                 self._room.set()
             case told.SessionClosed():
                 self._over = True
+
+    def _forget_answers(self) -> None:
+        """Some events were lost: what they would have said is not waited for."""
+        self._unwatched = 0
+        for name in list(self._updates):
+            self._updated(name, "the answer was lost with the connection; set it again")
 
     def _updated(self, name: str, refused: str | None) -> None:
         waiting = self._updates.pop(name)
@@ -299,6 +321,8 @@ def endpoint(url: str) -> str:
 
 def refuse_what_stays(url: str, error: Exception, *, resuming: bool) -> None:
     """Raise where connecting again would not help: a wrong key, a wrong model; a full or absent server at the first try."""
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
+        raise ServerError(f"{url} will not take what was sent: {error.rcvd.reason}") from error
     if isinstance(error, InvalidURI):
         raise OptionError(f"server {url!r} is no address: {error}") from error
     if isinstance(error, InvalidStatus):

@@ -13,7 +13,7 @@ from mmduet.engine.defaults import slot_tokens
 from mmduet.engine.kv_cache import Slot
 from mmduet.engine.runner import Runner
 from mmduet.engine.scheduler import Scheduler
-from mmduet.engine.session import Picture, Session
+from mmduet.engine.session import Picture, Session, check_prompt
 from mmduet.events import Context, Frame, Output, Query, Said
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
@@ -46,6 +46,12 @@ class Engine:
         session = Session(next(self._ids), options, slot, self.model.tokenizer)
         self._sessions[session.id] = session
         return session
+
+    def check(self, options: SessionOptions) -> None:
+        """Raise what opening a session with ``options`` would: ``OptionError``, ``FormatError`` or ``CapacityError``."""
+        self._runner.adapters.check(options.adapter)
+        self.slot_tokens(options)
+        check_prompt(options, self.model.tokenizer)
 
     def slot_tokens(self, options: SessionOptions) -> int:
         """Capacity of a session's slot. Raises ``OptionError`` where the model's positions do not suffice."""
@@ -85,9 +91,9 @@ class Engine:
         session.options = replace(session.options, speak=speak)
         session.policy = replace(session.policy, total=0.0)
 
-    def cancel(self, session: Session) -> None:
-        """Stop the reply that is being written, if there is one."""
-        if session.speaking is not None:
+    def cancel(self, session: Session, reply: int | None = None) -> None:
+        """Stop the reply that is being written, if there is one, and if it is number ``reply``."""
+        if session.speaking is not None and reply in (None, session.speaking.number):
             session.speaking.cancelled = True
 
     def close(self, session: Session) -> None:

@@ -100,11 +100,8 @@ class Session:
 
     def __post_init__(self) -> None:
         """A fresh feed under the session's profile."""
-        prompt = SYSTEM_PROMPT if self.options.system_prompt is None else self.options.system_prompt
-        refuse_markers(prompt, Role.SYSTEM)
-        self.feed: Feed = make_feed(self.options.profile, prompt)
-        self._text_room = TextRoom(self.tokenizer, self.options)
-        self._text_room.take(Role.SYSTEM, prompt)
+        self._text_room = check_prompt(self.options, self.tokenizer)
+        self.feed: Feed = make_feed(self.options.profile, _prompt(self.options))
 
     # what comes in
 
@@ -226,6 +223,20 @@ class Session:
         """What was said within the repeat window before ``time``."""
         self.said = [(t, text) for t, text in self.said if time - t < self.options.speak.repeat_window]
         return tuple(text for _, text in self.said)
+
+
+def check_prompt(options: SessionOptions, tokenizer: Tokenizer) -> TextRoom:
+    """The room for text with the system turn in it. Raises ``FormatError`` or ``CapacityError`` where it cannot be."""
+    prompt = _prompt(options)
+    refuse_markers(prompt, Role.SYSTEM)
+    _refuse_surrogates(prompt)
+    room = TextRoom(tokenizer, options)
+    room.take(Role.SYSTEM, prompt)
+    return room
+
+
+def _prompt(options: SessionOptions) -> str:
+    return SYSTEM_PROMPT if options.system_prompt is None else options.system_prompt
 
 
 def _role(turn: Turn) -> Role:

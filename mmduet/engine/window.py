@@ -19,4 +19,6 @@ def make_room(session: Session, tokens: int, frames: int = 0) -> None:
             slot.evict_frame()
         while slot.frames and slot.length + tokens > slot.capacity:
             slot.evict_frame()
+        if slot.length + tokens > slot.capacity:
+            slot.evict_frame()  # no frame is left: passing turns go
     slot.reserve(tokens)

@@ -36,7 +36,9 @@ class SpeakNow:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Stop the reply that is being written; overtakes everything that waits."""
+    """Stop reply number ``reply``, if it is still being written; overtakes everything that waits."""
+
+    reply: int
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Conversation:
         self.id = session_id
         self.settings = settings
         self.narrator = Narrator(session_id, log or EventLog())
+        self.narrator.scores, self.narrator.ack = settings.scores, settings.ack
         self.consumed = 0  # messages of the client's
         self.started = False  # something has been handed to the engine, or waits for it
         self.ended = False  # the client has said that no more frames come
@@ -128,12 +129,15 @@ class Conversation:
 
     def _update(self, event: sent.SessionUpdateEvent) -> None:
         before = self.settings
+        self._refuse_ended(event.event_id)
         try:
             wanted = before.updated(event.session, started=self.started)
             self._admit(wanted)
-        except (ProtocolError, OptionError, CapacityError) as error:
-            param = error.param if isinstance(error, ProtocolError) else "session.duet"
-            code = "invalid_value" if isinstance(error, OptionError) else error.code
+            if self.started and wanted.options.speak != before.options.speak:
+                self._refuse_full(event)
+        except (ProtocolError, OptionError, FormatError, CapacityError) as error:
+            param = error.param if isinstance(error, ProtocolError) else "session"
+            code = "invalid_value" if isinstance(error, OptionError | FormatError) else error.code
             raise ProtocolError(str(error), code, param=param, event_id=event.event_id) from error
         self.settings = wanted
         self.narrator.scores, self.narrator.ack = wanted.scores, wanted.ack
@@ -183,7 +187,7 @@ class Conversation:
                 "response_cancel_not_active",
                 event_id=event.event_id,
             )
-        self._mailbox.put(commands.Cancel())
+        self._mailbox.put(commands.Cancel(speaking.number))
 
     def _end(self, event: sent.FrameEnd) -> None:
         self._refuse_ended(event.event_id)
@@ -214,12 +218,12 @@ class Conversation:
 
     # frames
 
-    def _frame(self, frame: frames.WireFrame, now: float) -> None:
+    def _frame(self, frame: frames.WireFrame, now: float, *, sampled: bool = False) -> None:
         self._refuse_ended(None)
         self.started = True
         seq = frame.seq if frame.seq is not None else self._last.seq + 1 if self._last else 0
         accepted = self._placed(seq, frame.pts, now)
-        reason = self._unwanted(accepted)
+        reason = self._unwanted(accepted, sampled)
         self.narrator.ledger.accept(accepted)
         if reason is not None:
             return self.narrator.dropped(accepted.index, reason, now)
@@ -234,7 +238,7 @@ class Conversation:
         self._frames += 1
         return Accepted(self._frames - 1, seq, pts, (pts - self._origin) / 1e6, now)
 
-    def _unwanted(self, frame: Accepted) -> told.DropReason | None:
+    def _unwanted(self, frame: Accepted, sampled: bool) -> told.DropReason | None:
         """Why a frame is not to be watched, if it is not. The highest seq and the newest time stand."""
         last = self._last
         if last is not None and frame.seq <= last.seq:
@@ -243,7 +247,7 @@ class Conversation:
             self._last = replace(frame, pts=last.pts, time=last.time)
             return "duplicate" if frame.pts == last.pts else "late"
         self._last = frame
-        return None if self._ticks.take(frame.time) else "rate"
+        return None if sampled or self._ticks.take(frame.time) else "rate"
 
     @property
     def waiting_frames(self) -> int:
@@ -253,7 +257,7 @@ class Conversation:
     def pulled(self, pts: int, picture: frames.Picture, now: float) -> None:
         """A frame that the server has pulled for the client."""
         if not self.ended and self.narrator.closed is None:
-            self._frame(frames.WireFrame(None, pts, picture), now)
+            self._frame(frames.WireFrame(None, pts, picture), now, sampled=True)
 
     def next_pts(self) -> int:
         """Where a frame stands that follows the latest by one tick, in microseconds."""

@@ -37,6 +37,7 @@ class Asked:
 class Speaking:
     """A reply that is being told."""
 
+    number: int
     response: str
     item: str
     trigger: told.ResponseDuet
@@ -76,6 +77,8 @@ class Narrator:
 
     def refused(self, item_id: str, error: Exception, code: str) -> None:
         """A turn of the client's cannot be read after all."""
+        if self.closed is not None:
+            return
         self.unread = deque(item for item in self.unread if item.id != item_id)
         self.error(f"item {item_id}: {error}", code, param="item")
 
@@ -165,6 +168,7 @@ class Narrator:
         asked = self.asked.popleft() if output.forced and self.asked else None
         frame, scores = self._watched or (None, None)
         self.speaking = Speaking(
+            number=output.reply,
             response=f"resp_{self._session_id}_{output.reply}",
             item=f"item_{self._session_id}_r{output.reply}",
             trigger=told.ResponseDuet(

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import psutil
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
@@ -15,7 +15,7 @@ from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError
 from mmduet.model import LoadedModel
 from mmduet.server import chat, http, sessions
-from mmduet.server.auth import Keys
+from mmduet.server.auth import Keys, refuse_strangers
 from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
@@ -48,11 +48,15 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
             sweeping.cancel()
             room.close()
 
+    async def no_strangers(request: Request) -> None:
+        refuse_strangers(request.headers, keys, config.allowed_origins)
+
+    known = [Depends(no_strangers)]
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
     app.state.house = house
-    app.include_router(http.routes(house, keys))
-    app.include_router(sessions.routes(house, keys))
-    app.include_router(chat.routes(house, keys, media))
+    app.include_router(http.routes(house, keys), dependencies=known)
+    app.include_router(sessions.routes(house, keys), dependencies=known)
+    app.include_router(chat.routes(house, keys, media), dependencies=known)
 
     @app.exception_handler(MmduetError)
     async def told(_: Request, error: MmduetError) -> Response:

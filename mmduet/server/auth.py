@@ -7,8 +7,10 @@ import hmac
 import secrets
 from collections.abc import Iterable, Mapping
 from time import time
+from urllib.parse import urlsplit
 
-from mmduet.errors import AuthError
+from mmduet.errors import AuthError, OriginError
+from mmduet.server.config import LOOPBACK
 
 KEY_PROTOCOL = "mmduet.key."
 OPENAI_KEY_PROTOCOL = "openai-insecure-api-key."
@@ -25,16 +27,24 @@ class Keys:
         self._seconds = secret_seconds
         self._secrets: dict[str, tuple[str, float]] = {}  # owner and expiry by digest
 
-    def owner(self, headers: Mapping[str, str], protocols: Iterable[str] = ()) -> str:
-        """Whose key comes with a request, as a name that is no secret. Raises ``AuthError``."""
+    def owner(self, headers: Mapping[str, str], protocols: Iterable[str] = (), *, secrets: bool = True) -> str:
+        """Whose key comes with a request, as a name that is no secret. Raises ``AuthError``.
+
+        ``secrets``: a client secret will do as well.
+        """
         if not self._keys:
             return ANYBODY
         for key in presented(headers, protocols):
             found = [name_of(known) for known in self._keys if hmac.compare_digest(key.encode(), known.encode())]
-            owner = found[0] if found else self._owner_of_secret(key)
+            owner = found[0] if found else self._owner_of_secret(key) if secrets else None
             if owner is not None:
                 return owner
         raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")
+
+    @property
+    def needed(self) -> bool:
+        """Whether a key has to be brought."""
+        return bool(self._keys)
 
     def client_secret(self, owner: str) -> tuple[str, float]:
         """A key for a browser, and when it expires, in seconds since 1970."""
@@ -69,12 +79,25 @@ def spoken(protocols: Iterable[str]) -> str | None:
     return next((protocol for protocol in protocols if protocol in REALTIME_PROTOCOLS), None)
 
 
+def refuse_strangers(headers: Mapping[str, str], keys: Keys, allowed: Iterable[str]) -> None:
+    """Raise ``OriginError`` for pages of other origins, and, where no key is needed, for other names of this machine."""
+    if not origin_allowed(headers, allowed):
+        raise OriginError(f"pages of {headers['origin']} may not connect; add it to allowed_origins")
+    if not keys.needed and not host_allowed(headers):
+        raise OriginError(f"host {headers.get('host', '')!r} is not this machine; use 127.0.0.1, or set a key")
+
+
 def origin_allowed(headers: Mapping[str, str], allowed: Iterable[str]) -> bool:
     """Whether a page of this origin may connect: those that are allowed, and pages of the server itself. No page, no origin."""
     origin = headers.get("origin")
     if origin is None or "*" in allowed or origin in allowed:
         return True
     return origin.split("://", 1)[-1] == headers.get("host", "")
+
+
+def host_allowed(headers: Mapping[str, str]) -> bool:
+    """Whether a request names this machine as its host: a page elsewhere may have pointed its own name here (DNS rebinding)."""
+    return urlsplit(f"//{headers.get('host', '')}").hostname in LOOPBACK
 
 
 def name_of(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -14,10 +15,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from mmduet.engine import Engine, Session
 from mmduet.engine.session import Picture
-from mmduet.errors import CapacityError, EngineError, MmduetError, ProtocolError
+from mmduet.errors import EngineError, MmduetError, ProtocolError, VideoError
 from mmduet.events import Frame, Output, Query, Reply, ReplyDelta, Said, Scores, SessionFailed
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 from mmduet.protocol.wire import Received, refusal
@@ -106,16 +108,18 @@ def routes(house: House, keys: Keys, media: Media) -> APIRouter:
         owner = keys.owner(request.headers)
         wanted = await _parsed(request, house.config.max_message_bytes * 8)
         house.refuse_unless_open(wanted.model)
-        answer = Answer(house, wanted, await _timeline(wanted, house, media))
-        await answer.open(owner)
-        if wanted.stream:
-            return StreamingResponse(_chunks(answer, wanted), media_type="text/event-stream")
+        answer = Answer(house, wanted, owner)
         try:
+            answer.items = await _timeline(wanted, house, media)
+            await answer.open()
+            if wanted.stream:
+                return Streamed(answer, wanted)
             async for _ in answer.deltas():
                 pass
+            return JSONResponse(answer.completion())
         finally:
-            await answer.close()
-        return JSONResponse(answer.completion())
+            if not answer.streams:
+                house.spawn(answer.close())
 
     return router
 
@@ -132,23 +136,27 @@ async def _parsed(request: Request, most: int) -> ChatRequest:
         raise refusal(error) from None
 
 
-async def _timeline(wanted: ChatRequest, house: House, media: Media) -> list[Frame | Query | Said]:
-    """The turns after the system's, in order, with times that increase."""
-    items: list[Frame | Query | Said] = []
-    fps = house.room.engine.model.config.recommended.fps
-    clock = -1.0 / fps
+async def _timeline(wanted: ChatRequest, house: House, media: Media) -> list[Picture | Query | Said]:
+    """The turns after the system's, in order, with times that increase; pictures as the tower takes them."""
+    items: list[Picture | Query | Said] = []
+    fps, clock, frames = house.room.engine.model.config.recommended.fps, 0.0, 0
     for message in wanted.messages:
-        words = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
         if message.role in ("system", "developer"):
             continue
         for part in message.parts:
-            if not isinstance(part, TextPart):
-                url = part.image_url.url if isinstance(part, ImagePart) else part.video_url.url
-                for image in await media.pictures(url, fps, still=isinstance(part, ImagePart)):
-                    clock += 1.0 / fps
-                    items.append(Frame(len(items), clock, image))
+            if isinstance(part, TextPart):
+                continue
+            url = part.image_url.url if isinstance(part, ImagePart) else part.video_url.url
+            async for image in media.pictures(url, fps, still=isinstance(part, ImagePart)):
+                clock, frames = frames / fps, frames + 1
+                if frames > media.most_frames:
+                    raise VideoError(
+                        f"there are more than {media.most_frames} frames at {fps:g} a second; send less, or stream it"
+                    )
+                items.append(await house.room.prepare(Frame(frames - 1, clock, image)))
+        words = "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
         if words:
-            items.append((Query if message.role == "user" else Said)(words, max(clock, 0.0)))
+            items.append((Query if message.role == "user" else Said)(words, clock))
     if not items:
         raise ProtocolError(
             "messages hold neither words nor pictures; ask something", "invalid_value", param="messages"
@@ -162,26 +170,28 @@ class Answer:
 
     house: House
     wanted: ChatRequest
-    items: Sequence[Frame | Query | Said]
+    owner: str
+    items: Sequence[Picture | Query | Said] = ()
+    streams: bool = False  # whoever streams it closes it
 
     def __post_init__(self) -> None:
+        """Set memory aside, before anything is fetched or decoded.
+
+        Raises ``CapacityError``, and what the options are refused for.
+        """
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time())
         self.text = ""
         self.reply: Reply | None = None
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
         self._session: Session | None = None
+        engine, options = self.house.room.engine, self._options()
+        engine.check(options)
+        self.house.budget.reserve(self.id, engine.slot_bytes(options), self.owner)
 
-    async def open(self, owner: str) -> None:
-        """Set memory aside. Raises ``CapacityError``."""
-        options = self._options()
-        room = self.house.room
-        self.house.budget.reserve(self.id, room.engine.slot_bytes(options), owner)
-        try:
-            self._session = await room.open(options, self._outputs.put_nowait)
-        except BaseException:
-            self.house.budget.release(self.id)
-            raise
+    async def open(self) -> None:
+        """Take the engine's memory."""
+        self._session = await self.house.room.open(self._options(), self._outputs.put_nowait)
 
     def _options(self) -> SessionOptions:
         wanted = self.wanted
@@ -205,10 +215,9 @@ class Answer:
         assert session is not None
         waiting = 0
         for item in self.items:
-            ready = await room.prepare(item) if isinstance(item, Frame) else item
-            await room.ask(partial(_push, session, ready))
-            waiting += isinstance(item, Frame)
-            while waiting >= MOST_WAITING or (waiting and not isinstance(item, Frame)):
+            await room.ask(partial(_push, session, item))
+            waiting += isinstance(item, Picture)
+            while waiting >= MOST_WAITING or (waiting and not isinstance(item, Picture)):
                 waiting -= isinstance(await self._next(), Scores)
         while waiting:
             waiting -= isinstance(await self._next(), Scores)
@@ -226,15 +235,20 @@ class Answer:
         if output is None:
             raise EngineError("the engine has stopped; ask again")
         if isinstance(output, SessionFailed):
-            raise CapacityError(output.message) if output.code == "no_capacity" else EngineError(output.message)
+            if output.code == "no_capacity":
+                raise ProtocolError(
+                    f"the messages are too long: {output.message}", "context_length_exceeded", param="messages"
+                )
+            raise EngineError(output.message)
         return output
 
     async def close(self) -> None:
         """Give the memory back."""
         session, self._session = self._session, None
         if session is not None:
-            self.house.budget.release(self.id)
-            await self.house.room.forget(session)
+            with contextlib.suppress(MmduetError):
+                await self.house.room.forget(session)
+        self.house.budget.release(self.id)
 
     # as it is told
 
@@ -268,6 +282,22 @@ def _push(session: Session, item: Picture | Query | Said, engine: Engine) -> Non
     engine.push(session, item)
 
 
+class Streamed(StreamingResponse):
+    """An answer as it is made; however the response ends, or does not begin, the answer is closed."""
+
+    def __init__(self, answer: Answer, wanted: ChatRequest) -> None:
+        super().__init__(_chunks(answer, wanted), media_type="text/event-stream")
+        self._answer = answer
+        answer.streams = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.house.spawn(self._answer.close())
+
+
 async def _chunks(answer: Answer, wanted: ChatRequest) -> AsyncIterator[str]:
     """Server-sent events to ``[DONE]``; a fault on the way is an event of its own."""
     try:
@@ -281,8 +311,6 @@ async def _chunks(answer: Answer, wanted: ChatRequest) -> AsyncIterator[str]:
         yield "data: [DONE]\n\n"
     except MmduetError as error:
         yield _event({"error": {"message": str(error), "type": "server_error", "code": error.code, "param": None}})
-    finally:
-        await answer.close()
 
 
 def _event(data: dict[str, Any]) -> str:

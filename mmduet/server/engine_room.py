@@ -36,8 +36,8 @@ class EngineRoom:
         return self.thread.engine
 
     async def ask(self, request: Callable[[Engine], T]) -> T:
-        """Have ``request`` carried out between two steps."""
-        return await asyncio.wrap_future(self.thread.submit(request))
+        """Have ``request`` carried out between two steps; it is, even where whoever asked stops waiting."""
+        return await asyncio.shield(asyncio.wrap_future(self.thread.submit(request)))
 
     async def open(self, options: SessionOptions, tell: Callable[[Output | None], None]) -> Session:
         """A session whose outputs are handed to ``tell`` in this loop, in order; None when the engine has stopped."""

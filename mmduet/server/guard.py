@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -60,10 +61,11 @@ class Guard:
         if "\0" in text:
             raise SourceError("the path holds a null byte; name a file")
         for root in self.roots:
-            path = (root / text).resolve()
-            if path.is_relative_to(root.resolve()) and path.is_file():
-                return path
-        raise SourceError(f"{text!r} is no file that may be read; the server's pull_roots lists the folders")
+            with suppress(OSError):  # a name too long, a folder that may not be looked into
+                path = (root / text).resolve()
+                if path.is_relative_to(root.resolve()) and path.is_file():
+                    return path
+        raise SourceError(f"{text[:100]!r} is no file that may be read; the server's pull_roots lists the folders")
 
 
 def resolved(host: str, port: int) -> list[str]:

@@ -7,7 +7,9 @@ import contextlib
 import hmac
 import logging
 import secrets
+from collections.abc import Coroutine
 from time import monotonic, time
+from typing import Any
 
 from mmduet.engine import recommended_options
 from mmduet.errors import CapacityError, ServerError
@@ -35,6 +37,8 @@ class House:
         self.draining = False
         self.began = int(time())
         self._sessions: dict[str, LiveSession] = {}
+        self._ended: dict[str, LiveSession] = {}  # kept for clients that have not heard the end
+        self._tasks: set[asyncio.Task[None]] = set()
         metrics.watch(self)
 
     @property
@@ -71,6 +75,8 @@ class House:
 
     def refuse_unless_open(self, model: str | None) -> None:
         """Raise ``ServerError`` where nobody is let in any more, or this model is not here."""
+        if not self.room.thread.alive:
+            raise CapacityError("the engine has stopped; the server has to be started anew")
         if self.draining:
             raise CapacityError("the server is closing; try again in a while")
         if model is not None and model != self.model_name:
@@ -80,16 +86,14 @@ class House:
         """A new session, its memory set aside. Raises ``CapacityError`` where there is none."""
         settings = settings or self.default_settings()
         name = f"sess_{secrets.token_hex(8)}"
-        size = self.room.engine.slot_bytes
-        self.budget.reserve(name, size(settings.options), owner)
+
+        def admit(wanted: Settings) -> None:
+            self.room.engine.check(wanted.options)
+            self.budget.reserve(name, self.room.engine.slot_bytes(wanted.options), owner)
+
+        admit(settings)
         events = EventLog(self.config.log_events, self.config.log_bytes, witness=self.metrics.told)
-        conversation = Conversation(
-            name,
-            settings,
-            self.config.bounds,
-            events,
-            admit=lambda wanted: self.budget.reserve(name, size(wanted.options), owner),
-        )
+        conversation = Conversation(name, settings, self.config.bounds, events, admit)
         token = secrets.token_urlsafe(24)
         session = LiveSession(conversation, token, owner, self.room, self.media, self.metrics, self._left)
         self._sessions[name] = session
@@ -115,22 +119,31 @@ class House:
 
     def find(self, name: str, token: str, owner: str) -> LiveSession | None:
         """A running session, for whoever has its token and its key; None tells neither what was wrong nor whether it exists."""
-        session = self._sessions.get(name)
+        session = self._sessions.get(name) or self._ended.get(name)
         expected = session.token if session is not None else "no such token"
         right = hmac.compare_digest(token.encode(), expected.encode())
-        return session if session is not None and right and session.owner == owner and not session.closed else None
+        found = session is not None and right and session.owner == owner and not session.done_with
+        return session if found else None
 
     def owned(self, name: str, owner: str) -> LiveSession | None:
         """A session of this owner's, for requests that bring the key rather than the token."""
-        session = self._sessions.get(name)
-        return session if session is not None and session.owner == owner else None
+        session = self._sessions.get(name) or self._ended.get(name)
+        return session if session is not None and session.owner == owner and not session.done_with else None
 
     # going
 
     def _left(self, session: LiveSession) -> None:
         if self._sessions.pop(session.id, None) is not None:
             self.budget.release(session.id)
+            session.left = monotonic()
+            self._ended[session.id] = session
             log.info("session %s closed: %s", session.id, session.conversation.narrator.closed)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that must be, whatever becomes of the request that wanted it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def sweep(self) -> None:
         """For ever: close who has been away, or silent, for too long."""
@@ -139,7 +152,10 @@ class House:
             now = monotonic()
             for session in self.sessions:
                 if self._too_long(session, now):
+                    session.done_with = session.reader is None
                     session.close("idle")
+            waited = self.config.time_to_live
+            self._ended = {n: s for n, s in self._ended.items() if not s.done_with and now - s.left <= waited}
 
     def _too_long(self, session: LiveSession, now: float) -> bool:
         """Whether its client has been away, or silent, for longer than is waited."""

@@ -34,7 +34,7 @@ def problem(error: MmduetError) -> JSONResponse:
 
 
 def routes(house: House, keys: Keys) -> APIRouter:
-    """The endpoints; those that tell of the model or of sessions take a key where there is one."""
+    """The endpoints; those that probes ask (health, ready, version, metrics) take no key."""
     router = APIRouter()
 
     @router.get("/health")
@@ -48,8 +48,9 @@ def routes(house: House, keys: Keys) -> APIRouter:
     async def ready() -> Response:
         """Whether a session would be let in now."""
         free = house.budget.free
-        if house.draining or free < 1:
-            why = "closing" if house.draining else "full"
+        alive = house.room.thread.alive
+        if house.draining or free < 1 or not alive:
+            why = "closing" if house.draining else "full" if alive else "the engine has stopped"
             return JSONResponse({"status": why}, 503, {"Retry-After": str(RETRY_SECONDS)})
         return JSONResponse({"status": "ready", "free_sessions": free})
 
@@ -73,7 +74,7 @@ def routes(house: House, keys: Keys) -> APIRouter:
     @router.post("/v1/realtime/client_secrets")
     async def client_secrets(request: Request) -> dict[str, Any]:
         """A key for a browser, good for a minute or so: it opens sessions in the name of the key that asked for it."""
-        secret, expires = keys.client_secret(keys.owner(request.headers))
+        secret, expires = keys.client_secret(keys.owner(request.headers, secrets=False))
         settings = house.default_settings()
         return {"value": secret, "expires_at": int(expires), "session": {"type": "realtime", **settings.told()}}
 

@@ -51,6 +51,7 @@ class LiveSession:
     ) -> None:
         self.conversation, self.token, self.owner = conversation, token, owner
         self.ends_with_source = False
+        self.done_with = False  # nobody will come for its last events
         self.reader: Reader | None = None
         self.heard = self.left = monotonic()  # when a client last sent something, and when the last one went
         self._room, self._media, self._metrics, self._over = room, media, metrics, over
@@ -143,12 +144,14 @@ class LiveSession:
 
     async def _drop(self) -> None:
         """Give the engine's memory back."""
-        if self._source is not None:
-            await self._source.stop()
-        if self._session is not None:
-            with contextlib.suppress(MmduetError):
-                await self._room.forget(self._session)
-        self._over(self)
+        try:
+            if self._source is not None:
+                await self._source.stop()
+            if self._session is not None:
+                with contextlib.suppress(MmduetError):
+                    await self._room.forget(self._session)
+        finally:
+            self._over(self)
 
     # towards the engine
 
@@ -171,6 +174,8 @@ class LiveSession:
             await self._drop()
 
     def _fail(self, error: MmduetError) -> None:
+        if self.closed:
+            return
         self.conversation.narrator.error(str(error), error.code, server=True)
         self.close("failed")
 
@@ -192,8 +197,8 @@ class LiveSession:
         match command:
             case commands.SpeakNow():
                 await self._room.ask(lambda engine: engine.speak_now(session))
-            case commands.Cancel():
-                await self._room.ask(lambda engine: engine.cancel(session))
+            case commands.Cancel(reply=reply):
+                await self._room.ask(lambda engine: engine.cancel(session, reply))
             case commands.Revise(speak=speak):
                 await self._room.ask(lambda engine: engine.revise(session, speak))
             case commands.End():
@@ -213,9 +218,14 @@ class LiveSession:
             return
         await self._source.stop()
 
+    def counted_frame(self) -> None:
+        """A frame has come from the source."""
+        self._metrics.frames_received.inc()
+
     def source_ended(self) -> None:
         """No more frames come from the source."""
         self._source = None
+        self.heard = self.left = monotonic()  # nobody had to be there until now
         if self.ends_with_source and not self.conversation.ended:
             self.receive('{"type": "input_frame.end"}')
 
@@ -225,7 +235,8 @@ class LiveSession:
             picture = await self._room.prepared(command)
         except VideoError as error:
             log.debug("session %s: frame %d: %s", self.id, command.index, error)
-            self.conversation.narrator.dropped(command.index, "decode_error", monotonic())
+            if not self.closed:
+                self.conversation.narrator.dropped(command.index, "decode_error", monotonic())
             self._make_room()
             return
         if self.closed:

@@ -45,6 +45,8 @@ def set_up_logs(level: str, *, as_json: bool) -> None:
             "root": {"handlers": ["stderr"], "level": level.upper()},
             "loggers": {
                 "uvicorn": {"level": "WARNING"},  # it writes addresses with their query
+                "httpx2": {"level": "WARNING"},  # so does it, of what is fetched
+                "httpcore2": {"level": "WARNING"},
                 "websockets": {"level": "WARNING"},
                 "asyncio": {"level": "WARNING"},
             },

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.server.guard import Guard, without_secrets
-from mmduet.video import open_frames
+from mmduet.video import VideoFile, VideoInfo, open_frames
 from mmduet.video.still import decode_still
 
 SCHEMES = ("http", "https")
@@ -30,45 +30,59 @@ class Media:
 
     def __init__(self, guard: Guard, most_bytes: int, most_pixels: int, most_frames: int) -> None:
         self._guard, self._most_bytes = guard, most_bytes
-        self._most_pixels, self._most_frames = most_pixels, most_frames
+        self._most_pixels, self.most_frames = most_pixels, most_frames
 
-    async def pictures(self, url: str, fps: float, *, still: bool) -> list[NDArray[np.uint8]]:
-        """A still's picture, or a video's frames at ``fps``, as RGB. Raises ``SourceError`` or ``VideoError``."""
-        data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
+    async def pictures(self, url: str, fps: float, *, still: bool) -> AsyncIterator[NDArray[np.uint8]]:
+        """A still's picture, or a video's frames at ``fps``, as RGB, one at a time.
+
+        Raises ``SourceError`` or ``VideoError``.
+        """
         if still:
-            return [await asyncio.to_thread(decode_still, data, self._most_pixels)]
-        return await asyncio.to_thread(self._frames, data, fps)
+            data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
+            yield await asyncio.to_thread(decode_still, data, self._most_pixels)
+            return
+        async with self._written(url) as path:
+            self.check_size(await asyncio.to_thread(look, path))
+            frames = open_frames(path, fps, max_frames=self.most_frames + 1)
+            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+                yield frame.image
+
+    def check_size(self, info: VideoInfo) -> None:
+        """Raise ``VideoError`` for a video whose pictures are too large."""
+        if info.width * info.height > self._most_pixels:
+            raise VideoError(
+                f"a video of {info.width}x{info.height} is more than {self._most_pixels} pixels; scale it down"
+            )
 
     @contextlib.asynccontextmanager
     async def file(self, url: str) -> AsyncIterator[Path]:
         """The file that a URL or a path names: one under the guard's roots, or fetched for as long as the block lasts."""
-        if not url.startswith(("http:", "https:")):
+        if url.startswith(("http:", "https:")):
+            async with self._written(url) as path:
+                yield path
+        else:
             yield await asyncio.to_thread(self._guard.check_file, url)
-            return
-        data = await self._fetched(url)
+
+    @contextlib.asynccontextmanager
+    async def _written(self, url: str) -> AsyncIterator[Path]:
+        """What a data URL holds, or an address has, as a file."""
         with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
             path = Path(folder) / "video"
+            data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
             await asyncio.to_thread(path.write_bytes, data)
+            del data  # it may be large, and a video is watched for long
             yield path
 
-    def _frames(self, data: bytes, fps: float) -> list[NDArray[np.uint8]]:
-        with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
-            path = Path(folder) / "video"
-            path.write_bytes(data)
-            images = [frame.image for frame in open_frames(path, fps, max_frames=self._most_frames + 1)]
-        if len(images) > self._most_frames:
-            raise VideoError(
-                f"the video has more than {self._most_frames} frames at {fps:g} a second; cut it, or stream it"
-            )
-        return images
-
     async def _fetched(self, url: str) -> bytes:
-        async with asyncio.timeout(SECONDS), httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client:
-            for _ in range(MOST_REDIRECTS + 1):
-                target = await self._answer(client, url)
-                if isinstance(target, bytes):
-                    return target
-                url = target
+        try:
+            async with asyncio.timeout(SECONDS), httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+                for _ in range(MOST_REDIRECTS + 1):
+                    target = await self._answer(client, url)
+                    if isinstance(target, bytes):
+                        return target
+                    url = target
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            raise SourceError(f"{without_secrets(url)} cannot be fetched ({type(error).__name__})") from None
         raise SourceError(f"{without_secrets(url)} redirects more than {MOST_REDIRECTS} times; give the last address")
 
     async def _answer(self, client: httpx2.AsyncClient, url: str) -> bytes | str:
@@ -80,15 +94,12 @@ class Media:
         direct = parts._replace(netloc=f"{host}{port}").geturl()
         headers = {"Host": f"{parts.hostname}{port}"}
         extensions = {"sni_hostname": parts.hostname}
-        try:
-            async with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
-                if response.is_redirect:
-                    return urljoin(url, response.headers["location"])
-                if response.status_code != 200:
-                    raise SourceError(f"{without_secrets(url)} answers {response.status_code}; check the address")
-                return await self._body(response, url)
-        except httpx2.HTTPError as error:
-            raise SourceError(f"{without_secrets(url)} cannot be fetched ({type(error).__name__})") from None
+        async with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
+            if response.has_redirect_location:
+                return urljoin(url, response.headers["location"])
+            if response.status_code != 200:
+                raise SourceError(f"{without_secrets(url)} answers {response.status_code}; check the address")
+            return await self._body(response, url)
 
     async def _body(self, response: httpx2.Response, url: str) -> bytes:
         body = bytearray()
@@ -99,6 +110,12 @@ class Media:
                     f"{without_secrets(url)} is larger than {self._most_bytes} bytes; give a smaller file"
                 )
         return bytes(body)
+
+
+def look(path: Path) -> VideoInfo:
+    """What a file says of itself. Raises ``VideoError``."""
+    with VideoFile(path) as file:
+        return file.info
 
 
 def from_data_url(url: str) -> bytes:

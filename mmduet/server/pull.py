@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -14,11 +15,14 @@ from mmduet.events import Frame
 from mmduet.protocol import server_events as told
 from mmduet.protocol.frames import Kind, Picture
 from mmduet.server.guard import without_secrets
-from mmduet.server.media import Media
-from mmduet.video import VideoFile, VideoInfo, open_frames
+from mmduet.server.media import Media, look
+from mmduet.video import open_frames
 
 if TYPE_CHECKING:
     from mmduet.server.live_session import LiveSession
+
+
+log = logging.getLogger(__name__)
 
 
 class Pull:
@@ -52,13 +56,21 @@ class Pull:
             async with self._media.file(self._target) as path:
                 await self._read(path)
         except MmduetError as error:
-            self._session.conversation.narrator.error(str(error), error.code)
-            self._tell_end("failed", str(error))
+            self._fail(str(error), error.code)
+        except Exception:
+            log.exception("session %s: pulling failed", self._session.id)
+            self._fail(f"{self.url} cannot be pulled; the server's log says why", "server")
         else:
             self._tell_end("ended")
 
+    def _fail(self, message: str, code: str) -> None:
+        if not self._session.closed:
+            self._session.conversation.narrator.error(message, code)
+        self._tell_end("failed", message)
+
     async def _read(self, path: Path) -> None:
-        info = await asyncio.to_thread(_look, path)
+        info = await asyncio.to_thread(look, path)
+        self._media.check_size(info)
         self._tell(told.SourceOpened(url=self.url, width=info.width, height=info.height))
         frames = open_frames(path, self._session.conversation.settings.fps)
         first = self._session.conversation.next_pts()
@@ -72,6 +84,7 @@ class Pull:
     def _put(self, frame: Frame, first: int) -> None:
         height, width, _ = frame.image.shape
         picture = Picture(Kind.RAW, frame.image.tobytes(), width, height)
+        self._session.counted_frame()
         self._session.conversation.pulled(first + round(frame.time * 1e6), picture, monotonic())
         self._session.work()
 
@@ -88,11 +101,6 @@ class Pull:
         if not self._session.closed:
             self._session.conversation.log.append(event)
             self._session.work()
-
-
-def _look(path: Path) -> VideoInfo:
-    with VideoFile(path) as file:
-        return file.info
 
 
 def _close(frames: Iterator[Frame]) -> None:

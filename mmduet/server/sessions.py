@@ -68,6 +68,7 @@ def routes(house: House, keys: Keys) -> APIRouter:
         session = house.owned(name, keys.owner(request.headers))
         if session is None:
             return not_found(name)
+        session.done_with = True
         session.close("ended")
         return Response(status_code=204)
 
@@ -113,6 +114,7 @@ async def _told(session: LiveSession, reader: Reader) -> AsyncIterator[str]:
                 kind = json.loads(entry.text)["type"]
                 yield f"id: event_{entry.number:012d}\nevent: {kind}\ndata: {entry.text}\n\n"
             elif session.closed:
+                session.done_with = True
                 return
             else:
                 reader.news.clear()

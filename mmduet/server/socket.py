@@ -9,12 +9,12 @@ import logging
 from fastapi import Response, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from mmduet.errors import CapacityError, MmduetError, OriginError, ProtocolError
+from mmduet.errors import CapacityError, MmduetError, ProtocolError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.client_events import SessionResume, parse_client_event
 from mmduet.protocol.conversation import ProtocolAbuse
 from mmduet.protocol.log import event_name, event_number
-from mmduet.server.auth import Keys, origin_allowed, spoken
+from mmduet.server.auth import Keys, refuse_strangers, spoken
 from mmduet.server.house import House
 from mmduet.server.http import problem
 from mmduet.server.live_session import LiveSession, Reader
@@ -55,8 +55,7 @@ async def realtime(ws: WebSocket, house: House, keys: Keys) -> None:
 
 def _let_in(ws: WebSocket, house: House, keys: Keys) -> str:
     try:
-        if not origin_allowed(ws.headers, house.config.allowed_origins):
-            raise OriginError(f"pages of {ws.headers['origin']} may not connect; add it to allowed_origins")
+        refuse_strangers(ws.headers, keys, house.config.allowed_origins)
         owner = keys.owner(ws.headers, ws.scope["subprotocols"])
         house.refuse_unless_open(ws.query_params.get("model"))
     except MmduetError as error:
@@ -119,7 +118,7 @@ async def _serve(ws: WebSocket, house: House, session: LiveSession, reader: Read
 
     Returns the client's wish to resume another session, if that is the first thing it sends.
     """
-    reading = asyncio.create_task(_read(ws, session))
+    reading = asyncio.create_task(_read(ws, session, reader))
     writing = asyncio.create_task(_write(ws, session, reader, house.config.send_timeout))
     resume = None
     try:
@@ -127,7 +126,8 @@ async def _serve(ws: WebSocket, house: House, session: LiveSession, reader: Read
         outcome = await _goodbye(ws, reading)
         if isinstance(outcome, SessionResume):
             resume = outcome
-        if resume is not None or (outcome == NORMAL and session.reader is reader):
+        if session.reader is reader and (resume is not None or outcome == NORMAL):
+            session.done_with = True
             session.close("ended")
     finally:
         session.detach(reader)
@@ -147,12 +147,16 @@ async def _goodbye(ws: WebSocket, reading: asyncio.Task[int | SessionResume]) ->
     return TOO_SLOW
 
 
-async def _read(ws: WebSocket, session: LiveSession) -> int | SessionResume:
+async def _read(ws: WebSocket, session: LiveSession, reader: Reader) -> int | SessionResume:
     """Take what the client sends until it stops; returns the code that it closed with, or its wish to resume another."""
     while True:
         event = await ws.receive()
         if event["type"] == "websocket.disconnect":
             return int(event.get("code") or 1006)
+        if (
+            session.reader is not reader
+        ):  # what is still on its way belongs to the socket that took over, which sends it again
+            return REPLACED
         message = event["text"] if event.get("text") is not None else event["bytes"]
         if session.conversation.consumed == 0 and (resume := as_resume(message)) is not None:
             return resume
@@ -175,6 +179,7 @@ async def _write(ws: WebSocket, session: LiveSession, reader: Reader, seconds: f
             if reader.closing is not None:
                 return await _close(ws, *reader.closing)
             if session.closed:
+                session.done_with = True
                 return await _close(ws, NORMAL, "session closed")
             reader.news.clear()
             await reader.news.wait()

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mmduet.errors import VideoError
 
@@ -31,7 +31,9 @@ def decode_still(data: bytes, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint
                 if picture.format == "JPEG" and picture.mode in ("RGB", "L") and not picture.getexif():
                     return np.asarray(simplejpeg.decode_jpeg(data, "RGB"), np.uint8)
                 return _rgb(picture)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (VideoError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders of others raise what they like at broken files
         raise VideoError(f"no JPEG, PNG or WebP that can be decoded ({error}); encode it anew") from None
 
 

@@ -176,6 +176,27 @@ def test_closing_from_elsewhere_ends_what_waits(served: Served) -> None:
         list(events)
 
 
+def test_a_picture_that_the_server_would_not_take_is_refused_here() -> None:
+    with serving(max_message_bytes=2000) as served, RemoteStream(address(served), encoding="raw") as stream:
+        with pytest.raises(OptionError, match="smaller pictures"):
+            stream.push(frames(1)[0])
+        stream.end()
+        assert isinstance(list(stream.outputs())[-1], StreamEnded)
+
+
+def test_everything_may_be_pushed_before_anything_is_read(served: Served) -> None:
+    small = np.zeros((4, 4, 3), np.uint8)
+    for duet in ({"ack": True}, {"ack": False}):
+        with RemoteStream(address(served), encoding="raw", patient=True) as stream:
+            stream.update(duet={"fps": None, "window": 4, "speak": {"policy": "never"}, **duet})
+            for number in range(400):
+                stream.push(Frame(number, number / 100, small))
+            stream.end()
+            closed = list(stream.events())[-1]
+        assert closed.frames["received"] == 400
+        assert not duet["ack"] or closed.frames["scored"] == 400
+
+
 def test_what_was_not_consumed_is_sent_again() -> None:
     box = Outbox()
     for text in "abcdef":

@@ -13,7 +13,7 @@ import torch
 from duet_oracle import Oracle
 from duet_rig import PROMPT, Rig, frames, lively_model, options, replies, scores
 
-from mmduet.events import Context, Frame, Query, SessionFailed
+from mmduet.events import Context, Frame, Query, Reply, SessionFailed
 from mmduet.options import SessionOptions
 
 TALK = [
@@ -135,3 +135,16 @@ def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[
     embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
     values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
     torch.testing.assert_close(slot._pinned_values[0], values, atol=1e-5, rtol=0)
+
+
+def test_turns_that_pass_make_room_where_no_frame_is_left() -> None:
+    rig = Rig(lively_model())
+    session = rig.open(options(window=3, tokens=6, text_tokens=160))
+    rig.push(session, frames(1)[0])
+    outputs = list(rig.run(session))
+    for number in range(60):
+        rig.push(session, Context(f"line {number} " * 8, 0.0))
+        rig.speak_now(session)
+        outputs += list(rig.run(session))
+    assert not any(isinstance(output, SessionFailed) for output in outputs)
+    assert sum(isinstance(output, Reply) for output in outputs) == 60

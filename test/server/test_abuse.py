@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 
+import httpx2
 import numpy as np
 import pytest
 from served import Served, encoded, endless_model, jpeg, serving, wait_for
@@ -26,16 +27,22 @@ def closed_with(talk) -> int:
 
 def raw(served: Served) -> socket.socket:
     """A socket after the handshake, for bytes that no library would send."""
+    sock, answer = upgraded(served, "localhost")
+    assert b" 101 " in answer
+    return sock
+
+
+def upgraded(served: Served, host: str) -> tuple[socket.socket, bytes]:
+    """A socket, and the answer to its handshake."""
     sock = socket.create_connection(("127.0.0.1", served.port))
     sock.sendall(
-        b"GET /v1/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"GET /v1/realtime HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
+        + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     answer = b""
     while b"\r\n\r\n" not in answer:
         answer += sock.recv(4096)
-    assert b" 101 " in answer
-    return sock
+    return sock, answer
 
 
 def close_code(sock: socket.socket) -> int:
@@ -149,6 +156,7 @@ def test_pictures_that_are_none_or_too_large_cost_a_frame(served: Served) -> Non
         (Kind.PNG, encoded(np.zeros((64, 64, 3), np.uint8))[:-30], "decode_error"),
         (Kind.PNG, bomb, "decode_error"),
         (Kind.JPEG, b"GIF89a" + bytes(40), "decode_error"),
+        (Kind.PNG, encoded(np.zeros((9, 9, 3), np.uint8), exif=b"Exif\x00\x00II*\x00"), "decode_error"),
         (Kind.WEBP, b"RIFF\x00\x00\x00\x00WEBP", "decode_error"),
         (Kind.PNG, encoded(np.full((9, 9), 7, np.uint8)), "scored"),  # grey
         (Kind.PNG, encoded(np.full((9, 9, 4), 7, np.uint8)), "scored"),  # transparent
@@ -213,6 +221,23 @@ def test_pages_of_other_origins_are_refused() -> None:
             served.talk(origin="https://evil.example")
         assert refused.value.response.status_code == 403
         wait_for(lambda: not served.house.sessions)
+
+
+def test_other_names_of_this_machine_need_a_key() -> None:
+    with serving() as served:
+        for method, path in (("GET", "/v1/models"), ("POST", "/v1/sessions")):
+            answer = httpx2.request(method, served.http + path, headers={"Host": "evil.example"}, json={})
+            assert answer.status_code == 403
+        foreign = httpx2.post(f"{served.http}/v1/sessions", headers={"Origin": "https://evil.example"}, json={})
+        assert foreign.status_code == 403
+        assert b" 403 " in upgraded(served, "evil.example")[1]
+
+
+def test_a_client_secret_makes_no_client_secrets() -> None:
+    with serving(keys="k1") as served:
+        url = f"{served.http}/v1/realtime/client_secrets"
+        made = httpx2.post(url, headers={"Authorization": "Bearer k1"})
+        assert httpx2.post(url, headers={"Authorization": f"Bearer {made.json()['value']}"}).status_code == 401
 
 
 def test_browsers_bring_their_key_in_a_subprotocol() -> None:

@@ -117,7 +117,7 @@ def test_errors_are_the_sdks_own(served: Served, change: dict, status: int, word
         ask(served, "x", **change)
     assert caught.value.status_code == status
     assert words in caught.value.message
-    assert served.house.budget.used == 0
+    wait_for(lambda: served.house.budget.used == 0)
 
 
 def test_a_redirect_to_a_forbidden_place_is_not_followed(served: Served) -> None:
@@ -142,3 +142,4 @@ def test_who_leaves_in_the_middle_gives_the_memory_back(served: Served) -> None:
     with httpx2.stream("POST", f"{served.http}/v1/chat/completions", json=body) as response:
         next(response.iter_lines())
     wait_for(lambda: served.house.budget.used == 0)
+    assert not served.house.room.engine._sessions

@@ -78,6 +78,7 @@ def test_a_file_from_the_web_is_the_same_file(served: Served, folder: Path) -> N
         ("http://169.254.169.254/x", "bad_source"),
         ("rtsp://127.0.0.1/x", "bad_source"),
         ("broken.mp4", "corrupt_video"),
+        ("a" * 300, "bad_source"),
     ],
 )
 def test_what_may_not_or_cannot_be_pulled_is_told(served: Served, url: str, code: str) -> None:
@@ -103,6 +104,30 @@ def test_pulling_can_be_stopped_and_another_begun(served: Served) -> None:
         assert talk.next("input_source.closed")["reason"] == "ended"
         frames = talk.end()[-1]["frames"]
         assert set(frames) == {"received", "scored"}
+
+
+def test_an_address_that_answers_oddly_is_no_fault_of_ours(served: Served) -> None:
+    with web_files({}, {"/nowhere": " "}) as host:
+        told = pulled(served, f"{host}/nowhere")
+    assert next(e for e in told if e["type"] == "input_source.closed")["reason"] == "failed"
+    told = pulled(served, "http://127.0.0.1:1/\x7f")
+    assert next(e for e in told if e["type"] == "input_source.closed")["reason"] == "failed"
+
+
+def test_a_fault_while_pulling_ends_the_pulling_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmduet.server.pull.open_frames", lambda *_: 1 / 0)
+    told = pulled(served, "film.mp4")
+    assert next(e for e in told if e["type"] == "error")["error"]["code"] == "server"
+    assert told[-1]["reason"] == "ended"
+
+
+def test_who_was_silent_while_a_long_film_was_pulled_may_still_speak(folder: Path) -> None:
+    with serving(pull_roots=str(folder), idle_timeout=0.4) as served, served.talk() as talk:
+        talk.next()
+        talk.update({"fps": 40, "speak": {"policy": "never"}})
+        talk.send("input_source.open", url="long.mp4")
+        talk.until("input_source.closed", timeout=60)
+        assert talk.end()[-1]["reason"] == "ended"
 
 
 def test_leaving_stops_the_pulling(served: Served) -> None:
@@ -146,6 +171,17 @@ def test_a_session_without_a_socket_from_its_beginning_to_its_end(served: Served
     assert told[-1]["frames"]["scored"] == told[-1]["frames"]["received"] > 0
     wait_for(lambda: created.json()["id"] not in [session.id for session in served.house.sessions])
     assert httpx2.get(url).status_code == 404
+
+
+def test_what_went_wrong_at_once_can_still_be_read(served: Served) -> None:
+    body = {"source": "none.mp4", "session": {"type": "realtime", "duet": {"ack": False}}}
+    created = httpx2.post(f"{served.http}/v1/sessions", json=body)
+    assert created.json()["duet"]["ack"] is False
+    wait_for(lambda: not served.house.sessions)
+    with httpx2.stream("GET", served.http + created.headers["location"] + "/events") as response:
+        told = list(read_events(response))
+    assert [e["error"]["code"] for e in told if e["type"] == "error"] == ["bad_source"]
+    assert told[-1]["type"] == "session.closed"
 
 
 def test_it_goes_on_when_nobody_reads_and_can_be_deleted(served: Served) -> None:

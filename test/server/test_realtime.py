@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx2
 import pytest
 from served import Served, Talk, endless_model, serving, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -251,3 +252,65 @@ def test_cancel_stops_the_reply_that_is_being_written() -> None:
         done = talk.next("response.done")["response"]
         assert done["status"] == "cancelled"
         assert 0 < done["usage"]["output_tokens"] < 3000
+
+
+def test_who_was_lost_at_the_end_can_still_hear_it(served: Served) -> None:
+    talk = served.talk()
+    created = talk.next()
+    talk.update({"speak": {"policy": "never"}})
+    talk.frames(3)
+    talk.send("input_frame.end")
+    lose(talk)
+    wait_for(lambda: all(session.id != created["session"]["id"] for session in served.house.sessions))
+    again = resume(served, created, created["event_id"])
+    told = again.until("session.closed")
+    assert [e["seq"] for e in told if e["type"] == "input_frame.scored"] == [0, 1, 2]
+    wait_for(lambda: again.ws.close_code == 1000 or not again.ws.recv(timeout=5))
+    gone = resume(served, created, None)
+    assert gone.next()["type"] == "session.expired"
+
+
+@pytest.mark.parametrize(
+    ("duet", "fields"),
+    [({"adapter": "none"}, {}), ({}, {"instructions": "<|im_start|>"}), ({"window": 4}, {"instructions": "x" * 5000})],
+)
+def test_what_would_end_the_session_later_is_refused_now(served: Served, duet: dict, fields: dict) -> None:
+    with served.talk() as talk:
+        talk.next()
+        talk.update(duet, **fields)
+        assert talk.next()["type"] == "error"
+        talk.frames(1)
+        assert talk.end()[-1]["reason"] == "ended"
+
+
+def test_settings_after_the_end_are_refused_and_the_end_comes() -> None:
+    with serving(endless_model()) as served, served.talk() as talk:
+        talk.next()
+        talk.update({"window": None}, max_output_tokens=100, instructions="x")
+        talk.ask("Tell.")
+        talk.send("response.create")
+        talk.send("input_frame.end")
+        talk.update({"speak": {"value": 0.1}})
+        told = talk.until("session.closed")
+    assert [e["error"]["code"] for e in told if e["type"] == "error"] == ["session_ended"]
+    assert told[-1]["reason"] == "ended"
+
+
+def test_an_engine_that_dies_is_told_once_and_lets_nobody_in() -> None:
+    with serving() as served, served.talk() as talk:
+        talk.next()
+        talk.frames(1)
+        talk.until("input_frame.scored")
+
+        def broken(jobs: object) -> None:
+            raise RuntimeError("the device fell off")
+
+        served.house.room.engine._runner.run = broken  # type: ignore[method-assign,assignment]
+        talk.frames(1)
+        told = talk.until("session.closed")
+        assert [e["type"] for e in told].count("error") == 1
+        assert told[-1]["reason"] == "failed"
+        assert httpx2.get(f"{served.http}/ready").status_code == 503
+        assert httpx2.get(f"{served.http}/health").status_code == 500
+        with pytest.raises(InvalidStatus):
+            served.talk()
