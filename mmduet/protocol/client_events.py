@@ -133,7 +133,7 @@ class FrameEnd(Event):
 
 
 class SourceOpen(Event):
-    """Have the server pull the frames of a video: a file that it may read, or http(s), where its settings allow it."""
+    """Have the server pull the frames of a video: a file that it may read, http(s) or HLS, where its settings allow it."""
 
     type: Literal["input_source.open"]
     url: str = Field(min_length=1, max_length=4096)

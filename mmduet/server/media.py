@@ -6,23 +6,34 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import io
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import monotonic
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
+import av
 import httpx2
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.server.guard import Guard, without_secrets
 from mmduet.video import VideoFile, VideoInfo, open_frames
+from mmduet.video.live import LiveVideo
 from mmduet.video.still import decode_still
 
 SCHEMES = ("http", "https")
 MOST_REDIRECTS = 5
 SECONDS = 30.0
+HLS = {
+    "protocol_whitelist": "http,https",
+    "http_persistent": "0",  # FFmpeg would take our files for its own connections
+    "http_multiple": "0",
+    "analyzeduration": "500000",  # microseconds: a live stream is not waited for to be known better
+}
 
 
 class Media:
@@ -38,7 +49,7 @@ class Media:
         Raises ``SourceError`` or ``VideoError``.
         """
         if still:
-            data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
+            data = from_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
             yield await asyncio.to_thread(decode_still, data, self._most_pixels)
             return
         async with self._written(url) as path:
@@ -68,47 +79,71 @@ class Media:
         """What a data URL holds, or an address has, as a file."""
         with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
             path = Path(folder) / "video"
-            data = from_data_url(url) if url.startswith("data:") else await self._fetched(url)
+            data = from_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
             await asyncio.to_thread(path.write_bytes, data)
             del data  # it may be large, and a video is watched for long
             yield path
 
-    async def _fetched(self, url: str) -> bytes:
+    def stream(self, url: str) -> LiveVideo:
+        """An HLS playlist: it and all that it names is fetched here, and checked, never by FFmpeg. Raises ``SourceError``."""
+        faults: list[SourceError] = []
+
+        def fetched(address: str, flags: int, options: dict[str, str]) -> io.BytesIO:
+            try:
+                return io.BytesIO(self.fetch(address))
+            except SourceError as error:
+                faults.append(error)
+                raise
+
+        def opened() -> InputContainer:
+            faults.clear()
+            try:
+                return av.open(url, "r", io_open=fetched, options=HLS)
+            except (av.FFmpegError, ValueError) as error:
+                raise (faults[0] if faults else error) from None
+
+        return LiveVideo(without_secrets(url), opened)
+
+    def fetch(self, url: str) -> bytes:
+        """What an address has, redirects followed and each of them checked. Blocks. Raises ``SourceError``."""
+        until, first = monotonic() + SECONDS, url
         try:
-            async with asyncio.timeout(SECONDS), httpx2.AsyncClient(timeout=SECONDS, trust_env=False) as client:
+            with httpx2.Client(timeout=SECONDS, trust_env=False) as client:
                 for _ in range(MOST_REDIRECTS + 1):
-                    target = await self._answer(client, url)
+                    target = self._answer(client, url, until)
                     if isinstance(target, bytes):
                         return target
                     url = target
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             raise SourceError(f"{without_secrets(url)} cannot be fetched ({type(error).__name__})") from None
-        raise SourceError(f"{without_secrets(url)} redirects more than {MOST_REDIRECTS} times; give the last address")
+        raise SourceError(f"{without_secrets(first)} redirects more than {MOST_REDIRECTS} times; give the last address")
 
-    async def _answer(self, client: httpx2.AsyncClient, url: str) -> bytes | str:
+    def _answer(self, client: httpx2.Client, url: str, until: float) -> bytes | str:
         """The body, or where else to look; every address is checked, and what was checked is what is connected to."""
-        address = await asyncio.to_thread(self._guard.check_url, url, SCHEMES)
+        address = self._guard.check_url(url, SCHEMES)
         parts = urlsplit(url)
         host = f"[{address}]" if ":" in address else address
         port = f":{parts.port}" if parts.port else ""
         direct = parts._replace(netloc=f"{host}{port}").geturl()
         headers = {"Host": f"{parts.hostname}{port}"}
         extensions = {"sni_hostname": parts.hostname}
-        async with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
+        with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
             if response.has_redirect_location:
                 return urljoin(url, response.headers["location"])
             if response.status_code != 200:
                 raise SourceError(f"{without_secrets(url)} answers {response.status_code}; check the address")
-            return await self._body(response, url)
+            return self._body(response, url, until)
 
-    async def _body(self, response: httpx2.Response, url: str) -> bytes:
+    def _body(self, response: httpx2.Response, url: str, until: float) -> bytes:
         body = bytearray()
-        async for chunk in response.aiter_bytes():
+        for chunk in response.iter_bytes():
             body += chunk
             if len(body) > self._most_bytes:
                 raise SourceError(
                     f"{without_secrets(url)} is larger than {self._most_bytes} bytes; give a smaller file"
                 )
+            if monotonic() > until:
+                raise TimeoutError
         return bytes(body)
 
 

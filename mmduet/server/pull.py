@@ -1,4 +1,4 @@
-"""Pulls a video's frames into a session, no faster than they are watched; where it lies is the business of ``media``."""
+"""Pulls a video's frames into a session, a file's no faster than they are watched; fetching is ``media``'s business."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mmduet.errors import MmduetError
 from mmduet.events import Frame
@@ -16,13 +16,14 @@ from mmduet.protocol import server_events as told
 from mmduet.protocol.frames import Kind, Picture
 from mmduet.server.guard import without_secrets
 from mmduet.server.media import Media, look
-from mmduet.video import open_frames
+from mmduet.video import VideoInfo, open_frames
 
 if TYPE_CHECKING:
     from mmduet.server.live_session import LiveSession
 
 
 log = logging.getLogger(__name__)
+PLAYLIST = ".m3u8"
 
 
 class Pull:
@@ -53,8 +54,12 @@ class Pull:
 
     async def _run(self) -> None:
         try:
-            async with self._media.file(self._target) as path:
-                await self._read(path)
+            if urlsplit(self._target).path.endswith(PLAYLIST):
+                await self._stream()
+            else:
+                async with self._media.file(self._target) as path:
+                    info = await asyncio.to_thread(look, path)
+                    await self._read(info, open_frames(path, self._session.conversation.settings.fps), live=False)
         except MmduetError as error:
             self._fail(str(error), error.code)
         except Exception:
@@ -63,20 +68,27 @@ class Pull:
         else:
             self._tell_end("ended")
 
+    async def _stream(self) -> None:
+        video = await asyncio.to_thread(self._media.stream, self._target)
+        try:
+            await self._read(video.info, video.frames(self._session.conversation.settings.fps), live=video.live)
+        finally:
+            video.close()
+
     def _fail(self, message: str, code: str) -> None:
         if not self._session.closed:
             self._session.conversation.narrator.error(message, code)
         self._tell_end("failed", message)
 
-    async def _read(self, path: Path) -> None:
-        info = await asyncio.to_thread(look, path)
+    async def _read(self, info: VideoInfo, frames: Iterator[Frame], *, live: bool) -> None:
+        """Put every frame of a file into the session as there is room; what is live waits for nobody."""
         self._media.check_size(info)
         self._tell(told.SourceOpened(url=self.url, width=info.width, height=info.height))
-        frames = open_frames(path, self._session.conversation.settings.fps)
         first = self._session.conversation.next_pts()
         try:
             while (frame := await asyncio.to_thread(next, frames, None)) is not None:
-                await self._wait_for_room()
+                if not live:
+                    await self._wait_for_room()
                 self._put(frame, first)
         finally:
             await asyncio.to_thread(_close, frames)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import httpx2
 import numpy as np
 import pytest
@@ -224,3 +225,56 @@ def test_the_api_describes_itself(served: Served) -> None:
     described = httpx2.get(f"{served.http}/openapi.json").json()
     for path in ("/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/sessions", "/v1/chat/completions"):
         assert path in described["paths"]
+
+
+# playlists
+
+
+def write_playlist(folder: Path, seconds: float) -> dict[str, bytes]:
+    """An HLS playlist and its segments, by path."""
+    noise = np.random.default_rng(0)
+    options = {"hls_time": "1", "hls_list_size": "0", "hls_segment_filename": str(folder / "s%03d.ts")}
+    with av.open(str(folder / "list.m3u8"), "w", format="hls", options=options) as container:
+        stream = container.add_stream("libx264", rate=8, options={"g": "8"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(round(seconds * 8)):
+            image = noise.integers(0, 255, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_playlist_with_an_end_is_watched_whole(served: Served, tmp_path: Path) -> None:
+    with web_files(write_playlist(tmp_path, 4.0)) as host:
+        told = pulled(served, f"{host}/list.m3u8")
+    assert [e["pts"] for e in told if e["type"] == "input_frame.scored"] == [i * 250_000 for i in range(16)]
+    assert next(e for e in told if e["type"] == "input_source.closed")["reason"] == "ended"
+
+
+def test_a_live_playlist_is_followed_and_ends_when_it_says_so(served: Served, tmp_path: Path) -> None:
+    files = write_playlist(tmp_path, 6.0)
+    whole = files["/list.m3u8"].decode()
+    cut = whole[: whole.index("#EXTINF", whole.index("s001"))]  # two segments, and no end
+    files["/list.m3u8"] = cut.encode()
+    with web_files(files) as host, served.talk() as talk:
+        talk.next()
+        talk.update({"fps": 4, "speak": {"policy": "never"}})
+        talk.send("input_source.open", url=f"{host}/list.m3u8")
+        first = [talk.next("input_frame.scored")["pts"] for _ in range(3)]
+        files["/list.m3u8"] = whole.encode()
+        told = talk.until("input_source.closed", timeout=40)
+        assert told[-1]["reason"] == "ended"
+        rest = [e["pts"] for e in told if e["type"] == "input_frame.scored"]
+        talk.end()
+    assert [*first, *rest] == sorted({*first, *rest})
+    assert rest[-1] >= 5_000_000
+
+
+def test_what_a_playlist_names_is_checked_too(served: Served, tmp_path: Path) -> None:
+    files = write_playlist(tmp_path, 2.0)
+    for evil in ("http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "/none.ts"):
+        files["/list.m3u8"] = files["/list.m3u8"].replace(b"s000.ts", evil.encode())
+        with web_files(files) as host:
+            told = pulled(served, f"{host}/list.m3u8")
+        assert next(e for e in told if e["type"] == "input_source.closed")["reason"] == "failed"
+        files["/list.m3u8"] = files["/list.m3u8"].replace(evil.encode(), b"s000.ts")

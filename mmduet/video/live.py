@@ -1,0 +1,101 @@
+"""Knows how a stream that may have no end is read with FFmpeg, and taken up again when it breaks; not who may reach what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from mmduet.errors import SourceError, VideoError
+from mmduet.events import Frame
+from mmduet.video import container as containers
+from mmduet.video.clock import PresentationClock
+from mmduet.video.file import DecodedFrame
+from mmduet.video.sampling import sample_by_pts
+from mmduet.video.source import VideoInfo
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
+
+
+class LiveVideo:
+    """What ``open_stream`` opens, each time anew; ``name`` is shown in errors.
+
+    One whose length is known ends where it ends. Any other is opened again when it breaks off, for ``patience`` seconds without
+    a frame; its times go on by the clock on the wall. Opening decodes one frame. Raises ``SourceError``.
+    """
+
+    def __init__(self, name: str, open_stream: Callable[[], InputContainer], patience: float = 20.0) -> None:
+        self._name, self._open, self._patience = name, open_stream, patience
+        self._stopped = False
+        try:
+            self.info = self._look()
+        except (av.FFmpegError, ValueError) as error:
+            raise self._broken(error) from None
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on by itself, whoever watches: frames that are not taken are gone."""
+        return self.info.duration is None
+
+    def frames(self, fps: float | None) -> Iterator[Frame]:
+        """Frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB."""
+        for index, frame in enumerate(sample_by_pts(self._decoded(), fps)):
+            yield Frame(index, frame.time, frame.to_rgb(), frame.index)
+
+    def close(self) -> None:
+        """Stop reading; from another thread, too."""
+        self._stopped = True
+
+    def _look(self) -> VideoInfo:
+        with self._open() as container:
+            stream = containers.video_stream(container, Path(self._name))
+            first = next(container.decode(stream), None)
+            if first is None:
+                raise SourceError(f"{self._name} has no pictures; check the address")
+            duration = container.duration / av.time_base if container.duration else None
+            fps = float(stream.average_rate) if stream.average_rate else None
+            return VideoInfo(self._name, first.width, first.height, duration, fps)
+
+    def _decoded(self) -> Iterator[DecodedFrame]:
+        index, began, heard, pause = 0, time.monotonic(), time.monotonic(), FIRST_PAUSE
+        error: Exception | None = None
+        while not self._stopped:
+            try:
+                for frame in self._once(index, time.monotonic() - began if index else 0.0):
+                    index, heard, pause = frame.index + 1, time.monotonic(), FIRST_PAUSE
+                    yield frame
+                if not self.live or self._ended():
+                    return
+            except (av.FFmpegError, ValueError, SourceError) as raised:
+                error = raised
+            if not self.live or time.monotonic() - heard > self._patience:
+                raise self._broken(error)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _once(self, index: int, since: float) -> Iterator[DecodedFrame]:
+        """The pictures of one connection; the first at ``since`` seconds."""
+        with self._open() as container:
+            stream = containers.video_stream(container, Path(self._name))
+            clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
+            for picture in container.decode(stream):
+                if self._stopped:
+                    return
+                if not picture.is_corrupt:
+                    yield DecodedFrame(index, since + clock.read(picture.pts), picture)
+                    index += 1
+
+    def _ended(self) -> bool:
+        """Whether what had no end has one now: a playlist that says that no more will come."""
+        with self._open() as container:
+            return bool(container.duration)
+
+    def _broken(self, error: Exception | None) -> VideoError:
+        if isinstance(error, VideoError):
+            return error
+        reason = containers.reason(error) if error is not None else "it broke off"
+        return SourceError(f"{self._name} cannot be read ({reason}); check the address, and whether it is on")
