@@ -207,7 +207,7 @@ def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
     talk.receive(message("response.cancel", response_id="resp_s_4"), 0.0)
     assert events(talk)[-1]["error"]["code"] == "response_cancel_not_active"
     talk.receive(message("response.cancel", response_id="resp_s_5"), 0.0)
-    assert talk.take() == commands.Cancel()
+    assert talk.take() == commands.Cancel(5)
 
 
 def test_ten_thousand_queries_do_not_pile_up() -> None:
@@ -310,5 +310,5 @@ def test_what_stands_after_frames_waits_until_they_have_been_watched() -> None:
     assert talk.take(in_flight=1) is None
     talk.narrator.tell(ReplyStarted(0, -1, 0.0), 0.0)
     talk.receive(message("response.cancel"), 0.0)
-    assert talk.take(in_flight=2) == commands.Cancel()
+    assert talk.take(in_flight=2) == commands.Cancel(0)
     assert isinstance(talk.take(in_flight=0), commands.ReadTurn)

@@ -31,6 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     write_film(root / "film.mp4", 4.0)
     write_film(root / "long.mp4", 120.0)
+    with VideoWriter(root / "longer.mp4", 16, 16, 8.0) as writer:
+        for _ in range(8 * 900):
+            writer.write(np.zeros((16, 16, 3), np.uint8))
     (root / "broken.mp4").write_bytes((root / "film.mp4").read_bytes()[:5000])
     return root
 
@@ -186,7 +189,7 @@ def test_what_went_wrong_at_once_can_still_be_read(served: Served) -> None:
 
 
 def test_it_goes_on_when_nobody_reads_and_can_be_deleted(served: Served) -> None:
-    name = httpx2.post(f"{served.http}/v1/sessions", json={"source": "long.mp4"}).json()["id"]
+    name = httpx2.post(f"{served.http}/v1/sessions", json={"source": "longer.mp4"}).json()["id"]
     with pytest.raises(AssertionError):
         wait_for(lambda: not served.house.sessions, seconds=1.2)  # longer than a lost client is waited for
     assert httpx2.delete(f"{served.http}/v1/sessions/{name}").status_code == 204
