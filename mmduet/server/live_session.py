@@ -148,8 +148,9 @@ class LiveSession:
             if self._source is not None:
                 await self._source.stop()
             if self._session is not None:
+                session, self._session = self._session, None  # its slot must not outlive it here
                 with contextlib.suppress(MmduetError):
-                    await self._room.forget(self._session)
+                    await self._room.forget(session)
         finally:
             self._over(self)
 
