@@ -63,7 +63,7 @@ class Report:
     frames: int = 0
     changed: int = 0
     unaccounted: int = 0
-    lost: int = 0
+    losses: list[str] = field(default_factory=list)  # why honest clients were lost
     villainy: dict[str, int] = field(default_factory=dict)
     memory_before_mb: float = 0.0
     memory_after_mb: float = 0.0
@@ -75,7 +75,7 @@ class Report:
         wrong = {
             f"{self.changed} laps were told otherwise than alone": self.changed,
             f"{self.unaccounted} frames were not accounted for": self.unaccounted,
-            f"{self.lost} honest clients were lost": self.lost,
+            f"honest clients were lost: {'; '.join(self.losses)}": self.losses,
             f"memory grew by {growth:.1f} MiB": growth > MOST_GROWTH_MB,
             "no lap was finished": not self.laps,
         }
@@ -114,8 +114,8 @@ async def _honest(url: str, plot: Plot, alone: Told, result: Report, end: float)
     while monotonic() < end:
         try:
             heard = await _lap(url, plot, result)
-        except Exception:  # noqa: BLE001 - any at all is a loss
-            result.lost += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, an honest client was lost to it, and the report says so
+            result.losses.append(repr(error))
             return
         result.changed += not same(heard, alone)
 

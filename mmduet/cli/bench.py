@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -48,7 +48,6 @@ def soak(
     from mmduet.bench.soak import soak as run
     from mmduet.engine import Engine, recommended_options
     from mmduet.errors import OptionError
-    from mmduet.files import write_json
     from mmduet.options import parse_window
 
     check_files({"--json": json_path})
@@ -70,15 +69,7 @@ def soak(
             round(hours * 3600 * fps),
             report,
         )
-    for name, value in result.to_dict().items():
-        if name != "faults":
-            typer.echo(f"{name:22} {value:.6g}")
-    if json_path is not None:
-        write_json(json_path, result.to_dict(), indent=2)
-    for fault in result.faults:
-        typer.echo(fault, err=True)
-    if result.faults:
-        raise typer.Exit(1)
+    _tell(result.to_dict(), json_path)
 
 
 @app.command("load")
@@ -164,21 +155,27 @@ def chaos(
     from mmduet.bench.chaos import Plot
     from mmduet.bench.chaos import chaos as run
     from mmduet.bench.server_process import server_process
-    from mmduet.files import write_json
 
     check_files({"--json": json_path})
     pictures = _stills(fps, seed)[: max(round(12 * fps), 1)]
     with server_process("--model", model) as (address, pid), progress_bar("streaming") as bar:
         plot = Plot(honest, villains, fps, minutes, pictures, _query_of(address, None), seed)
         result = asyncio.run(run(address, pid, plot, lambda done: bar(round(done * 1000), 1000)))
-    for name, value in result.to_dict().items():
+    _tell(result.to_dict(), json_path)
+
+
+def _tell(report: dict[str, Any], json_path: Path | None) -> None:
+    """Show a report, write it, and leave with status 1 if there is something among its faults."""
+    from mmduet.files import write_json
+
+    for name, value in report.items():
         if name != "faults":
-            typer.echo(f"{name:18} {value}")
+            typer.echo(f"{name:22} {f'{value:.6g}' if isinstance(value, float) else value}")
     if json_path is not None:
-        write_json(json_path, result.to_dict(), indent=2)
-    for fault in result.faults:
+        write_json(json_path, report, indent=2)
+    for fault in report["faults"]:
         typer.echo(fault, err=True)
-    if result.faults:
+    if report["faults"]:
         raise typer.Exit(1)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from mmduet.engine import Engine, Session
@@ -22,8 +22,9 @@ from mmduet.engine.session import Picture
 from mmduet.errors import EngineError, MmduetError, ProtocolError, VideoError
 from mmduet.events import Frame, Output, Query, Reply, ReplyDelta, Said, Scores, SessionFailed
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
-from mmduet.protocol.wire import Received, refusal
+from mmduet.protocol.wire import Received
 from mmduet.server.auth import Keys
+from mmduet.server.body import parsed
 from mmduet.server.house import House
 from mmduet.server.media import Media
 
@@ -106,7 +107,7 @@ def routes(house: House, keys: Keys, media: Media) -> APIRouter:
     async def completions(request: Request) -> Response:
         """Answer the last turn."""
         owner = keys.owner(request.headers)
-        wanted = await _parsed(request, house.config.max_message_bytes * 8)
+        wanted = await parsed(request, ChatRequest, house.config.max_request_bytes)
         house.refuse_unless_open(wanted.model)
         answer = Answer(house, wanted, owner)
         try:
@@ -122,18 +123,6 @@ def routes(house: House, keys: Keys, media: Media) -> APIRouter:
                 house.spawn(answer.close())
 
     return router
-
-
-async def _parsed(request: Request, most: int) -> ChatRequest:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise ProtocolError(f"the request is larger than {most} bytes; send a smaller one", "too_large")
-    try:
-        return ChatRequest.model_validate_json(bytes(body))
-    except ValidationError as error:
-        raise refusal(error) from None
 
 
 async def _timeline(wanted: ChatRequest, house: House, media: Media) -> list[Picture | Query | Said]:

@@ -44,6 +44,7 @@ class ServerConfig(BaseSettings):
         default=None, ge=1, description="for sessions' memory; by default half of what is free"
     )
     max_message_bytes: int = Field(default=4 << 20, ge=1024)
+    max_request_bytes: int = Field(default=32 << 20, ge=1024)
     max_picture_pixels: int = Field(default=4096 * 4096, ge=1)
     max_waiting_frames: int = Field(default=32, ge=1)
     max_waiting_turns: int = Field(default=64, ge=1)

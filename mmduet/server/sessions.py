@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from mmduet.errors import ProtocolError
 from mmduet.protocol.log import event_number
 from mmduet.protocol.settings import SessionUpdate
-from mmduet.protocol.wire import Received, refusal
+from mmduet.protocol.wire import Received
 from mmduet.server.auth import Keys
+from mmduet.server.body import parsed
 from mmduet.server.house import House
 from mmduet.server.live_session import LiveSession, Reader
 
@@ -40,7 +40,7 @@ def routes(house: House, keys: Keys) -> APIRouter:
     async def create(request: Request) -> Response:
         """Open a session on a source."""
         owner = keys.owner(request.headers)
-        wanted = await _parsed(request)
+        wanted = await parsed(request, NewSession, MOST_BODY)
         house.refuse_unless_open(None)
         settings = house.default_settings()
         if wanted.session is not None:
@@ -79,18 +79,6 @@ def not_found(name: str) -> JSONResponse:
     """404, in OpenAI's shape."""
     error = {"message": f"there is no session {name!r} of yours", "type": "invalid_request_error", "code": "not_found"}
     return JSONResponse({"error": {**error, "param": None}}, 404)
-
-
-async def _parsed(request: Request) -> NewSession:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY:
-            raise ProtocolError(f"the request is larger than {MOST_BODY} bytes; send a smaller one", "too_large")
-    try:
-        return NewSession.model_validate_json(bytes(body))
-    except ValidationError as error:
-        raise refusal(error) from None
 
 
 def _messages(wanted: NewSession) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ MEANINGS = {
     "dtype": "number type to compute in: stored, float32, bfloat16 or float16",
     "max_sessions_per_key": "at most so many at once; by default no bound of its own",
     "max_message_bytes": "of one WebSocket message; larger ones close the socket",
+    "max_request_bytes": "of the body of a chat completion",
     "max_picture_pixels": "of one frame, checked before it is decoded",
     "max_waiting_frames": "of one session; then the oldest gives way",
     "max_waiting_turns": "of one session; then turns are refused",

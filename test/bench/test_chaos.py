@@ -19,7 +19,7 @@ def test_nothing_that_villains_do_reaches_the_honest() -> None:
         plot = Plot(2, 4, 20.0, 0.12, PICTURES, "What?", seed=3)
         report = asyncio.run(chaos(f"127.0.0.1:{served.port}", os.getpid(), plot, lambda done: None))
     assert report.laps >= 2
-    assert (report.changed, report.unaccounted, report.lost) == (0, 0, 0)
+    assert (report.changed, report.unaccounted, report.losses) == (0, 0, [])
     assert report.frames == report.laps * len(PICTURES)
     assert sum(report.villainy.values()) >= 4
     assert set(report.villainy) <= set(VILLAINS)
@@ -36,7 +36,7 @@ def test_what_is_told_otherwise_is_noticed() -> None:
         alone[:2],
     ):
         assert not same(other, alone)
-    faulty = Report(laps=1, changed=1, unaccounted=2, lost=3, memory_before_mb=100, memory_after_mb=200)
+    faulty = Report(laps=1, changed=1, unaccounted=2, losses=["OSError()"], memory_before_mb=100, memory_after_mb=200)
     assert len(faulty.faults) == 4
     assert Report(laps=1).faults == []
 
