@@ -28,8 +28,9 @@ from mmduet.protocol.frames import Kind, Picture, pack
 
 MOST_DRIFT = 1e-3  # of a score
 MOST_GROWTH_MB = 32.0
-SETTLING = 0.2
-"""The part of a run, from its beginning, after which memory is watched: until then every villain has been met."""
+SETTLING = 0.5
+"""The part of a run after which memory is watched. A server fills up for two minutes or so: with sessions that wait for lost
+clients, with what the allocator keeps; a run should be some times as long."""
 MIB = 2**20
 
 Told = tuple[tuple[float, bool] | str, ...]
