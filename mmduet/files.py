@@ -60,3 +60,25 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text``; a reader never sees half a file."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """An annotation file with one object a line; raises ``AnnotationError`` naming the line that is none."""
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such annotation file") from None
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not text in UTF-8: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise AnnotationError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise AnnotationError(f"{path}, line {number} holds a {type(row).__name__}, not an object")
+        rows.append(row)
+    return rows
