@@ -20,6 +20,7 @@ demo: $(READY) $(CLIP)/.made ## watch a rendered clip in real time and plot when
 		--plot outputs/demo.png --subtitles outputs/demo.vtt --output outputs/demo.jsonl
 
 test: $(READY) ## run the tests (ARGS="-k layers" to choose)
+	@scripts/test_packages.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 slow: $(READY) ## run the slow tests

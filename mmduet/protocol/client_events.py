@@ -133,10 +133,13 @@ class FrameEnd(Event):
 
 
 class SourceOpen(Event):
-    """Have the server pull the frames of a video: a file that it may read, http(s) or HLS, where its settings allow it."""
+    """Have the server pull frames, where its settings allow it: of a file that it may read, of one on the web (http, https), of
+    an HLS playlist, of a camera (``rtsp``, ``rtsps``, by ``transport``), or of its own ``webcam`` or ``webcam:NUMBER``.
+    """
 
     type: Literal["input_source.open"]
     url: str = Field(min_length=1, max_length=4096)
+    transport: Literal["tcp", "udp"] = "tcp"
 
 
 class SourceClose(Event):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mmduet.options import SpeakOptions
 from mmduet.protocol.frames import Picture
+from mmduet.video.rtsp import Transport
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Revise:
 
 @dataclass(frozen=True)
 class OpenSource:
-    """Pull frames from ``url``."""
+    """Pull frames from ``url``; ``transport`` is how an RTSP camera sends them."""
 
     url: str
+    transport: Transport = "tcp"
 
 
 @dataclass(frozen=True)

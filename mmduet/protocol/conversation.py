@@ -123,9 +123,10 @@ class Conversation:
         self.log.append(told.HeartbeatAck(last_consumed_client_message_index=self.consumed - 1))
 
     def _source(self, event: sent.SourceOpen | sent.SourceClose) -> None:
-        self._put(
-            commands.OpenSource(event.url) if isinstance(event, sent.SourceOpen) else commands.CloseSource(), event
-        )
+        if isinstance(event, sent.SourceOpen):
+            self._put(commands.OpenSource(event.url, event.transport), event)
+        else:
+            self._put(commands.CloseSource(), event)
 
     def _update(self, event: sent.SessionUpdateEvent) -> None:
         before = self.settings

@@ -67,6 +67,9 @@ class ServerConfig(BaseSettings):
     pull_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="folders that files may be read from"
     )
+    pull_webcams: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="cameras of this machine that may be used: webcam, webcam:1"
+    )
     max_download_bytes: int = Field(default=256 << 20, ge=1)
     max_chat_frames: int = Field(default=512, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -80,7 +83,7 @@ class ServerConfig(BaseSettings):
     @property
     def guard(self) -> Guard:
         """What may be reached for clients."""
-        return Guard(self.pull_hosts, self.pull_networks, self.pull_roots)
+        return Guard(self.pull_hosts, self.pull_networks, self.pull_roots, self.pull_webcams)
 
     @field_validator("pull_networks")
     @classmethod
@@ -89,7 +92,9 @@ class ServerConfig(BaseSettings):
             ip_network(network)  # raises ValueError, which names it
         return value
 
-    @field_validator("keys", "allowed_origins", "pull_hosts", "pull_networks", "pull_roots", mode="before")
+    @field_validator(
+        "keys", "allowed_origins", "pull_hosts", "pull_networks", "pull_roots", "pull_webcams", mode="before"
+    )
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """``a, b`` in the environment is two values."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mmduet.errors import SourceError
+from mmduet.video.rtsp import shown
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -20,12 +21,19 @@ PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 @dataclass(frozen=True)
 class Guard:
     """``hosts`` are names that may be reached (``*.example.org`` for those below, ``*`` for any), ``networks`` the private ones
-    among their addresses that may be, ``roots`` the folders that files may be read from. Nothing is allowed by default.
+    among their addresses that may be, ``roots`` the folders that files may be read from,
+    ``webcams`` those of this machine. Nothing is allowed by default.
     """
 
     hosts: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     roots: tuple[Path, ...] = ()
+    webcams: tuple[str, ...] = ()
+
+    def check_webcam(self, name: str) -> None:
+        """Raise ``SourceError`` unless this machine's camera may be looked through."""
+        if name not in self.webcams:
+            raise SourceError(f"{name!r} may not be used; the server's pull_webcams lists what may")
 
     def check_url(self, url: str, schemes: Sequence[str], resolve: Resolve | None = None) -> str:
         """An address, of those that the URL's host has, that may be connected to. Raises ``SourceError``.
@@ -78,15 +86,7 @@ def resolved(host: str, port: int) -> list[str]:
 
 def without_secrets(url: str) -> str:
     """The URL without user, password and query, as it may be shown and logged."""
-    if url.startswith("data:"):
-        return url.partition(",")[0][:60]
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "the URL"
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
-    return f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path
+    return url.partition(",")[0][:60] if url.startswith("data:") else shown(url)
 
 
 def _matches(host: str, pattern: str) -> bool:

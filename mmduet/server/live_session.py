@@ -186,8 +186,8 @@ class LiveSession:
                 await self._watch(command)
             case commands.ReadTurn():
                 await self._read(command)
-            case commands.OpenSource(url=url):
-                self._pull(url)
+            case commands.OpenSource():
+                self._pull(command)
             case commands.CloseSource():
                 await self._stop_pulling()
             case _:
@@ -207,11 +207,11 @@ class LiveSession:
                     await self._source.stop()
                 await self._room.ask(lambda engine: engine.end(session))
 
-    def _pull(self, url: str) -> None:
+    def _pull(self, wanted: commands.OpenSource) -> None:
         if self._source is not None:
             self.conversation.narrator.error(f"{self._source.url} is being pulled; close it first", "source_is_open")
             return
-        self._source = Pull(self, self._media, url)
+        self._source = Pull(self, self._media, wanted.url, wanted.transport)
 
     async def _stop_pulling(self) -> None:
         if self._source is None:

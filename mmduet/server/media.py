@@ -6,34 +6,27 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import io
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
-import av
 import httpx2
 import numpy as np
-from av.container import InputContainer
 from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
+from mmduet.server.cameras import open_camera
 from mmduet.server.guard import Guard, without_secrets
 from mmduet.video import VideoFile, VideoInfo, open_frames
-from mmduet.video.live import LiveVideo
+from mmduet.video.rtsp import Transport
+from mmduet.video.source import LiveSource
 from mmduet.video.still import decode_still
 
 SCHEMES = ("http", "https")
 MOST_REDIRECTS = 5
 SECONDS = 30.0
-HLS = {
-    "protocol_whitelist": "http,https",
-    "http_persistent": "0",  # FFmpeg would take our files for its own connections
-    "http_multiple": "0",
-    "analyzeduration": "500000",  # microseconds: a live stream is not waited for to be known better
-}
 
 
 class Media:
@@ -84,25 +77,9 @@ class Media:
             del data  # it may be large, and a video is watched for long
             yield path
 
-    def stream(self, url: str) -> LiveVideo:
-        """An HLS playlist: it and all that it names is fetched here, and checked, never by FFmpeg. Raises ``SourceError``."""
-        faults: list[SourceError] = []
-
-        def fetched(address: str, flags: int, options: dict[str, str]) -> io.BytesIO:
-            try:
-                return io.BytesIO(self.fetch(address))
-            except SourceError as error:
-                faults.append(error)
-                raise
-
-        def opened() -> InputContainer:
-            faults.clear()
-            try:
-                return av.open(url, "r", io_open=fetched, options=HLS)
-            except (av.FFmpegError, ValueError) as error:
-                raise (faults[0] if faults else error) from None
-
-        return LiveVideo(without_secrets(url), opened)
+    def camera(self, url: str, transport: Transport) -> LiveSource:
+        """A stream, rather than a file: HLS, RTSP or a webcam. Blocks. Raises ``SourceError``."""
+        return open_camera(url, transport, self._guard, self.fetch)
 
     def fetch(self, url: str) -> bytes:
         """What an address has, redirects followed and each of them checked. Blocks. Raises ``SourceError``."""

@@ -8,30 +8,30 @@ import logging
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from mmduet.errors import MmduetError
 from mmduet.events import Frame
 from mmduet.protocol import server_events as told
 from mmduet.protocol.frames import Kind, Picture
+from mmduet.server.cameras import is_camera
 from mmduet.server.guard import without_secrets
 from mmduet.server.media import Media, look
 from mmduet.video import VideoInfo, open_frames
+from mmduet.video.rtsp import Transport
 
 if TYPE_CHECKING:
     from mmduet.server.live_session import LiveSession
 
 
 log = logging.getLogger(__name__)
-PLAYLIST = ".m3u8"
 
 
 class Pull:
     """One source that is being pulled; it ends by itself, or by ``stop``."""
 
-    def __init__(self, session: LiveSession, media: Media, url: str) -> None:
+    def __init__(self, session: LiveSession, media: Media, url: str, transport: Transport = "tcp") -> None:
         self.url = without_secrets(url)
-        self._session, self._media, self._target = session, media, url
+        self._session, self._media, self._target, self._transport = session, media, url, transport
         self._room = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"pull for {session.id}")
 
@@ -54,7 +54,7 @@ class Pull:
 
     async def _run(self) -> None:
         try:
-            if urlsplit(self._target).path.endswith(PLAYLIST):
+            if is_camera(self._target):
                 await self._stream()
             else:
                 async with self._media.file(self._target) as path:
@@ -69,11 +69,11 @@ class Pull:
             self._tell_end("ended")
 
     async def _stream(self) -> None:
-        video = await asyncio.to_thread(self._media.stream, self._target)
+        video = await asyncio.to_thread(self._media.camera, self._target, self._transport)
         try:
             await self._read(video.info, video.frames(self._session.conversation.settings.fps), live=video.live)
         finally:
-            video.close()
+            await asyncio.to_thread(video.close)  # a camera is told goodbye
 
     def _fail(self, message: str, code: str) -> None:
         if not self._session.closed:

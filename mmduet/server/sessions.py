@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -28,6 +28,7 @@ class NewSession(Received):
     """What a session is opened with: ``source`` as for ``input_source.open``, ``query`` is asked at its beginning."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
+    transport: Literal["tcp", "udp"] = "tcp"
     query: str | None = None
     session: SessionUpdate | None = None
 
@@ -87,7 +88,7 @@ def _messages(wanted: NewSession) -> list[dict[str, Any]]:
     if wanted.query is not None:
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": wanted.query}]}
         messages.append({"type": "conversation.item.create", "item": item})
-    return [*messages, {"type": "input_source.open", "url": wanted.source}]
+    return [*messages, {"type": "input_source.open", "url": wanted.source, "transport": wanted.transport}]
 
 
 async def _told(session: LiveSession, reader: Reader) -> AsyncIterator[str]:

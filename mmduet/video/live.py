@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
@@ -19,22 +22,30 @@ from mmduet.video.sampling import sample_by_pts
 from mmduet.video.source import VideoInfo
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
+Opener = Callable[[], AbstractContextManager[InputContainer]]
 
 
 class LiveVideo:
-    """What ``open_stream`` opens, each time anew; ``name`` is shown in errors.
+    """What ``open_stream`` opens, each time anew, and closes when the block ends; ``name`` is shown in errors.
 
     One whose length is known ends where it ends. Any other is opened again when it breaks off, for ``patience`` seconds without
-    a frame; its times go on by the clock on the wall. Opening decodes one frame. Raises ``SourceError``.
+    a frame; its times go on by the clock on the wall. Opening waits for the first picture. Raises ``SourceError``.
     """
 
-    def __init__(self, name: str, open_stream: Callable[[], InputContainer], patience: float = 20.0) -> None:
+    def __init__(self, name: str, open_stream: Opener, patience: float = 20.0) -> None:
         self._name, self._open, self._patience = name, open_stream, patience
         self._stopped = False
-        try:
-            self.info = self._look()
-        except (av.FFmpegError, ValueError) as error:
-            raise self._broken(error) from None
+        self._info: VideoInfo | None = None
+        self._pictures = self._decoded()
+        self._first = next(self._pictures, None)
+        if self._first is None:
+            raise SourceError(f"{name} has no pictures; check the address")
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size and rate as the first picture had them."""
+        assert self._info is not None, "it is described before its first picture is handed out"
+        return self._info
 
     @property
     def live(self) -> bool:
@@ -42,25 +53,18 @@ class LiveVideo:
         return self.info.duration is None
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB."""
-        for index, frame in enumerate(sample_by_pts(self._decoded(), fps)):
+        """Frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB; once."""
+        pictures = chain([self._first] if self._first else [], self._pictures)
+        for index, frame in enumerate(sample_by_pts(pictures, fps)):
             yield Frame(index, frame.time, frame.to_rgb(), frame.index)
 
     def close(self) -> None:
-        """Stop reading; from another thread, too."""
+        """Stop reading; from another thread, too, where it ends with the next picture."""
         self._stopped = True
+        with suppress(ValueError):  # it is being read
+            self._pictures.close()
 
-    def _look(self) -> VideoInfo:
-        with self._open() as container:
-            stream = containers.video_stream(container, Path(self._name))
-            first = next(container.decode(stream), None)
-            if first is None:
-                raise SourceError(f"{self._name} has no pictures; check the address")
-            duration = container.duration / av.time_base if container.duration else None
-            fps = float(stream.average_rate) if stream.average_rate else None
-            return VideoInfo(self._name, first.width, first.height, duration, fps)
-
-    def _decoded(self) -> Iterator[DecodedFrame]:
+    def _decoded(self) -> Generator[DecodedFrame, None, None]:
         index, began, heard, pause = 0, time.monotonic(), time.monotonic(), FIRST_PAUSE
         error: Exception | None = None
         while not self._stopped:
@@ -68,11 +72,11 @@ class LiveVideo:
                 for frame in self._once(index, time.monotonic() - began if index else 0.0):
                     index, heard, pause = frame.index + 1, time.monotonic(), FIRST_PAUSE
                     yield frame
-                if not self.live or self._ended():
+                if not index or not self.live or self._ended():
                     return
             except (av.FFmpegError, ValueError, SourceError) as raised:
                 error = raised
-            if not self.live or time.monotonic() - heard > self._patience:
+            if not index or not self.live or time.monotonic() - heard > self._patience:
                 raise self._broken(error)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -86,8 +90,14 @@ class LiveVideo:
                 if self._stopped:
                     return
                 if not picture.is_corrupt:
+                    self._info = self._info or self._described(container, stream, picture)
                     yield DecodedFrame(index, since + clock.read(picture.pts), picture)
                     index += 1
+
+    def _described(self, container: InputContainer, stream: VideoStream, picture: av.VideoFrame) -> VideoInfo:
+        duration = container.duration / av.time_base if container.duration else None
+        fps = float(stream.average_rate) if stream.average_rate else None
+        return VideoInfo(self._name, picture.width, picture.height, duration, fps)
 
     def _ended(self) -> bool:
         """Whether what had no end has one now: a playlist that says that no more will come."""

@@ -47,3 +47,28 @@ class FrameSource(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class LiveSource(Protocol):
+    """A webcam or a stream from the network, which is read once and goes on whoever watches.
+
+    One whose ``live`` is False ends by itself and waits for its reader: a film that somebody streams.
+    """
+
+    @property
+    def info(self) -> VideoInfo:
+        """The source's name and size."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether frames that are not taken in time are gone."""
+        ...
+
+    def frames(self, fps: float | None) -> Iterator[Frame]:
+        """Frames at ``fps`` (None: every frame), indexed from 0, times in seconds from the first."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading; from another thread, too."""
+        ...

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_line import SECONDS, TALKING, Command, events, in_process, of_type, write_video
+from rtsp_server import rtsp_server
 from served import Served, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -143,3 +144,24 @@ def test_a_second_signal_does_not_wait(process: tuple[subprocess.Popen[str], int
     time.sleep(0.1)
     server.send_signal(signal.SIGINT)
     server.wait(10)
+
+
+def test_a_camera_is_shown_as_it_comes_and_for_so_long_as_was_said(
+    mmduet: Command, served: Served, tmp_path: Path
+) -> None:
+    out, server = tmp_path / "out.jsonl", f"127.0.0.1:{served.port}"
+    with rtsp_server(password="s3cret") as camera:
+        address = f"rtsp://cam:s3cret@127.0.0.1:{camera.port}/film"
+        for transport in ("tcp", "udp"):
+            more = ("--transport", transport, "--seconds", 1.5, "--no-query", "--fps", 4, "--output", out)
+            done = mmduet("stream", address, "--server", server, *more)
+            assert done.status == 0
+            assert "s3cret" not in done.out + done.err + out.read_text()
+            times = [event["time"] for event in of_type(events(out), "scores")]
+            assert len(times) in (5, 6, 7)
+            assert times == pytest.approx([i * 0.25 for i in range(len(times))], abs=0.01)
+
+
+def test_a_webcam_that_is_not_there_is_named(mmduet: Command, served: Served) -> None:
+    done = mmduet("stream", "webcam:9", "--server", f"127.0.0.1:{served.port}")
+    assert (done.status, "webcam:9" in done.err) == (4, True)

@@ -1,0 +1,48 @@
+"""Knows how FFmpeg is asked for a network stream: over TCP or UDP, and for how long it may hear nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+import av
+from av.container import InputContainer
+
+from mmduet.video.live import LiveVideo
+
+Transport = Literal["tcp", "udp"]
+SCHEMES = ("rtsp", "rtsps")
+OTHER_SCHEMES = ("http", "https")
+SILENCE_SECONDS = 10.0  # without a byte, after which a connection counts as broken
+
+
+def is_stream(name: str) -> bool:
+    """Whether it is the address of a stream rather than a file's name."""
+    return urlsplit(name).scheme in (*SCHEMES, *OTHER_SCHEMES)
+
+
+def open_rtsp(url: str, transport: Transport = "tcp") -> InputContainer:
+    """A connection to a camera. Raises what PyAV raises; its message holds the URL, and so a password."""
+    options = {"rtsp_transport": transport, "analyzeduration": "1000000", "fflags": "nobuffer"}
+    return av.open(url, "r", options=options, timeout=SILENCE_SECONDS)
+
+
+def open_network(url: str, transport: Transport = "tcp") -> LiveVideo:
+    """The stream at an address that the user of this machine has named: RTSP, HLS, or a file on the web.
+
+    Raises ``SourceError``.
+    """
+    if urlsplit(url).scheme in SCHEMES:
+        return LiveVideo(shown(url), lambda: open_rtsp(url, transport))
+    return LiveVideo(shown(url), lambda: av.open(url, "r", timeout=SILENCE_SECONDS))
+
+
+def shown(url: str) -> str:
+    """The URL without user, password and query, as it may be shown and logged."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "the URL"
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
+    return f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path
