@@ -41,10 +41,8 @@ def told_as_option(path: Path) -> Iterator[None]:
 def read_json(path: str | Path, kind: type[T]) -> T:
     """An annotation file that holds a ``kind``; raises ``AnnotationError`` where it does not, or is not there."""
     try:
-        value: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such annotation file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value: Any = json.loads(_text(path))
+    except json.JSONDecodeError as error:
         raise AnnotationError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, kind):
         raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
@@ -62,16 +60,21 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise AnnotationError(f"{path}: there is no such annotation file") from None
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read ({error.strerror or error}); give another file") from error
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not text in UTF-8: {error}") from error
+
+
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """An annotation file with one object a line; raises ``AnnotationError`` naming the line that is none."""
     rows: list[dict[str, Any]] = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such annotation file") from None
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not text in UTF-8: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):  # splitlines would split texts, too: at U+2028
         if not line.strip():
             continue
         try:

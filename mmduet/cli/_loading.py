@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,6 +35,7 @@ def load(
     dtype: str = "float32",
     quantized: Literal["int8", "nf4"] | None = None,
     report: Callable[[int, int], None] | None = None,
+    adapters: Mapping[str, Path] | None = None,
 ) -> LoadedModel:
     """The model, told by ``report`` or else by a bar on stderr."""
     from mmduet.model import load_model
@@ -42,4 +43,6 @@ def load(
 
     number = number_type(dtype, model, pickles)
     with loading_bar("loading") if report is None else nullcontext(report) as told:
-        return load_model(model, number, adapter=adapter, quantized=quantized, pickles=pickles, progress=told)
+        return load_model(
+            model, number, adapter=adapter, adapters=adapters, quantized=quantized, pickles=pickles, progress=told
+        )

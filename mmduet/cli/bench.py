@@ -100,6 +100,8 @@ def serve(
     streams: Annotated[int, Option(help="Streams at once; the first try, with --most.")] = 4,
     seconds: Annotated[float, Option(help="Length of a try; its first fifth is not counted.")] = 20.0,
     most: Annotated[bool, Option("--most", help="Find the most streams that are held.")] = False,
+    overhead: Annotated[bool, Option("--overhead", help="One stream: what the server adds to the engine.")] = False,
+    connects: Annotated[int, Option(metavar="N", help="Come and go so many times instead.")] = 0,
     query: Annotated[str | None, Option(metavar="TEXT", help="Asked by each; the model's own by default.")] = None,
     model: Annotated[str, Option(help="What the server that is started runs.")] = "nano",
     server: Annotated[str | None, Option(metavar="URL", help="Measure this one instead of starting one.")] = None,
@@ -115,9 +117,16 @@ def serve(
 
     from mmduet.bench.serve import Load, measure, most_streams
     from mmduet.bench.server_process import server_process
+    from mmduet.errors import OptionError
     from mmduet.files import write_json
 
     check_files({"--json": json_path})
+    if (overhead or connects) and server is not None:
+        raise OptionError("--overhead and --connects measure a server of their own; leave --server out")
+    if connects:
+        return _come_and_go(connects, model, _stills(fps, seed)[0], json_path)
+    if overhead:
+        return _compare(model, _stills(fps, seed), query, json_path)
     pictures = _stills(fps, seed)
     with ExitStack() as running:
         address = server or running.enter_context(server_process("--model", model))[0]
@@ -137,6 +146,29 @@ def serve(
         raise typer.Exit(1)
     if most:
         typer.echo(f"held: {result.load.streams} streams at {fps:g} fps")
+    return None
+
+
+def _come_and_go(count: int, model: str, picture: bytes, json_path: Path | None) -> None:
+    import asyncio
+
+    from mmduet.bench.connects import connects
+    from mmduet.bench.server_process import server_process
+
+    with server_process("--model", model) as (address, pid), progress_bar("connecting") as bar:
+        result = asyncio.run(connects(address, pid, count, picture, report=lambda done: bar(done, count)))
+    _tell(result.to_dict(), json_path)
+
+
+def _compare(model: str, pictures: list[bytes], query: str | None, json_path: Path | None) -> None:
+    from mmduet.bench.overhead import overhead
+    from mmduet.bench.server_process import server_process
+    from mmduet.engine import Engine
+
+    loaded = load(model)
+    with server_process("--model", model) as (address, _):
+        result = overhead(address, Engine(loaded), pictures, query or _query_of(address, None))
+    _tell({**result.to_dict(), "faults": []}, json_path)
 
 
 @app.command()

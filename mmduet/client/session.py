@@ -224,6 +224,9 @@ class RemoteSession:
                     if self._over:
                         return
                 raise ConnectionResetError("the server closed the socket")
+            except asyncio.CancelledError:
+                await ws.close()  # on purpose: the server need not wait for us
+                raise
             finally:
                 writing.cancel()
 

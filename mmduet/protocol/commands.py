@@ -29,6 +29,11 @@ class ReadTurn:
     text: str
     keep: bool = False
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is in view for as long as the session lasts, once it has been read."""
+        return self.role == "user" or self.keep
+
 
 @dataclass(frozen=True)
 class SpeakNow:
@@ -89,6 +94,11 @@ class Mailbox:
     def frames(self) -> int:
         """Frames that wait."""
         return self._frames
+
+    @property
+    def turns(self) -> list[ReadTurn]:
+        """Turns that wait, in order."""
+        return [command for command in self._waiting if isinstance(command, ReadTurn)]
 
     @property
     def has_room_for_turns(self) -> bool:

@@ -6,18 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from mmduet.duet import Role, refuse_markers
 from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
 from mmduet.protocol import client_events as sent
 from mmduet.protocol import commands, frames
 from mmduet.protocol import server_events as told
+from mmduet.protocol.journal import Scribe
 from mmduet.protocol.ledger import Accepted
 from mmduet.protocol.log import EventLog
-from mmduet.protocol.narrator import Asked, Narrator
+from mmduet.protocol.narrator import Asked, Narrator, NarratorState
 from mmduet.protocol.settings import Settings
 from mmduet.video.sampling import Ticks
 
@@ -43,8 +47,39 @@ class ProtocolAbuse(Exception):  # noqa: N818 - it is no error of ours
         self.code, self.reason = code, reason
 
 
+@dataclass(frozen=True)
+class ConversationState:
+    """Where a conversation stands, between two messages; what waits in its mailbox is not in it."""
+
+    settings: Settings
+    narrator: NarratorState
+    consumed: int
+    started: bool
+    ended: bool
+    last: Accepted | None
+    origin: int | None
+    items: int
+    frames: int
+    tick: int
+
+    @classmethod
+    def parse(cls, text: str) -> ConversationState:
+        """As ``text`` wrote it."""
+        state: ConversationState = _state_adapter().validate_json(text)
+        return state
+
+    def text(self) -> bytes:
+        """As JSON."""
+        return _state_adapter().dump_json(self)
+
+
+@cache
+def _state_adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(ConversationState)
+
+
 class Conversation:
-    """The state of one session's conversation, over all its sockets."""
+    """The state of one session's conversation, over all its sockets; a ``scribe`` writes down what would be missed."""
 
     def __init__(
         self,
@@ -53,15 +88,18 @@ class Conversation:
         bounds: Bounds,
         log: EventLog | None = None,
         admit: Callable[[Settings], None] = lambda settings: None,
+        scribe: Scribe | None = None,
     ) -> None:
         self.id = session_id
         self.settings = settings
-        self.narrator = Narrator(session_id, log or EventLog())
+        self.narrator = Narrator(session_id, log or EventLog(), scribe)
         self.narrator.scores, self.narrator.ack = settings.scores, settings.ack
         self.consumed = 0  # messages of the client's
         self.started = False  # something has been handed to the engine, or waits for it
         self.ended = False  # the client has said that no more frames come
-        self._bounds, self._admit = bounds, admit
+        self._bounds, self._admit, self._scribe = bounds, admit, scribe
+        if scribe is not None:
+            self.log.kept = scribe.event
         self._mailbox = commands.Mailbox(bounds.max_waiting_frames, bounds.max_waiting_turns)
         self._ticks = Ticks(settings.fps)
         self._last: Accepted | None = None
@@ -194,11 +232,17 @@ class Conversation:
         self._refuse_ended(event.event_id)
         self.ended = self.started = True
         self._mailbox.put(commands.End())
+        if self._scribe is not None:
+            self._scribe.wanted("end")
 
     def _put(self, command: commands.Command, event: sent.Event) -> None:
         self._refuse_full(event)
         self.started = True
         self._mailbox.put(command)
+        if self._scribe is not None and isinstance(command, commands.ReadTurn):
+            self._scribe.turn(command)
+        if self._scribe is not None and isinstance(command, commands.SpeakNow):
+            self._scribe.wanted("speak")
 
     def _refuse_full(self, event: sent.Event) -> None:
         self._refuse_ended(event.event_id)
@@ -228,7 +272,10 @@ class Conversation:
         self.narrator.ledger.accept(accepted)
         if reason is not None:
             return self.narrator.dropped(accepted.index, reason, now)
-        gone = self._mailbox.put(commands.Watch(accepted.index, accepted.time, frame.picture))
+        watch = commands.Watch(accepted.index, accepted.time, frame.picture)
+        if self._scribe is not None:
+            self._scribe.frame(watch)
+        gone = self._mailbox.put(watch)
         if gone is not None:
             self.narrator.dropped(gone.index, "late", now)
         return None
@@ -275,6 +322,41 @@ class Conversation:
         """The session ends here: what waits is dropped and told, then the last event."""
         self._mailbox.clear()
         self.narrator.close(reason, now)
+
+    # what outlives the server
+
+    @property
+    def state(self) -> ConversationState:
+        """Where it stands."""
+        return ConversationState(
+            self.settings,
+            self.narrator.state,
+            self.consumed,
+            self.started,
+            self.ended,
+            self._last,
+            self._origin,
+            self._items,
+            self._frames,
+            self._ticks.tick,
+        )
+
+    def restore(self, state: ConversationState, waiting: Sequence[commands.Command], now: float) -> None:
+        """Stand where another stood, with what waited there; a reply that was being told there is at its end."""
+        self.settings = state.settings
+        self.narrator.restore(state.narrator)
+        self.narrator.scores, self.narrator.ack = state.settings.scores, state.settings.ack
+        self.consumed, self.started, self.ended = state.consumed, state.started, state.ended
+        self._last, self._origin, self._items, self._frames = state.last, state.origin, state.items, state.frames
+        self._ticks = Ticks(state.settings.fps, state.tick)
+        for command in waiting:
+            self._mailbox.put(command)
+        self.narrator.interrupted(now)
+
+    @property
+    def waiting_turns(self) -> list[commands.ReadTurn]:
+        """Turns that have not been handed over."""
+        return self._mailbox.turns
 
     # what the client is told of itself
 

@@ -20,13 +20,28 @@ class Accepted:
     came: float
 
 
+@dataclass(frozen=True)
+class Books(Generic[EndT]):
+    """A ledger as it stands: frames not told of, ends that wait, counts."""
+
+    open: tuple[Accepted, ...]
+    ends: dict[int, EndT]
+    counts: dict[str, int]
+
+
 class Ledger(Generic[EndT]):
     """The frames that have not come to an end, and the ends that wait for those of earlier frames."""
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[int, Accepted] = OrderedDict()
-        self._ends: dict[int, EndT] = {}
-        self.counts: Counter[str] = Counter()
+    def __init__(self, books: Books[EndT] | None = None) -> None:
+        books = books or Books((), {}, {})
+        self._open = OrderedDict((frame.index, frame) for frame in books.open)
+        self._ends: dict[int, EndT] = dict(books.ends)
+        self.counts: Counter[str] = Counter(books.counts)
+
+    @property
+    def books(self) -> Books[EndT]:
+        """As it stands, to be opened again."""
+        return Books(tuple(self._open.values()), dict(self._ends), dict(self.counts))
 
     @property
     def unfinished(self) -> int:

@@ -6,7 +6,7 @@ The log is also the outbox: a socket reads on from where it stands. A reader tha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmduet.protocol.server_events import ServerEvent
@@ -45,12 +45,14 @@ class EventLog:
         max_bytes: int = 4 << 20,
         first: int = 1,
         witness: Callable[[ServerEvent], None] = lambda event: None,
+        entries: Sequence[Entry] = (),
     ) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[Entry] = deque(entries)  # without gaps in their numbers
         self._witness = witness  # told of every event
         self._max_events, self._max_bytes = max_events, max_bytes
-        self._size = 0
-        self._next = first
+        self._size = sum(len(entry.text) for entry in entries)
+        self._next = entries[-1].number + 1 if entries else first
+        self.kept: Callable[[Entry], None] = lambda entry: None  # told of every entry
 
     @property
     def last(self) -> int:
@@ -68,11 +70,17 @@ class EventLog:
         entry = Entry(self._next, named.model_dump_json(), only)
         self._next += 1
         self._witness(event)
+        self.kept(entry)
         self._entries.append(entry)
         self._size += len(entry.text)
         spared = SPARED if only is not None else 0  # what is told to one socket must not cost it what it came for
         while self._over(spared) and len(self._entries) > 1:
             self._size -= len(self._entries.popleft().text)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What is kept, oldest first."""
+        return tuple(self._entries)
 
     def _over(self, spared: int) -> bool:
         return len(self._entries) > self._max_events + spared or (not spared and self._size > self._max_bytes)

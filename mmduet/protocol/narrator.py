@@ -18,7 +18,8 @@ from mmduet.events import (
     StreamEnded,
 )
 from mmduet.protocol import server_events as told
-from mmduet.protocol.ledger import Accepted, Ledger
+from mmduet.protocol.journal import Scribe
+from mmduet.protocol.ledger import Accepted, Books, Ledger
 from mmduet.protocol.log import EventLog
 
 End = Scores | told.DropReason
@@ -47,10 +48,26 @@ class Speaking:
     first_delta: float | None = None
 
 
+@dataclass(frozen=True)
+class NarratorState:
+    """Where a narrator stands, between two events."""
+
+    books: Books[Scores | told.DropReason]
+    unread: tuple[told.ItemTold, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    closed: told.SessionClosed | None = None
+    speaking: Speaking | None = None
+    spoken: int = 0
+    owing: bool = False
+    watched: tuple[Accepted, Scores] | None = None
+    last_item: str | None = None
+    duration: float = 0.0
+
+
 class Narrator:
     """Writes a session's events. ``scores`` and ``ack`` say what is told of frames (see ``settings.Settings``)."""
 
-    def __init__(self, session_id: str, log: EventLog) -> None:
+    def __init__(self, session_id: str, log: EventLog, scribe: Scribe | None = None) -> None:
         self.log = log
         self.ledger: Ledger[End] = Ledger()
         self.scores = self.ack = True
@@ -59,10 +76,42 @@ class Narrator:
         self.closed: told.SessionClosed | None = None
         self.speaking: Speaking | None = None
         self.spoken = 0
+        self.owing = False  # the latest frame has set off a reply that has not begun
+        self._scribe = scribe
         self._session_id = session_id
         self._watched: tuple[Accepted, Scores] | None = None
         self._last_item: str | None = None
         self._duration = 0.0
+
+    @property
+    def state(self) -> NarratorState:
+        """Where it stands."""
+        return NarratorState(
+            self.ledger.books,
+            tuple(self.unread),
+            tuple(self.asked),
+            self.closed,
+            self.speaking,
+            self.spoken,
+            self.owing,
+            self._watched,
+            self._last_item,
+            self._duration,
+        )
+
+    def restore(self, state: NarratorState) -> None:
+        """Stand where another stood."""
+        self.ledger = Ledger(state.books)
+        self.unread, self.asked = deque(state.unread), deque(state.asked)
+        self.closed, self.speaking = state.closed, state.speaking
+        self.spoken, self.owing = state.spoken, state.owing
+        self._watched, self._last_item, self._duration = state.watched, state.last_item, state.duration
+
+    def interrupted(self, now: float) -> None:
+        """A reply that was being told when its server died is at its end, as far as it came."""
+        if self.speaking is not None:
+            cut = Reply(self.speaking.number, -1, 0.0, self.speaking.text, 0, "cancelled")
+            self._ends(cut, now, reason="server_restarted")
 
     # turns
 
@@ -80,6 +129,8 @@ class Narrator:
         if self.closed is not None:
             return
         self.unread = deque(item for item in self.unread if item.id != item_id)
+        if self._scribe is not None:
+            self._scribe.refused(item_id)
         self.error(f"item {item_id}: {error}", code, param="item")
 
     def error(
@@ -103,6 +154,8 @@ class Narrator:
         self._frame_ends(index, reason, now)
 
     def _frame_ends(self, index: int, end: End, now: float) -> None:
+        if self._scribe is not None:
+            (self._scribe.watched if isinstance(end, Scores) else self._scribe.gone)(index)
         for frame, how in self.ledger.end(index, end):
             if isinstance(how, Scores):
                 self._tell_scores(frame, how, now)
@@ -134,7 +187,7 @@ class Narrator:
             case Scores():
                 frame = self.ledger.find(output.frame)
                 if frame is not None:
-                    self._watched = (frame, output)
+                    self._watched, self.owing = (frame, output), output.speak
                     self._frame_ends(frame.index, output, now)
             case QueryRead() | ContextRead():
                 self._read()
@@ -162,15 +215,19 @@ class Narrator:
     def _read(self) -> None:
         if self.unread:
             item = self.unread.popleft()
+            if self._scribe is not None:
+                self._scribe.read(item.id)
             self.log.append(told.ItemDone(item=item))
 
     def _begins(self, output: ReplyStarted, now: float) -> None:
         asked = self.asked.popleft() if output.forced and self.asked else None
+        if output.forced and self._scribe is not None:
+            self._scribe.begun()
         frame, scores = self._watched or (None, None)
         self.speaking = Speaking(
             number=output.reply,
-            response=f"resp_{self._session_id}_{output.reply}",
-            item=f"item_{self._session_id}_r{output.reply}",
+            response=f"resp_{self._session_id}_{self.spoken}",
+            item=f"item_{self._session_id}_r{self.spoken}",
             trigger=told.ResponseDuet(
                 trigger_seq=frame.seq if frame else None,
                 trigger_pts=frame.pts if frame else None,
@@ -181,7 +238,7 @@ class Narrator:
             since=asked.when if asked else frame.came if frame else now,
             metadata=asked.metadata if asked else None,
         )
-        self.spoken += 1
+        self.spoken, self.owing = self.spoken + 1, False
         self._tell_beginning(self.speaking)
 
     def _tell_beginning(self, speaking: Speaking) -> None:
@@ -200,9 +257,11 @@ class Narrator:
         speaking.text += text
         self.log.append(told.TextDelta(response_id=speaking.response, item_id=speaking.item, delta=text))
 
-    def _ends(self, output: Reply, now: float) -> None:
+    def _ends(self, output: Reply, now: float, reason: str | None = None) -> None:
         speaking, self.speaking = self.speaking, None
         assert speaking is not None, "the engine starts a reply before it ends it"
+        if self._scribe is not None and reason is None:
+            self._scribe.said(output.text)
         ids: dict[str, Any] = {"response_id": speaking.response, "item_id": speaking.item}
         status = STATUS[output.finish]
         item_status: told.Status = "completed" if status == "completed" else "incomplete"
@@ -223,7 +282,7 @@ class Narrator:
             else milliseconds(speaking.first_delta - speaking.since),
             done_ms=milliseconds(now - speaking.since),
         )
-        response = self._response(speaking, status, (item,), usage, timing)
+        response = self._response(speaking, status, (item,), usage, timing, reason)
         self.log.append(told.ResponseDone(response=response))
 
     def _response(
@@ -233,9 +292,10 @@ class Narrator:
         output: tuple[told.ItemTold, ...] = (),
         usage: told.Usage | None = None,
         timing: told.Timing | None = None,
+        reason: str | None = None,
     ) -> told.ResponseTold:
         reasons = {"incomplete": "max_output_tokens", "cancelled": "client_cancelled"}
-        details = {"type": status, "reason": reasons[status]} if status in reasons else None
+        details = {"type": status, "reason": reason or reasons[status]} if status in reasons else None
         return told.ResponseTold(
             id=speaking.response,
             status=status,

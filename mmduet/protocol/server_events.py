@@ -20,7 +20,7 @@ class ServerEvent(Told):
 
 
 class Limits(Told):
-    """What the server holds a session to. Times in seconds; ``window`` in frames."""
+    """What the server holds a session to, and what it may choose. Times in seconds; ``window`` in frames."""
 
     max_sessions: int
     max_message_bytes: int
@@ -29,6 +29,7 @@ class Limits(Told):
     window: int | None
     idle_timeout_s: float
     time_to_live_s: float
+    adapters: tuple[str, ...] = ()
 
 
 class SessionDuet(Told):

@@ -20,6 +20,7 @@ from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
 from mmduet.server.house import House
+from mmduet.server.journal import JournalFolder
 from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
 from mmduet.server.socket import realtime
@@ -36,16 +37,18 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     thread = EngineThread(Engine(model), observe=metrics.stepped)
     room = EngineRoom(thread, config.max_picture_pixels)
     media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames)
-    house = House(config, room, _budget(room, config), media, metrics)
+    journals = JournalFolder(config.journal, config.max_waiting_frames) if config.journal is not None else None
+    house = House(config, room, _budget(room, config), media, metrics, journals)
     keys = Keys([key.get_secret_value() for key in config.keys], config.client_secret_seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with thread:
+            house.recover()
             sweeping = asyncio.create_task(house.sweep())
             yield
-            await house.close()
             sweeping.cancel()
+            await house.close()
             room.close()
 
     async def no_strangers(request: Request) -> None:

@@ -33,6 +33,7 @@ class ServerConfig(BaseSettings):
     port: int = Field(default=8765, ge=0, le=65535)
     model: str = "nano"
     adapter: Path | None = None
+    adapters: dict[str, Path] = Field(default={}, description="adapters that sessions may choose from, by name")
     dtype: str = "float32"
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), description="API keys; none: loopback only")
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -53,6 +54,9 @@ class ServerConfig(BaseSettings):
     log_events: int = Field(default=4096, ge=16, description="events kept for clients that come back")
     log_bytes: int = Field(default=4 << 20, ge=4096)
     time_to_live: float = Field(default=60.0, ge=0, description="how long a session waits for a lost client")
+    journal: Path | None = Field(
+        default=None, description="folder in which sessions outlive the server; by default they end with it"
+    )
     idle_timeout: float = Field(default=600.0, gt=0, description="how long a client may say nothing")
     send_timeout: float = Field(default=10.0, gt=0)
     ping_interval: float = Field(default=20.0, gt=0)
@@ -72,6 +76,7 @@ class ServerConfig(BaseSettings):
     )
     max_download_bytes: int = Field(default=256 << 20, ge=1)
     max_chat_frames: int = Field(default=512, ge=1)
+    tracing: bool = Field(default=False, description="send spans to where OTEL_EXPORTER_OTLP_ENDPOINT says")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = False
 

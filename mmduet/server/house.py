@@ -7,22 +7,26 @@ import contextlib
 import hmac
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic, time
 from typing import Any
 
 from mmduet.engine import recommended_options
-from mmduet.errors import CapacityError, ServerError
+from mmduet.errors import CapacityError, MmduetError, ServerError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.conversation import Conversation
-from mmduet.protocol.log import EventLog
+from mmduet.protocol.journal import Opened, Scribe
+from mmduet.protocol.log import Entry, EventLog
+from mmduet.protocol.recovery import Recovered
 from mmduet.protocol.settings import Settings
 from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig
 from mmduet.server.engine_room import EngineRoom
+from mmduet.server.journal import Journal, JournalFolder
 from mmduet.server.live_session import LiveSession
 from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
+from mmduet.server.tracing import SessionTrace, tracer
 
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 0.5
@@ -32,7 +36,16 @@ RESTARTING = 1012
 class House:
     """The sessions; ``budget`` is the memory that they may take in all."""
 
-    def __init__(self, config: ServerConfig, room: EngineRoom, budget: Budget, media: Media, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        room: EngineRoom,
+        budget: Budget,
+        media: Media,
+        metrics: Metrics,
+        journals: JournalFolder | None = None,
+    ) -> None:
+        self._journals, self._tracer = journals, tracer(config.tracing)
         self.config, self.room, self.budget, self.media, self.metrics = config, room, budget, media, metrics
         self.draining = False
         self.began = int(time())
@@ -87,22 +100,90 @@ class House:
         settings = settings or self.default_settings()
         name = f"sess_{secrets.token_hex(8)}"
 
-        def admit(wanted: Settings) -> None:
-            self.room.engine.check(wanted.options)
-            self.budget.reserve(name, self.room.engine.slot_bytes(wanted.options), owner)
-
+        admit = self._admission(name, owner)
         admit(settings)
-        events = EventLog(self.config.log_events, self.config.log_bytes, witness=self.metrics.told)
-        conversation = Conversation(name, settings, self.config.bounds, events, admit)
         token = secrets.token_urlsafe(24)
-        session = LiveSession(conversation, token, owner, self.room, self.media, self.metrics, self._left)
+        journal = None
+        if self._journals is not None:
+            scribe = Scribe(Opened(name, token, owner, self.model_name))
+            journal = self._journals.open(scribe)
+        conversation = self._conversation(name, settings, admit, journal)
+        session = LiveSession(conversation, token, owner, self.room, self.media, self.metrics, self._left, journal)
         self._sessions[name] = session
         self.metrics.sessions_total.inc()
         log.info("session %s opened", name)
         query = self.room.engine.model.config.recommended.query
         first = conversation.told(limits=self.limits(settings), resume_token=session.token, query=query)
-        events.append(told.SessionCreated(session=first))
+        conversation.log.append(told.SessionCreated(session=first))
+        session.work()
         return session
+
+    def _admission(self, name: str, owner: str) -> Callable[[Settings], None]:
+        """What sets a session's memory aside, as often as its settings change. Raises ``CapacityError``."""
+
+        def admit(wanted: Settings) -> None:
+            self.room.engine.check(wanted.options)
+            self.budget.reserve(name, self.room.engine.slot_bytes(wanted.options), owner)
+
+        return admit
+
+    def _conversation(
+        self,
+        name: str,
+        settings: Settings,
+        admit: Callable[[Settings], None],
+        journal: Journal | None,
+        entries: Sequence[Entry] = (),
+    ) -> Conversation:
+        config = self.config
+        trace = SessionTrace(self._tracer, name)
+
+        def witness(event: told.ServerEvent) -> None:
+            self.metrics.told(event)
+            trace.told(event)
+
+        events = EventLog(config.log_events, config.log_bytes, witness=witness, entries=entries)
+        scribe = journal.scribe if journal is not None else None
+        return Conversation(name, settings, config.bounds, events, admit, scribe)
+
+    def recover(self) -> None:
+        """Take up the sessions that the last server left behind; each waits for its client as one does that was lost."""
+        for found, journal in self._journals.recovered() if self._journals is not None else ():
+            assert found.opened is not None
+            try:
+                self._take_up(found, found.opened, journal)
+            except MmduetError as error:
+                log.warning("session %s cannot be taken up: %s", found.opened.id, error)
+                journal.remove()
+
+    def _take_up(self, found: Recovered, opened: Opened, journal: Journal) -> None:
+        assert found.state is not None
+        if opened.model != self.model_name:
+            raise ServerError(f"it was watched by {opened.model!r}, this server has {self.model_name!r}")
+        settings, admit = found.state.settings, self._admission(opened.id, opened.owner)
+        if found.state.narrator.closed is None:
+            admit(settings)
+        entries = [found.entries[number] for number in sorted(found.entries)][-self.config.log_events :]
+        conversation = self._conversation(opened.id, settings, admit, journal, entries)
+        if found.owing:
+            journal.scribe.wanted("speak")
+        conversation.restore(found.state, found.waiting, monotonic())
+        session = LiveSession(
+            conversation,
+            opened.token,
+            opened.owner,
+            self.room,
+            self.media,
+            self.metrics,
+            self._left,
+            journal,
+            found.seen,
+        )
+        self._sessions[opened.id] = session
+        if found.source is not None:
+            session.source_lost(found.source)
+        session.work()
+        log.info("session %s taken up after %d frames", opened.id, found.state.frames)
 
     def limits(self, settings: Settings) -> told.Limits:
         """What a client is told that it is held to."""
@@ -115,6 +196,7 @@ class House:
             window=settings.options.window,
             idle_timeout_s=config.idle_timeout,
             time_to_live_s=config.time_to_live,
+            adapters=tuple(sorted(config.adapters)),
         )
 
     def find(self, name: str, token: str, owner: str) -> LiveSession | None:
@@ -154,8 +236,10 @@ class House:
                 if self._too_long(session, now):
                     session.done_with = session.reader is None
                     session.close("idle")
-            waited = self.config.time_to_live
-            self._ended = {n: s for n, s in self._ended.items() if not s.done_with and now - s.left <= waited}
+            for session in list(self._ended.values()):
+                if session.done_with or now - session.left > self.config.time_to_live:
+                    del self._ended[session.id]
+                    session.forget()
 
     def _too_long(self, session: LiveSession, now: float) -> bool:
         """Whether its client has been away, or silent, for longer than is waited."""
@@ -177,8 +261,13 @@ class House:
             session.dismiss(RESTARTING, "shutdown")
 
     async def close(self) -> None:
-        """End every session."""
+        """End every session; where there are journals, leave them to the next server."""
         for session in self.sessions:
-            session.close("shutdown")
+            if self._journals is not None:
+                session.suspend()
+            else:
+                session.close("shutdown")
         while self._sessions:
             await asyncio.sleep(0.01)
+        if self._journals is not None:
+            self._journals.close()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from mmduet.engine import Session
 from mmduet.errors import MmduetError, VideoError
@@ -18,10 +19,13 @@ from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import commands
 from mmduet.protocol import server_events as told
 from mmduet.protocol.conversation import Conversation
+from mmduet.protocol.recovery import Seen
 from mmduet.server.engine_room import EngineRoom
+from mmduet.server.journal import Journal
 from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
 from mmduet.server.pull import Pull
+from mmduet.server.replay import Replay, silent
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +52,18 @@ class LiveSession:
         media: Media,
         metrics: Metrics,
         over: Callable[[LiveSession], None],
+        journal: Journal | None = None,
+        seen: Sequence[Seen] = (),
     ) -> None:
+        """``seen`` is what the model had seen of it on a server that is no more."""
         self.conversation, self.token, self.owner = conversation, token, owner
         self.ends_with_source = False
         self.done_with = False  # nobody will come for its last events
         self.reader: Reader | None = None
         self.heard = self.left = monotonic()  # when a client last sent something, and when the last one went
         self._room, self._media, self._metrics, self._over = room, media, metrics, over
+        self._journal, self._written = journal, -1  # messages of which is written down that they were consumed
+        self._replay = Replay(seen)
         self._source: Pull | None = None
         self._readers = 0
         self._in_flight = 0  # frames with the engine
@@ -83,6 +92,12 @@ class LiveSession:
         """Whether frames come from a source, so that no client need be there."""
         return self._source is not None
 
+    def note_source(self) -> None:
+        """Have it written down which source is open."""
+        if self._journal is not None:
+            url = self._source.url if self._source is not None else None
+            self._journal.scribe.source(url, self.ends_with_source)
+
     # clients
 
     def receive(self, message: str | bytes) -> None:
@@ -93,12 +108,13 @@ class LiveSession:
         self.conversation.receive(message, self.heard)
         self._metrics.frames_received.inc(counts["received"] - before)
         self._work.set()
-        self._tell_reader()
+        self._publish()
 
     def attach(self, after: int) -> Reader:
         """Read on after event ``after``; whoever was reading is told that it has been replaced."""
         if self.reader is not None:
             self.conversation.log.append(told.SessionReplaced(session_id=self.id), only=self.reader.number)
+            self._publish()
             self._dismiss(self.reader, 4001, "replaced")
         self._readers += 1
         self.heard = monotonic()
@@ -114,7 +130,7 @@ class LiveSession:
         """Something of the server's own."""
         only = self.reader.number if self.reader is not None else 0
         self.conversation.log.append(event, only=only)
-        self._tell_reader()
+        self._publish()
 
     def dismiss(self, code: int, reason: str) -> None:
         """Have whoever reads closed, when it has read what there is."""
@@ -128,9 +144,14 @@ class LiveSession:
     def work(self) -> None:
         """There is something to do, or to tell."""
         self._work.set()
-        self._tell_reader()
+        self._publish()
 
-    def _tell_reader(self) -> None:
+    def _publish(self) -> None:
+        """Write down what has happened, and only then have it read."""
+        journal, consumed = self._journal, self.conversation.consumed
+        if journal is not None and not (journal.scribe.idle and consumed == self._written):
+            self._written, journal.window = consumed, self.conversation.settings.options.window
+            journal.commit(self.conversation.state.text(), self.conversation.log)
         if self.reader is not None:
             self.reader.news.set()
 
@@ -139,8 +160,20 @@ class LiveSession:
     def close(self, reason: str) -> None:
         """End it here."""
         self.conversation.close(reason, monotonic())
-        self._tell_reader()
+        self._publish()
         self._work.set()
+
+    def suspend(self) -> None:
+        """Stop here, to go on with another server."""
+        if self._journal is not None:
+            self._journal.close()
+        self._journal = None
+        self._task.cancel()
+
+    def forget(self) -> None:
+        """Nobody will come back for it."""
+        if self._journal is not None:
+            self._journal.remove()
 
     async def _drop(self) -> None:
         """Give the engine's memory back."""
@@ -158,6 +191,7 @@ class LiveSession:
 
     async def _run(self) -> None:
         try:
+            await self._rebuild()
             while not self.closed:
                 command = self.conversation.take(self._in_flight)
                 if command is None:
@@ -165,7 +199,7 @@ class LiveSession:
                     await self._work.wait()
                 else:
                     await self._carry_out(command)
-                    self._tell_reader()
+                    self._publish()
         except MmduetError as error:
             self._fail(error)
         except Exception:
@@ -173,6 +207,19 @@ class LiveSession:
             self._fail(MmduetError("the server failed; connect anew"))
         finally:
             await self._drop()
+
+    async def _rebuild(self) -> None:
+        """Show the engine what the session had seen elsewhere, without a word."""
+        if self.closed or not self._replay.pending:
+            return
+        options = self.conversation.settings.options
+        session = self._session = await self._room.open(silent(options), self._heard)
+        async for item in self._replay.items(self._room):
+            await self._room.ask(lambda engine, item=item: engine.push(session, item))  # type: ignore[misc]
+        self._time = self._replay.time
+        await self._replay.watched()
+        if not session.closed:
+            await self._room.ask(lambda engine: engine.revise(session, options.speak))
 
     def _fail(self, error: MmduetError) -> None:
         if self.closed:
@@ -212,6 +259,7 @@ class LiveSession:
             self.conversation.narrator.error(f"{self._source.url} is being pulled; close it first", "source_is_open")
             return
         self._source = Pull(self, self._media, wanted.url, wanted.transport)
+        self.note_source()
 
     async def _stop_pulling(self) -> None:
         if self._source is None:
@@ -226,9 +274,17 @@ class LiveSession:
     def source_ended(self) -> None:
         """No more frames come from the source."""
         self._source = None
+        self.note_source()
         self.heard = self.left = monotonic()  # nobody had to be there until now
         if self.ends_with_source and not self.conversation.ended:
             self.receive('{"type": "input_frame.end"}')
+
+    def source_lost(self, source: Mapping[str, Any]) -> None:
+        """What was being pulled when the server died is not pulled any more."""
+        reason = "the server was started anew; open it again"
+        self.ends_with_source = source["ends"]
+        self.conversation.log.append(told.SourceClosed(url=source["url"], reason="failed", message=reason))
+        self.source_ended()
 
     async def _watch(self, command: commands.Watch) -> None:
         session = await self._opened()
@@ -269,6 +325,8 @@ class LiveSession:
         if output is None:
             self._fail(MmduetError("the engine has stopped; connect anew"))
             return
+        if self._replay.swallows(output):
+            return
         now = monotonic()
         if isinstance(output, Scores):
             self._in_flight -= 1
@@ -279,7 +337,7 @@ class LiveSession:
         if isinstance(output, StreamEnded | Scores) or self.closed:
             self._work.set()
         self._make_room()
-        self._tell_reader()
+        self._publish()
 
     def _make_room(self) -> None:
         if self._source is not None:

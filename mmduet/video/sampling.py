@@ -83,18 +83,18 @@ def check_cap(max_frames: int | None) -> None:
 class Ticks:
     """Says of each frame, in order of time, whether it is the one that answers for a tick of the rate."""
 
-    def __init__(self, fps: float | None) -> None:
+    def __init__(self, fps: float | None, tick: int = 0) -> None:
         check_rate("fps", fps)
-        self._fps, self._tick = fps, 0
+        self._fps, self.tick = fps, tick  # the next one that wants an answer
 
     def take(self, time: float) -> bool:
         """Whether the frame at ``time`` seconds is taken; each frame is asked about once."""
         late = time + TICK_TOLERANCE
         if self._fps is None:
             return True
-        if late < self._tick / self._fps:  # divided anew each time: a running sum would drift
+        if late < self.tick / self._fps:  # divided anew each time: a running sum would drift
             return False
-        self._tick = _first_tick_after(late, self._fps)
+        self.tick = _first_tick_after(late, self._fps)
         return True
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 from duet_rig import lively_model
-from served import jpeg, serving
+from served import jpeg, serving, wait_for
 
+from mmduet.bench.connects import Connects, connects
+from mmduet.bench.overhead import overhead
 from mmduet.bench.serve import Load, Result, measure, most_streams
 from mmduet.bench.server_process import server_process
+from mmduet.engine import Engine
 from mmduet.errors import OptionError, ServerError
 
 PICTURES = [jpeg(seed) for seed in range(8)]
@@ -71,3 +76,22 @@ def test_a_server_in_its_own_process(tmp_path: Path) -> None:
         assert Path(f"/proc/{pid}").exists() or pid > 0
     with pytest.raises(ServerError, match="did not start"), server_process("--model", str(tmp_path / "none")):
         pass
+
+
+def test_what_a_server_adds_to_the_engine_is_measured() -> None:
+    model = lively_model()
+    with serving(model) as served:
+        result = overhead(f"127.0.0.1:{served.port}", Engine(model), PICTURES * 5, "What?")
+    assert result.frames == 20
+    assert 0 < result.step_p50 < result.round_trip_p50
+    assert 0 < result.overhead_p50 < result.round_trip_p50
+
+
+def test_clients_that_come_and_go_leave_nothing_behind() -> None:
+    with serving() as served:
+        result = asyncio.run(connects(f"127.0.0.1:{served.port}", os.getpid(), 64, PICTURES[0]))
+        wait_for(lambda: not served.house.sessions)
+    assert result.connects == 64
+    assert result.file_growth <= 4
+    leaked = Connects(10, 1.0, 1.0, 99.0, 99)
+    assert len(leaked.faults) == 2

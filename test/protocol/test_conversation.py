@@ -204,9 +204,9 @@ def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
     talk = conversation()
     talk.narrator.tell(ReplyStarted(5, -1, 0.0), 0.0)
     talk.receive(frame(0, 0), 0.0)
-    talk.receive(message("response.cancel", response_id="resp_s_4"), 0.0)
+    talk.receive(message("response.cancel", response_id="resp_s_1"), 0.0)
     assert events(talk)[-1]["error"]["code"] == "response_cancel_not_active"
-    talk.receive(message("response.cancel", response_id="resp_s_5"), 0.0)
+    talk.receive(message("response.cancel", response_id="resp_s_0"), 0.0)
     assert talk.take() == commands.Cancel(5)
 
 

@@ -95,8 +95,9 @@ def test_a_flood_is_cut_off_and_can_be_resumed() -> None:
     with serving(messages_per_second=10, message_burst=50) as served:
         with served.talk() as talk:
             created = talk.next()
-            for _ in range(200):
-                talk.send("session.heartbeat")
+            with suppress(ConnectionClosed):  # it may be cut before all has been sent
+                for _ in range(200):
+                    talk.send("session.heartbeat")
             assert closed_with(talk) == 1008
         assert [session.id for session in served.house.sessions] == [created["session"]["id"]]
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx2
 import pytest
+import torch
+from duet_rig import lively_model
+from safetensors.torch import save_file
 from served import Served, Talk, endless_model, serving, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from mmduet.model import load_model
+from mmduet.model.checkpoint import save_checkpoint
 
 SPEAKING = {"fps": 2, "window": 8, "speak": {"policy": "threshold", "value": 0.5}}
 
@@ -314,3 +321,36 @@ def test_an_engine_that_dies_is_told_once_and_lets_nobody_in() -> None:
         assert httpx2.get(f"{served.http}/health").status_code == 500
         with pytest.raises(InvalidStatus):
             served.talk()
+
+
+def test_a_session_chooses_its_adapter_by_name(tmp_path: Path) -> None:
+    base = save_checkpoint(tmp_path / "base", lively_model().network, lively_model().tokenizer)
+    folders = {name: write_adapter(tmp_path / name, seed) for seed, name in enumerate(("cook", "sport"))}
+    with serving(load_model(str(base), adapters=folders), adapters=folders) as served:
+        told = {}
+        for name in (None, "cook", "sport"):
+            with served.talk() as talk:
+                assert talk.next()["session"]["duet"]["limits"]["adapters"] == ["cook", "sport"]
+                talk.update({"fps": None, "adapter": name, "speak": {"policy": "never"}})
+                talk.frames(2)
+                told[name] = [e["informative"] for e in talk.end() if e["type"] == "input_frame.scored"]
+        assert len({tuple(scores) for scores in told.values()}) == 3
+        with served.talk() as talk:
+            talk.next()
+            talk.update({"adapter": "law"})
+            assert "'law'" in talk.next("error")["error"]["message"]
+
+
+def write_adapter(root: Path, seed: int) -> Path:
+    """LoRA on the first query projection."""
+    shape = lively_model().network.state_dict()["lm.layers.0.self_attn.q_proj.weight"].shape
+    numbers = torch.Generator().manual_seed(seed)
+    name = "base_model.model.lm.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{name}.lora_A.weight": torch.randn(3, shape[1], generator=numbers),
+        f"{name}.lora_B.weight": torch.randn(shape[0], 3, generator=numbers),
+    }
+    root.mkdir()
+    (root / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3, "lora_alpha": 6}))
+    save_file(tensors, root / "adapter_model.safetensors")
+    return root

@@ -1,0 +1,78 @@
+"""What the way through a server costs: a frame's round trip, less the engine's step for the same frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mmduet.client import RemoteSession
+from mmduet.engine import Engine, recommended_options
+from mmduet.events import Frame, Query, Scores
+from mmduet.options import SpeakOptions
+from mmduet.protocol import server_events as told
+from mmduet.video.still import decode_still
+
+SKIPPED = 20  # frames until the window is full and everything has been used once
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Milliseconds. A round trip is decoding, letterbox, two threads, two sockets and JSON as well as the step."""
+
+    frames: int
+    round_trip_p50: float
+    round_trip_p99: float
+    step_p50: float
+    step_p99: float
+    overhead_p50: float
+    overhead_p99: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a file."""
+        return asdict(self)
+
+
+def overhead(url: str, engine: Engine, pictures: Sequence[bytes], query: str, key: str | None = None) -> Overhead:
+    """Send ``pictures`` one by one, each when the one before it has been scored, then do the same without a server.
+
+    The engine is of the same model as the server's and steps while that has nothing to do; both only watch.
+    """
+    trips = np.array(asyncio.run(_trips(url, pictures, query, key)))[SKIPPED:]
+    steps = np.array(_steps(engine, pictures, query))[SKIPPED:]
+    between = trips - steps
+    figures = [float(np.percentile(values, percent)) for values in (trips, steps, between) for percent in (50, 99)]
+    return Overhead(len(trips), *figures)
+
+
+async def _trips(url: str, pictures: Sequence[bytes], query: str, key: str | None) -> list[float]:
+    trips = []
+    async with RemoteSession(url, key=key) as session:
+        await session.update(duet={"fps": None, "speak": {"policy": "never"}})
+        await session.ask(query)
+        events = aiter(session)
+        for index, picture in enumerate(pictures):
+            begun = time.perf_counter()
+            await session.push(picture, index / 2)
+            while not isinstance(await anext(events), told.FrameScored):
+                pass
+            trips.append(1000 * (time.perf_counter() - begun))
+    return trips
+
+
+def _steps(engine: Engine, pictures: Sequence[bytes], query: str) -> list[float]:
+    options = recommended_options(engine.model.config.recommended)
+    session = engine.open(replace(options, speak=SpeakOptions("never", 0.0)))
+    engine.push(session, Query(query))
+    steps = []
+    for index, data in enumerate(pictures):
+        engine.push(session, engine.prepare(Frame(index, index / 2, decode_still(data))))
+        begun = time.perf_counter()
+        while not any(isinstance(output, Scores) for _, output in engine.step()):
+            pass
+        steps.append(1000 * (time.perf_counter() - begun))
+    return steps

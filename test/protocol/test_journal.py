@@ -1,0 +1,187 @@
+"""What is written down of a session is enough to go on with it, wherever the writing broke off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire_partner import Echo, conversation, events, frame, message, query
+
+from mmduet.events import ReplyDelta, ReplyStarted
+from mmduet.options import SessionOptions
+from mmduet.protocol.commands import Cancel, End, ReadTurn, SpeakNow, Watch
+from mmduet.protocol.conversation import Bounds, Conversation
+from mmduet.protocol.journal import MAGIC, Opened, Scribe, facts, whole_length
+from mmduet.protocol.log import EventLog
+from mmduet.protocol.recovery import Recovered, Uttered, recover
+from mmduet.protocol.settings import Settings
+
+OPENED = Opened("s", "token", "somebody", "nano")
+WINDOW = 4
+SETTINGS = Settings("nano", SessionOptions(window=WINDOW, keep_replies=True), None)
+
+
+class Written:
+    """A conversation of which a journal is kept, batch by batch; ``ends`` are the lengths after each."""
+
+    def __init__(self) -> None:
+        self.scribe = Scribe(OPENED)
+        self.talk = Conversation("s", SETTINGS, Bounds(max_waiting_frames=6), scribe=self.scribe)
+        self.scribe.again(())
+        self.journal = bytearray(MAGIC)
+        self.states: dict[int, tuple[bytes, int]] = {}
+        self.commit()
+
+    def commit(self) -> None:
+        self.scribe.state(self.talk.state.text())
+        self.journal += self.scribe.batch()
+        self.states[len(self.journal)] = (self.talk.state.text(), self.talk.log.last)
+
+
+def steps() -> st.SearchStrategy[list[str]]:
+    return st.lists(
+        st.sampled_from(["frame", "frame", "late", "query", "keep", "pass", "speak", "run", "one"]), max_size=40
+    )
+
+
+def play(written: Written, step: str, place: int, echo: Echo) -> None:
+    talk = written.talk
+    match step:
+        case "frame" | "late":
+            talk.receive(frame(place, place * 1000 if step == "frame" else 0), 0.0)
+        case "query":
+            talk.receive(query(f"q{place}", id=f"item{place}"), 0.0)
+        case "keep" | "pass":
+            talk.receive(query(f"c{place}", "system", id=f"item{place}", duet={"keep": step == "keep"}), 0.0)
+        case "speak":
+            talk.receive(message("response.create"), 0.0)
+        case "run":
+            echo.run()
+        case "one":
+            echo.step()
+    written.commit()
+
+
+def restored(found: Recovered) -> Conversation:
+    assert found.state is not None
+    log = EventLog(entries=[found.entries[n] for n in sorted(found.entries)])
+    talk = Conversation("s", found.state.settings, Bounds(max_waiting_frames=6), log)
+    talk.restore(found.state, found.waiting, 0.0)
+    return talk
+
+
+@given(steps(), st.floats(0, 1))
+def test_wherever_it_breaks_off_every_frame_and_every_turn_comes_to_one_end(taken: list[str], where: float) -> None:
+    written = Written()
+    echo = Echo(written.talk)
+    for place, step in enumerate(taken):
+        play(written, step, place, echo)
+    first = min(written.states)
+    cut = first + round(where * (len(written.journal) - first))
+    whole = max(end for end in written.states if end <= cut)
+    torn = bytes(written.journal[:cut])
+    assert whole_length(torn) == whole
+
+    found = recover(facts(torn))
+    assert found.state is not None
+    state, last = written.states[whole]
+    assert found.state.text() == state
+    assert max(found.entries, default=0) == last
+    talk = restored(found)
+    Echo(talk).run()
+    talk.receive(message("input_frame.end"), 0.0)
+    Echo(talk).run()
+    told = events(talk)
+    assert told[-1]["type"] == "session.closed"
+    ended = [e["seq"] for e in told if e["type"] in ("input_frame.scored", "input_frame.dropped")]
+    assert len(ended) == talk.narrator.ledger.counts["received"]
+    assert sorted(ended) == sorted(set(ended))
+    read = [e["item"]["id"] for e in told if e["type"] == "conversation.item.done" and e["item"]["role"] != "assistant"]
+    assert sorted(read) == sorted(set(read))
+    put = [e["item"]["id"] for e in told if e["type"] == "conversation.item.added" and e["item"]["role"] != "assistant"]
+    assert sorted(put) == sorted(read)
+
+
+@given(steps())
+def test_what_was_seen_is_what_the_window_holds(taken: list[str]) -> None:
+    written = Written()
+    echo = Echo(written.talk)
+    for place, step in enumerate([*taken, "run"]):
+        play(written, step, place, echo)
+    found = recover(facts(bytes(written.journal)))
+    told = events(written.talk)
+    watched = [e["seq"] for e in told if e["type"] == "input_frame.scored"]
+    frames = [item for item in found.seen if isinstance(item, Watch)]
+    assert [frame.time * 1e6 for frame in frames] == pytest.approx(
+        [e["pts"] - next(x["pts"] for x in told if "pts" in x) for e in told if e["type"] == "input_frame.scored"][
+            -WINDOW:
+        ]
+    )
+    assert len(frames) == min(len(watched), WINDOW)
+    stay = [item.item for item in found.seen if isinstance(item, ReadTurn) and item.stays]
+    asked = [e["item"] for e in told if e["type"] == "conversation.item.done" and e["item"]["role"] == "user"]
+    assert [item["id"] for item in asked] == [item for item in stay if item in {i["id"] for i in asked}]
+
+
+def test_a_reply_that_was_cut_is_ended_and_said_anew() -> None:
+    written = Written()
+    talk, echo = written.talk, Echo(written.talk)
+    talk.receive(frame(0, 0), 0.0)
+    echo.run()
+    talk.receive(message("response.create", response={"metadata": {"a": "b"}}), 0.0)
+    written.commit()
+    assert isinstance(talk.take(), SpeakNow)
+    talk.narrator.tell(ReplyStarted(0, 0, 0.0, forced=True), 0.0)
+    talk.narrator.tell(ReplyDelta(0, "A red"), 0.0)
+    written.commit()
+    found = recover(facts(bytes(written.journal)))
+    again = restored(found)
+    done = [e["response"] for e in events(again) if e["type"] == "response.done"]
+    assert [(d["status"], d["status_details"]["reason"]) for d in done] == [("cancelled", "server_restarted")]
+    assert done[0]["output"][0]["content"][0]["text"] == "A red"
+    assert isinstance(again.take(), SpeakNow)
+    assert again.take() is None
+
+
+def test_a_journal_may_be_begun_anew_without_its_frames() -> None:
+    written = Written()
+    echo = Echo(written.talk)
+    for place, step in enumerate(["query", "frame", "keep", "pass", "frame", "run", "frame", "query"]):
+        play(written, step, place, echo)
+    before = recover(facts(bytes(written.journal)))
+    scribe = written.scribe
+    scribe.again(written.talk.log.entries)
+    scribe.state(written.talk.state.text())
+    second = MAGIC + scribe.batch()
+    both = recover(facts(bytes(written.journal)), facts(second))
+    assert (both.seen, both.waiting) == (before.seen, before.waiting)
+    assert both.entries == before.entries
+    alone = recover(facts(second))
+    assert [item.text for item in alone.seen if isinstance(item, ReadTurn)] == ["q0", "c2"]
+    assert [c.text for c in alone.waiting if isinstance(c, ReadTurn)] == ["q7"]
+
+
+def test_replies_are_seen_again_where_they_are_kept() -> None:
+    written = Written()
+    echo = Echo(written.talk)
+    for place, step in enumerate(["frame", "run", "speak", "run"]):
+        play(written, step, place, echo)
+    found = recover(facts(bytes(written.journal)))
+    assert isinstance(found.seen[-1], Uttered)
+    assert not any(isinstance(command, SpeakNow | Cancel | End) for command in found.waiting)
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", MAGIC[:5], MAGIC, MAGIC + b"\xff" * 40])
+def test_what_is_no_journal_tells_nothing(data: bytes) -> None:
+    found: Any = recover(facts(data))
+    assert not found.complete
+    assert whole_length(data) in (0, len(MAGIC))
+
+
+def test_a_conversation_without_a_scribe_writes_nothing() -> None:
+    talk = conversation()
+    talk.receive(frame(0, 0), 0.0)
+    Echo(talk).run()
+    assert talk.state.frames == 1
