@@ -38,6 +38,7 @@ def test_windows_are_clipped_to_the_video() -> None:
     # no look-ahead: 1, (1+2)/2, (2+6)/2, (6+3)/2
     assert rows(moving_mean(batch.relevance, batch.lengths, 1, 0), batch) == [[1.0, 1.5, 4.0, 4.5], [5.0]]
     assert rows(moving_mean(batch.relevance, batch.lengths, 9, 9), batch) == [[3.0] * 4, [5.0]]
+    assert rows(moving_mean(batch.relevance, batch.lengths, 10**9, 3), batch) == [[3.0] * 4, [5.0]]
 
 
 def test_causal_mean_knows_nothing_of_what_comes() -> None:

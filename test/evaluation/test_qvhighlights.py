@@ -124,6 +124,12 @@ def test_only_ten_windows_in_the_order_of_the_file_count() -> None:
     assert moment([[0.0, 20.0]], late[1:])[0] == [1.0] * 10
 
 
+def test_of_two_gold_windows_that_fit_alike_the_later_one_is_taken() -> None:
+    # [0, 4] has IoU 2/4 with both; [0, 2] then finds its own free
+    aps, _ = moment([[0.0, 2.0], [2.0, 4.0]], [[0.0, 4.0, 0.9], [0.0, 2.0, 0.1]])
+    assert aps[0] == 1.0
+
+
 def test_windows_without_length_or_backwards_fit_nothing() -> None:
     assert moment([[0.0, 20.0]], [[5.0, 5.0, 1.0]]) == ([0.0] * 10, 0.0)
     assert moment([[0.0, 20.0]], [[20.0, 0.0, 1.0]]) == ([0.0] * 10, 0.0)

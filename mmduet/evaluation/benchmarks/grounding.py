@@ -128,8 +128,7 @@ def _check(smoothing: int, threshold: float) -> None:
 def _one_sided(found: Predictions, gold: Mapping[str, Gold], sample: bool, only_predicted: bool) -> list[Problem]:
     """With ``sample`` it was asked for that not all queries are predicted: no problem."""
     annotated = [key for key in gold if key in found.rows or not sample]
-    problems = one_sided(found.rows, annotated, "left out, as in the original" if only_predicted else "IoU 0")
-    return problems
+    return one_sided(found.rows, annotated, "left out, as in the original" if only_predicted else "IoU 0")
 
 
 def _counted(sample: bool, chosen: Mapping[str, Gold], gold: Mapping[str, Gold]) -> list[str]:

@@ -75,7 +75,7 @@ def moving_mean(scores: FloatArray, lengths: IntArray, before: int, after: int) 
     size = np.minimum(frame + after + 1, lengths[:, None]) - start  # [Q, F]
     size[frame >= lengths[:, None]] = 0  # padding
     smooth = np.zeros_like(scores)
-    for width in range(1, before + after + 2):
+    for width in range(1, min(before + after + 1, scores.shape[1]) + 1):
         video, place = np.nonzero(size == width)
         windows = scores[video[:, None], start[place][:, None] + np.arange(width)]  # [windows, width]
         smooth[video, place] = windows.mean(axis=1)
