@@ -1,0 +1,123 @@
+"""Smoothing, normalisation and clip sums of many videos at once: equal to the last bit to one slice at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from one_by_one import normalised as normalised_slowly
+from one_by_one import normalised_so_far as normalised_so_far_slowly
+from one_by_one import smoothed
+
+from mmduet.evaluation.metrics.frame_scores import (
+    FrameBatch,
+    FrameScores,
+    batches,
+    clip_sums,
+    clips_by_count,
+    clips_by_time,
+    moving_mean,
+    normalised,
+    normalised_so_far,
+)
+
+
+def batch_of(*scores: list[float], interval: float = 1.0) -> FrameBatch:
+    return FrameBatch.of([FrameScores([interval * i for i in range(len(row))], row) for row in scores])
+
+
+def rows(matrix: np.ndarray, batch: FrameBatch) -> list[list[float]]:
+    return [row[:length].tolist() for row, length in zip(matrix, batch.lengths, strict=True)]
+
+
+def test_windows_are_clipped_to_the_video() -> None:
+    batch = batch_of([1.0, 2.0, 6.0, 3.0], [5.0])
+    # (1+2)/2, (1+2+6)/3, (2+6+3)/3, (6+3)/2
+    assert rows(moving_mean(batch.relevance, batch.lengths, 1, 1), batch) == [[1.5, 3.0, 11 / 3, 4.5], [5.0]]
+    # no look-ahead: 1, (1+2)/2, (2+6)/2, (6+3)/2
+    assert rows(moving_mean(batch.relevance, batch.lengths, 1, 0), batch) == [[1.0, 1.5, 4.0, 4.5], [5.0]]
+    assert rows(moving_mean(batch.relevance, batch.lengths, 9, 9), batch) == [[3.0] * 4, [5.0]]
+    assert rows(moving_mean(batch.relevance, batch.lengths, 10**9, 3), batch) == [[3.0] * 4, [5.0]]
+
+
+def test_causal_mean_knows_nothing_of_what_comes() -> None:
+    before, after = batch_of([0.1, 0.5, 0.2, 0.9]), batch_of([0.1, 0.5, 0.7, 0.0])
+    for batch in (before, after):
+        assert rows(moving_mean(batch.relevance, batch.lengths, 3, 0), batch)[0][:2] == [0.1, 0.3]
+        assert rows(normalised_so_far(batch.relevance, batch.lengths), batch)[0][1] == 1.0
+
+
+def test_normalisation() -> None:
+    batch = batch_of([2.0, 4.0, 3.0, 0.0], [0.5, 0.5])
+    whole = normalised(batch.relevance, batch.lengths)
+    assert whole[0].tolist() == [0.5, 1.0, 0.75, 0.0]
+    assert np.isnan(whole[1]).all()  # constant, then padding
+    # so far: (2), then range 2..4 twice, then 0..4
+    so_far = normalised_so_far(batch.relevance, batch.lengths)
+    assert np.isnan(so_far[0, 0])
+    assert so_far[0, 1:].tolist() == [1.0, 0.5, 0.0]
+    assert np.isnan(so_far[1]).all()
+
+
+def test_scores_that_differ_by_rounding_alone_are_constant() -> None:
+    batch = batch_of([0.1] * 9)
+    means = moving_mean(batch.relevance, batch.lengths, 1, 1)
+    assert np.ptp(means) > 0  # (0.1 + 0.1 + 0.1) / 3 is not 0.1
+    assert np.isnan(normalised(means, batch.lengths, 1e-12)).all()
+    assert not np.isnan(normalised(means, batch.lengths)).any()  # as the original has it
+    tiny = batch_of([1e-20, 3e-20])
+    assert normalised(tiny.relevance, tiny.lengths, 1e-12).tolist() == [[0.0, 1.0]]
+
+
+def test_clips() -> None:
+    batch = batch_of([1.0, 2.0, 4.0, 8.0, 16.0], [1.0, 1.0, 1.0])
+    places = clips_by_time(batch.times, 2.0)
+    assert places.tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 0, 0]]  # the last two are padding
+    assert clip_sums(batch.relevance, places, batch.real).tolist() == [[3.0, 12.0, 16.0], [2.0, 1.0, 0.0]]
+    assert clips_by_count(batch.times, 2.0)[0].tolist() == [0, 0, 1, 1, 2]
+
+
+def test_frames_of_a_2997_fps_video_lie_two_in_a_clip() -> None:
+    batch = batch_of([1.0] * 6, interval=1.001)
+    assert clips_by_time(batch.times, 2.0).tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert clips_by_count(batch.times, 2.0).tolist() == [[0, 1, 2, 3, 4, 5]]  # the original: int(2 / 1.001) = 1
+    assert clips_by_time(np.array([[2 - 1e-9]]), 2.0).tolist() == [[1]]  # a float clock's 2.0
+
+
+def test_no_videos_and_tiny_intervals() -> None:
+    assert list(batches([])) == []
+    assert clips_by_count(np.array([[0.0, 5e-324, 1.0]]), 2.0).tolist() == [[0, 0, 0]]
+
+
+decimals = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
+score_lists = st.lists(st.lists(decimals | st.floats(0, 1), min_size=1, max_size=40), min_size=1, max_size=5)
+
+
+@given(score_lists, st.integers(0, 14), st.integers(0, 14))
+def test_equal_to_one_slice_at_a_time_to_the_last_bit(scores: list[list[float]], before: int, after: int) -> None:
+    batch = batch_of(*scores)
+    means = moving_mean(batch.relevance, batch.lengths, before, after)
+    slow = [smoothed(row, before, after) for row in scores]
+    assert rows(means, batch) == slow
+    for fast, one in ((normalised, normalised_slowly), (normalised_so_far, normalised_so_far_slowly)):
+        for row, expected in zip(rows(fast(means, batch.lengths), batch), slow, strict=True):
+            np.testing.assert_array_equal(row, one(expected))
+
+
+@given(score_lists, st.integers(1, 200))
+def test_batches_hold_every_video_once(scores: list[list[float]], most: int) -> None:
+    videos = [FrameScores([float(i) for i in range(len(row))], row) for row in scores]
+    seen = {}
+    for index, batch in batches(videos, most):
+        assert batch.times.size <= most or len(index) == 1
+        seen.update(dict(zip(index.tolist(), rows(batch.relevance, batch), strict=True)))
+    assert [seen[q] for q in range(len(videos))] == scores
+
+
+def test_clip_sums_in_order() -> None:
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5]
+    batch = batch_of(scores, interval=0.5)
+    summed = clip_sums(batch.relevance, clips_by_count(batch.times, 2.0), batch.real)
+    assert summed.tolist() == [[sum(scores[:4]), 0.5]]
+    assert sum(scores[:4]) == pytest.approx(1.0)
