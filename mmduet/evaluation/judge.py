@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from hashlib import sha256
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 from mmduet.errors import AnnotationError, OptionError
@@ -67,18 +69,35 @@ def ask(
     """
     if workers < 1:
         raise OptionError(f"workers is {workers}; use 1 or more")
-    distinct = {question.messages: question for question in questions}
-    replies: dict[Messages, str] = {}
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="judge")
+    futures: dict[Messages, Future[str]] = {question.messages: Future() for question in questions}
+    todo: SimpleQueue[Question] = SimpleQueue()
+    for question in {question.messages: question for question in questions}.values():
+        todo.put(question)
     try:
-        asked = {pool.submit(judge.reply, question): words for words, question in distinct.items()}
-        for done, future in enumerate(as_completed(asked), start=1):
-            replies[asked[future]] = future.result()
+        for _ in range(min(workers, len(futures))):  # daemons: the interpreter would wait for a pool's threads
+            Thread(target=_work, args=(judge, todo, futures), name="judge", daemon=True).start()
+        for done, future in enumerate(as_completed(futures.values()), start=1):
+            future.result()
             if progress:
-                progress(done, len(asked))
+                progress(done, len(futures))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return {question.place: replies[question.messages] for question in questions}
+        for future in futures.values():
+            future.cancel()
+    return {question.place: futures[question.messages].result() for question in questions}
+
+
+def _work(judge: Judge, todo: SimpleQueue[Question], futures: Mapping[Messages, Future[str]]) -> None:
+    while True:
+        try:
+            question = todo.get_nowait()
+        except Empty:
+            return
+        future = futures[question.messages]
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(judge.reply(question))
+            except BaseException as error:  # noqa: BLE001 - raised again where the future is asked
+                future.set_exception(error)
 
 
 def look_up(replies: Judge, questions: Sequence[Question]) -> dict[Place, str]:

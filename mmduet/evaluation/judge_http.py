@@ -27,8 +27,9 @@ class ChatJudge:
 
     The key comes from the environment variable ``key_variable`` (by default ``MMDUET_JUDGE_KEY``, where that is set) and is
     in no message, file or log. ``settings`` go into every request beside model and messages; by default the judge does not
-    sample. ``timeout`` and ``pause``, which doubles from try to try, are seconds. Close it, or use it in a ``with``: that
-    ends what is under way. Raises ``OptionError`` for what cannot be used, and where httpx2 is not installed.
+    sample. ``timeout`` and ``pause``, which doubles from try to try, are seconds. Close it, or use it in a ``with``.
+
+    Raises ``OptionError`` for what cannot be used, and where httpx2 is not installed.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class ChatJudge:
         )
 
     def close(self) -> None:
-        """End what is under way; nothing can be asked afterwards."""
+        """Nothing can be asked afterwards, and nobody waits for another try; a request under way still gets its reply."""
         self._closed.set()
         self._client.close()
 
