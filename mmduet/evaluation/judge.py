@@ -69,10 +69,12 @@ def ask(
     """
     if workers < 1:
         raise OptionError(f"workers is {workers}; use 1 or more")
-    futures: dict[Messages, Future[str]] = {question.messages: Future() for question in questions}
     todo: SimpleQueue[Question] = SimpleQueue()
-    for question in {question.messages: question for question in questions}.values():
-        todo.put(question)
+    futures: dict[Messages, Future[str]] = {}
+    for question in questions:
+        if question.messages not in futures:
+            futures[question.messages] = Future()
+            todo.put(question)
     try:
         for _ in range(min(workers, len(futures))):  # daemons: the interpreter would wait for a pool's threads
             Thread(target=_work, args=(judge, todo, futures), name="judge", daemon=True).start()

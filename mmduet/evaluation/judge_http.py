@@ -49,6 +49,7 @@ class ChatJudge:
         self._attempts, self._pause = attempts, pause
         self._settings = {"temperature": 0.0} if settings is None else dict(settings)
         self._key, self._closed = _key(key_variable), Event()
+        self._key_variable = key_variable or KEY_VARIABLE
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = _library().Client(timeout=timeout, headers=headers)
 
@@ -117,7 +118,7 @@ class ChatJudge:
         if response.status_code in (401, 403):
             return AuthError(
                 f"the judge at {self._address} refuses the key ({response.status_code}); "
-                f"put the right one into the environment variable {KEY_VARIABLE}, or name another variable"
+                f"put the right one into the environment variable {self._key_variable}"
             )
         return ServerError(
             f"the judge at {self._address} refuses the question ({response.status_code}: {told}); "

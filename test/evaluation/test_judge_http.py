@@ -76,7 +76,9 @@ def test_a_judge_that_dies_in_the_middle_costs_nothing_twice(tmp_path: Path) -> 
     for number, server in enumerate(servers):
         with server.running() as url, chat(url, attempts=2) as judge:
             if number < 2:
-                with pytest.raises(ServerError, match=r"gave no reply in 2 tries \(at last: (RemoteProtocol|Read)Error\)"):
+                with pytest.raises(
+                    ServerError, match=r"gave no reply in 2 tries \(at last: (RemoteProtocol|Read)Error\)"
+                ):
                     ask(CachedJudge(judge, cache), questions(20), workers=3)
                 wait_until(lambda count=7 + 6 * number: len(cache.read_text().splitlines()) == count)
             else:

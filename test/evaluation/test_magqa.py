@@ -167,6 +167,7 @@ def test_turns_without_time_in_both_profiles(tmp_path: Path) -> None:
     said[0]["model_response_list"] = said[0]["model_response_list"][1:]  # as baselines write it: no user turn
     grades = {**GRADES, "what?|b|x": "1"}
     assert evaluate(tmp_path, Scripted(grades), said).items[0]["in_span"] == (5 + 1) / 2
+    assert "1 turns have no time (-1); they lie in every span." in evaluate(tmp_path, Scripted(grades), said).notes
     assert evaluate(tmp_path, Scripted(grades), said, baseline_all_match=False).items[0]["in_span"] == 1.0
     paper = evaluate(tmp_path, Scripted(grades), said, profile="paper", baseline_all_match=False, pad_with_one=False)
     assert [item["id"] for item in paper.items] == ["q2"]  # the reference skips such a line

@@ -86,19 +86,21 @@ def evaluate(
     rows = read_rows(predictions)
     if not judge and not judgements and any("evaluator_output" in row for row in rows):
         judgements = predictions
-    own = Prompt.read(prompt) if prompt else Prompt.own(MAGQA)
-    judging = Judging(judge, judgements, own, reading or READING[profile], in_span.HIGHEST, "1", workers, progress)
+    wording = Prompt.read(prompt) if prompt else Prompt.own(MAGQA)
+    judging = Judging(judge, judgements, wording, reading or READING[profile], in_span.HIGHEST, "1", workers, progress)
     asked = read_asked(annotations) if annotations else _asked_within(rows, predictions)
     padding = Padding(_number(num_examples, profile, len(asked)), pad_with_one)
     cases, problems = _cases(rows, predictions, asked, padding, baseline_all_match, profile)
     if strict:
         refuse_problems(problems)
-    grades, ungraded = judging.grades(list(_questions(cases, own, baseline_all_match)))
+    grades, ungraded = judging.grades(list(_questions(cases, wording, baseline_all_match)))
     problems += ungraded
     if strict:
         refuse_problems(problems)
     items = list(_items(cases, {place: grade or in_span.LOWEST for place, grade in grades.items()}))
     notes = [judging.note(), *_notes(cases, len(asked), padding, profile)]
+    if untimed := sum(turn.time == in_span.UNTIMED for _, spoken in cases for turn in spoken.turns):
+        notes.append(f"{untimed} turns have no time (-1); they lie in {'every' if baseline_all_match else 'no'} span.")
     return Report("magqa", _metrics(items, padding), items, problems=problems, notes=notes, profile=profile)
 
 

@@ -25,6 +25,7 @@ from mmduet.evaluation.judge import WORKERS, Judge, Place, Progress, Question
 from mmduet.evaluation.judge_prompts import PROACTIVE, Prompt
 from mmduet.evaluation.judging import Judging
 from mmduet.evaluation.metrics import pauc
+from mmduet.evaluation.metrics.in_span import UNTIMED
 from mmduet.evaluation.report import Problem, Report, refuse_problems
 from mmduet.options import Profile
 
@@ -75,12 +76,15 @@ def evaluate(
     """
     if annotations is None:
         raise AnnotationError(f"{predictions} does not tell what is to be said when; give the annotations")
-    own = Prompt.read(prompt) if prompt else Prompt.own(PROACTIVE)
-    judging = Judging(judge, judgements, own, reading or READING[profile], HIGHEST_GRADE, "no point", workers, progress)
+    wording = Prompt.read(prompt) if prompt else Prompt.own(PROACTIVE)
+    judging = Judging(
+        judge, judgements, wording, reading or READING[profile], HIGHEST_GRADE, "no point", workers, progress
+    )
     lines, problems = spoken_in(read_rows(predictions), predictions)
     asked = read_asked(annotations)
     problems += strangers(lines, asked, predictions)
     said = {line.id: line for line in lines if line.id in asked}
+    problems += _untimed(said)
     problems += [Problem(str(id_), "has no prediction", "silence") for id_ in asked if id_ not in said]
     problems += [Problem(str(a.id), "has no gold answers", "nothing") for a in asked.values() if not a.answers]
     if strict:
@@ -88,7 +92,7 @@ def evaluate(
     cases = [case for a in asked.values() for case in _cases(a, said.get(a.id, Spoken(a.id, ())), profile)]
     if not cases:
         raise AnnotationError(f"{annotations} holds no gold answers; give annotations that say what is to be said when")
-    grades, ungraded = judging.grades([question for case in cases for question in _questions(case, own)])
+    grades, ungraded = judging.grades([question for case in cases for question in _questions(case, wording)])
     problems += ungraded
     if strict:
         refuse_problems(problems)
@@ -96,6 +100,15 @@ def evaluate(
     metrics = {name: sum(item[name] for item in items) / len(items) for name in NAMES.values()}
     metrics["duplicate_rate"] = _duplicate_rate(said)
     return Report("proactive", metrics, items, problems=problems, notes=[judging.note()], profile=profile)
+
+
+def _untimed(said: Mapping[Id, Spoken]) -> list[Problem]:
+    return [
+        Problem(str(spoken.id), f"assistant turn {number} has no time (-1)", "a turn outside every span")
+        for spoken in said.values()
+        for number, turn in enumerate(spoken.turns)
+        if turn.time == UNTIMED
+    ]
 
 
 def _cases(asked: Asked, spoken: Spoken, profile: Profile) -> Iterator[Case]:
