@@ -36,10 +36,10 @@ class ReplyFile:
         self._by_place: dict[Place, str] = {}
         self._by_key: dict[str, str] = {}
         self._models: set[str] = set()
-        for number, row in enumerate(read_json_lines(path), start=1):
-            self._take(row, f"{path}, row {number}")
-        if not self._by_place and not self._by_key:
+        if not (rows := read_json_lines(path)):
             raise AnnotationError(f"{path} holds no replies; a row is {ROW_FORMS}")
+        for number, row in enumerate(rows, start=1):
+            self._take(row, f"{path}, row {number}")
         if len(self._models) > 1:
             names = ", ".join(sorted(self._models))
             raise AnnotationError(f"{path} holds replies of several judges ({names}); keep the rows of one")

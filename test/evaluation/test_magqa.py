@@ -231,6 +231,9 @@ def test_what_the_reference_writes_is_predictions_and_judgements_in_one(tmp_path
     judged = json_lines(tmp_path / "judged.jsonl", REFERENCE_ROWS)
     alone = magqa.evaluate(judged, None, profile="paper", pad_with_one=False)
     assert alone.metrics == pytest.approx({"in_span": (Q1 + Q2) / 2, "turns": 3, "distinct_turns": 2.5})
+    silent = {**SAID[2], "evaluator_output": [[]], "answer_time": [[5, 6]]}
+    nothing = magqa.evaluate(json_lines(tmp_path / "silent.jsonl", [silent]), None)
+    assert nothing.metrics == {"in_span": 1.0, "turns": 0.0, "distinct_turns": 0.0}
     said, gold = files(tmp_path)
     assert magqa.evaluate(said, gold, judgements=judged).metrics == evaluate(tmp_path).metrics
     assert magqa.evaluate(judged, gold).metrics == evaluate(tmp_path).metrics
