@@ -1,0 +1,285 @@
+"""OVO-Bench: answers by hand, published results to the last digit, and files that are not as they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmduet.errors import AnnotationError
+from mmduet.evaluation.benchmarks import ovo as benchmark
+from mmduet.evaluation.metrics import ovo
+
+SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+REFERENCE = SHARED / "evaluators" / "ovo_bench"
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference's result files are not here")
+MODELS = ("Gemini", "FlashVStream", "LongVU", "GPT")
+
+
+def choice(task: str, response: object, gold: object = "B", id_: object = 1) -> dict[str, Any]:
+    return {"id": id_, "task": task, "response": response, "ground_truth": gold}
+
+
+def results(tmp_path: Path, value: object, name: str = "results.json") -> Path:
+    path = tmp_path / name
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("D. \n", "D"),
+        ("(C) load the tire;", "C"),
+        ("(B. TOM, 21;", "B"),
+        ("(D) A red box and a green box.", "D"),
+        ("The answer is (D).", "D"),
+        ("Answer: **B**", "B"),
+        ("the best choice is C because A is off", "C"),
+        ("B The person", "B"),
+        ("I'd say E", "E"),
+        ("Because", None),
+        ("A dog runs", None),
+        ("the answer is a dog", None),
+        ("A, B, C, D", None),
+        ("A or B", None),
+        ("A. B. C", None),
+        ("ABCD", None),
+        ("I don't see an image", None),
+        ("", None),
+    ],
+)
+def test_option_that_a_response_chooses(response: str, expected: str | None) -> None:
+    assert ovo.option(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("2", 2),
+        ("2.0", 2),
+        ("03", 3),
+        ("They did it 10 times.", 10),
+        ("They dived three times.", 3),
+        ("once", 1),
+        ("The one person jumps 3 times", 3),
+        ("1 2", None),
+        ("one or two", None),
+        ("someone", None),
+        ("the 3rd", None),
+        ("", None),
+    ],
+)
+def test_number_that_a_response_gives(response: str, expected: float | None) -> None:
+    assert ovo.number(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("Yes", "Yes"),
+        ("no.", "No"),
+        ("**Yes**, it is", "Yes"),
+        ("Y", "Yes"),
+        ("n.", "No"),
+        ("The answer is yes", "Yes"),
+        ("No doubt about it", "No"),
+        ("Not sure", None),
+        ("Now", None),
+        ("Either yes or no", None),
+        ("", None),
+    ],
+)
+def test_yes_or_no(response: str, expected: str | None) -> None:
+    assert ovo.yes_no(response) == expected
+
+
+def test_the_scorers_own_rules() -> None:
+    assert ovo.letter_contained("Because", "B")
+    assert ovo.letter_contained("Answer: C", "A")
+    assert not ovo.letter_contained("b", "B")
+    assert [ovo.digits_joined(text) for text in ("2.0", "1 2", "03", "none")] == ["20", "12", "03", ""]
+    assert ovo.answer_contained("Not sure", "No")
+    assert ovo.answer_contained("N", "No")
+    assert not ovo.answer_contained("N.", "No")
+    assert not ovo.answer_contained("no", "No")
+
+
+def test_groups_are_means_of_tasks_and_total_is_the_mean_of_groups() -> None:
+    means = ovo.averages({"EPM": 20.0, "HLD": 40.0, "OCR": 60.0, "REC": 0.0, "CRR": 50.0})
+    assert means == {"Backward": 30.0, "Realtime": 60.0, "Forward": 25.0, "Total": pytest.approx(115 / 3)}
+    assert ovo.averages({"EPM": 20.0, "OCR": 60.0}) == {"Backward": 20.0, "Realtime": 60.0}
+
+
+@given(st.dictionaries(st.sampled_from(sorted(ovo.GROUP_OF)), st.floats(0, 100), min_size=1))
+def test_averages_lie_between_the_worst_and_the_best_task(accuracies: dict[str, float]) -> None:
+    worst, best = min(accuracies.values()), max(accuracies.values())
+    assert all(worst - 1e-9 <= mean <= best + 1e-9 for mean in ovo.averages(accuracies).values())
+
+
+BY_HAND = {
+    "backward": [
+        choice("EPM", "B", "B", 1),
+        choice("EPM", "(A) Black", "B", 2),
+        choice("EPM", None, "B", 3),
+        choice("EPM", "C", "C", 4),
+    ],
+    "realtime": [choice("OCR", "A. red", "A", 5), choice("STU", "Because", "B", 6)],
+    "forward": [
+        {"id": 7, "task": "REC", "test_info": [{"count": 2, "response": "2.0"}, {"count": 12, "response": "1 2"}]},
+        {"id": 8, "task": "REC", "test_info": [{"count": 3, "response": "three"}]},
+        {"id": 9, "task": "SSR", "test_info": [{"type": 0, "response": "Not sure"}, {"type": 1, "response": "Yes"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("profile", "epm", "ocr", "stu", "rec", "ssr"),
+    # EPM: of B, (A) Black for B, none, C the scorer takes the second for right. REC: the scorer reads 20, 12 and nothing
+    # for 2, 12 and 3; a reader 2, nothing and 3. STU: Because is no B. SSR: Not sure is no No.
+    [("paper", 3 / 4, 1, 1, 1 / 3, 1), ("fixed", 2 / 4, 1, 0, 2 / 3, 1 / 2)],
+)
+def test_a_file_by_hand(
+    tmp_path: Path, profile: Any, epm: float, ocr: float, stu: float, rec: float, ssr: float
+) -> None:
+    report = benchmark.evaluate(results(tmp_path, BY_HAND), None, profile=profile)
+    backward, realtime, forward = 100 * epm, 50 * (ocr + stu), 50 * (rec + ssr)
+    assert report.metrics == pytest.approx(
+        {
+            "EPM": 100 * epm, "OCR": 100 * ocr, "STU": 100 * stu, "REC": 100 * rec, "SSR": 100 * ssr,
+            "Backward": backward, "Realtime": realtime, "Forward": forward, "Total": (backward + realtime + forward) / 3,
+        }
+    )  # fmt: skip
+    assert [item["id"] for item in report.items] == list(range(1, 10))
+    assert report.items[6]["accuracy"] == pytest.approx(50)  # 1 2 for 12, or 2.0 for 2
+    assert report.profile == profile
+    assert len(report.notes) == 3
+    assert "Forward is a mean without CRR" in report.notes[-1]
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    report = benchmark.evaluate(results(tmp_path, BY_HAND), None)
+    assert [(p.id, p.counted) for p in report.problems] == [
+        ("EPM 3", "wrong"), ("STU 6", "wrong"), ("REC 7", "wrong"), ("SSR 9", "wrong"),
+    ]  # fmt: skip
+    assert [p.id for p in benchmark.evaluate(results(tmp_path, BY_HAND), None, profile="paper").problems] == ["EPM 3"]
+    with pytest.raises(AnnotationError, match="EPM 3: has no response"):
+        benchmark.evaluate(results(tmp_path, BY_HAND), None, strict=True)
+
+
+def test_a_folder_is_pooled_and_total_needs_three_groups(tmp_path: Path) -> None:
+    for group in ("backward", "realtime"):
+        results(tmp_path, {group: BY_HAND[group]}, f"{group}.json")
+    report = benchmark.evaluate(tmp_path, None)
+    assert set(report.metrics) == {"EPM", "OCR", "STU", "Backward", "Realtime"}
+    assert "There is no Total: it takes results of all three groups." in report.notes
+    results(tmp_path, {"forward": BY_HAND["forward"]}, "forward.json")
+    whole = results(tmp_path / "..", BY_HAND, f"{tmp_path.name}-whole.json")
+    assert benchmark.evaluate(tmp_path, None).metrics == benchmark.evaluate(whole, None).metrics
+
+
+def test_annotations_tell_which_questions_are_missing(tmp_path: Path) -> None:
+    predictions = results(tmp_path, {"backward": [choice("EPM", "B", "B", 1)]})
+    rows: list[Any] = [{"id": 1, "task": "EPM", "gt": 1}, {"id": 2, "task": "EPM", "gt": 0}]
+    rows.append({"id": 3, "task": "REC", "test_info": [{}, {}]})
+    annotations = results(tmp_path, rows, "annotations.json")
+    fixed = benchmark.evaluate(predictions, annotations)
+    assert fixed.metrics == {"EPM": 50.0, "REC": 0.0, "Backward": 50.0, "Forward": 0.0}
+    assert [(p.id, p.counted) for p in fixed.problems] == [("EPM 2", "wrong"), ("REC 3", "wrong")]
+    assert benchmark.evaluate(predictions, annotations, profile="paper").metrics == {"EPM": 100.0, "Backward": 100.0}
+    other = results(tmp_path, [{"id": 1, "task": "OCR", "gt": 1}], "other.json")
+    with pytest.raises(AnnotationError, match="no question in common"):
+        benchmark.evaluate(predictions, other)
+    fewer = results(tmp_path, rows[:1], "fewer.json")
+    more = results(tmp_path, {"backward": [choice("EPM", "B", "B", 1), choice("EPM", "C", "C", 9)]}, "more.json")
+    report = benchmark.evaluate(more, fewer)
+    assert [(p.id, p.what) for p in report.problems] == [("EPM 9", "is not among the annotations")]
+    assert report.metrics["EPM"] == 100.0
+
+
+def test_two_questions_of_one_id_both_count(tmp_path: Path) -> None:
+    entries = [choice("EPM", "B", "B", 1), choice("EPM", "C", "B", 1)]
+    report = benchmark.evaluate(results(tmp_path, {"backward": entries}), None)
+    assert report.metrics["EPM"] == 50.0
+    assert [str(p) for p in report.problems] == ["EPM 1: is there 2 times (counted as each by itself)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("{", "is not JSON"),
+        ([], "holds a list, not a dict"),
+        ({}, "holds no results"),
+        ({"backward": [], "realtime": [], "forward": []}, "holds no results"),
+        ({"sideways": []}, "has a group 'sideways'"),
+        ({"backward": {}}, "backward holds a dict"),
+        ({"backward": [7]}, "backward entry 0 has no id"),
+        ({"backward": [{"task": "EPM"}]}, "backward entry 0 has no id"),
+        ({"backward": [choice("EPM", "A", id_=True)]}, "backward entry 0 has no id"),
+        ({"backward": [choice("XYZ", "A")]}, "task is 'XYZ'; use one of EPM"),
+        ({"backward": [choice("OCR", "A")]}, r"\(id 1, OCR\): the task belongs to realtime"),
+        ({"backward": [{"id": 1, "task": "EPM", "ground_truth": "A"}]}, "has no response"),
+        ({"backward": [choice("EPM", ["A"])]}, r"response is \['A'\]"),
+        ({"backward": [choice("EPM", "A", None)]}, "ground_truth is None"),
+        ({"backward": [choice("EPM", "A", "AB")]}, "ground_truth is 'AB'"),
+        ({"forward": [{"id": 1, "task": "REC"}]}, "test_info is None"),
+        ({"forward": [{"id": 1, "task": "REC", "test_info": [{"response": "1"}]}]}, "count is None"),
+        ({"forward": [{"id": 1, "task": "REC", "test_info": [{"response": "1", "count": -1}]}]}, "count is -1"),
+        ({"forward": [{"id": 1, "task": "SSR", "test_info": [{"response": "No", "type": 2}]}]}, "type is 2"),
+        ({"forward": [{"id": 1, "task": "SSR", "test_info": [{"type": 1}]}]}, "has no response"),
+        ({"forward": [{"id": 1, "task": "SSR", "test_info": [None]}]}, "has no response"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, value: object, told: str) -> None:
+    path = results(tmp_path, value)
+    for profile in ("fixed", "paper"):
+        with pytest.raises(AnnotationError, match=told) as caught:
+            benchmark.evaluate(path, None, profile=profile)
+        assert str(path) in str(caught.value)
+
+
+def test_an_entry_without_moments_is_told_and_counts_nothing(tmp_path: Path) -> None:
+    entries = [
+        {"id": 1, "task": "REC", "test_info": []},
+        {"id": 2, "task": "REC", "test_info": [{"count": 1, "response": "1"}]},
+    ]
+    report = benchmark.evaluate(results(tmp_path, {"forward": entries}), None)
+    assert report.metrics["REC"] == 100.0
+    assert [p.id for p in report.problems] == ["REC 1"]
+    assert report.to_json(per_item=True)["items"][0]["accuracy"] is None
+    nothing = benchmark.evaluate(results(tmp_path, {"forward": entries[:1]}), None)
+    assert nothing.metrics == {}
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"holds no \.json files"):
+        benchmark.evaluate(tmp_path, None)
+
+
+@needs_reference
+@pytest.mark.parametrize("model", MODELS)
+def test_the_scorers_numbers(model: str) -> None:
+    expected = json.loads((REFERENCE / "expected.json").read_text())[model]
+    wanted = expected["8_decimals"]["tasks"] | expected["8_decimals"]["avg"]
+    report = benchmark.evaluate(REFERENCE / f"results_{model}.json", None, profile="paper")
+    assert report.metrics == pytest.approx(wanted, abs=1e-6)
+    published = expected.get("published_in_OVO_Bench_README", expected["printed_2_decimals"])
+    for name, value in (published["tasks"] | published["avg"]).items():
+        assert report.metrics[name] == pytest.approx(value, abs=0.00501)
+
+
+@needs_reference
+def test_short_answers_are_the_same_in_both_profiles() -> None:
+    for model in ("FlashVStream", "GPT"):
+        path = REFERENCE / f"results_{model}.json"
+        assert benchmark.evaluate(path, None).metrics == benchmark.evaluate(path, None, profile="paper").metrics
+    report = benchmark.evaluate(REFERENCE / "results_Gemini.json", None)
+    shared = {p.id for p in report.problems if "is there 2 times" in p.what}
+    assert shared == {"EPM 192", "EPM 225", "EPM 239", "HLD 424", "HLD 427"}
