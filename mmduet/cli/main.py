@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import bench, convert, inspect, predict, run, scenes, serve, stream, train, version
+from mmduet.cli import bench, convert, data, evaluate, inspect, predict, run, scenes, serve, stream, train, version
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
@@ -23,6 +23,8 @@ app.command()(run.run)
 app.command()(serve.serve)
 app.command()(stream.stream)
 app.command()(predict.predict)
+app.command()(evaluate.evaluate)
+app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)

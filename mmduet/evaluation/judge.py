@@ -36,10 +36,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge is asked about one place."""
+    """What a judge is asked about one place: ``messages``, which hold the ``gold`` text and the ``answer``."""
 
     place: Place
     messages: Messages
+    gold: str = ""
+    answer: str = ""
 
     def key(self, model: str) -> str:
         """The same for the same words to the same judge: SHA-256, in hexadecimal, of both."""
@@ -57,6 +59,23 @@ class Judge(Protocol):
     def reply(self, question: Question) -> str:
         """The judge's words; raises an ``MmduetError`` where there are none to be had."""
         ...
+
+
+class ExactJudge:
+    """No model: ``highest`` for an answer that holds the gold text, whatever its case and spaces; else 1.
+
+    For data whose words are exact, as those of scenes are; of people's words it would be a poor judge.
+    """
+
+    model = "exact"
+
+    def __init__(self, highest: int) -> None:
+        self._highest = highest
+
+    def reply(self, question: Question) -> str:
+        """By comparing texts."""
+        gold, answer = (" ".join(text.lower().split()) for text in (question.gold, question.answer))
+        return str(self._highest if gold and gold in answer else 1)
 
 
 def ask(

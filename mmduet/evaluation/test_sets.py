@@ -11,7 +11,7 @@ from typing import Any
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.events import Query, Reply, Scores
-from mmduet.files import read_json
+from mmduet.files import read_json, read_json_lines
 
 Json = dict[str, Any]
 
@@ -26,15 +26,32 @@ class Example:
 
 
 def read_test_set(path: str | Path) -> list[Example]:
-    """``[{question_id, video, conversation: [{role, content, time}], ...}]``; raises ``AnnotationError`` naming the entry."""
-    entries: list[Json] = read_json(path, list)
-    examples = [_example(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
+    """``[{question_id, video, conversation: [{role, content, time}], ...}]``, or QVHighlights' lines (``.jsonl``).
+
+    Raises ``AnnotationError`` naming the entry.
+    """
+    if Path(path).suffix == ".jsonl":
+        examples = [_highlight(row, f"{path}, line {i}") for i, row in enumerate(read_json_lines(path), 1)]
+    else:
+        entries: list[Json] = read_json(path, list)
+        examples = [_example(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)]
     seen: set[str | int] = set()
     for example in examples:
         if example.question_id in seen:
             raise AnnotationError(f"{path}: question_id {example.question_id!r} is there twice; give each its own")
         seen.add(example.question_id)
     return examples
+
+
+def _highlight(row: Json, where: str) -> Example:
+    """QVHighlights names its videos without their ending."""
+    try:
+        qid, video, query = row["qid"], row["vid"], row["query"]
+        if not (isinstance(qid, str | int) and isinstance(video, str) and isinstance(query, str)):
+            raise TypeError("qid is a text or a whole number, vid and query are texts")
+    except (KeyError, TypeError) as error:
+        raise AnnotationError(f"{where} cannot be read ({error}); it needs qid, vid and query") from error
+    return Example(qid, video if Path(video).suffix == ".mp4" else f"{video}.mp4", (Query(query),))
 
 
 def _example(entry: Json, where: str) -> Example:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.files import write_json, write_text
+from mmduet.scenes.prompts import NARRATE
 
 Json = dict[str, Any]
 
 
 def write_all(root: Path, clips: list[Json]) -> None:
-    """``dense_captioning.json``, ``magqa{,_test}.json``, ``grounding{,_test}.json``, ``highlights.jsonl``."""
+    """``{dense_captioning,magqa,grounding}{,_test}.json``, ``highlights.jsonl``."""
     write_json(root / "dense_captioning.json", {c["video"]: {"annotation": c["captions"]} for c in clips})
+    write_json(root / "dense_captioning_test.json", [_captions_test(c) for c in clips])
     write_json(root / "magqa.json", [_magqa(c, q) for c in clips for q in c["questions"]])
     write_json(root / "magqa_test.json", [_magqa_test(c, i, q) for c in clips for i, q in enumerate(c["questions"])])
     write_json(
@@ -28,6 +30,15 @@ def write_all(root: Path, clips: list[Json]) -> None:
         for qid, (vid, h) in enumerate((c["video"], h) for c in clips for h in c["highlights"])
     ]
     write_text(root / "highlights.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _captions_test(clip: Json) -> Json:
+    return {
+        "question_id": Path(clip["video"]).stem,
+        "video": clip["video"],
+        "conversation": [{"role": "user", "content": NARRATE[0], "time": 0.0}],
+        "answer": [{"role": "assistant", "content": c["text"], "time": c["timespan"]} for c in clip["captions"]],
+    }
 
 
 def _magqa(clip: Json, question: Json) -> Json:

@@ -170,8 +170,8 @@ def _questions(cases: list[Case], prompt: Prompt, baseline_all_match: bool) -> I
     for asked, spoken in cases:
         spans = [answer.span for answer in asked.answers]
         for gold, turn in in_span.pairs_in_span(spoken.times, spans, baseline_all_match):
-            words = prompt.fill(asked.question, asked.answers[gold].text, spoken.turns[turn].text)
-            yield Question(Place(asked.id, gold, turn), words)
+            texts = asked.answers[gold].text, spoken.turns[turn].text
+            yield Question(Place(asked.id, gold, turn), prompt.fill(asked.question, *texts), *texts)
 
 
 def _items(cases: list[Case], grades: Mapping[Place, int]) -> Iterator[Json]:

@@ -126,8 +126,8 @@ def _questions(case: Case, prompt: Prompt) -> Iterator[Question]:
     texts: list[str] = []
     for place in case.replies:
         texts.append(case.spoken.turns[place].text)
-        words = prompt.fill(case.asked.question, case.asked.answers[case.gold].text, " ".join(texts))
-        yield Question(Place(case.asked.id, case.gold, place), words)
+        both = case.asked.answers[case.gold].text, " ".join(texts)
+        yield Question(Place(case.asked.id, case.gold, place), prompt.fill(case.asked.question, *both), *both)
 
 
 def _item(case: Case, grades: Mapping[Place, int | None]) -> Json:

@@ -1,0 +1,170 @@
+"""``mmduet evaluate``: predictions against annotations, in the numbers that papers print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from mmduet.evaluation.judge import Judge
+    from mmduet.evaluation.report import Report
+
+Benchmark = Literal[
+    "qvhighlights", "grounding", "dense-captioning", "magqa", "proactive", "ovo", "audio-description", "captions"
+]
+HIGHEST = {"magqa": 5, "proactive": 3}  # the judge's best grade
+MOST_PROBLEMS_TOLD = 10
+JUDGE = "magqa, proactive:"
+
+
+def evaluate(
+    benchmark: Annotated[Benchmark, Argument(help="What is evaluated.", show_default=False)],
+    predictions: Annotated[Path, Option(metavar="FILE", help="What a model made of the test set.")],
+    annotations: Annotated[
+        list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
+    ] = None,
+    profile: Annotated[
+        Literal["fixed", "paper"], Option(help="Correct algorithms, or the original evaluators with their faults.")
+    ] = "fixed",
+    json_path: Annotated[Path | None, Option("--json", metavar="OUT", help="Write the report as JSON.")] = None,
+    html: Annotated[Path | None, Option(metavar="OUT", help="Write it as a page, with curves and worst cases.")] = None,
+    videos: Annotated[Path | None, Option(metavar="DIR", help="Videos, for the film strips of the page.")] = None,
+    per_item: Annotated[bool, Option("--per-item", help="Numbers of every query or video in the JSON, too.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Predictions that cannot be used as they are end it.")] = False,
+    smoothing: Annotated[
+        int | None, Option(help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4")
+    ] = None,
+    threshold: Annotated[
+        float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
+    ] = None,
+    sample: Annotated[bool | None, Option("--sample", help="grounding: only queries that were predicted.")] = None,
+    flavour: Annotated[
+        str | None,
+        Option(help="dense-captioning: whose evaluator, where published ones differ.", show_default="mmduet"),
+    ] = None,
+    similarities: Annotated[
+        Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities a movie.")
+    ] = None,
+    judge: Annotated[
+        str | None, Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint; exact: equal words.")
+    ] = None,
+    judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} the model at that endpoint.")] = None,
+    judge_cache: Annotated[
+        Path | None,
+        Option(metavar="FILE", help=f"{JUDGE} where replies are kept.", show_default="PREDICTIONS.judge.jsonl"),
+    ] = None,
+    judgements: Annotated[Path | None, Option(metavar="FILE", help=f"{JUDGE} replies that were given before.")] = None,
+    judge_prompt: Annotated[
+        Path | None, Option(metavar="FILE", help=f"{JUDGE} with {{question}}, {{gold}} and {{answer}}.")
+    ] = None,
+    num_examples: Annotated[
+        int | None, Option(help="magqa: questions of the test set; those without a line are padded.")
+    ] = None,
+    seed: Annotated[int | None, Option(help="Of the bootstrap.", show_default="0")] = None,
+) -> None:
+    """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the field's own formats.
+
+    The key of a judge comes from the environment variable MMDUET_JUDGE_KEY.
+    """
+    from mmduet.cli._files import check_files
+    from mmduet.errors import OptionError
+    from mmduet.files import write_json
+
+    check_files({"--json": json_path, "--html": html})
+    if judge is not None and judge != "exact" and judge_model is None:
+        raise OptionError(f"--judge {judge} has many models, perhaps; name one by --judge-model")
+    asked = {
+        "smoothing": smoothing, "threshold": threshold, "sample": sample, "flavour": flavour, "seed": seed,
+        "similarities": similarities, "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
+    }  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
+    with ExitStack() as last:
+        if judge is not None:
+            cache = judge_cache or predictions.with_name(f"{predictions.name}.judge.jsonl")
+            given["judge"] = last.enter_context(judge_of(benchmark, judge, judge_model, cache))
+        report = evaluated(benchmark, predictions, annotations, profile=profile, strict=strict, **given)
+    show(report)
+    if json_path is not None:
+        write_json(json_path, report.to_json(per_item=per_item), indent=2)
+    if html is not None:
+        from mmduet.evaluation.page import write_page
+
+        write_page(
+            html, report, predictions=predictions, annotations=next(iter(annotations or ()), None), videos=videos
+        )
+
+
+def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] | None, **given: Any) -> Report:
+    """The benchmark's own ``evaluate``. Raises ``OptionError`` for what it has no use for."""
+    from importlib import import_module
+    from inspect import signature
+
+    from mmduet.cli._progress import progress_bar
+    from mmduet.errors import OptionError
+
+    name = benchmark.replace("-", "_")
+    run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
+    known = signature(run).parameters
+    if useless := sorted(set(given) - set(known)):
+        option = {"prompt": "judge-prompt"}.get(useless[0], useless[0]).replace("_", "-")
+        raise OptionError(f"--{option} means nothing to {benchmark}; leave it out")
+    if known["annotations"].default is known["annotations"].empty and not annotations:
+        raise OptionError(f"{benchmark} needs --annotations: the test set that was predicted")
+    several = name == "dense_captioning"
+    if annotations and len(annotations) > 1 and not several:
+        raise OptionError(f"{benchmark} takes one file of annotations, not {len(annotations)}")
+    gold = annotations if several else next(iter(annotations or ()), None)
+    if "progress" not in known:
+        report: Report = run(predictions, gold, **given)
+        return report
+    with progress_bar("judging") as bar:
+        report = run(predictions, gold, progress=bar, **given)
+    return report
+
+
+@contextmanager
+def judge_of(benchmark: Benchmark, url: str, model: str | None, cache: Path) -> Iterator[Judge]:
+    """The judge at ``url``, whose replies are kept in ``cache``; ``exact`` needs neither."""
+    from mmduet.errors import OptionError
+    from mmduet.evaluation.judge import ExactJudge
+    from mmduet.evaluation.judge_files import CachedJudge
+    from mmduet.evaluation.judge_http import ChatJudge
+
+    if benchmark not in HIGHEST:
+        raise OptionError(f"--judge means nothing to {benchmark}; leave it out")
+    if url == "exact":
+        yield ExactJudge(HIGHEST[benchmark])
+        return
+    with ChatJudge(url, model or "") as judge:
+        yield CachedJudge(judge, cache)
+
+
+def show(report: Report) -> None:
+    """The numbers on stdout, what is to be known of them on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{report.benchmark}, profile {report.profile}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    if report.intervals:
+        table.add_column("95 % interval", justify="right")
+    for name, value in report.metrics.items():
+        shown = f"{value:.2f}" if isinstance(value, float) else str(value)
+        interval = report.intervals.get(name)
+        row = [name, "-" if value != value else shown]
+        table.add_row(
+            *row, *([f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""] if report.intervals else [])
+        )
+    Console(soft_wrap=True).print(table)
+    aside = Console(stderr=True, soft_wrap=True, highlight=False)
+    for note in report.notes:
+        aside.print(f"note: {note}", markup=False)
+    for problem in report.problems[:MOST_PROBLEMS_TOLD]:
+        aside.print(f"problem: {problem}", markup=False)
+    if len(report.problems) > MOST_PROBLEMS_TOLD:
+        aside.print(f"and {len(report.problems) - MOST_PROBLEMS_TOLD} problems more; --json lists them all")
