@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -35,6 +37,7 @@ class RemoteStream:
             "url": url, "key": key, "model": model, "give_up": give_up, "patient": patient,
         }  # fmt: skip
         self._encoding: Encoding = encoding
+        self._closed, self._entering = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mmduet-client", daemon=True)
 
@@ -87,8 +90,9 @@ class RemoteStream:
 
     def close(self) -> None:
         """Leave; ``outputs`` stops."""
-        if self._thread.is_alive():
-            self._do(self._session.__aexit__(None, None, None))
+        if not self._closed:
+            with suppress(SessionClosedError):  # another thread was faster
+                self._do(self._session.__aexit__(None, None, None))
             self._stop()
 
     def events(self) -> Iterator[told.ServerEvent]:
@@ -110,13 +114,23 @@ class RemoteStream:
         return await RemoteSession(**self._arguments).__aenter__()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        if not self._thread.is_alive():
-            work.close()
-            raise SessionClosedError("the stream was closed; open another")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._entering:
+            if self._closed:
+                work.close()
+                raise SessionClosedError("the stream was closed; open another")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:  # the stream was closed while this was waited for
+            raise SessionClosedError("the stream was closed; open another") from None
 
     def _stop(self) -> None:
-        self._do(_finish_the_rest())
+        """Nothing enters the loop any more; what is in it is cut short, so that nobody waits for it in vain."""
+        with self._entering:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(_finish_the_rest(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

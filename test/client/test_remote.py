@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -221,3 +222,25 @@ def test_what_was_not_consumed_is_sent_again() -> None:
 )
 def test_addresses_as_people_type_them(typed: str, meant: str) -> None:
     assert endpoint(typed) == meant
+
+
+def test_closing_in_one_thread_frees_the_others(served: Served) -> None:
+    for _ in range(5):
+        stream = RemoteStream(address(served)).__enter__()
+        ends: list[str] = []
+
+        def use(number: int, stream: RemoteStream = stream, ends: list[str] = ends) -> None:
+            try:
+                for index in range(10_000):
+                    stream.push(Frame(number * 10_000 + index, index / 10, picture(0)))
+            except SessionClosedError:
+                ends.append("closed")
+
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        stream.close()
+        for thread in threads:
+            thread.join(10)
+        assert ends == ["closed"] * 3
