@@ -44,7 +44,10 @@ def evaluate(
     sample: Annotated[bool | None, Option("--sample", help="grounding: only queries that were predicted.")] = None,
     flavour: Annotated[
         str | None,
-        Option(help="dense-captioning: whose evaluator, where published ones differ.", show_default="mmduet"),
+        Option(
+            help="dense-captioning: whose evaluator: vid2seq (MMDuet's, TimeChat's), densevid2018, densevid2021, vidchapters.",
+            show_default="vid2seq",
+        ),
     ] = None,
     similarities: Annotated[
         Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities a movie.")
@@ -79,9 +82,13 @@ def evaluate(
         raise OptionError(f"--judge {judge} has many models, perhaps; name one by --judge-model")
     asked = {
         "smoothing": smoothing, "threshold": threshold, "sample": sample, "flavour": flavour, "seed": seed,
-        "similarities": similarities, "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
+        "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value is not None}
+    if similarities is not None:
+        from mmduet.evaluation.similarity import read_similarities
+
+        given["similarity"] = read_similarities(similarities)
     with ExitStack() as last:
         if judge is not None:
             cache = judge_cache or predictions.with_name(f"{predictions.name}.judge.jsonl")
@@ -110,7 +117,7 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
     known = signature(run).parameters
     if useless := sorted(set(given) - set(known)):
-        option = {"prompt": "judge-prompt"}.get(useless[0], useless[0]).replace("_", "-")
+        option = {"prompt": "judge-prompt", "similarity": "similarities"}.get(useless[0], useless[0]).replace("_", "-")
         raise OptionError(f"--{option} means nothing to {benchmark}; leave it out")
     if known["annotations"].default is known["annotations"].empty and not annotations:
         raise OptionError(f"{benchmark} needs --annotations: the test set that was predicted")
