@@ -81,17 +81,25 @@ def _streamed(rows: Sequence[Any], path: Path, profile: Profile) -> dict[str, Se
     for i, row in enumerate(rows):
         where = f"{path}, entry {i}"
         names.append(as_id(field(row, STREAM_IDS, where), where))
-        videos[names[-1]] = _replies_as_segments(field(row, ("model_response_list",), where), where, profile)
+        replies = field(row, ("model_response_list",), where)
+        videos[names[-1]] = _replies_as_segments(replies, row.get("debug_data") or (), where, profile)
     once(names, path)
     return videos
 
 
-def _replies_as_segments(turns: Any, where: str, profile: Profile) -> Segments:
+def _replies_as_segments(turns: Any, frames: Any, where: str, profile: Profile) -> Segments:
     turns = [_turn(turn, f"{where}, turn {i}") for i, turn in enumerate(as_list(turns, where))]
     replies = [(time, text) for role, time, text in turns if role == "assistant"]
     asked = [time for role, time, _ in turns if role == "user"]
-    made = paper_segments_of(replies) if profile == "paper" else segments_of(replies, min(asked, default=0.0))
-    return tuple(made)
+    if profile == "paper":
+        return tuple(paper_segments_of(replies))
+    scores = [_informative(frame, f"{where}, frame {i}") for i, frame in enumerate(as_list(frames, where))]
+    return tuple(segments_of(replies, min(asked, default=0.0), scores))
+
+
+def _informative(frame: Any, where: str) -> tuple[float, float]:
+    score = as_number(field(frame, ("informative_score",), where), where)
+    return as_number(field(frame, ("time",), where), where), score
 
 
 def _turn(turn: Any, where: str) -> tuple[str, float, str]:

@@ -44,3 +44,40 @@ def test_segments_cover_the_time_from_the_beginning_to_the_last_reply(replies: l
     assert bounds == sorted(bounds)
     assert bounds[-1] == max((time for time, _ in replies), default=0.0)
     assert all(a.caption != b.caption for a, b in pairwise(segments))
+
+
+def scored(*sure: float, last: float = 10.0, step: float = 0.5) -> list[tuple[float, float]]:
+    """Every half second a frame; the head is sure at some."""
+    return [(i * step, 0.9 if i * step in sure else 0.1) for i in range(round(last / step) + 1)]
+
+
+def test_scores_tell_where_an_event_began_and_ended() -> None:
+    replies = [(4.0, "cut"), (8.0, "cook")]
+    sure = scored(3.5, 4.0, 4.5, 8.0)
+    assert segments_of(replies, informative=sure) == [Segment(2.0, 5.0, "cut"), Segment(7.5, 8.5, "cook")]
+    # not before the segment before it, not beyond the next reply
+    assert segments_of([(4.0, "cut"), (4.5, "cook")], informative=sure) == [
+        Segment(2.5, 4.5, "cut"),
+        Segment(4.5, 5.0, "cook"),
+    ]
+
+
+def test_where_the_head_is_not_sure_replies_tell() -> None:
+    replies = [(4.0, "cut"), (8.0, "cook")]
+    assert segments_of(replies, informative=scored(8.0)) == [Segment(0.0, 4.0, "cut"), Segment(7.5, 8.5, "cook")]
+    assert segments_of(replies, 1.0, informative=[]) == [Segment(1.0, 4.0, "cut"), Segment(4.0, 8.0, "cook")]
+    assert segments_of([(4.0, "cut")], informative=[(4.0, 0.9)]) == [Segment(4.0, 4.0, "cut")]
+
+
+def test_saying_the_same_again_prolongs_it() -> None:
+    assert segments_of([(4.0, "cut"), (5.5, "cut")], informative=scored(4.0, 5.5, 6.0)) == [Segment(1.5, 6.5, "cut")]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 9), st.sampled_from("abc"))),
+    st.sets(st.sampled_from([i / 2 for i in range(20)])),
+)
+def test_segments_are_in_order_and_never_run_backwards(replies: list[tuple[float, str]], sure: set[float]) -> None:
+    segments = segments_of(replies, informative=scored(*sure))
+    for segment, following in pairwise(segments):
+        assert segment.start <= segment.end <= following.start <= following.end
