@@ -112,11 +112,12 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
 
     from mmduet.cli._progress import progress_bar
     from mmduet.errors import OptionError
+    from mmduet.evaluation.intervals import with_intervals
 
     name = benchmark.replace("-", "_")
     run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
     known = signature(run).parameters
-    if useless := sorted(set(given) - set(known)):
+    if useless := sorted(set(given) - set(known) - {"seed"}):
         option = {"prompt": "judge-prompt", "similarity": "similarities"}.get(useless[0], useless[0]).replace("_", "-")
         raise OptionError(f"--{option} means nothing to {benchmark}; leave it out")
     if known["annotations"].default is known["annotations"].empty and not annotations:
@@ -124,13 +125,14 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     several = name == "dense_captioning"
     if annotations and len(annotations) > 1 and not several:
         raise OptionError(f"{benchmark} takes one file of annotations, not {len(annotations)}")
+    seed = given.pop("seed", 0)
+    if "seed" in known:
+        given["seed"] = seed
     gold = annotations if several else next(iter(annotations or ()), None)
     if "progress" not in known:
-        report: Report = run(predictions, gold, **given)
-        return report
+        return with_intervals(run(predictions, gold, **given), seed)
     with progress_bar("judging") as bar:
-        report = run(predictions, gold, progress=bar, **given)
-    return report
+        return with_intervals(run(predictions, gold, progress=bar, **given), seed)
 
 
 @contextmanager
