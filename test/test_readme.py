@@ -47,7 +47,7 @@ def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureReques
             assert "enters" in done.stdout
             ran += 1
             continue
-        for line in filter(None, (text.split("#")[0].strip() for text in block.splitlines())):
+        for line in filter(None, (text.split("#")[0].strip() for text in block.replace("\\\n", " ").splitlines())):
             if line.startswith(LONG):
                 continue
             if line == "mmduet serve":
@@ -58,7 +58,7 @@ def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureReques
             ran += 1
     assert ran >= 6
     assert len(served) == 1
-    for name in ("stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png"):
+    for name in ("stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png", "magqa.json", "magqa.html"):
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 
 
