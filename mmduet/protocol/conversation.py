@@ -350,7 +350,8 @@ class Conversation:
         self._last, self._origin, self._items, self._frames = state.last, state.origin, state.items, state.frames
         self._ticks = Ticks(state.settings.fps, state.tick)
         for command in waiting:
-            self._mailbox.put(command)
+            if (gone := self._mailbox.put(command)) is not None:  # what was with the engine waits again, too
+                self.narrator.dropped(gone.index, "late", now)
         self.narrator.interrupted(now)
 
     @property
