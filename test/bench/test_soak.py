@@ -52,6 +52,7 @@ def test_what_cannot_be_measured(bench: Command, arguments: tuple[str, ...], wor
     assert words in done.err
 
 
+@pytest.mark.slow
 def test_other_decisions_are_seen() -> None:
     """Replies drawn by chance differ from lap to lap."""
     engine = Rig(lively_model())
@@ -63,6 +64,7 @@ def test_other_decisions_are_seen() -> None:
     assert "decisions were others" in " ".join(report.faults)
 
 
+@pytest.mark.slow
 def test_greedy_decisions_recur() -> None:
     engine = Rig(lively_model())
     lap = [engine.prepare(frame) for frame in frames(40)]
@@ -102,6 +104,7 @@ def test_a_running_sum_is_refused() -> None:
         soak(Engine(lively_model()), lap, given, "What?", 2.0, 9000)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_slow_drift_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that changes by a little every frame: no lap is far from the one before, the last is far from the second."""
     engine = Rig(lively_model())
