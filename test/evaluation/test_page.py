@@ -209,6 +209,13 @@ def test_a_proactive_item_is_one_gold_answer(tmp_path: Path) -> None:
     assert "it opens" not in page.text
 
 
+def test_gold_answers_may_stand_beside_the_models_own(tmp_path: Path) -> None:
+    report = Report("ovo", {"EPM": 0.0}, [{"id": 4, "task": "EPM", "accuracy": 0.0}])
+    results = {"backward": [{"id": 4, "task": "EPM", "response": "it is B", "ground_truth": "A"}]}
+    page = written(tmp_path, report, predictions=json_file(tmp_path / "r.json", results))
+    assert "EPM 4 accuracy 0.00 Gold A Prediction it is B" in page.text
+
+
 def test_several_annotation_files_are_put_together(tmp_path: Path) -> None:
     sets = [{"v": {"timestamps": [[0, 1]], "sentences": [f"told by {who}"]}} for who in ("one", "two")]
     paths = [json_file(tmp_path / f"{k}.json", gold) for k, gold in enumerate(sets)]

@@ -136,6 +136,14 @@ def test_a_folder_of_results_is_read_as_one(tmp_path: Path) -> None:
     assert not files.has("1")
 
 
+def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
+    row = {
+        "question_id": 1, "duration": 1e300, "timestamps": [[0, 1e8], [1, 2], [1, math.nan], [3], "no"], "video": 5,
+        "query": None, "pred_saliency_scores": [1, "high"], "debug_data": [{"time": 1e9, "relevance_score": 1}],
+    }  # fmt: skip
+    assert told_of(tmp_path, [row], "1") == Told(videos=("5",), events=(Event(1, 2),))
+
+
 FIELDS = [
     "question_id", "query", "question", "caption", "video", "duration", "timestamp", "timestamps", "sentences", "segments",
     "pure_cap", "relevant_windows", "pred_relevant_windows", "pred_saliency_scores", "relevant_clip_ids", "saliency_scores",
