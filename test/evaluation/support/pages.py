@@ -1,0 +1,91 @@
+"""Reads a report's page back, and sees to what must be true of every page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from mmduet.evaluation.page import write_page
+from mmduet.evaluation.report import Report
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page read back: tags, texts and links; ``problems`` says what is wrong with its tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.problems: list[str] = []
+        self._open: list[str] = []
+        self._texts: list[str] = []
+        self.feed(html)
+        self.close()
+        self.problems += [f"{tag} is never closed" for tag in self._open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if len(dict(attrs)) < len(attrs):
+            self.problems.append(f"{tag} has an attribute twice")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open[-1] != tag:
+            self.problems.append(f"{tag} is closed where {self._open[-1:]} is open")
+        else:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "script"):
+            self._texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self._texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def of_class(self, word: str) -> int:
+        return sum(word in (attrs.get("class") or "").split() for _, attrs in self.tags)
+
+
+def read(path: Path) -> Page:
+    """The page; everything that must be true of every page is seen to."""
+    html = path.read_bytes().decode("utf-8")
+    assert html.startswith("<!DOCTYPE html>")
+    page = Page(html)
+    assert page.problems == []
+    assert {"charset": "utf-8"} in page.all("meta")
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in page.tags:
+        for name, value in attrs.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+                assert value is not None
+                assert value.startswith("data:") or value[1:] in ids, value[:80]
+    assert page.all("script") == []
+    assert all(attrs.get("alt") for attrs in page.all("img"))
+    assert not re.search(r"@import|url\(", html)
+    return page
+
+
+def written(tmp_path: Path, report: Report, **files: Any) -> Page:
+    """The page of ``report``, beside which nothing may be left."""
+    write_page(tmp_path / "page.html", report, **files)
+    assert [path.name for path in tmp_path.glob("*page.html*")] == ["page.html"]
+    return read(tmp_path / "page.html")
+
+
+def svg_of(src: str | None) -> str:
+    """The picture behind a data URL."""
+    assert src is not None
+    head, _, body = src.partition(",")
+    assert head == "data:image/svg+xml;base64"
+    return base64.b64decode(body).decode()

@@ -1,0 +1,92 @@
+"""The numbers of a report's page: which table they stand in, how they are written, which one items are judged by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mmduet.evaluation.page.tables import PLAIN, bar, grid, kind_of, main_metric, main_number, shown, tables
+from mmduet.evaluation.report import Report
+
+Json = dict[str, Any]
+
+
+def test_metrics_stand_in_tables_of_their_kind() -> None:
+    names = ("mIoU", "best-mIoU", "causal-R1@0.5", "oracle-threshold-mIoU", "oracle-mIoU", "bestiary")
+    made = tables(Report("x", dict.fromkeys(names, 1.0)))
+    assert [(table.kind.title, [row.name for row in table.rows]) for table in made] == [
+        ("Metrics", ["mIoU", "bestiary"]),
+        ("Without look-ahead", ["causal-R1@0.5"]),
+        ("Best of the sweep", ["best-mIoU"]),
+        ("Oracle", ["oracle-threshold-mIoU", "oracle-mIoU"]),
+    ]
+    assert [table.kind.mark for table in made] == ["", "no future frames", "tuned on the test set", "knows the answers"]
+    assert kind_of("mIoU") is PLAIN
+
+
+def test_metrics_of_many_levels_make_a_grid() -> None:
+    metrics = {f"{name}@{level}": 1.0 for level in (0.3, 0.5) for name in ("CIDEr", "F1", "Recall")}
+    report = Report("x", {"SODA_c": 2.0, **metrics})
+    made = grid(report)
+    assert made is not None
+    assert list(made.levels) == ["0.3", "0.5"]
+    assert [name for name, _ in made.rows] == ["CIDEr", "F1", "Recall"]
+    assert [row.name for table in tables(report) for row in table.rows] == ["SODA_c"]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"R1@0.3": 1.0, "R1@0.5": 1.0, "R1@0.7": 1.0},
+        {"R@1/16": 1.0, "R@5/16": 1.0},
+        {"a@1": 1.0, "b@1": 1.0, "c@1": 1.0},
+        {"a@1": 1.0, "a@2": 1.0, "b@1": 1.0, "b@3": 1.0, "c@1": 1.0, "c@4": 1.0},
+        {},
+    ],
+)
+def test_few_levels_stay_in_the_table(metrics: Json) -> None:
+    report = Report("x", metrics)
+    assert grid(report) is None
+    assert [row.name for table in tables(report) for row in table.rows] == list(metrics)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1, "1"), (1234, "1,234"), (45.678, "45.68"), (0.0, "0.00"), (math.nan, "\N{EN DASH}"), (math.inf, "\N{EN DASH}"),
+     (None, "\N{EN DASH}"), (True, "\N{EN DASH}"), ("1", "\N{EN DASH}")],
+)  # fmt: skip
+def test_how_numbers_are_written(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_bars_lie_on_the_metrics_own_scale() -> None:
+    assert bar("mIoU", 40.0, (30.0, 50.0)) == bar("x", 40.0, (30.0, 50.0))
+    made = bar("in_span", 3.0, (2.0, 5.0))
+    assert made is not None
+    assert (made.value, made.low, made.high) == (50.0, 25.0, 100.0)
+    cider = bar("CIDEr", 160.0, (80.0, 200.0))
+    assert cider is not None
+    assert (cider.value, cider.low, cider.high) == (80.0, 40.0, 100.0)
+    assert bar("turns", 3.0) is bar("n_preds", 3.0) is bar("mIoU", math.nan) is None
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "metrics", "item", "metric", "number"),
+    [
+        ("grounding", ["R1@0.3", "mIoU"], ["R1@0.3", "mIoU"], "mIoU", "mIoU"),
+        ("qvhighlights", ["MR-full-mAP"], ["MR-full-mAP"], "MR-full-mAP", "MR-full-mAP"),
+        ("ovo", ["EPM", "Total"], ["accuracy", "answers"], "Total", "accuracy"),
+        ("proactive", ["PAUC@0", "PAUC@0.5"], ["PAUC@0", "PAUC@0.5", "replies"], "PAUC@0.5", "PAUC@0.5"),
+        ("audio_description", ["CIDEr"], ["descriptions"], "CIDEr", None),
+        ("new", ["a", "b"], ["b"], "a", "b"),
+        ("new", [], ["b"], None, None),
+    ],
+)
+def test_the_main_number(
+    benchmark: str, metrics: Sequence[str], item: Sequence[str], metric: str | None, number: str | None
+) -> None:
+    report = Report(benchmark, dict.fromkeys(metrics, 1.0), [{"id": 1, **dict.fromkeys(item, 2.0)}])
+    assert (main_metric(report), main_number(report)) == (metric, number)
