@@ -53,6 +53,11 @@ def test_few_levels_stay_in_the_table(metrics: Json) -> None:
     assert [row.name for table in tables(report) for row in table.rows] == list(metrics)
 
 
+def test_metrics_with_intervals_stay_in_the_table() -> None:
+    metrics = {f"{name}@{level}": 1.0 for level in (1, 2) for name in "abc"}
+    assert grid(Report("x", metrics, intervals=dict.fromkeys(metrics, (0.0, 2.0)))) is None
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1, "1"), (1234, "1,234"), (45.678, "45.68"), (0.0, "0.00"), (math.nan, "\N{EN DASH}"), (math.inf, "\N{EN DASH}"),

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Pixels.
-WIDTH, SCORES, GAP, LANE, RATING, FLAGS, CLOCK = 1040.0, 120.0, 8.0, 20.0, 10.0, 26.0, 24.0
-FLAG, ROOM = 16.0, 14.0  # how far apart flags are, how long a bar is that bears its number
+WIDTH, SCORES, GAP, LANE, RATING, FLAGS, CLOCK = 1040.0, 120.0, 8.0, 20.0, 10.0, 30.0, 24.0
+FLAG, MOST_MOVED, ROOM = (
+    18.0,
+    27.0,
+    14.0,
+)  # how far apart flags are, and from their time; how long a bar with a number is
 MOST_LANES = 6
 SHORTEST = 0.01  # seconds that can be drawn
 FEW_POINTS, MOST_POINTS = 120, 2000  # of a curve: so few get dots, more are not drawn
@@ -143,22 +147,27 @@ def _bars(plot: Axes, lane: Sequence[tuple[int, Event]], colour: str, span: floa
 
 
 def _flags(plot: Axes, turns: Sequence[Turn], span: float) -> None:
-    """Replies are numbered discs, queries squares; one that would touch the flag before it is a line alone."""
+    """Replies are numbered discs, queries squares, moved on a little where two would touch; without room a line alone."""
     plot.set_ylim(0, 1)
     last, scale = -math.inf, span / WIDTH
     for number, turn in numbered(turns):
-        plot.plot([turn.time] * 2, [0.8, 1], color=INK, lw=0.8, alpha=0.5)
-        place = min(max(turn.time, FLAG / 2 * scale), span - FLAG / 2 * scale)
-        if place - last < FLAG * scale:
-            continue
-        last = place
-        face, text = (PAPER, INK) if turn.user else (INK, PAPER)
-        plot.plot(place, 0.45, "s" if turn.user else "o", mfc=face, mec=INK, mew=1, ms=FLAG - 3)
-        _label(plot, place, number, text)
+        wanted = min(max(turn.time, FLAG / 2 * scale), span - FLAG / 2 * scale)
+        place = max(wanted, last + FLAG * scale)
+        room = place - wanted <= MOST_MOVED * scale and place <= span - FLAG / 2 * scale
+        plot.plot([turn.time, place if room else turn.time], [1, 0.78], color=INK, lw=0.8, alpha=0.5)
+        if room:
+            last = place
+            _flag(plot, place, number, turn.user)
 
 
-def _label(plot: Axes, x: float, text: str, colour: str) -> None:
-    plot.text(x, 0.45, text, color=colour, ha="center", va="center_baseline", fontsize=10, fontweight="bold")
+def _flag(plot: Axes, x: float, number: str, user: bool) -> None:
+    face, text = (PAPER, INK) if user else (INK, PAPER)
+    plot.plot(x, 0.42, "s" if user else "o", mfc=face, mec=INK, mew=1, ms=FLAG - 3)
+    _label(plot, x, number, text, 0.42, 10.0 if len(number) < 2 else 8.5)
+
+
+def _label(plot: Axes, x: float, text: str, colour: str, y: float = 0.45, size: float = 10.0) -> None:
+    plot.text(x, y, text, color=colour, ha="center", va="center_baseline", fontsize=size, fontweight="bold")
 
 
 def numbered(turns: Sequence[Turn]) -> list[tuple[str, Turn]]:
