@@ -58,7 +58,16 @@ def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureReques
             ran += 1
     assert ran >= 6
     assert len(served) == 1
-    for name in ("stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png", "magqa.json", "magqa.html"):
+    for name in (
+        "stream.jsonl",
+        "run.jsonl",
+        "run.vtt",
+        "run.png",
+        "score.json",
+        "windows.png",
+        "magqa.json",
+        "magqa.html",
+    ):
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 
 

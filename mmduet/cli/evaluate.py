@@ -84,7 +84,7 @@ def evaluate(
         "smoothing": smoothing, "threshold": threshold, "sample": sample, "flavour": flavour, "seed": seed,
         "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
     }  # fmt: skip
-    given = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if similarities is not None:
         from mmduet.evaluation.similarity import read_similarities
 

@@ -82,7 +82,7 @@ def _streamed(rows: Sequence[Any], path: Path, profile: Profile) -> dict[str, Se
         where = f"{path}, entry {i}"
         names.append(as_id(field(row, STREAM_IDS, where), where))
         replies = field(row, ("model_response_list",), where)
-        videos[names[-1]] = _replies_as_segments(replies, row.get("debug_data") or (), where, profile)
+        videos[names[-1]] = _replies_as_segments(replies, row.get("debug_data") or [], where, profile)
     once(names, path)
     return videos
 

@@ -85,7 +85,9 @@ def test_what_a_server_adds_to_the_engine_is_measured() -> None:
     assert result.frames == 20
     assert 0 < result.step_p50 <= result.step_p99
     assert 0 < result.round_trip_p50 <= result.round_trip_p99
-    assert result.overhead_p50 <= result.overhead_p99 < result.round_trip_p99  # how much it is a busy machine cannot tell
+    assert (
+        result.overhead_p50 <= result.overhead_p99 < result.round_trip_p99
+    )  # how much it is a busy machine cannot tell
 
 
 def test_clients_that_come_and_go_leave_nothing_behind() -> None:

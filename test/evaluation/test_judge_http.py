@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,15 @@ def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Whoever started the tests may have had SIGINT ignored, as shells do for what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_at_once_and_loses_nothing(tmp_path: Path) -> None:
     cache, quick, slow, after = tmp_path / "replies.jsonl", ChatServer(), ChatServer(delay=30.0), ChatServer()
     with quick.running() as url, chat(url) as judge:
@@ -123,6 +132,7 @@ with ChatJudge(sys.argv[1], "tester") as judge:
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_command_that_is_interrupted_does_not_wait_for_the_judge() -> None:
     server = ChatServer(delay=60.0)
     with server.running() as url:
