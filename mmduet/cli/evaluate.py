@@ -21,52 +21,62 @@ MOST_PROBLEMS_TOLD = 10
 JUDGE = "magqa, proactive:"
 
 
+Annotations = Annotated[
+    list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
+]
+EvaluationProfile = Annotated[
+    Literal["fixed", "paper"], Option(help="Correct algorithms, or the original evaluators with their faults.")
+]
+Smoothing = Annotated[
+    int | None, Option(help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4")
+]
+Threshold = Annotated[
+    float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
+]
+Flavour = Annotated[
+    str | None,
+    Option(
+        help="dense-captioning: whose evaluator: vid2seq (MMDuet's, TimeChat's), densevid2018, densevid2021, vidchapters.",
+        show_default="vid2seq",
+    ),
+]
+Similarities = Annotated[
+    Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities a movie.")
+]
+JudgeAt = Annotated[
+    str | None, Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint; exact: equal words.")
+]
+JudgeCache = Annotated[
+    Path | None,
+    Option(metavar="FILE", help=f"{JUDGE} where replies are kept.", show_default="PREDICTIONS.judge.jsonl"),
+]
+JudgePrompt = Annotated[
+    Path | None, Option(metavar="FILE", help=f"{JUDGE} with {{question}}, {{gold}} and {{answer}}.")
+]
+Padded = Annotated[int | None, Option(help="magqa: questions of the test set; those without a line are padded.")]
+
+
 def evaluate(
     benchmark: Annotated[Benchmark, Argument(help="What is evaluated.", show_default=False)],
     predictions: Annotated[Path, Option(metavar="FILE", help="What a model made of the test set.")],
-    annotations: Annotated[
-        list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
-    ] = None,
-    profile: Annotated[
-        Literal["fixed", "paper"], Option(help="Correct algorithms, or the original evaluators with their faults.")
-    ] = "fixed",
+    annotations: Annotations = None,
+    profile: EvaluationProfile = "fixed",
     json_path: Annotated[Path | None, Option("--json", metavar="OUT", help="Write the report as JSON.")] = None,
     html: Annotated[Path | None, Option(metavar="OUT", help="Write it as a page, with curves and worst cases.")] = None,
     videos: Annotated[Path | None, Option(metavar="DIR", help="Videos, for the film strips of the page.")] = None,
     per_item: Annotated[bool, Option("--per-item", help="Numbers of every query or video in the JSON, too.")] = False,
     strict: Annotated[bool, Option("--strict", help="Predictions that cannot be used as they are end it.")] = False,
-    smoothing: Annotated[
-        int | None, Option(help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4")
-    ] = None,
-    threshold: Annotated[
-        float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
-    ] = None,
+    smoothing: Smoothing = None,
+    threshold: Threshold = None,
     sample: Annotated[bool | None, Option("--sample", help="grounding: only queries that were predicted.")] = None,
-    flavour: Annotated[
-        str | None,
-        Option(
-            help="dense-captioning: whose evaluator: vid2seq (MMDuet's, TimeChat's), densevid2018, densevid2021, vidchapters.",
-            show_default="vid2seq",
-        ),
-    ] = None,
-    similarities: Annotated[
-        Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities a movie.")
-    ] = None,
-    judge: Annotated[
-        str | None, Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint; exact: equal words.")
-    ] = None,
+    flavour: Flavour = None,
+    similarities: Similarities = None,
+    judge: JudgeAt = None,
     judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} the model at that endpoint.")] = None,
-    judge_cache: Annotated[
-        Path | None,
-        Option(metavar="FILE", help=f"{JUDGE} where replies are kept.", show_default="PREDICTIONS.judge.jsonl"),
-    ] = None,
+    judge_cache: JudgeCache = None,
     judgements: Annotated[Path | None, Option(metavar="FILE", help=f"{JUDGE} replies that were given before.")] = None,
-    judge_prompt: Annotated[
-        Path | None, Option(metavar="FILE", help=f"{JUDGE} with {{question}}, {{gold}} and {{answer}}.")
-    ] = None,
-    num_examples: Annotated[
-        int | None, Option(help="magqa: questions of the test set; those without a line are padded.")
-    ] = None,
+    judge_prompt: JudgePrompt = None,
+    num_examples: Padded = None,
     seed: Annotated[int | None, Option(help="Of the bootstrap.", show_default="0")] = None,
 ) -> None:
     """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the field's own formats.

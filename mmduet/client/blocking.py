@@ -90,7 +90,9 @@ class RemoteStream:
 
     def close(self) -> None:
         """Leave; ``outputs`` stops."""
-        if not self._closed:
+        if not self._thread.is_alive():
+            self._closed = True
+        elif not self._closed:
             with suppress(SessionClosedError):  # another thread was faster
                 self._do(self._session.__aexit__(None, None, None))
             self._stop()

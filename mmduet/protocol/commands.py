@@ -22,12 +22,13 @@ class Watch:
 
 @dataclass(frozen=True)
 class ReadTurn:
-    """Have a turn read after every frame that was handed over before it."""
+    """Have a turn read after every frame that was handed over before it; ``number`` counts them, names may recur."""
 
     item: str
     role: Literal["user", "system"]
     text: str
     keep: bool = False
+    number: int = 0
 
     @property
     def stays(self) -> bool:
@@ -94,11 +95,6 @@ class Mailbox:
     def frames(self) -> int:
         """Frames that wait."""
         return self._frames
-
-    @property
-    def turns(self) -> list[ReadTurn]:
-        """Turns that wait, in order."""
-        return [command for command in self._waiting if isinstance(command, ReadTurn)]
 
     @property
     def has_room_for_turns(self) -> bool:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -23,6 +23,7 @@ from mmduet.protocol.ledger import Accepted
 from mmduet.protocol.log import EventLog
 from mmduet.protocol.narrator import Asked, Narrator, NarratorState
 from mmduet.protocol.settings import Settings
+from mmduet.video.rtsp import shown
 from mmduet.video.sampling import Ticks
 
 STILL_FPS = 2.0
@@ -59,8 +60,10 @@ class ConversationState:
     last: Accepted | None
     origin: int | None
     items: int
+    turns: int
     frames: int
     tick: int
+    ends_with_source: bool
 
     @classmethod
     def parse(cls, text: str) -> ConversationState:
@@ -104,7 +107,8 @@ class Conversation:
         self._ticks = Ticks(settings.fps)
         self._last: Accepted | None = None
         self._origin: int | None = None
-        self._items = self._frames = 0
+        self.ends_with_source = False  # when nothing more is pulled, the session ends
+        self._items = self._turns = self._frames = 0
         self._allowance, self._allowed_at = float(bounds.burst), 0.0
 
     @property
@@ -163,6 +167,8 @@ class Conversation:
     def _source(self, event: sent.SourceOpen | sent.SourceClose) -> None:
         if isinstance(event, sent.SourceOpen):
             self._put(commands.OpenSource(event.url, event.transport), event)
+            if self._scribe is not None:
+                self._scribe.source(shown(event.url))
         else:
             self._put(commands.CloseSource(), event)
 
@@ -200,13 +206,20 @@ class Conversation:
             raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
         for picture in pictures:
             self._frame(frames.WireFrame(None, self.next_pts(), picture), now)
-        shown = tuple(
+        content = tuple(
             {"type": "input_image"} if isinstance(p, sent.InputImage) else p.model_dump() for p in item.content
         )
         extras = None if item.duet.pts is None else {"pts": item.duet.pts}
-        self.narrator.added(told.ItemTold(id=name, role=item.role, content=shown, duet=extras), read=bool(item.text))
-        if item.text:
-            self._put(commands.ReadTurn(name, item.role, item.text, item.duet.keep), event)
+        as_told = told.ItemTold(id=name, role=item.role, content=content, duet=extras)
+        if not item.text:
+            return self.narrator.added(as_told, None)
+        self._turns += 1
+        turn = commands.ReadTurn(name, item.role, item.text, item.duet.keep, self._turns)
+        self.narrator.added(as_told, turn.number)
+        self._put(turn, event)
+        if self._scribe is not None:
+            self._scribe.turn(turn, as_told)
+        return None
 
     def _speak(self, event: sent.ResponseCreate, now: float) -> None:
         if self.narrator.asked:
@@ -239,8 +252,6 @@ class Conversation:
         self._refuse_full(event)
         self.started = True
         self._mailbox.put(command)
-        if self._scribe is not None and isinstance(command, commands.ReadTurn):
-            self._scribe.turn(command)
         if self._scribe is not None and isinstance(command, commands.SpeakNow):
             self._scribe.wanted("speak")
 
@@ -337,27 +348,38 @@ class Conversation:
             self._last,
             self._origin,
             self._items,
+            self._turns,
             self._frames,
             self._ticks.tick,
+            self.ends_with_source,
         )
 
-    def restore(self, state: ConversationState, waiting: Sequence[commands.Command], now: float) -> None:
-        """Stand where another stood, with what waited there; a reply that was being told there is at its end."""
+    def restore(
+        self,
+        state: ConversationState,
+        waiting: Sequence[commands.Command],
+        items: Mapping[int, told.ItemTold],
+        now: float,
+    ) -> None:
+        """Stand where another stood, with what waited there; a reply that was being told there is at its end.
+
+        ``items`` are the turns that were not read. A frame that was accepted and does not wait is told as dropped: whatever
+        became of it, the client is not left to wait for it.
+        """
         self.settings = state.settings
-        self.narrator.restore(state.narrator)
+        self.narrator.restore(state.narrator, items, now)
         self.narrator.scores, self.narrator.ack = state.settings.scores, state.settings.ack
         self.consumed, self.started, self.ended = state.consumed, state.started, state.ended
         self._last, self._origin, self._items, self._frames = state.last, state.origin, state.items, state.frames
+        self._turns, self.ends_with_source = state.turns, state.ends_with_source
         self._ticks = Ticks(state.settings.fps, state.tick)
+        kept = {command.index for command in waiting if isinstance(command, commands.Watch)}
+        for index in [index for index in self.narrator.ledger.unended() if index not in kept]:
+            self.narrator.dropped(index, "late", now)
         for command in waiting:
             if (gone := self._mailbox.put(command)) is not None:  # what was with the engine waits again, too
                 self.narrator.dropped(gone.index, "late", now)
         self.narrator.interrupted(now)
-
-    @property
-    def waiting_turns(self) -> list[commands.ReadTurn]:
-        """Turns that have not been handed over."""
-        return self._mailbox.turns
 
     # what the client is told of itself
 

@@ -17,6 +17,7 @@ from typing import Any
 from mmduet.protocol.commands import ReadTurn, Watch
 from mmduet.protocol.frames import Kind, Picture
 from mmduet.protocol.log import Entry
+from mmduet.protocol.server_events import ItemTold
 
 MAGIC = b"mmduet journal 1\n"
 _BATCH = struct.Struct("<II")  # bytes of the batch, their CRC-32
@@ -45,34 +46,18 @@ class Fact:
 
 
 class Scribe:
-    """Collects the facts of one batch, in order; ``batch`` hands them over as bytes.
+    """Collects the facts of one batch, in order; ``batch`` hands them over as bytes."""
 
-    It remembers the turns that stay in view and those that wait, so that a new journal can begin with them (``again``).
-    """
-
-    def __init__(self, session: Opened, kept: Iterable[ReadTurn] = (), waiting: Iterable[ReadTurn] = ()) -> None:
-        self.frames = 0  # written down so far
+    def __init__(self, session: Opened) -> None:
         self.session = session
-        self._kept = list(kept)
-        self._waiting = {turn.item: turn for turn in waiting}
-        self._source: tuple[str | None, bool] = (None, False)
         self._records: list[bytes] = []
 
-    def again(self, entries: Iterable[Entry]) -> None:
-        """What a journal begins with: everything that is known but for the frames, and ``state``, which comes last."""
+    def opened(self) -> None:
+        """The session exists; a journal begins with it."""
         self._note(b"O", _json(asdict(self.session)))
-        for turn in self._kept:
-            self._note(b"T", _json(asdict(turn)))
-            self._note(b"R", turn.item.encode())
-        for turn in self._waiting.values():
-            self._note(b"T", _json(asdict(turn)))
-        self.source(*self._source)
-        for entry in entries:
-            self.event(entry)
 
     def frame(self, watch: Watch) -> None:
         """A frame is to be watched."""
-        self.frames += 1
         picture = watch.picture
         head = _FRAME.pack(watch.index, watch.time, picture.kind, picture.width, picture.height)
         self._note(b"F", head + picture.data)
@@ -85,22 +70,17 @@ class Scribe:
         """A frame is not going to be watched."""
         self._note(b"D", str(index).encode())
 
-    def turn(self, turn: ReadTurn) -> None:
-        """A turn is to be read."""
-        self._waiting[turn.item] = turn
-        self._note(b"T", _json(asdict(turn)))
+    def turn(self, turn: ReadTurn, told: ItemTold) -> None:
+        """A turn is to be read; as the client was told of it."""
+        self._note(b"T", _json({"turn": asdict(turn), "told": told.model_dump(mode="json")}))
 
-    def read(self, item: str) -> None:
+    def read(self, number: int) -> None:
         """A turn has been read."""
-        turn = self._waiting.pop(item, None)
-        if turn is not None and turn.stays:
-            self._kept.append(turn)
-        self._note(b"R", item.encode())
+        self._note(b"R", str(number).encode())
 
-    def refused(self, item: str) -> None:
+    def refused(self, number: int) -> None:
         """A turn is not going to be read."""
-        self._waiting.pop(item, None)
-        self._note(b"X", item.encode())
+        self._note(b"X", str(number).encode())
 
     def wanted(self, what: str) -> None:
         """A reply (``speak``) or the end (``end``) is to come after all that was handed over before."""
@@ -123,10 +103,9 @@ class Scribe:
         """Where the conversation stands (``Conversation.state``); the last one counts."""
         self._note(b"S", text)
 
-    def source(self, url: str | None, ends: bool) -> None:
-        """Which source is being pulled, without secrets, and whether its end is the session's."""
-        self._source = (url, ends)
-        self._note(b"P", _json({"url": url, "ends": ends}))
+    def source(self, url: str | None) -> None:
+        """Which source is being pulled, or is going to be, without secrets."""
+        self._note(b"P", _json(url))
 
     @property
     def idle(self) -> bool:
@@ -182,7 +161,7 @@ def _fact(kind: str, body: bytes) -> Fact:
             index, time, form, width, height = _FRAME.unpack_from(body)
             picture = Picture(Kind(form), body[_FRAME.size :], width, height)
             return Fact(kind, index, value=Watch(index, time, picture))
-        case "W" | "D":
+        case "W" | "D" | "R" | "X":
             return Fact(kind, int(body))
         case "E":
             head, _, text = body.partition(b" ")
@@ -190,7 +169,8 @@ def _fact(kind: str, body: bytes) -> Fact:
             number = int(head.removesuffix(b"!"))
             return Fact(kind, number, value=Entry(number, text.decode(), only))
         case "T":
-            return Fact(kind, value=ReadTurn(**json.loads(body)))
+            both = json.loads(body)
+            return Fact(kind, value=(ReadTurn(**both["turn"]), ItemTold.model_validate(both["told"])))
         case "O":
             return Fact(kind, value=Opened(**json.loads(body)))
         case "P":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmduet.events import (
@@ -53,7 +54,7 @@ class NarratorState:
     """Where a narrator stands, between two events."""
 
     books: Books[Scores | told.DropReason]
-    unread: tuple[told.ItemTold, ...] = ()
+    unread: tuple[int, ...] = ()  # numbers of turns
     asked: tuple[Asked, ...] = ()
     closed: told.SessionClosed | None = None
     speaking: Speaking | None = None
@@ -63,6 +64,11 @@ class NarratorState:
     last_item: str | None = None
     duration: float = 0.0
 
+    @property
+    def owes(self) -> bool:
+        """Whether a reply had been set off that was not complete; one that was asked for takes its place."""
+        return (self.owing or self.speaking is not None) and not self.asked
+
 
 class Narrator:
     """Writes a session's events. ``scores`` and ``ack`` say what is told of frames (see ``settings.Settings``)."""
@@ -71,12 +77,13 @@ class Narrator:
         self.log = log
         self.ledger: Ledger[End] = Ledger()
         self.scores = self.ack = True
-        self.unread: deque[told.ItemTold] = deque()
+        self.unread: deque[tuple[int, told.ItemTold]] = deque()  # by number
         self.asked: deque[Asked] = deque()
         self.closed: told.SessionClosed | None = None
         self.speaking: Speaking | None = None
         self.spoken = 0
         self.owing = False  # the latest frame has set off a reply that has not begun
+        self._reviving = False  # a reply is owed that was set off, or cut, on a server that is no more
         self._scribe = scribe
         self._session_id = session_id
         self._watched: tuple[Accepted, Scores] | None = None
@@ -88,50 +95,57 @@ class Narrator:
         """Where it stands."""
         return NarratorState(
             self.ledger.books,
-            tuple(self.unread),
+            tuple(number for number, _ in self.unread),
             tuple(self.asked),
             self.closed,
             self.speaking,
             self.spoken,
-            self.owing,
+            self.owing or self._reviving,
             self._watched,
             self._last_item,
             self._duration,
         )
 
-    def restore(self, state: NarratorState) -> None:
-        """Stand where another stood."""
-        self.ledger = Ledger(state.books)
-        self.unread, self.asked = deque(state.unread), deque(state.asked)
-        self.closed, self.speaking = state.closed, state.speaking
-        self.spoken, self.owing = state.spoken, state.owing
+    def restore(self, state: NarratorState, items: Mapping[int, told.ItemTold], now: float) -> None:
+        """Stand where another stood; ``items`` are the turns that were not read, and ``now`` all begins to wait anew."""
+        books = state.books
+        self.ledger = Ledger(replace(books, open=tuple(replace(frame, came=now) for frame in books.open)))
+        self.unread = deque((number, items[number]) for number in state.unread if number in items)
+        self.asked = deque(replace(asked, when=now) for asked in state.asked)
+        self.closed, self.speaking, self.spoken = state.closed, state.speaking, state.spoken
+        self._reviving = state.owes
         self._watched, self._last_item, self._duration = state.watched, state.last_item, state.duration
 
     def interrupted(self, now: float) -> None:
         """A reply that was being told when its server died is at its end, as far as it came."""
+        if self.closed is None:
+            self._cut(now, "server_restarted")
+
+    def _cut(self, now: float, reason: str) -> None:
         if self.speaking is not None:
             cut = Reply(self.speaking.number, -1, 0.0, self.speaking.text, 0, "cancelled")
-            self._ends(cut, now, reason="server_restarted")
+            self._ends(cut, now, reason)
 
     # turns
 
-    def added(self, item: told.ItemTold, *, read: bool) -> None:
-        """A turn of the client's is on the timeline; ``read`` is whether it has words that the model has yet to read."""
+    def added(self, item: told.ItemTold, number: int | None) -> None:
+        """A turn of the client's is on the timeline; ``number`` where it has words that the model has yet to read."""
         self.log.append(told.ItemAdded(item=item, previous_item_id=self._last_item))
         self._last_item = item.id
-        if read:
-            self.unread.append(item)
+        if number is not None:
+            self.unread.append((number, item))
         else:
             self.log.append(told.ItemDone(item=item))
 
-    def refused(self, item_id: str, error: Exception, code: str) -> None:
+    def refused(self, number: int, error: Exception, code: str) -> None:
         """A turn of the client's cannot be read after all."""
         if self.closed is not None:
             return
-        self.unread = deque(item for item in self.unread if item.id != item_id)
+        name = next((item.id for known, item in self.unread if known == number), "")
+        self.unread = deque(unread for unread in self.unread if unread[0] != number)
         if self._scribe is not None:
-            self._scribe.refused(item_id)
-        self.error(f"item {item_id}: {error}", code, param="item")
+            self._scribe.refused(number)
+        self.error(f"item {name}: {error}", code, param="item")
 
     def error(
         self,
@@ -207,6 +221,7 @@ class Narrator:
         """The last word: frames that were not watched are told as dropped before it."""
         if self.closed is not None:
             return
+        self._cut(now, "session_closed")
         for index in self.ledger.unended():
             self._frame_ends(index, "closed", now)
         self.closed = told.SessionClosed(reason=reason, frames=dict(self.ledger.counts), duration_s=self._duration)
@@ -214,14 +229,15 @@ class Narrator:
 
     def _read(self) -> None:
         if self.unread:
-            item = self.unread.popleft()
+            number, item = self.unread.popleft()
             if self._scribe is not None:
-                self._scribe.read(item.id)
+                self._scribe.read(number)
             self.log.append(told.ItemDone(item=item))
 
     def _begins(self, output: ReplyStarted, now: float) -> None:
-        asked = self.asked.popleft() if output.forced and self.asked else None
-        if output.forced and self._scribe is not None:
+        reviving, self._reviving = self._reviving, False
+        asked = self.asked.popleft() if output.forced and self.asked and not reviving else None
+        if asked is not None and self._scribe is not None:
             self._scribe.begun()
         frame, scores = self._watched or (None, None)
         self.speaking = Speaking(

@@ -36,8 +36,9 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     metrics = Metrics()
     thread = EngineThread(Engine(model), observe=metrics.stepped)
     room = EngineRoom(thread, config.max_picture_pixels)
-    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames)
-    journals = JournalFolder(config.journal, config.max_waiting_frames) if config.journal is not None else None
+    size = model.config.vision.image_size
+    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames, size)
+    journals = JournalFolder(config.journal) if config.journal is not None else None
     house = House(config, room, _budget(room, config), media, metrics, journals)
     keys = Keys([key.get_secret_value() for key in config.keys], config.client_secret_seconds)
 

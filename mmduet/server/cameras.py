@@ -11,15 +11,16 @@ import av
 from av.container import InputContainer
 
 from mmduet.errors import SourceError
-from mmduet.server.guard import PORTS, Guard, without_secrets
+from mmduet.server.guard import PORTS, Guard
 from mmduet.server.rtsp_relay import RedirectError, RtspRelay
 from mmduet.video.live import LiveVideo
-from mmduet.video.rtsp import SCHEMES, Transport, open_rtsp
+from mmduet.video.rtsp import SCHEMES, Transport, open_rtsp, shown
 from mmduet.video.source import LiveSource
 from mmduet.video.webcam import Webcam, is_webcam
 
 PLAYLIST = ".m3u8"
 MOST_REDIRECTS = 5
+HLS_SILENCE_SECONDS = 30.0  # longer than a segment usually is
 HLS = {
     "protocol_whitelist": "http,https",
     "http_persistent": "0",  # FFmpeg would take our files for its own connections
@@ -40,7 +41,7 @@ def open_camera(url: str, transport: Transport, guard: Guard, fetch: Callable[[s
         guard.check_webcam(url)
         return Webcam(url)
     if urlsplit(url).scheme in SCHEMES:
-        return LiveVideo(without_secrets(url), lambda: rtsp(url, transport, guard))
+        return LiveVideo(shown(url), lambda: rtsp(url, transport, guard))
     return hls(url, fetch)
 
 
@@ -64,7 +65,7 @@ def rtsp(url: str, transport: Transport, guard: Guard) -> Iterator[InputContaine
             with container:
                 yield container
             return
-    raise SourceError(f"{without_secrets(url)} redirects more than {MOST_REDIRECTS} times; give the last address")
+    raise SourceError(f"{shown(url)} redirects more than {MOST_REDIRECTS} times; give the last address")
 
 
 def hls(url: str, fetch: Callable[[str], bytes]) -> LiveVideo:
@@ -81,8 +82,8 @@ def hls(url: str, fetch: Callable[[str], bytes]) -> LiveVideo:
     def opened() -> InputContainer:
         faults.clear()
         try:
-            return av.open(url, "r", io_open=fetched, options=HLS)
+            return av.open(url, "r", io_open=fetched, options=HLS, timeout=HLS_SILENCE_SECONDS)
         except (av.FFmpegError, ValueError) as error:
             raise (faults[0] if faults else error) from None
 
-    return LiveVideo(without_secrets(url), opened)
+    return LiveVideo(shown(url), opened)

@@ -44,9 +44,9 @@ class Guard:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise SourceError(f"{without_secrets(url)} is no URL: {error}") from None
+            raise SourceError(f"{shown(url)} is no URL: {error}") from None
         if parts.scheme not in schemes:
-            raise SourceError(f"{without_secrets(url)} is not allowed; this server takes {', '.join(schemes)}")
+            raise SourceError(f"{shown(url)} is not allowed; this server takes {', '.join(schemes)}")
         if not any(_matches(host, pattern) for pattern in self.hosts):
             raise SourceError(f"host {host!r} is not allowed; the server's pull_hosts lists what is")
         found = (resolve or resolved)(host, port or PORTS.get(parts.scheme, 0))
@@ -82,11 +82,6 @@ def resolved(host: str, port: int) -> list[str]:
         return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
         raise SourceError(f"host {host!r} cannot be found ({error})") from None
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user, password and query, as it may be shown and logged."""
-    return url.partition(",")[0][:60] if url.startswith("data:") else shown(url)
 
 
 def _matches(host: str, pattern: str) -> bool:

@@ -152,6 +152,9 @@ class House:
             assert found.opened is not None
             try:
                 self._take_up(found, found.opened, journal)
+            except CapacityError as error:  # there may be room another time
+                log.warning("session %s is left for another start: %s", found.opened.id, error)
+                journal.close()
             except MmduetError as error:
                 log.warning("session %s cannot be taken up: %s", found.opened.id, error)
                 journal.remove()
@@ -165,9 +168,7 @@ class House:
             admit(settings)
         entries = [found.entries[number] for number in sorted(found.entries)][-self.config.log_events :]
         conversation = self._conversation(opened.id, settings, admit, journal, entries)
-        if found.owing:
-            journal.scribe.wanted("speak")
-        conversation.restore(found.state, found.waiting, monotonic())
+        conversation.restore(found.state, found.waiting, found.items, monotonic())
         session = LiveSession(
             conversation,
             opened.token,
@@ -181,7 +182,8 @@ class House:
         )
         self._sessions[opened.id] = session
         if found.source is not None:
-            session.source_lost(found.source)
+            reason = "the server was started anew; open it again"
+            session.source_ended(told.SourceClosed(url=found.source, reason="failed", message=reason))
         session.work()
         log.info("session %s taken up after %d frames", opened.id, found.state.frames)
 

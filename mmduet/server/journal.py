@@ -1,7 +1,7 @@
-"""Journals as files: one folder for a server, at most two files for a session, appended to and never changed.
+"""Journals as files: one folder for a server, one file for a session, appended to, and now and then written anew.
 
-Appending outlives the death of the process, not of the machine: the system writes its pages when it likes. When the younger
-file holds every frame that can still be in view, a new one is begun with all that is not a frame, and the older one goes.
+Appending outlives the death of the process, not of the machine: the system writes its pages when it likes. A file that has
+grown to several times what a session needs is replaced, whole, by one that holds just that.
 """
 
 from __future__ import annotations
@@ -10,85 +10,73 @@ import errno
 import fcntl
 import logging
 import os
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mmduet.errors import OptionError
-from mmduet.protocol.commands import ReadTurn
 from mmduet.protocol.journal import MAGIC, Scribe, facts, whole_length
 from mmduet.protocol.log import EventLog
 from mmduet.protocol.recovery import Recovered, recover
 
 log = logging.getLogger(__name__)
-SUFFIX = ".journal"
-FEWEST_FRAMES = 64
-SMALLEST, LARGEST = 1 << 20, 32 << 20  # bytes from which a file may, and must, be followed by another
+SUFFIX, PART, UNREADABLE = ".journal", ".journal.part", ".unreadable"
+SMALLEST = 1 << 20  # bytes below which a file is never written anew
+GROWTH = 4  # times what it began with at which it is
 
 
 class Journal:
-    """What is written down of one session. ``scribe`` collects, ``commit`` appends.
+    """What is written down of one session. ``scribe`` collects, ``commit`` appends; it begins with the first commit."""
 
-    ``window`` frames can be in view, and ``waiting`` more wait; None: all of them are in view, and no file ever goes.
-    """
-
-    def __init__(self, folder: Path, scribe: Scribe, waiting: int, part: int = 0) -> None:
+    def __init__(self, folder: Path, scribe: Scribe) -> None:
         self.scribe = scribe
-        self.window: int | None = None
-        self._folder, self._waiting, self._part = folder, waiting, part
-        self._frames_before = 0  # of the scribe's, those in older files
-        self._size = self._begins_with = 0
+        self._path = folder / f"{scribe.session.id}{SUFFIX}"
+        self._size = self._began_with = 0
         self._file: int | None = None
-        self._removed = False
+        self._over = False
 
     def commit(self, state: bytes, events: EventLog) -> None:
         """Have it on file that all this has happened. A disk that refuses ends the journal, never the session."""
-        if self._removed:
+        if self._over:
             self.scribe.batch()
             return
         try:
             if self._file is None:
-                self._begin(state, events)
-            self._write(state)
-            if self._due:
-                os.close(self._file or 0)
-                self._part, self._frames_before = self._part + 1, self.scribe.frames
-                self._begin(state, events)
-                self._path(self._part - 2).unlink(missing_ok=True)
+                self._replace(Recovered(), state, events)
+            else:
+                self.scribe.state(state)
+                self._append(self.scribe.batch())
+                if self._size > max(SMALLEST, GROWTH * self._began_with):
+                    self._replace(recover(facts(self._path.read_bytes())), state, events)
         except OSError as error:
             log.error("session %s is no longer journaled: %s", self.scribe.session.id, error.strerror or error)
             self.remove()
 
-    @property
-    def _due(self) -> bool:
-        if self.window is None:
-            return False
-        needed = max(FEWEST_FRAMES, self.window + self._waiting)
-        enough = self.scribe.frames - self._frames_before >= needed
-        return enough and self._size >= min(max(SMALLEST, 4 * self._begins_with), LARGEST)
+    def go_on(self) -> None:
+        """Append to the file that is there, whose torn tail is cut. Raises ``OSError``."""
+        data = self._path.read_bytes()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        self._size = self._began_with = whole_length(data)
+        os.ftruncate(self._file, self._size)
 
-    def _begin(self, state: bytes, events: EventLog) -> None:
-        """A new file; the batch that is under way goes into it, after all that was before."""
+    def _replace(self, known: Recovered, state: bytes, events: EventLog) -> None:
+        """Begin with what is ``known``; facts that were not written yet follow."""
         held = self.scribe.batch()
-        self.scribe.again(events.entries)
+        known.write(self.scribe, events.entries)
         self.scribe.state(state)
-        first = MAGIC + self.scribe.batch()
-        self._file = os.open(self._path(self._part), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        self._size, self._begins_with = 0, len(first)
-        self._append(first + held)
-
-    def go_on(self, frames: int) -> None:
-        """Append to the file that is there, whose torn tail is cut; it holds so many ``frames``."""
-        path = self._path(self._part)
-        end = whole_length(path.read_bytes())
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.ftruncate(self._file, end)
-        self._size, self._frames_before = end, -frames
-        if end == 0:
-            self._append(MAGIC)
-
-    def _write(self, state: bytes) -> None:
-        self.scribe.state(state)
-        self._append(self.scribe.batch())
+        whole = MAGIC + self.scribe.batch() + held
+        part = self._path.with_suffix(PART)
+        before, self._file = self._file, None
+        try:
+            self._file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+            self._size = 0
+            self._append(whole)
+            part.replace(self._path)
+        finally:
+            if before is not None:
+                os.close(before)
+        self._began_with = self._size
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None, "it has begun"
@@ -98,31 +86,33 @@ class Journal:
 
     def close(self) -> None:
         """Leave it for the next server."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._over = True
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
 
     def remove(self) -> None:
         """Nobody will come back; nothing more is written."""
         self.close()
-        self._removed = True
-        for part in (self._part, self._part - 1):
-            self._path(part).unlink(missing_ok=True)
-
-    def _path(self, part: int) -> Path:
-        return self._folder / f"{self.scribe.session.id}.{part}{SUFFIX}"
+        for path in (self._path, self._path.with_suffix(PART)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("%s cannot be removed (%s); remove it, or the session comes back", path, error.strerror)
 
 
 class JournalFolder:
     """One server's journals. Raises ``OptionError`` for a folder that cannot be used, or that another server uses."""
 
-    def __init__(self, path: Path, waiting_frames: int) -> None:
-        self._path, self._waiting_frames = path, waiting_frames
+    def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(self._lock)
             raise OptionError(f"journal {path} is in use by another server; give each its own folder") from None
         except OSError as error:
             raise OptionError(
@@ -131,29 +121,25 @@ class JournalFolder:
 
     def open(self, scribe: Scribe) -> Journal:
         """A journal for a new session."""
-        return Journal(self._path, scribe, self._waiting_frames)
+        return Journal(self._path, scribe)
 
     def recovered(self) -> Iterator[tuple[Recovered, Journal]]:
-        """Every session that the last server left behind; what cannot be read is told in the log and removed."""
-        names = sorted({path.name.split(".")[0] for path in self._path.glob(f"*{SUFFIX}")})
-        for name in names:
-            parts = sorted(int(path.name.split(".")[1]) for path in self._path.glob(f"{name}.*{SUFFIX}"))
-            paths = [self._path / f"{name}.{part}{SUFFIX}" for part in parts]
-            found = recover(*(facts(path.read_bytes()) for path in paths))
-            if found.opened is None or found.state is None:
-                log.warning("journal of session %s cannot be read; it is removed", name)
-                for path in paths:
-                    path.unlink()
+        """Every session that the last server left behind; a journal that cannot be read is told in the log and set aside."""
+        for part in self._path.glob(f"*{PART}"):
+            part.unlink(missing_ok=True)
+        for path in sorted(self._path.glob(f"*{SUFFIX}")):
+            try:
+                found = recover(facts(path.read_bytes()))
+                if found.opened is None or found.state is None:
+                    raise ValueError("it tells of no session")
+                journal = Journal(self._path, Scribe(found.opened))
+                journal.go_on()
+            except (ValueError, KeyError, TypeError, struct.error, OSError) as error:
+                log.error("journal %s cannot be read (%s); it is set aside", path, error)
+                with suppress(OSError):
+                    path.rename(path.with_suffix(UNREADABLE))
                 continue
-            yield found, self._go_on(found, parts[-1], sum(fact.kind == "F" for fact in facts(paths[-1].read_bytes())))
-
-    def _go_on(self, found: Recovered, part: int, frames: int) -> Journal:
-        assert found.opened is not None
-        kept = [item for item in found.seen if isinstance(item, ReadTurn) and item.stays]
-        scribe = Scribe(found.opened, kept, found.turns.values())
-        journal = Journal(self._path, scribe, self._waiting_frames, part)
-        journal.go_on(frames)
-        return journal
+            yield found, journal
 
     def close(self) -> None:
         """Let another server use it."""

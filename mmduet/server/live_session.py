@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from mmduet.engine import Session
 from mmduet.errors import MmduetError, VideoError
@@ -57,7 +56,6 @@ class LiveSession:
     ) -> None:
         """``seen`` is what the model had seen of it on a server that is no more."""
         self.conversation, self.token, self.owner = conversation, token, owner
-        self.ends_with_source = False
         self.done_with = False  # nobody will come for its last events
         self.reader: Reader | None = None
         self.heard = self.left = monotonic()  # when a client last sent something, and when the last one went
@@ -92,11 +90,9 @@ class LiveSession:
         """Whether frames come from a source, so that no client need be there."""
         return self._source is not None
 
-    def note_source(self) -> None:
-        """Have it written down which source is open."""
+    def _note_source(self) -> None:
         if self._journal is not None:
-            url = self._source.url if self._source is not None else None
-            self._journal.scribe.source(url, self.ends_with_source)
+            self._journal.scribe.source(self._source.url if self._source is not None else None)
 
     # clients
 
@@ -150,7 +146,7 @@ class LiveSession:
         """Write down what has happened, and only then have it read."""
         journal, consumed = self._journal, self.conversation.consumed
         if journal is not None and not (journal.scribe.idle and consumed == self._written):
-            self._written, journal.window = consumed, self.conversation.settings.options.window
+            self._written = consumed
             journal.commit(self.conversation.state.text(), self.conversation.log)
         if self.reader is not None:
             self.reader.news.set()
@@ -259,7 +255,7 @@ class LiveSession:
             self.conversation.narrator.error(f"{self._source.url} is being pulled; close it first", "source_is_open")
             return
         self._source = Pull(self, self._media, wanted.url, wanted.transport)
-        self.note_source()
+        self._note_source()
 
     async def _stop_pulling(self) -> None:
         if self._source is None:
@@ -271,20 +267,16 @@ class LiveSession:
         """A frame has come from the source."""
         self._metrics.frames_received.inc()
 
-    def source_ended(self) -> None:
-        """No more frames come from the source."""
+    def source_ended(self, event: told.SourceClosed) -> None:
+        """No more frames come from the source, as is told."""
         self._source = None
-        self.note_source()
+        self._note_source()
+        if not self.closed:
+            self.conversation.log.append(event)
         self.heard = self.left = monotonic()  # nobody had to be there until now
-        if self.ends_with_source and not self.conversation.ended:
+        self.work()
+        if self.conversation.ends_with_source and not self.conversation.ended:
             self.receive('{"type": "input_frame.end"}')
-
-    def source_lost(self, source: Mapping[str, Any]) -> None:
-        """What was being pulled when the server died is not pulled any more."""
-        reason = "the server was started anew; open it again"
-        self.ends_with_source = source["ends"]
-        self.conversation.log.append(told.SourceClosed(url=source["url"], reason="failed", message=reason))
-        self.source_ended()
 
     async def _watch(self, command: commands.Watch) -> None:
         session = await self._opened()
@@ -311,7 +303,7 @@ class LiveSession:
         except MmduetError as error:
             if session.closed:
                 raise
-            self.conversation.narrator.refused(command.item, error, error.code)
+            self.conversation.narrator.refused(command.number, error, error.code)
 
     async def _opened(self) -> Session:
         if self._session is None:
@@ -322,10 +314,10 @@ class LiveSession:
 
     def _heard(self, output: Output | None) -> None:
         """In the loop, for each output in order."""
+        if self._replay.swallows(output):
+            return
         if output is None:
             self._fail(MmduetError("the engine has stopped; connect anew"))
-            return
-        if self._replay.swallows(output):
             return
         now = monotonic()
         if isinstance(output, Scores):

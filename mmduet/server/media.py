@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.server.cameras import open_camera
-from mmduet.server.guard import Guard, without_secrets
+from mmduet.server.guard import Guard
 from mmduet.video import VideoFile, VideoInfo, open_frames
-from mmduet.video.rtsp import Transport
+from mmduet.video.letterbox import letterbox
+from mmduet.video.rtsp import Transport, shown
 from mmduet.video.source import LiveSource
 from mmduet.video.still import decode_still
 
@@ -32,8 +33,11 @@ SECONDS = 30.0
 class Media:
     """Fetches at most ``most_bytes`` a time and takes at most ``most_frames`` of a video."""
 
-    def __init__(self, guard: Guard, most_bytes: int, most_pixels: int, most_frames: int) -> None:
-        self._guard, self._most_bytes = guard, most_bytes
+    def __init__(
+        self, guard: Guard, most_bytes: int, most_pixels: int, most_frames: int, picture_size: int | None = None
+    ) -> None:
+        """``picture_size`` is the side of the pictures that the model sees; None: pulled frames stay as they are."""
+        self._guard, self._most_bytes, self._picture_size = guard, most_bytes, picture_size
         self._most_pixels, self.most_frames = most_pixels, most_frames
 
     async def pictures(self, url: str, fps: float, *, still: bool) -> AsyncIterator[NDArray[np.uint8]]:
@@ -77,6 +81,10 @@ class Media:
             del data  # it may be large, and a video is watched for long
             yield path
 
+    def fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """RGB ``[H, W, 3]`` letterboxed to the size that the model sees, which does not change it again."""
+        return image if self._picture_size is None else letterbox(image, self._picture_size)
+
     def camera(self, url: str, transport: Transport) -> LiveSource:
         """A stream, rather than a file: HLS, RTSP or a webcam. Blocks. Raises ``SourceError``."""
         return open_camera(url, transport, self._guard, self.fetch)
@@ -92,8 +100,8 @@ class Media:
                         return target
                     url = target
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            raise SourceError(f"{without_secrets(url)} cannot be fetched ({type(error).__name__})") from None
-        raise SourceError(f"{without_secrets(first)} redirects more than {MOST_REDIRECTS} times; give the last address")
+            raise SourceError(f"{shown(url)} cannot be fetched ({type(error).__name__})") from None
+        raise SourceError(f"{shown(first)} redirects more than {MOST_REDIRECTS} times; give the last address")
 
     def _answer(self, client: httpx2.Client, url: str, until: float) -> bytes | str:
         """The body, or where else to look; every address is checked, and what was checked is what is connected to."""
@@ -108,7 +116,7 @@ class Media:
             if response.has_redirect_location:
                 return urljoin(url, response.headers["location"])
             if response.status_code != 200:
-                raise SourceError(f"{without_secrets(url)} answers {response.status_code}; check the address")
+                raise SourceError(f"{shown(url)} answers {response.status_code}; check the address")
             return self._body(response, url, until)
 
     def _body(self, response: httpx2.Response, url: str, until: float) -> bytes:
@@ -116,9 +124,7 @@ class Media:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > self._most_bytes:
-                raise SourceError(
-                    f"{without_secrets(url)} is larger than {self._most_bytes} bytes; give a smaller file"
-                )
+                raise SourceError(f"{shown(url)} is larger than {self._most_bytes} bytes; give a smaller file")
             if monotonic() > until:
                 raise TimeoutError
         return bytes(body)

@@ -18,6 +18,9 @@ from typing import Self
 from mmduet.errors import SourceError
 
 MOST_HEADER = 64 << 10
+STATUS = re.compile(r"RTSP/1\.\d ([1-6])\d\d( [^\r\n]*)?")
+FIELD = re.compile(r"([A-Za-z0-9-]+):([^\r\n]*)")
+LENGTH = re.compile(r"[0-9]{1,9}")
 PACKET = ord("$")  # RFC 2326, section 10.12: media among the answers
 CHUNK = 64 << 10
 SECONDS = 10.0
@@ -67,23 +70,31 @@ class Inspector:
         return passed
 
     def _checked(self, head: bytes) -> bytes:
-        lines = head.decode("latin-1").split("\r\n")
-        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        status = lines[0].split(" ")
-        if not status[0].startswith("RTSP/"):
-            raise SourceError("the camera asks instead of answering; it cannot be pulled")
-        if len(status) > 1 and status[1].startswith("3"):
-            raise RedirectError(fields.get("location", ""))
-        length = fields.get("content-length", "0")
-        self._free = int(length) if length.isdigit() else 0
-        return "\r\n".join(self._put_right(line) for line in lines).encode("latin-1")
+        """The answer as we read it, written anew: what we would read otherwise than FFmpeg does not pass."""
+        first, *rest = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        status, fields = STATUS.fullmatch(first), [FIELD.fullmatch(line) for line in rest]
+        if status is None or None in fields or any(char in head for char in (b"\0", b"\r\r", b"\n\n")):
+            raise SourceError("the camera answers with something that is not RTSP; it cannot be pulled")
+        pairs = [(field[1], field[2].strip()) for field in fields if field is not None]
+        told = {name.lower(): value for name, value in pairs}
+        if status[1] == "3":
+            raise RedirectError(told.get("location", ""))
+        lengths = [value for name, value in pairs if name.lower() == "content-length"]
+        if len(lengths) > 1 or not all(LENGTH.fullmatch(value) for value in lengths):
+            raise SourceError("the camera answers with a body of no certain length; it cannot be pulled")
+        self._free = int(lengths[0]) if lengths else 0
+        lines = [first, *(f"{name}: {self._put_right(name, value)}" for name, value in pairs)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def _put_right(self, line: str) -> str:
+    def _put_right(self, name: str, value: str) -> str:
         """The camera's own address in place of any other that packets are to be sent to."""
-        if not line.lower().startswith("transport:"):
-            return line
-        without = re.sub(r";(source|destination)=[^;,\s]*", "", line, flags=re.IGNORECASE)
-        return f"{without};source={self._address}"
+        if name.lower() != "transport":
+            return value
+        if "," in value:
+            raise SourceError("the camera offers several transports at once; it cannot be pulled")
+        parts = [part.strip() for part in value.split(";") if part.strip()]
+        kept = [part for part in parts if part.partition("=")[0].strip().lower() not in ("source", "destination")]
+        return ";".join([*kept, f"source={self._address}"])
 
 
 class RtspRelay:
@@ -119,20 +130,21 @@ class RtspRelay:
             near, _ = self._listener.accept()
             self._sockets.append(near)
             far = self._connected()
-            self._sockets.append(far)
             threading.Thread(target=self._copy, args=(near, far, bytes), name="mmduet-rtsp-up", daemon=True).start()
             self._copy(far, near, Inspector(self._target[0]).feed)
-        except OSError as error:
+        except OSError as error:  # ssl's are such, too
             self.fault = self.fault or SourceError(f"the camera cannot be reached ({error.strerror or error})")
         finally:
             self._cut()
 
     def _connected(self) -> socket.socket:
-        plain = socket.create_connection(self._target, SECONDS)
-        plain.settimeout(None)  # how long silence may last is FFmpeg's to say
-        if self._tls_host is None:
-            return plain
-        return ssl.create_default_context().wrap_socket(plain, server_hostname=self._tls_host)
+        far = socket.create_connection(self._target, SECONDS)
+        self._sockets.append(far)
+        if self._tls_host is not None:
+            far = ssl.create_default_context().wrap_socket(far, server_hostname=self._tls_host)
+            self._sockets.append(far)
+        far.settimeout(None)  # how long silence may last is FFmpeg's to say
+        return far
 
     def _copy(self, source: socket.socket, target: socket.socket, checked: Callable[[bytes], bytes]) -> None:
         try:

@@ -47,7 +47,7 @@ def routes(house: House, keys: Keys) -> APIRouter:
         if wanted.session is not None:
             settings = settings.updated(wanted.session, started=False)
         session = house.admit(owner, settings)
-        session.ends_with_source = True
+        session.conversation.ends_with_source = True
         for message in _messages(wanted):
             session.receive(json.dumps(message))
         told = session.conversation.told(limits=house.limits(session.conversation.settings))

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from threading import Event
 
 import av
 from av.container import InputContainer
@@ -34,7 +35,7 @@ class LiveVideo:
 
     def __init__(self, name: str, open_stream: Opener, patience: float = 20.0) -> None:
         self._name, self._open, self._patience = name, open_stream, patience
-        self._stopped = False
+        self._stopped = Event()
         self._info: VideoInfo | None = None
         self._pictures = self._decoded()
         self._first = next(self._pictures, None)
@@ -60,25 +61,27 @@ class LiveVideo:
 
     def close(self) -> None:
         """Stop reading; from another thread, too, where it ends with the next picture."""
-        self._stopped = True
+        self._stopped.set()
         with suppress(ValueError):  # it is being read
             self._pictures.close()
 
     def _decoded(self) -> Generator[DecodedFrame, None, None]:
         index, began, heard, pause = 0, time.monotonic(), time.monotonic(), FIRST_PAUSE
         error: Exception | None = None
-        while not self._stopped:
+        while not self._stopped.is_set():
             try:
                 for frame in self._once(index, time.monotonic() - began if index else 0.0):
                     index, heard, pause = frame.index + 1, time.monotonic(), FIRST_PAUSE
                     yield frame
-                if not index or not self.live or self._ended():
+                if self._stopped.is_set() or not index or not self.live or self._ended():
                     return
             except (av.FFmpegError, ValueError, SourceError) as raised:
                 error = raised
+            if self._stopped.is_set():
+                return
             if not index or not self.live or time.monotonic() - heard > self._patience:
                 raise self._broken(error)
-            time.sleep(pause)
+            self._stopped.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _once(self, index: int, since: float) -> Iterator[DecodedFrame]:
@@ -87,7 +90,7 @@ class LiveVideo:
             stream = containers.video_stream(container, Path(self._name))
             clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
             for picture in container.decode(stream):
-                if self._stopped:
+                if self._stopped.is_set():
                     return
                 if not picture.is_corrupt:
                     self._info = self._info or self._described(container, stream, picture)

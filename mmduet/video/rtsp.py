@@ -38,7 +38,9 @@ def open_network(url: str, transport: Transport = "tcp") -> LiveVideo:
 
 
 def shown(url: str) -> str:
-    """The URL without user, password and query, as it may be shown and logged."""
+    """The URL without user, password, query and data, as it may be shown and logged."""
+    if url.startswith("data:"):
+        return url.partition(",")[0][:60]
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""

@@ -144,6 +144,7 @@ def rotated(keys: Tensor, positions: Tensor) -> Tensor:
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], -1)
 
 
+@pytest.mark.slow
 def test_ten_thousand_evictions_do_not_move_the_scores() -> None:
     """In one layer what is seen now depends on what is in view alone: an old stream scores as a young one does."""
     rig = Rig(lively_model(1))

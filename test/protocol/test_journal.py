@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_partner import Echo, conversation, events, frame, message, query
 
-from mmduet.events import ReplyDelta, ReplyStarted
+from mmduet.events import ReplyDelta, ReplyStarted, Scores
 from mmduet.options import SessionOptions
 from mmduet.protocol.commands import Cancel, End, ReadTurn, SpeakNow, Watch
 from mmduet.protocol.conversation import Bounds, Conversation
@@ -29,7 +29,7 @@ class Written:
     def __init__(self) -> None:
         self.scribe = Scribe(OPENED)
         self.talk = Conversation("s", SETTINGS, Bounds(max_waiting_frames=6), scribe=self.scribe)
-        self.scribe.again(())
+        self.scribe.opened()
         self.journal = bytearray(MAGIC)
         self.states: dict[int, tuple[bytes, int]] = {}
         self.commit()
@@ -68,7 +68,7 @@ def restored(found: Recovered) -> Conversation:
     assert found.state is not None
     log = EventLog(entries=[found.entries[n] for n in sorted(found.entries)])
     talk = Conversation("s", found.state.settings, Bounds(max_waiting_frames=6), log)
-    talk.restore(found.state, found.waiting, 0.0)
+    talk.restore(found.state, found.waiting, found.items, 0.0)
     return talk
 
 
@@ -145,22 +145,119 @@ def test_a_reply_that_was_cut_is_ended_and_said_anew() -> None:
     assert again.take() is None
 
 
-def test_a_journal_may_be_begun_anew_without_its_frames() -> None:
+def rewritten(written: Written) -> bytes:
+    """A journal of what is still needed, as it is begun anew."""
+    found, scribe = recover(facts(bytes(written.journal))), Scribe(OPENED)
+    found.write(scribe, written.talk.log.entries)
+    scribe.state(written.talk.state.text())
+    return MAGIC + scribe.batch()
+
+
+@given(steps())
+def test_a_journal_that_is_begun_anew_tells_the_same(taken: list[str]) -> None:
     written = Written()
     echo = Echo(written.talk)
-    for place, step in enumerate(["query", "frame", "keep", "pass", "frame", "run", "frame", "query"]):
+    for place, step in enumerate(taken):
         play(written, step, place, echo)
-    before = recover(facts(bytes(written.journal)))
-    scribe = written.scribe
-    scribe.again(written.talk.log.entries)
-    scribe.state(written.talk.state.text())
-    second = MAGIC + scribe.batch()
-    both = recover(facts(bytes(written.journal)), facts(second))
-    assert (both.seen, both.waiting) == (before.seen, before.waiting)
-    assert both.entries == before.entries
-    alone = recover(facts(second))
-    assert [item.text for item in alone.seen if isinstance(item, ReadTurn)] == ["q0", "c2"]
-    assert [c.text for c in alone.waiting if isinstance(c, ReadTurn)] == ["q7"]
+    before, after = recover(facts(bytes(written.journal))), recover(facts(rewritten(written)))
+    assert (after.seen, after.waiting, after.entries) == (before.seen, before.waiting, before.entries)
+    assert after.state == before.state
+    assert {n: after.items[n] for n, _ in written.talk.narrator.unread} == dict(written.talk.narrator.unread)
+
+
+def test_frames_with_the_engine_outlive_any_number_that_gave_way() -> None:
+    written = Written()
+    talk = written.talk
+    for seq in range(2):
+        talk.receive(frame(seq, seq * 1000), 0.0)
+        talk.take(seq)
+    for seq in range(2, 300):
+        talk.receive(frame(seq, seq * 1000), 0.0)
+        written.commit()
+    found = recover(facts(rewritten(written)))
+    assert [command.index for command in found.waiting if isinstance(command, Watch)][:2] == [0, 1]
+    again = restored(found)
+    Echo(again).run()
+    ended = [e["seq"] for e in events(again) if e["type"] in ("input_frame.scored", "input_frame.dropped")]
+    assert sorted(ended) == list(range(300))
+
+
+def test_a_frame_whose_record_is_lost_is_told_as_dropped() -> None:
+    written = Written()
+    written.talk.receive(frame(0, 0), 0.0)
+    written.commit()
+    found = recover(fact for fact in facts(bytes(written.journal)) if fact.kind != "F")
+    dropped = [e for e in events(restored(found)) if e["type"] == "input_frame.dropped"]
+    assert [(e["seq"], e["reason"]) for e in dropped] == [(0, "late")]
+
+
+def test_after_an_overload_the_window_is_whole() -> None:
+    written = Written()
+    talk, echo = written.talk, Echo(written.talk)
+    for seq in range(WINDOW):
+        talk.receive(frame(seq, seq * 1000), 0.0)
+        echo.run()
+    for seq in range(WINDOW, 200):
+        talk.receive(frame(seq, seq * 1000), 0.0)
+        written.commit()
+    found = recover(facts(rewritten(written)))
+    assert [item.index for item in found.seen if isinstance(item, Watch)] == list(range(WINDOW))
+
+
+def test_turns_of_one_name_are_two_turns() -> None:
+    written = Written()
+    for text in ("first", "second"):
+        written.talk.receive(query(text, id="mine"), 0.0)
+        written.commit()
+        Echo(written.talk).run() if text == "first" else None
+    written.commit()
+    found = recover(facts(bytes(written.journal)))
+    assert [item.text for item in found.seen if isinstance(item, ReadTurn)] == ["first"]
+    assert [command.text for command in found.waiting if isinstance(command, ReadTurn)] == ["second"]
+
+
+def test_a_source_that_was_to_be_pulled_is_not_forgotten() -> None:
+    written = Written()
+    written.talk.receive(message("input_source.open", url="rtsp://user:secret@camera/x"), 0.0)
+    written.commit()
+    assert recover(facts(bytes(written.journal))).source == "rtsp://camera/x"
+    assert b"secret" not in written.journal
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_however_often_it_dies_a_reply_is_owed_once(asked: bool) -> None:
+    written = Written()
+    written.talk.receive(frame(0, 0), 0.0)
+    assert isinstance(written.talk.take(), Watch)
+    written.talk.narrator.tell(Scores(0, 0.0, 0.9, 0.9, True), 0.0)
+    if asked:
+        written.talk.receive(message("response.create", response={"metadata": {"mine": "1"}}), 0.0)
+    written.talk.receive(message("input_frame.end"), 0.0)
+    written.commit()
+    journal = bytes(written.journal)
+    for _ in range(3):
+        found = recover(facts(journal))
+        assert [type(command) for command in found.waiting] == [SpeakNow, End]
+        again, scribe = restored(found), Scribe(OPENED)
+        found.write(scribe, again.log.entries)
+        scribe.state(again.state.text())
+        journal = MAGIC + scribe.batch()
+    Echo(again, watched=[0]).run()
+    created = [e["response"] for e in events(again) if e["type"] == "response.created"]
+    assert [response["metadata"] for response in created] == [{"mine": "1"} if asked else None]
+
+
+def test_a_session_that_was_over_says_nothing_more() -> None:
+    written = Written()
+    talk = written.talk
+    talk.receive(frame(0, 0), 0.0)
+    talk.narrator.tell(ReplyStarted(0, 0, 0.0), 0.0)
+    talk.close("idle", 0.0)
+    written.commit()
+    told = events(restored(recover(facts(bytes(written.journal)))))
+    assert told == events(talk)
+    assert told[-1]["type"] == "session.closed"
+    assert next(e for e in told if e["type"] == "response.done")["response"]["status"] == "cancelled"
 
 
 def test_replies_are_seen_again_where_they_are_kept() -> None:
@@ -176,7 +273,8 @@ def test_replies_are_seen_again_where_they_are_kept() -> None:
 @pytest.mark.parametrize("data", [b"", b"nonsense", MAGIC[:5], MAGIC, MAGIC + b"\xff" * 40])
 def test_what_is_no_journal_tells_nothing(data: bytes) -> None:
     found: Any = recover(facts(data))
-    assert not found.complete
+    assert found.opened is None
+    assert found.state is None
     assert whole_length(data) in (0, len(MAGIC))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +147,7 @@ def test_what_a_journal_takes_is_bounded_and_goes_with_its_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmduet.server.journal.SMALLEST", 20_000)
-    monkeypatch.setattr("mmduet.server.journal.LARGEST", 40_000)
-    sizes, parts = [], set()
+    sizes = []
     with serving(journal=tmp_path, max_waiting_frames=8, log_events=64) as served:
         with served.talk() as talk:
             created = talk.next()
@@ -156,14 +157,16 @@ def test_what_a_journal_takes_is_bounded_and_goes_with_its_session(
                 talk.frames(8)
                 for _ in range(8):
                     talk.next("input_frame.scored")
-                files = list(tmp_path.glob("*.journal"))
-                sizes.append(sum(file.stat().st_size for file in files))
-                parts |= {file.name for file in files}
-                assert len(files) <= 2
+                (file,) = tmp_path.glob("*.journal")
+                sizes.append(file.stat().st_size)
             shutil.copytree(tmp_path, tmp_path / "copy")
+            for _ in range(600):
+                talk.send("session.heartbeat")
+                talk.next("session.heartbeat_ack")
+                sizes.append(file.stat().st_size)
             talk.end()
-        wait_for(lambda: not list(tmp_path.glob("*.journal")))
-    assert len(parts) > 4, "files follow one another"
+        wait_for(lambda: not list(tmp_path.glob("*.journal*")))
+    assert sum(after < before for before, after in pairwise(sizes)) > 3, "it is begun anew now and then"
     assert max(sizes[30:]) < 1.5 * max(sizes[:30])
     with serving(journal=tmp_path / "copy") as served:
         session = served.house.sessions[0]
@@ -213,7 +216,7 @@ def test_a_journal_that_cannot_be_read_or_written_is_no_reason_not_to_serve(
     (tmp_path / "sess_x.0.journal").write_bytes(b"nonsense")
     with serving(journal=tmp_path) as served:
         assert "cannot be read" in caplog.text
-        assert not list(tmp_path.glob("*.journal"))
+        assert [path.name for path in tmp_path.glob("sess*")] == ["sess_x.0.unreadable"]
         with served.talk() as talk:
             talk.next()
             monkeypatch.setattr("mmduet.server.journal.os.write", lambda *_: 0)
@@ -222,6 +225,46 @@ def test_a_journal_that_cannot_be_read_or_written_is_no_reason_not_to_serve(
         assert "no longer journaled" in caplog.text
         assert not list(tmp_path.glob("*.journal"))
     monkeypatch.undo()
+
+
+def test_a_disk_that_refuses_ends_the_journal_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mmduet.server.journal.SMALLEST", 4000)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    with serving(journal=tmp_path) as served, served.talk() as talk:
+        talk.next()
+        talk.update({"fps": None, "speak": {"policy": "never"}})
+        talk.frames(2)
+        monkeypatch.setattr("mmduet.server.journal.os.open", refuse)  # when it would be begun anew
+        monkeypatch.setattr("mmduet.server.journal.Path.unlink", refuse)
+        talk.frames(20)
+        assert talk.end()[-1]["frames"]["scored"] == 22
+        assert "no longer journaled" in caplog.text
+        assert "cannot be removed" in caplog.text
+        wait_for(lambda: not served.house.sessions)
+        with served.talk() as another:  # the others go on, and the sweep with them
+            another.next()
+            another.frames(2)
+            assert another.end()[-1]["frames"]["scored"] == 2
+
+
+def test_a_session_that_there_is_no_room_for_is_left_for_another_start(tmp_path: Path) -> None:
+    with serving(journal=tmp_path) as served:
+        talks = [served.talk() for _ in range(2)]
+        for talk in talks:
+            talk.next()
+            talk.frames(1)
+            talk.next("input_frame.scored")
+    for _ in range(2):
+        with serving(journal=tmp_path, max_sessions=1) as served:
+            assert served.house.running == 1
+        assert len(list(tmp_path.glob("*.journal"))) == 2
+    with serving(journal=tmp_path) as served:
+        assert served.house.running == 2
 
 
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:

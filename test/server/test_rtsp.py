@@ -169,6 +169,24 @@ def test_a_camera_that_talks_nonsense_is_left(served: Served) -> None:
 
 ANSWER = b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Length: 6\r\n\r\n$v=0\r\n"
 PACKET = b"$\x00\x00\x05RTSP/"
+STRANGE = [
+    b"RTSP/1.0  302 Found\r\nLocation: rtsp://a/\r\n\r\n",
+    b"RTSP/1.0 +302 Found\r\nLocation: rtsp://a/\r\n\r\n",
+    b"RTSP/1.0 200 OK\nTransport: RTP/AVP;source=10.0.0.9\r\n\r\n",
+    b"RTSP/1.0 200 OK\r\nTrans\rport: RTP/AVP;source=10.0.0.9\r\n\r\n",
+    b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;source=10.0.0.9,RTP/AVP;source=10.0.0.9\r\n\r\n",
+    b"RTSP/1.0 200 OK\r\nContent-Length: 10abc\r\n\r\n",
+    "RTSP/1.0 200 OK\r\nContent-Length: ²\r\n\r\n".encode("latin-1"),
+    b"RTSP/1.0 200 OK\r\nContent-Length : 5\r\n\r\n",
+    b"RTSP/1.0 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"RTSP/1.0 200 OK\r\nX: \0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", STRANGE)
+def test_what_ffmpeg_might_read_otherwise_does_not_pass(answer: bytes) -> None:
+    with pytest.raises(SourceError):
+        Inspector("192.0.2.7").feed(answer)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
@@ -180,7 +198,7 @@ def test_answers_bodies_and_packets_pass_as_they_are(size: int) -> None:
 
 
 def test_packets_go_to_the_checked_address_whatever_the_camera_says() -> None:
-    head = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast;source=10.9.9.9;client_port=5-6;Destination=1.2.3.4;ssrc=1\r\n\r\n"
+    head = b"RTSP/1.0 200 OK\r\nTransport: RTP/AVP;unicast; source=10.9.9.9;client_port=5-6;Destination=1.2.3.4;ssrc=1\r\n\r\n"
     passed = Inspector("192.0.2.7").feed(head).decode()
     assert passed.splitlines()[1] == "Transport: RTP/AVP;unicast;client_port=5-6;ssrc=1;source=192.0.2.7"
 
@@ -189,5 +207,5 @@ def test_a_redirect_says_where_to_and_passes_nothing() -> None:
     with pytest.raises(RedirectError) as told:
         Inspector("192.0.2.7").feed(moved("rtsp://elsewhere/x"))
     assert told.value.location == "rtsp://elsewhere/x"
-    with pytest.raises(SourceError, match="asks instead"):
+    with pytest.raises(SourceError, match="not RTSP"):
         Inspector("192.0.2.7").feed(b"REDIRECT rtsp://a RTSP/1.0\r\n\r\n")
