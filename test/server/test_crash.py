@@ -252,6 +252,24 @@ def test_a_disk_that_refuses_ends_the_journal_and_nothing_else(
             assert another.end()[-1]["frames"]["scored"] == 2
 
 
+def test_last_words_can_be_heard_after_a_crash(tmp_path: Path) -> None:
+    with serving(journal=tmp_path / "one") as served, served.talk() as talk:
+        created = talk.next()
+        talk.frames(2)
+        for _ in range(2):
+            last = talk.next("input_frame.scored")
+        talk.send("input_frame.end")
+        wait_for(lambda: not served.house.sessions)
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with serving(journal=tmp_path / "two") as served:
+        wait_for(lambda: not served.house.sessions)
+        talk, _ = resumed(served, created, last["event_id"])
+        with talk:
+            told = talk.until("session.closed")
+        assert (told[-1]["reason"], told[-1]["frames"]) == ("ended", {"received": 2, "scored": 2})
+        wait_for(lambda: not list((tmp_path / "two").glob("*.journal")))
+
+
 def test_a_session_that_there_is_no_room_for_is_left_for_another_start(tmp_path: Path) -> None:
     with serving(journal=tmp_path) as served:
         talks = [served.talk() for _ in range(2)]
