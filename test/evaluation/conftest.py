@@ -1,0 +1,15 @@
+"""One METEOR for all tests of evaluators: it takes seconds to start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mmduet.evaluation.metrics.meteor import Meteor
+
+
+@pytest.fixture(scope="session")
+def meteor() -> Iterator[Meteor]:
+    with Meteor() as running:
+        yield running

