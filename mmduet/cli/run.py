@@ -215,6 +215,4 @@ def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: Film
             stream.close()
         feeding.result()
     if failed:
-        from mmduet.engine.failure import error_of
-
-        raise error_of(failed)
+        raise failed.as_error()
