@@ -1,4 +1,4 @@
-"""Plays many videos through one engine, a bounded number at a time, all of them stepped together; knows no files and no tasks."""
+"""Plays many videos through one engine, a bounded number at a time, stepped together; knows no files and no tasks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def play(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterato
         raise OptionError(f"{most} videos at once are none; use 1 or more")
     waiting, playing = iter(jobs), dict[int, _Player[K]]()
     with ThreadPoolExecutor(most, "mmduet-source") as pool, contextlib.ExitStack() as last:
-        last.callback(lambda: [player.close() for player in playing.values()])
+        last.callback(_close_all, playing)
         while True:
             while len(playing) < most and (job := next(waiting, None)) is not None:
                 try:
@@ -66,6 +66,11 @@ def play(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterato
                 playing[session.id].hear(output)
             for player in [player for player in playing.values() if player.session.closed]:
                 yield playing.pop(player.session.id).played
+
+
+def _close_all(playing: dict[int, _Player[K]]) -> None:
+    for player in playing.values():
+        player.close()
 
 
 class _Player(Generic[K]):

@@ -24,11 +24,21 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Own:
-    """What a model is best run with, as its description or its server tells. ``query`` is "" where it has no words of its own."""
+    """What a model is best run with, as its description or its server tells; ``query`` is "" where it has none of its own."""
 
     fps: float
     query: str
     speak: SpeakOptions
+
+
+@dataclass(frozen=True)
+class Paper:
+    """How MMDuet's paper ran a task (docs/duet_format.md, section 4)."""
+
+    fps: float
+    max_frames: int
+    speak: SpeakOptions
+    max_new_tokens: int = 200
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,14 @@ class Setting:
     speak: SpeakOptions
     profile: Profile = "fixed"
     max_frames: int | None = None  # None: to the end
+    max_new_tokens: int | None = None  # of a reply; None: as many as the model is best run with
+
+    @classmethod
+    def of(cls, own: Own, paper: Paper, profile: Profile, *queries: Query, speaks: bool = True) -> Setting:
+        """As the model is best run, or as the ``paper`` ran the task; a task that is about scores alone ``speaks`` not."""
+        if profile == "paper":
+            return cls(queries, paper.fps, paper.speak, profile, paper.max_frames, paper.max_new_tokens)
+        return cls(queries, own.fps, own.speak if speaks else paper.speak)
 
     def duet(self) -> dict[str, Any]:
         """As ``RemoteStream.update(duet=...)`` takes it; frames are sampled by who sends them."""
@@ -116,7 +134,7 @@ def run(
 
 
 def watch(stream: Stream, frames: Iterable[Frame], turns: Sequence[Query | Context] = ()) -> Iterator[Output]:
-    """Push everything, then tell what was said. Nothing has to be read meanwhile: what a stream says is bounded by its input."""
+    """Push everything, then tell what was said: what a stream says is bounded by its input, so it need not be read meanwhile."""
     try:
         for item in interleaved(frames, turns):
             stream.push(item)
@@ -136,8 +154,13 @@ def interleaved(frames: Iterable[Frame], turns: Sequence[Query | Context]) -> It
     yield from waiting
 
 
+def until(times: Sequence[float], k: int) -> float:
+    """When frame ``k`` gives way to the next; the last one lasts as long as the one before it."""
+    if k + 1 < len(times):
+        return times[k + 1]
+    return times[k] + (times[k] - times[k - 1] if k else 0.0)
+
+
 def end_of(times: Sequence[float]) -> float:
-    """When the last frame gives way: it lasts as long as the one before it."""
-    if len(times) < 2:
-        return times[0] if times else 0.0
-    return 2 * times[-1] - times[-2]
+    """When the last frame gives way; 0 where there is none."""
+    return until(times, len(times) - 1) if times else 0.0
