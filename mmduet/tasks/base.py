@@ -134,7 +134,7 @@ def run(
 
 
 def watch(stream: Stream, frames: Iterable[Frame], turns: Sequence[Query | Context] = ()) -> Iterator[Output]:
-    """Push everything, then tell what was said: what a stream says is bounded by its input, so it need not be read meanwhile."""
+    """Push everything, then tell what was said: a stream says no more than its input allows, so none of it is read before."""
     try:
         for item in interleaved(frames, turns):
             stream.push(item)

@@ -16,8 +16,8 @@ from mmduet.tasks.prompts import location
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """A span begins where relevance rises above ``low`` on its way to above ``high``, and ends where it falls to ``low`` and has
-    stayed there for ``patience`` seconds."""
+    """A span begins where relevance rises above ``low`` on its way to above ``high``, and ends where it falls to ``low`` and
+    stays there for ``patience`` seconds."""
 
     high: float = 0.6
     low: float = 0.4
