@@ -68,6 +68,25 @@ def play(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterato
                 yield playing.pop(player.session.id).played
 
 
+def play_in_order(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterator[Played[K]]:
+    """As ``play``, but in the jobs' order: what is over before its turn waits for those before it."""
+    begun: dict[int, Job[K]] = {}
+    over: dict[int, Played[K]] = {}
+
+    def by_place() -> Iterator[Job[int]]:
+        for place, job in enumerate(jobs):
+            begun[place] = job
+            yield Job(place, job.options, job.turns, job.frames)
+
+    due = 0
+    for played in play(engine, by_place(), most):
+        place = played.job.name
+        over[place] = Played(begun.pop(place), played.outputs, played.error)
+        while due in over:
+            yield over.pop(due)
+            due += 1
+
+
 def _close_all(playing: dict[int, _Player[K]]) -> None:
     for player in playing.values():
         player.close()

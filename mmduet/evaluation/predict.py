@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmduet.engine import Engine
-from mmduet.engine.playing import AT_ONCE, Job, Played, play
+from mmduet.engine.playing import AT_ONCE, Job, Played, play_in_order
 from mmduet.errors import MmduetError
 from mmduet.evaluation.test_sets import Example, Json, prediction
 from mmduet.events import Frame
 from mmduet.options import SessionOptions
 from mmduet.tasks.base import Watched
 from mmduet.video import VideoFile, open_frames
-from mmduet.video.sampling import paper_frame_count
+from mmduet.video.sampling import cap
 
 PAPER_DECIMALS = 3
 
@@ -44,21 +44,14 @@ def predictions(
 
     One that is ready before its turn waits for those before it, so that an interrupted run goes on where its file ends.
     """
-    jobs = (_job(_Question(place, example, viewing)) for place, example in enumerate(examples))
-    ready: dict[int, Json | Failure] = {}
-    due = 0
-    for played in play(engine, jobs, most):
-        ready[played.job.name.place] = _result(played)
-        while due in ready:
-            yield ready.pop(due)
-            due += 1
+    jobs = (_job(_Question(example, viewing)) for example in examples)
+    yield from map(_result, play_in_order(engine, jobs, most))
 
 
 @dataclass
 class _Question:
-    """An example and its place in the test set; ``duration`` is what its file says of itself, once it was opened."""
+    """An example; ``duration`` is what its file says of itself, once it was opened."""
 
-    place: int
     example: Example
     viewing: Viewing
     duration: float | None = None
@@ -67,7 +60,8 @@ class _Question:
         path, viewing = self.viewing.videos / self.example.video, self.viewing
         with VideoFile(path) as file:
             self.duration = file.info.duration
-        return open_frames(path, viewing.fps, viewing.options.profile, _cap(viewing, self.duration))
+        profile = viewing.options.profile
+        return open_frames(path, viewing.fps, profile, cap(profile, self.duration, viewing.fps, viewing.max_frames))
 
 
 def _job(question: _Question) -> Job[_Question]:
@@ -82,10 +76,3 @@ def _result(played: Played[_Question]) -> Json | Failure:
     watched = Watched.of(played.outputs)
     decimals = PAPER_DECIMALS if question.viewing.options.profile == "paper" else None
     return prediction(question.example, question.duration, watched.scores, watched.replies, decimals)
-
-
-def _cap(viewing: Viewing, duration: float | None) -> int | None:
-    """The paper's profile takes the frames that the duration promises, and no more."""
-    if viewing.options.profile == "fixed" or viewing.fps is None or duration is None:
-        return viewing.max_frames
-    return max(1, paper_frame_count(duration, viewing.fps, viewing.max_frames))

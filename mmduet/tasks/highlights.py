@@ -108,7 +108,7 @@ def top_highlights(
 ) -> list[Highlight]:
     """At most ``most`` highlights, the best first; none where nothing is as salient as ``least``.
 
-    A frame's saliency is the mean score from ``view[0]`` seconds before it to ``view[1]`` after it. A highlight is grown from
+    A frame's saliency is the mean score from ``view[0]`` seconds before to ``view[1]`` after its middle. A highlight grows from
     the most salient frame that is in none yet, frame by frame to the better side, as long as it keeps ``SHARE`` of the peak's
     saliency and ``longest`` seconds suffice. No more are made of what has less than ``SHARE`` of the best one's.
     """
@@ -141,11 +141,12 @@ def _grown(
 
 
 def _mean_around(times: Sequence[float], scores: Sequence[float], view: tuple[float, float]) -> NDArray[np.float64]:
-    """Mean of the scores over time, from ``view[0]`` seconds before each frame to ``view[1]`` after it, within the video."""
-    if not times or end_of(times) <= times[0]:
-        return np.asarray(scores, np.float64)
+    """Mean score from ``view[0]`` seconds before each frame's middle to ``view[1]`` after it, within the video."""
+    curve = np.asarray(scores, np.float64)
     edges = np.array([*times, end_of(times)])
-    area = np.concatenate([[0.0], np.cumsum(np.asarray(scores) * np.diff(edges))])  # up to each edge
-    start, end = np.maximum(edges[:-1] - view[0], edges[0]), np.minimum(edges[:-1] + view[1], edges[-1])
-    mean: NDArray[np.float64] = (np.interp(end, edges, area) - np.interp(start, edges, area)) / (end - start)
+    area = np.concatenate([[0.0], np.cumsum(curve * np.diff(edges))])  # up to each edge
+    middle = (edges[:-1] + edges[1:]) / 2
+    start, end = np.maximum(middle - view[0], edges[0]), np.minimum(middle + view[1], edges[-1])
+    seen = np.interp(end, edges, area) - np.interp(start, edges, area)
+    mean: NDArray[np.float64] = np.divide(seen, end - start, out=curve.copy(), where=end > start)
     return mean

@@ -194,7 +194,8 @@ def _aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
 def copy_cut(source: str | os.PathLike[str], clip: Clip) -> list[Span]:
     """Copy the packets of every span, from the last key frame at or before it; returns what was copied, in seconds.
 
-    A span may end a few frames late, where frames that are shown later are needed to show its last ones. Raises VideoError
+    A span may end a few frames late, where frames that are shown later are needed to show its last ones. Spans between which
+    no key frame lies are copied as one, with all that lies between them: nothing is shown twice. Raises VideoError
     where the source cannot be read or has no timestamps, VideoWriteError where an MP4 cannot hold its codecs.
     """
     path = Path(source)
@@ -204,7 +205,7 @@ def copy_cut(source: str | os.PathLike[str], clip: Clip) -> list[Span]:
         try:
             with av.open(f"file:{part}", "w", format="mp4", options={"movflags": "faststart"}) as target:
                 tracks = [target.add_stream_from_template(stream) for stream in _streams(container, path)]
-                return list(_copied(path, target, tracks, clip.spans, zero))
+                return list(_copied(path, target, tracks, _joined(path, clip.spans, zero), zero))
         except (av.FFmpegError, ValueError) as error:
             raise VideoWriteError(
                 f"{clip.path} cannot be copied from {path} ({containers.reason(error)}); cut it by encoding anew"
@@ -214,6 +215,20 @@ def copy_cut(source: str | os.PathLike[str], clip: Clip) -> list[Span]:
 def _streams(container: InputContainer, path: Path) -> list[Stream]:
     """The pictures, and the sound if there is any."""
     return [containers.video_stream(container, path), *container.streams.audio[:1]]
+
+
+def _joined(path: Path, spans: Sequence[Span], zero: Fraction) -> list[Span]:
+    """Spans of which each has a key frame between its start and the end of the one before it."""
+    with containers.open_container(path) as container:
+        packets = container.demux(_streams(container, path)[:1])
+        keys = [_time(packet) - zero for packet in packets if packet.size and packet.is_keyframe]
+    joined = [spans[0]]
+    for start, end in spans[1:]:
+        if any(joined[-1][1] <= key <= start + SLIVER for key in keys):
+            joined.append((start, end))
+        else:
+            joined[-1] = joined[-1][0], end
+    return joined
 
 
 def _copied(

@@ -271,6 +271,15 @@ def test_a_copied_reel_plays_its_pieces_one_after_the_other(tmp_path: Path) -> N
     assert begin == pytest.approx(next(t for t, k in found if k == 25), abs=0.03)
 
 
+def test_a_copied_reel_shows_nothing_twice(tmp_path: Path) -> None:
+    """Key frames at 0, 10, 20, ...: none between the first two spans."""
+    source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "0"})
+    spans = ((12 / 25, 14 / 25), (17 / 25, 18 / 25), (34 / 25, 38 / 25))
+    copied = copy_cut(source, Clip(tmp_path / "reel.mp4", spans))
+    assert copied == [pytest.approx((10 / 25, 18 / 25)), pytest.approx((30 / 25, 38 / 25))]
+    assert numbers(tmp_path / "reel.mp4") == [*range(10, 18), *range(30, 38)]
+
+
 def test_a_copy_keeps_the_rotation(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 20, rotation=-90, codec_options=GOOD)
     copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.4, 0.6),)))
