@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mmduet.errors import EngineError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -129,6 +131,12 @@ class SessionFailed:
     code: str
     message: str
     exit_status: int
+
+    def as_error(self) -> EngineError:
+        """The error that it was, with its code and exit status, for those who would rather raise."""
+        error = EngineError(self.message)
+        error.code, error.exit_status = self.code, self.exit_status
+        return error
 
 
 Input = Frame | Query | Context | Said

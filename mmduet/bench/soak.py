@@ -16,7 +16,6 @@ import numpy as np
 
 from mmduet.bench.memory import resident_bytes
 from mmduet.engine import Engine, Session
-from mmduet.engine.failure import error_of
 from mmduet.engine.session import Picture
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Output, Query, Reply, Scores, SessionFailed
@@ -156,7 +155,7 @@ def _watch(engine: Engine, session: Session, picture: Picture, lap: int, second:
 def _seen(outputs: Sequence[Output]) -> _Seen:
     failed = next((o for o in outputs if isinstance(o, SessionFailed)), None)
     if failed is not None:
-        raise error_of(failed)
+        raise failed.as_error()
     scores = next(o for o in outputs if isinstance(o, Scores))
     said = tuple(o.text for o in outputs if isinstance(o, Reply))
     return scores.informative, scores.relevance, scores.speak, said

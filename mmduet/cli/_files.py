@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mmduet.errors import OptionError
 
-SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt",)}
+SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt", ".srt")}
 
 
-def check_files(outputs: Mapping[str, Path | None], video: Path | None = None) -> None:
+def check_files(outputs: Mapping[str, Path | None], *videos: Path) -> None:
     """Raise ``OptionError`` for outputs, by option, that could not be written when the work is done."""
     paths = {option: path for option, path in outputs.items() if path is not None}
-    taken = {} if video is None else {video.absolute(): "the video"}
+    taken = {video.absolute(): "the video" for video in videos}
     for option, path in paths.items():
         check_file(option, path)
         if path.absolute() in taken:

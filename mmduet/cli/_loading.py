@@ -26,6 +26,7 @@ NumberType = Annotated[
     Literal["stored", "float32", "bfloat16", "float16"],
     Option(help="Number type to compute in; stored: the file's own."),
 ]
+AtOnce = Annotated[int, Option("--at-once", min=1, help="Watch so many videos together; each takes memory.")]
 
 
 def load(

@@ -32,7 +32,7 @@ WIDTH, LEFT, RIGHT = 12.0, 0.75, 0.75
 ACROSS = WIDTH - LEFT - RIGHT
 TITLE, LEGEND_STEP, GAP, SCORES, TIME_AXIS, BOTTOM = 0.84, 1.05, 0.08, 2.3, 0.55, 0.25
 FRAME_GAP, FLAG, LANE, LEADER = 0.015, 0.26, 0.29, 0.2
-LINE, ENTRY_GAP, COLUMN_GAP, NUMBER, CLOCK = 0.185, 0.06, 0.4, 0.36, 0.66
+LINE, ENTRY_GAP, COLUMN_GAP, NUMBER, CLOCK, CLOCKS = 0.185, 0.06, 0.4, 0.36, 0.66, 1.4
 FONT = 9.0  # points
 # Seconds from one tick to the next.
 STEPS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -85,6 +85,7 @@ class Entry(NamedTuple):
     label: str
     text: str
     query: bool
+    until: float | None = None  # where it lasts
 
 
 class Placed(NamedTuple):
@@ -302,6 +303,18 @@ def listed(story: Story) -> list[Entry]:
     return [*entries, Entry(story.replies[-1].time, "…", f"and {more} more replies", False)] if more else entries
 
 
+def clock_room(entries: list[Entry]) -> float:
+    """Inches that the times of the list take."""
+    return CLOCKS if any(entry.until is not None for entry in entries) else CLOCK
+
+
+def clocks(entry: Entry, span: float) -> str:
+    """When it was, or from when to when."""
+    if entry.until is None:
+        return clock(entry.time, span)
+    return f"{clock(entry.time, span).removesuffix(' s')} \N{EN DASH} {clock(entry.until, span)}"
+
+
 def measure(figure: Figure) -> Callable[[str], float]:
     """The width in inches of a line of text in the list."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -315,7 +328,7 @@ def measure(figure: Figure) -> Callable[[str], float]:
 def laid_out(entries: list[Entry], width_of: Callable[[str], float]) -> list[list[Placed]]:
     """One column where a few lines are all there is, else two of about the same height."""
     count = 1 if len(entries) <= 4 else 2
-    room = (ACROSS - COLUMN_GAP * (count - 1)) / count - NUMBER - CLOCK
+    room = (ACROSS - COLUMN_GAP * (count - 1)) / count - NUMBER - clock_room(entries)
     placed = [Placed(entry, list(wrapped(entry.text, room, width_of)) or [""]) for entry in entries]
     if count == 1:
         return [placed]
@@ -351,12 +364,13 @@ def wrapped(text: str, room: float, width_of: Callable[[str], float]) -> Iterato
 def write_list(sheet: Sheet, top: float, columns: list[list[Placed]], span: float) -> None:
     """Number, time and words of each turn, column by column."""
     step = (ACROSS + COLUMN_GAP) / max(len(columns), 1)
+    words = NUMBER + clock_room([placed.entry for column in columns for placed in column])
     for number, column in enumerate(columns):
         x, y = LEFT + number * step, top
         for entry, lines in column:
             colour = QUERY_COLOUR if entry.query else INK
             sheet.write(x + NUMBER - 0.1, y, entry.label, ha="right", fontweight="bold", color=colour)
-            sheet.write(x + NUMBER + CLOCK - 0.14, y, clock(entry.time, span), ha="right", color=FAINT)
+            sheet.write(x + words - 0.14, y, clocks(entry, span), ha="right", color=FAINT)
             for at, line in enumerate(lines):
-                sheet.write(x + NUMBER + CLOCK, y + at * LINE, line, color=colour)
+                sheet.write(x + words, y + at * LINE, line, color=colour)
             y += LINE * len(lines) + ENTRY_GAP

@@ -1,44 +1,68 @@
-"""Knows how replies become WebVTT cues; nothing of how they came about."""
+"""Knows how words with times become WebVTT or SubRip; nothing of how they came about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
-from mmduet.cli._events import Said
-from mmduet.files import whole_file
+from mmduet.cli._events import Said, printable
+from mmduet.files import write_text
 
-LONGEST_CUE = 4000  # milliseconds
-
-
-def write_subtitles(path: Path, replies: Iterable[Said]) -> None:
-    """Write ``path`` whole, or leave it as it was."""
-    with whole_file(path) as part:
-        part.write_text(webvtt(replies), encoding="utf-8")
+LONGEST_CUE = 4.0  # seconds that a reply is shown
 
 
-def webvtt(replies: Iterable[Said]) -> str:
-    """A cue per reply, from its time to the next reply's or for four seconds; replies of one moment share a cue."""
-    cues = list(_cues(replies))
+class Cue(NamedTuple):
+    """Lines of text, shown from ``start`` to ``end`` seconds."""
+
+    start: float
+    end: float
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, start: float, end: float, text: str) -> Cue:
+        """One line that steers no player."""
+        return cls(start, end, (printable(text).strip(),))
+
+
+def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:
+    """Write ``path`` whole, or leave it as it was; SubRip where its name ends in .srt, else WebVTT."""
+    write_text(path, srt(cues) if path.suffix.lower() == ".srt" else webvtt(cues))
+
+
+def webvtt(cues: Iterable[Cue]) -> str:
+    """In order of time."""
     blocks = ["WEBVTT\n"]
-    for (start, text), following in zip_longest(cues, cues[1:]):
-        end = min(start + LONGEST_CUE, following[0]) if following else start + LONGEST_CUE
-        blocks.append(f"{_stamp(start)} --> {_stamp(end)}\n{text}\n")
+    for start, end, lines in sorted(cues):
+        text = "\n".join(line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in lines)
+        blocks.append(f"{_stamp(start, '.')} --> {_stamp(end, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _cues(replies: Iterable[Said]) -> Iterator[tuple[int, str]]:
-    """Start in milliseconds and payload of each cue, in order of time; a reply without words has none."""
+def srt(cues: Iterable[Cue]) -> str:
+    """In order of time. SubRip has no way to write what players take for markup, so round brackets stand in its place."""
+    harmless = str.maketrans("<>{}", "()()")
+    blocks = []
+    for number, (start, end, lines) in enumerate(sorted(cues), 1):
+        text = "\n".join(line.translate(harmless) for line in lines)
+        blocks.append(f"{number}\n{_stamp(start, ',')} --> {_stamp(end, ',')}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def cues_of(replies: Iterable[Said]) -> Iterator[Cue]:
+    """A cue per reply, from its time to the next reply's or for four seconds; replies of one moment share a cue.
+
+    A reply without words has none.
+    """
     spoken = sorted((reply for reply in replies if reply.text.strip()), key=lambda reply: reply.time)
-    for start, together in groupby(spoken, key=lambda reply: round(reply.time * 1000)):
-        yield start, "\n".join(_escaped(reply.shown) for reply in together)
+    moments = [list(together) for _, together in groupby(spoken, key=lambda reply: round(reply.time * 1000))]
+    for moment, following in zip_longest(moments, moments[1:]):
+        start = moment[0].time
+        end = min(start + LONGEST_CUE, following[0].time) if following else start + LONGEST_CUE
+        yield Cue(start, end, tuple(reply.shown for reply in moment))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _stamp(milliseconds: int) -> str:
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+def _stamp(time: float, point: str) -> str:
+    seconds, rest = divmod(round(time * 1000), 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

@@ -51,13 +51,13 @@ def open_timeline(screening: Screening) -> AbstractContextManager[Listener]:
         return nullcontext(lambda output: None)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a letter that the terminal cannot show is no reason to stop
-    return _live(screening) if _on_terminal(sys.stdout) else _plain(screening)
+    return _live(screening) if on_terminal(sys.stdout) else _plain(screening)
 
 
 @contextmanager
 def busy(message: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Says what one is waiting for, where a person is waiting, and how far it is: call what is yielded (done, total)."""
-    if quiet or not _on_terminal(sys.stderr):
+    if quiet or not on_terminal(sys.stderr):
         yield lambda done, total: None
         return
     from rich.console import Console
@@ -66,7 +66,7 @@ def busy(message: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: status.update(f"{message} {done / total:.0%}")
 
 
-def _on_terminal(stream: object) -> bool:
+def on_terminal(stream: object) -> bool:
     return bool(getattr(stream, "isatty", bool)()) and os.environ.get("TERM") not in ("dumb", "unknown")
 
 

@@ -47,9 +47,16 @@ def parse_timed(option: str, text: str) -> tuple[str, float]:
         raise OptionError(f"{option} {text!r} stands at {at} seconds; use a time from 0 up, as in 'What is this?@12.5'")
     if not words.strip():
         raise OptionError(f"{option} {text!r} has no text; write it before the time, as in 'What is this?@12.5'")
+    return check_words(option, words), at
+
+
+def check_words(option: str, words: str) -> str:
+    """The words; raises ``OptionError`` where there are none, or where they are no text."""
+    if not words.strip():
+        raise OptionError(f"{option} {words!r} has no text; say what is asked")
     if not words.isascii() and any("\ud800" <= char <= "\udfff" for char in words):
         raise OptionError(f"{option} {words!r} is not valid UTF-8; encode it anew")
-    return words, at
+    return words
 
 
 def given(**values: Any) -> Mapping[str, Any]:
@@ -130,9 +137,9 @@ def write_files(
 ) -> None:
     """The files that are written at the end, from what there is; nothing to draw without a frame."""
     if subtitles is not None:
-        from mmduet.cli._subtitles import write_subtitles
+        from mmduet.cli._subtitles import cues_of, write_subtitles
 
-        write_subtitles(subtitles, story.replies)
+        write_subtitles(subtitles, cues_of(story.replies))
     if plot is not None and strip is not None and story.scores:
         from mmduet.cli._plot import draw
 

@@ -12,7 +12,24 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmduet.cli import bench, convert, data, evaluate, inspect, predict, run, scenes, serve, stream, train, version
+from mmduet.cli import (
+    ask,
+    bench,
+    caption,
+    convert,
+    data,
+    evaluate,
+    ground,
+    highlight,
+    inspect,
+    predict,
+    run,
+    scenes,
+    serve,
+    stream,
+    train,
+    version,
+)
 from mmduet.errors import MmduetError
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
@@ -20,6 +37,10 @@ DEBUG_VARIABLE = "MMDUET_DEBUG"
 app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(scenes.app, name="scenes")
 app.command()(run.run)
+app.command()(caption.caption)
+app.command()(ground.ground)
+app.command()(highlight.highlight)
+app.command()(ask.ask)
 app.command()(serve.serve)
 app.command()(stream.stream)
 app.command()(predict.predict)

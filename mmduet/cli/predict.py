@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
+from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized, load
 
 if TYPE_CHECKING:
     from mmduet.evaluation.predict import Viewing
@@ -36,6 +36,7 @@ def predict(
         str | None, Option(metavar="N|SECONDSs|none", help="In view; the model's own by default.")
     ] = None,
     profile: Annotated[Literal["fixed", "paper"], Option(help="Feed and sample as the paper did.")] = "fixed",
+    at_once: AtOnce = 8,
 ) -> None:
     """Answer every question of a test set. Exit status 1 if some could not be answered."""
     from dataclasses import asdict, replace
@@ -67,14 +68,14 @@ def predict(
         "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
     }  # fmt: skip
     file = PredictionFile(output, settings)
-    failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file)
+    failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
     answered = sum(example.question_id in file.done for example in examples)
     typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
 
-def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file: PredictionFile) -> int:
+def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file: PredictionFile, at_once: int) -> int:
     """Answer with a bar on stderr, and a line for every question that could not be; returns how many those were."""
     from rich.console import Console
     from rich.progress import Progress
@@ -85,7 +86,7 @@ def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file:
     failed = 0
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("questions", total=len(examples))
-        for result in predictions(Engine(model), examples, viewing):
+        for result in predictions(Engine(model), examples, viewing, at_once):
             if isinstance(result, Failure):
                 failed += 1
                 bar.console.print(f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False)

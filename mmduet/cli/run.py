@@ -71,7 +71,7 @@ def run(
     realtime: Annotated[bool, Option("--realtime", help="Play as a live camera would, not at full speed.")] = False,
     output: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write every event as a line of JSON.")] = None,
     plot: Annotated[Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time.")] = None,
-    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt", help="Write the replies as subtitles.")] = None,
+    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as subtitles.")] = None,
     scores: Annotated[bool, Option("--scores", help="Show a line per frame as well.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False,
     threads: Annotated[int | None, Option(min=1, help="Processor threads to compute with.")] = None,
@@ -215,6 +215,4 @@ def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: Film
             stream.close()
         feeding.result()
     if failed:
-        from mmduet.engine.failure import error_of
-
-        raise error_of(failed)
+        raise failed.as_error()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -32,8 +31,9 @@ from mmduet.cli._watching import (
     write_files,
 )
 from mmduet.errors import ServerError
-from mmduet.events import Context, Frame, Query
+from mmduet.events import Context, Query
 from mmduet.options import SpeakOptions, parse_window
+from mmduet.tasks.base import interleaved
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
@@ -64,7 +64,7 @@ def stream(
     realtime: Annotated[bool, Option("--realtime/--fast", help="As a camera would, or as fast as it goes.")] = True,
     output: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write every event as a line of JSON.")] = None,
     plot: Annotated[Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time.")] = None,
-    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt", help="Write the replies as subtitles.")] = None,
+    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as subtitles.")] = None,
     scores: Annotated[bool, Option("--scores", help="Show a line per frame as well.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False,
 ) -> None:
@@ -196,13 +196,3 @@ def watch(
         error = ServerError(failed.message)
         error.code = failed.code
         raise error
-
-
-def interleaved(frames: Iterable[Frame], turns: tuple[Query | Context, ...]) -> Iterator[Frame | Query | Context]:
-    """Each turn before the first frame at or after its time, the rest after the last frame."""
-    waiting = list(turns)
-    for frame in frames:
-        while waiting and waiting[0].time <= frame.time:
-            yield waiting.pop(0)
-        yield frame
-    yield from waiting

@@ -29,6 +29,7 @@ HEARTBEAT_EVERY = 32
 HEARTBEAT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 CONNECT_SECONDS = 10.0
+LEAVE_SECONDS = 1.0
 
 
 class RemoteSession:
@@ -80,6 +81,8 @@ class RemoteSession:
     ) -> None:
         """Leave; a session that has not ended is closed."""
         if self._run is not None:
+            if self._over:  # nothing is left but to close the socket
+                await asyncio.wait([self._run], timeout=LEAVE_SECONDS)
             self._run.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._run

@@ -1,8 +1,20 @@
 """Many streams through one model: sessions, slots, packed steps, policies, decoding."""
 
-from mmduet.engine.defaults import recommended_options
+from mmduet.engine.defaults import own, recommended_options, task_options
 from mmduet.engine.engine import Engine
+from mmduet.engine.playing import Job, Played, play
 from mmduet.engine.session import Session
 from mmduet.engine.thread import EngineThread, Stream
 
-__all__ = ["Engine", "EngineThread", "Session", "Stream", "recommended_options"]
+__all__ = [
+    "Engine",
+    "EngineThread",
+    "Job",
+    "Played",
+    "Session",
+    "Stream",
+    "own",
+    "play",
+    "recommended_options",
+    "task_options",
+]

@@ -1,10 +1,13 @@
-"""What follows from a model's description: the session options it was made for, and the room that a session takes."""
+"""What follows from a model's description: session options, for tasks as well, and the room that a session takes."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from mmduet.errors import OptionError
 from mmduet.model import DuetConfig, Recommended
 from mmduet.options import DecodeOptions, Profile, SessionOptions, SpeakOptions
+from mmduet.tasks.base import Own, Setting
 
 PAPER_TOKENS = 200
 REPLY_HEADER = 32  # tokens of slack for a reply's header and closing
@@ -24,6 +27,18 @@ def recommended_options(best: Recommended, profile: Profile = "fixed") -> Sessio
         window=None if paper else best.window,
         profile=profile,
     )
+
+
+def own(best: Recommended) -> Own:
+    """What tasks are told of a model."""
+    return Own(best.fps, best.query, recommended_options(best).speak)
+
+
+def task_options(best: Recommended, setting: Setting) -> SessionOptions:
+    """How a session is opened for a task."""
+    options = replace(recommended_options(best, setting.profile), speak=setting.speak)
+    tokens = options.decode.max_new_tokens if setting.max_new_tokens is None else setting.max_new_tokens
+    return replace(options, decode=replace(options.decode, max_new_tokens=tokens))
 
 
 def slot_tokens(config: DuetConfig, options: SessionOptions) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.engine import Engine, recommended_options
-from mmduet.engine.failure import error_of
 from mmduet.engine.session import Picture, Session
 from mmduet.evaluation.metrics.spans import recall_at_1
 from mmduet.evaluation.metrics.speaking import Counts, Said, compare
@@ -132,7 +131,7 @@ def watch_each(
     while engine.busy:
         for session, output in engine.step():
             if isinstance(output, SessionFailed):
-                raise error_of(output)
+                raise output.as_error()
             if isinstance(output, Scores):
                 watched[session.id].scores.append(output)
             elif isinstance(output, Reply):

@@ -1,15 +1,98 @@
-"""Temporal grounding: from relevance scores over time to the span a query is about; no model, no video."""
+"""Temporal grounding: from relevance scores over time to the spans a query is about; no model, no video."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mmduet.events import Query
+from mmduet.options import Profile, SpeakOptions
+from mmduet.tasks.base import Own, Paper, Setting, Watched, until
+from mmduet.tasks.prompts import location
 
 Span = tuple[float, float]
 BRIDGE = 1.5  # seconds
+THRESHOLD = 0.5
+RELEVANCE = ("relevance",)
+NEVER = SpeakOptions("never", 0.0, RELEVANCE)
+
+
+@dataclass(frozen=True)
+class ScoredSpan:
+    """Seconds from ``start`` to ``end``, and the mean relevance of the frames in between."""
+
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """What a query is about: ``spans`` in order of time, the ``best`` of them, and whether each frame is relevant by itself."""
+
+    query: str
+    spans: tuple[ScoredSpan, ...]
+    best: ScoredSpan | None
+    mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TemporalGrounding:
+    """When in the video is what ``query`` says? Decided when all of it has been seen.
+
+    Under ``paper`` a frame's relevance counts as it lies between the video's lowest and highest, as the paper's evaluation
+    has it: heads that were not trained to a threshold still tell more from less.
+    """
+
+    query: str
+    profile: Profile = "fixed"
+    threshold: float = THRESHOLD
+
+    name: ClassVar[str] = "temporal grounding"
+    heads: ClassVar[tuple[str, ...]] = RELEVANCE
+    paper: ClassVar[Paper] = Paper(2.0, 400, NEVER)
+
+    def setting(self, own: Own) -> Setting:
+        """It never speaks; only relevance counts."""
+        return Setting.of(own, self.paper, self.profile, Query(location(self.query, own)), speaks=False)
+
+    def result(self, watched: Watched) -> Grounded:
+        """The spans, in seconds."""
+        scores = watched.curve(self.heads)
+        if self.profile == "paper":
+            scores = stretched(scores)
+        found = spans(watched.times, scores, self.threshold)
+        best = best_span(watched.times, scores, self.threshold)
+        chosen = next((span for span in found if (span.start, span.end) == best), None)
+        return Grounded(self.query, tuple(found), chosen, tuple(frame_mask(scores, self.threshold)))
+
+
+def frame_mask(scores: Sequence[float], threshold: float = THRESHOLD) -> list[bool]:
+    """Which frames exceed ``threshold``."""
+    return [score > threshold for score in scores]
+
+
+def stretched(scores: Sequence[float]) -> list[float]:
+    """Each score's place between the lowest, 0, and the highest, 1; all 0 where none differs."""
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    return [(score - low) / (high - low) if high > low else 0.0 for score in scores]
+
+
+def spans(
+    times: Sequence[float], scores: Sequence[float], threshold: float = THRESHOLD, bridge: float = BRIDGE
+) -> list[ScoredSpan]:
+    """Of every scene that exceeds ``threshold`` the span that ``best_span`` would give if there were no other, by time."""
+    found = []
+    for scene in _scenes(times, scores, threshold, bridge):
+        _, first, last = _best_stretch(scores, threshold, *scene)
+        mean = sum(scores[first : last + 1]) / (last + 1 - first)
+        found.append(ScoredSpan(times[first], until(times, last), mean))
+    return found
 
 
 def best_span(
-    times: Sequence[float], scores: Sequence[float], threshold: float = 0.5, bridge: float = BRIDGE
+    times: Sequence[float], scores: Sequence[float], threshold: float = THRESHOLD, bridge: float = BRIDGE
 ) -> Span | None:
     """The span with the most relevance above ``threshold``, less what lies below it; None where no frame exceeds it.
 
@@ -19,7 +102,7 @@ def best_span(
     """
     found = [_best_stretch(scores, threshold, *scene) for scene in _scenes(times, scores, threshold, bridge)]
     total, first, last = max(found, default=(0.0, 0, 0), key=lambda stretch: stretch[0])
-    return (times[first], _until(times, last)) if total > 0 else None
+    return (times[first], until(times, last)) if total > 0 else None
 
 
 def _scenes(
@@ -30,7 +113,7 @@ def _scenes(
     for k, score in enumerate(scores):
         if score <= threshold:
             continue
-        if first is not None and last is not None and times[k] - _until(times, last) >= bridge:
+        if first is not None and last is not None and times[k] - until(times, last) >= bridge:
             yield first, last
             first = None
         first, last = (k if first is None else first), k
@@ -47,10 +130,3 @@ def _best_stretch(scores: Sequence[float], threshold: float, first: int, last: i
         total += scores[k] - threshold
         best = max(best, (total, start, k), key=lambda stretch: stretch[0])
     return best
-
-
-def _until(times: Sequence[float], k: int) -> float:
-    """When frame ``k`` gives way to the next; the last one lasts as long as the one before it."""
-    if k + 1 < len(times):
-        return times[k + 1]
-    return times[k] + (times[k] - times[k - 1] if k else 0.0)

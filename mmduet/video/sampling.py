@@ -68,6 +68,15 @@ def paper_frame_count(
     return count if max_frames is None else min(count, max_frames)
 
 
+def cap(
+    profile: Literal["fixed", "paper"], duration: float | None, fps: float | None, max_frames: int | None
+) -> int | None:
+    """The most frames that are watched: the paper's profile takes those that the duration promises, and no more."""
+    if profile == "fixed" or fps is None or duration is None:
+        return max_frames
+    return max(1, paper_frame_count(duration, fps, max_frames))
+
+
 def check_rate(name: str, rate: float | None) -> None:
     """Raise OptionError unless the rate is None (every frame) or a positive finite number."""
     if rate is not None and not (math.isfinite(rate) and rate > 0):

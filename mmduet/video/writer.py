@@ -1,4 +1,4 @@
-"""Knows how to write RGB frames as an H.264 MP4 that is whole or absent; nothing of where the frames come from.
+"""Knows how to write RGB frames, and sound, as an H.264 MP4 that is whole or absent; nothing of where they come from.
 
 Colours are BT.601 and tagged so: readers that heed the tag and readers that ignore it (OpenCV) then agree.
 """
@@ -15,6 +15,9 @@ from typing import Self
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
@@ -28,14 +31,16 @@ from mmduet.video.sampling import check_rate
 TIME_BASE = Fraction(1, 90000)
 MATRIX_BT601 = 6  # as H.264 numbers the matrices; PyAV's Colorspace has the scaler's numbers
 LONGEST_SIDE = 16384  # libx264's own limit
+SOUND_RATE = 48_000  # samples a second
+SOUND_LAYOUT = "stereo"
 
 
 class VideoWriter:
     """Writes to a temporary name beside ``path`` and renames when the ``with`` block ends well; else leaves nothing.
 
     H.264 4:2:0 needs even sides: an odd one grows by a copy of its last line. ``gop`` is the most frames between key
-    frames (None: the encoder's 250). Raises OptionError for sizes, rates and images that cannot be used and
-    VideoWriteError where the folder or the encoder refuses.
+    frames (None: the encoder's 250), ``aspect`` a pixel's width over its height, ``sound`` whether there will be any. Raises
+    OptionError for sizes, rates and images that cannot be used and VideoWriteError where the folder or the encoder refuses.
     """
 
     def __init__(
@@ -47,6 +52,9 @@ class VideoWriter:
         crf: int = 23,
         preset: str = "ultrafast",
         gop: int | None = None,
+        *,
+        aspect: Fraction | None = None,
+        sound: bool = False,
     ) -> None:
         check_rate("fps", fps)
         if not (1 <= width <= LONGEST_SIDE and 1 <= height <= LONGEST_SIDE):
@@ -58,24 +66,43 @@ class VideoWriter:
         self._last_tick = -1
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self):x}.part")
         self._container: OutputContainer | None = None
-        options = {"crf": str(crf), "preset": preset} | ({} if gop is None else {"g": str(gop)})
+        # No frames that wait for later ones: with uneven times they would leave the length of the track wrong.
+        options = {"crf": str(crf), "preset": preset, "bf": "0"} | ({} if gop is None else {"g": str(gop)})
         try:
             self._container = av.open(f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"})
             self._stream = _add_stream(self._container, self._size, fps, options)
+            self._stream.codec_context.sample_aspect_ratio = aspect or Fraction(0)  # 0: not told
+            self._sound = _add_sound(self._container) if sound else None
+            self._samples = 0  # of sound, written so far
+            self._container.start_encoding()  # here, so that a bad folder or preset fails before the first frame
         except (av.FFmpegError, OSError, ValueError) as error:
             self.abandon()
             raise VideoWriteError(f"{self.path} cannot be written ({error}); check the folder and options") from error
 
-    def write(self, image: NDArray[np.uint8], time: float | None = None) -> None:
-        """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, later than the last; by default at its turn."""
+    def write(self, image: NDArray[np.uint8], time: float | None = None, lasts: float | None = None) -> None:
+        """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, later than the last; by default at its turn.
+
+        ``lasts`` is for how many seconds it is shown where no other frame follows; by default 1/fps.
+        """
         if self._container is None:
             raise VideoWriteError(f"{self.path} is closed; open a new writer")
         self._check_size(image)
         frame = _to_yuv(image)
         frame.pts, frame.time_base = self._next_tick(time), TIME_BASE
-        frame.duration = round(1 / self._fps / TIME_BASE)  # counts for the last frame, which no other follows
-        self._encode(self._container, frame)
+        frame.duration = round((1 / self._fps if lasts is None else lasts) / TIME_BASE)
+        self._encode(self._container, self._stream, frame)
         self._written += 1
+
+    def write_sound(self, samples: NDArray[np.float32]) -> None:
+        """Add sound where the last ended: float32 ``[2, N]`` from -1 to 1, at ``SOUND_RATE``."""
+        if self._container is None or self._sound is None:
+            raise VideoWriteError(f"{self.path} is closed, or was opened without sound; open a new writer")
+        if not samples.shape[1]:
+            return
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=SOUND_LAYOUT)
+        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
+        self._encode(self._container, self._sound, frame)
+        self._samples += samples.shape[1]
 
     def close(self) -> None:
         """Finish the file and give it its name; a second call does nothing. Raises VideoWriteError without a frame."""
@@ -84,7 +111,9 @@ class VideoWriter:
         try:
             if not self._written:
                 raise VideoWriteError(f"{self.path} was given no frame; write at least one")
-            self._encode(self._container, None)
+            for stream in (self._stream, self._sound):
+                if stream is not None:
+                    self._encode(self._container, stream, None)
             self._finish(self._container)
         finally:
             self.abandon()
@@ -125,9 +154,11 @@ class VideoWriter:
         self._last_tick = tick
         return tick
 
-    def _encode(self, container: OutputContainer, frame: VideoFrame | None) -> None:
+    def _encode(
+        self, container: OutputContainer, stream: VideoStream | AudioStream, frame: VideoFrame | AudioFrame | None
+    ) -> None:
         try:
-            container.mux(self._stream.encode(frame))
+            container.mux(stream.encode(frame))  # type: ignore[arg-type]  # each stream its own kind of frame
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoWriteError(f"{self.path}: frame {self._written} refused ({error}); check the disk") from error
 
@@ -144,10 +175,16 @@ def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, o
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000), options=options)
     context = stream.codec_context
     context.height, context.width = (side + side % 2 for side in size)
+    context.flags |= Flags.frame_duration
     context.pix_fmt, context.time_base, context.thread_count = "yuv420p", TIME_BASE, 1
     context.colorspace, context.color_range = MATRIX_BT601, ColorRange.MPEG
     context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M
-    container.start_encoding()  # here, so that a bad folder or preset fails before the first frame
+    return stream
+
+
+def _add_sound(container: OutputContainer) -> AudioStream:
+    stream = container.add_stream("aac", rate=SOUND_RATE)
+    stream.codec_context.layout = SOUND_LAYOUT
     return stream
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import SECONDS, Command, in_process, write_video
+
+from mmduet.scenes import SplitSpec, load_clips, make_split
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,20 @@ def mmduet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return in_process(monkeypatch, capsys, "run")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Rendered scenes and what is true of them."""
+
+    folder: Path
+    truth: list[dict[str, Any]]
+
+    def video(self, k: int) -> Path:
+        return self.folder / "videos" / str(self.truth[k]["video"])
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    folder = make_split(tmp_path_factory.mktemp("scenes") / "s", SplitSpec("test", 3, 7, 10.0, 14.0), workers=1)
+    return Clips(folder, load_clips(folder))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmduet.cli._events import Said, Story, printable
 from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
-from mmduet.cli._subtitles import webvtt
+from mmduet.cli._subtitles import Cue, cues_of, srt, webvtt, write_subtitles
 from mmduet.cli._watching import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
@@ -51,7 +51,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 def test_cues_end_at_the_next_reply_or_after_four_seconds() -> None:
     replies = [Said(0.5, "One.", "stop"), Said(2.0, "Two.", "stop"), Said(3700.25, "Three", "length")]
-    assert webvtt(replies) == (
+    assert webvtt(cues_of(replies)) == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:02.000\nOne.\n\n00:00:02.000 --> 00:00:06.000\nTwo.\n\n"
         "01:01:40.250 --> 01:01:44.250\nThree …\n"
     )
@@ -59,11 +59,28 @@ def test_cues_end_at_the_next_reply_or_after_four_seconds() -> None:
 
 def test_cues_of_one_moment_are_one_and_markup_is_text() -> None:
     replies = [Said(1.0, "a <b> --> c & d\n\nE", "stop"), Said(1.0, "Second.", "stop"), Said(2.0, " \n", "stop")]
-    assert webvtt(replies) == ("WEBVTT\n\n00:00:01.000 --> 00:00:05.000\na &lt;b&gt; --&gt; c &amp; d  E\nSecond.\n")
+    assert webvtt(cues_of(replies)) == (
+        "WEBVTT\n\n00:00:01.000 --> 00:00:05.000\na &lt;b&gt; --&gt; c &amp; d  E\nSecond.\n"
+    )
 
 
 def test_no_replies_are_still_a_file_of_subtitles() -> None:
-    assert webvtt([]) == "WEBVTT\n"
+    assert webvtt(cues_of([])) == "WEBVTT\n"
+    assert srt(cues_of([])) == ""
+
+
+def test_subrip_counts_its_cues_and_has_no_markup() -> None:
+    cues = [Cue.of(3700.25, 3701.0, "Later."), Cue.of(0.5, 2.0, "a <b>{\\an8} --> c & d\x1b[31m")]
+    assert srt(cues) == (
+        "1\n00:00:00,500 --> 00:00:02,000\na (b)(\\an8) --) c & d\N{REPLACEMENT CHARACTER}[31m\n\n"
+        "2\n01:01:40,250 --> 01:01:41,000\nLater.\n"
+    )
+
+
+def test_the_files_name_says_which_subtitles_it_holds(tmp_path: Path) -> None:
+    for name, head in (("a.srt", "1\n"), ("a.SRT", "1\n"), ("a.vtt", "WEBVTT\n")):
+        write_subtitles(tmp_path / name, [Cue.of(0.0, 1.0, "One.")])
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(head)
 
 
 # what was told

@@ -1,0 +1,120 @@
+"""Has a task's videos watched, here by one engine or at a server; knows neither what is looked for nor how it is shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmduet.cli._loading import load
+from mmduet.cli._task_options import Asked
+from mmduet.cli._timeline import busy
+from mmduet.cli._watching import film_strip
+from mmduet.errors import MmduetError
+from mmduet.events import Frame
+from mmduet.tasks.base import Own, Setting, Task, Watched, watch
+
+if TYPE_CHECKING:
+    from mmduet.cli._plot import FilmStrip
+
+
+@dataclass
+class Viewing:
+    """One video, how it is watched, and what came of it: ``watched``, or else the ``error`` that ended it."""
+
+    video: Path
+    task: Task[Any]
+    asked: Asked
+    stop: threading.Event
+    model: str = ""
+    setting: Setting = field(init=False)
+    duration: float | None = None  # as its file says
+    strip: FilmStrip | None = None
+    watched: Watched | None = None
+    error: MmduetError | None = None
+
+    def prepare(self, model: str, own: Own) -> Setting:
+        """Note which model watches, and settle how."""
+        setting = self.task.setting(own)
+        fps = setting.fps if self.asked.fps is None else self.asked.fps
+        self.model, self.setting = model, replace(setting, fps=fps, speak=setting.speak.revised(self.asked.speak, None))
+        return self.setting
+
+    def frames(self) -> Iterator[Frame]:
+        """The video's frames, until they end or nobody wants them; thumbnails are kept for what is to be drawn."""
+        from mmduet.video import VideoFile, open_frames
+        from mmduet.video.sampling import cap
+
+        with VideoFile(self.video) as file:
+            self.duration = file.info.duration
+        setting = self.setting
+        most = cap(setting.profile, self.duration, setting.fps, setting.max_frames)
+        self.strip = film_strip(self.asked.plot)
+        for frame in open_frames(self.video, setting.fps, setting.profile, most):
+            if self.stop.is_set():
+                return
+            if self.strip is not None:
+                self.strip.add(frame)
+            yield frame
+
+
+def viewings(asked: Asked, task: Task[Any]) -> Iterator[Viewing]:
+    """Every video in the order in which it was given, each when it and all before it are over."""
+    stop = threading.Event()
+    wanted = [Viewing(video, task, asked, stop) for video in asked.videos]
+    label = asked.videos[0].name if len(wanted) == 1 else f"{len(wanted)} videos"
+    run = watch_here if asked.server is None else watch_remotely
+    with busy(f"watching {label}", asked.quiet) as report:
+        try:
+            yield from run(asked, wanted, report)
+        finally:
+            stop.set()
+
+
+def watch_here(asked: Asked, wanted: list[Viewing], report: Callable[[int, int], None]) -> Iterator[Viewing]:
+    """By a model that is loaded here, many at a time through one engine."""
+    from mmduet.engine import Engine, Job, own, task_options
+    from mmduet.engine.playing import play_in_order
+
+    loaded = load(asked.model or "nano", asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, report)
+    engine, best = Engine(loaded), loaded.config.recommended
+    settings = [viewing.prepare(loaded.config.name, own(best)) for viewing in wanted]
+    jobs = [
+        Job(viewing, task_options(best, setting), setting.queries, viewing.frames)
+        for viewing, setting in zip(wanted, settings, strict=True)
+    ]
+    for done, played in enumerate(play_in_order(engine, jobs, asked.at_once), 1):
+        viewing = played.job.name
+        viewing.error = played.error
+        if played.error is None:
+            viewing.watched = Watched.of(played.outputs, viewing.duration)
+        report(done, len(wanted))
+        yield viewing
+
+
+def watch_remotely(asked: Asked, wanted: list[Viewing], report: Callable[[int, int], None]) -> Iterator[Viewing]:
+    """By a server, in a session each."""
+    with ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing") as pool:
+        for done, viewing in enumerate(pool.map(watch_one_remotely, wanted), 1):
+            report(done, len(wanted))
+            yield viewing
+
+
+def watch_one_remotely(viewing: Viewing) -> Viewing:
+    """Send a video and hear what is said of it."""
+    from mmduet.client import RemoteStream
+    from mmduet.client.tasks import adopt, own
+
+    asked = viewing.asked
+    try:
+        with RemoteStream(asked.server or "", key=asked.key, encoding=asked.encoding, patient=True) as stream:
+            setting = viewing.prepare(stream.session.model, own(stream.session))
+            adopt(stream, setting)
+            outputs = list(watch(stream, viewing.frames(), setting.queries))
+        viewing.watched = Watched.of(outputs, viewing.duration)
+    except MmduetError as error:
+        viewing.error = error
+    return viewing

@@ -1,0 +1,93 @@
+"""``mmduet ground``: when in a video is what a query says?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized
+from mmduet.cli._task_options import (
+    Asked,
+    Encoded,
+    Fps,
+    Key,
+    Model,
+    Output,
+    Plot,
+    Profiles,
+    Quiet,
+    ServerUrl,
+    Videos,
+)
+
+if TYPE_CHECKING:
+    from mmduet.cli._task_showing import View
+    from mmduet.tasks import Grounded, OnlineGrounded
+
+
+def ground(
+    videos: Videos,
+    query: Annotated[str, Option(metavar="TEXT", help="What to look for.", show_default=False)],
+    online: Annotated[bool, Option("--online", help="Decide while it plays, and say when it was known.")] = False,
+    model: Model = None,
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    quantized: Quantized = None,
+    dtype: NumberType = "float32",
+    server: ServerUrl = None,
+    key: Key = None,
+    encoding: Encoded = "jpeg",
+    fps: Fps = None,
+    profile: Profiles = "fixed",
+    at_once: AtOnce = 8,
+    output: Output = None,
+    plot: Plot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Temporal grounding: the spans of each VIDEO that a query is about.
+
+    Exit status 1 if some of several videos could not be watched.
+    """
+    asked = Asked.among(locals())
+    from mmduet.cli._task_showing import carry_out
+    from mmduet.tasks import OnlineGrounding, TemporalGrounding
+
+    if online:
+        carry_out(asked, OnlineGrounding(query, profile=profile), online_view())
+    else:
+        carry_out(asked, TemporalGrounding(query, profile), view())
+
+
+def view() -> View[Grounded]:
+    """Spans by time, the best one marked."""
+    from mmduet.cli._task_plot import Mark
+    from mmduet.cli._task_showing import View, seconds
+    from mmduet.tasks.grounding import THRESHOLD
+
+    def rows(found: Grounded) -> list[tuple[str, ...]]:
+        best = ["best" if span == found.best else "" for span in found.spans]
+        return [(seconds(s.start), seconds(s.end), f"{s.score:.2f}", b) for s, b in zip(found.spans, best, strict=True)]
+
+    def marks(found: Grounded) -> list[Mark]:
+        return [
+            Mark(s.start, s.end, f"relevance {s.score:.2f}{', the best' if s == found.best else ''}")
+            for s in found.spans
+        ]
+
+    return View(("start", "end", "relevance", ""), rows, marks, threshold=THRESHOLD)
+
+
+def online_view() -> View[OnlineGrounded]:
+    """Spans by time, and when their starts and ends were known."""
+    from mmduet.cli._task_plot import Mark
+    from mmduet.cli._task_showing import View, seconds
+
+    return View(
+        columns=("start", "end", "start told", "end told"),
+        rows=lambda found: [tuple(map(seconds, (s.start, s.end, s.start_told, s.end_told))) for s in found.spans],
+        marks=lambda found: [
+            Mark(s.start, s.end, f"told at {seconds(s.start_told)} s, its end at {seconds(s.end_told)} s")
+            for s in found.spans
+        ],
+    )

@@ -1,0 +1,120 @@
+"""``mmduet highlight``: the best moments of a video, and a file of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized
+from mmduet.cli._task_options import (
+    Asked,
+    Encoded,
+    Fps,
+    Key,
+    Model,
+    Output,
+    Plot,
+    Profiles,
+    Quiet,
+    ServerUrl,
+    Videos,
+)
+from mmduet.errors import OptionError
+
+if TYPE_CHECKING:
+    from mmduet.cli._task_running import Viewing
+    from mmduet.cli._task_showing import View
+    from mmduet.tasks import Highlights
+    from mmduet.video.cutter import Clip
+
+
+def highlight(
+    videos: Videos,
+    query: Annotated[
+        str | None, Option(metavar="TEXT", help="What they are to be about.", show_default="what is worth telling")
+    ] = None,
+    top: Annotated[int, Option(min=1, help="At most so many.")] = 5,
+    cut: Annotated[Path | None, Option(metavar="DIR", help="Write each as an mp4 there, and a reel of all.")] = None,
+    copy: Annotated[
+        bool, Option("--copy", help="Cut without encoding: each then starts at the key frame before.")
+    ] = False,
+    model: Model = None,
+    adapter: Adapter = None,
+    allow_pickle: Pickles = False,
+    quantized: Quantized = None,
+    dtype: NumberType = "float32",
+    server: ServerUrl = None,
+    key: Key = None,
+    encoding: Encoded = "jpeg",
+    fps: Fps = None,
+    profile: Profiles = "fixed",
+    at_once: AtOnce = 8,
+    output: Output = None,
+    plot: Plot = None,
+    quiet: Quiet = False,
+) -> None:
+    """Highlights: the best moments of each VIDEO, the best first.
+
+    Exit status 1 if some of several videos could not be watched.
+    """
+    asked = Asked.among(locals())
+    if copy and cut is None:
+        raise OptionError("--copy says how to cut, and nothing is to be cut; give --cut DIR as well")
+    if cut is not None:
+        make_folder(cut)
+    from mmduet.cli._task_showing import carry_out
+    from mmduet.tasks import HighlightDetection
+
+    carry_out(asked, HighlightDetection(query, top, profile), view(cut, copy))
+
+
+def make_folder(folder: Path) -> None:
+    """Raise ``OptionError`` where files cannot be written to it."""
+    from mmduet.files import told_as_option
+
+    with told_as_option(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def view(cut: Path | None, copy: bool) -> View[Highlights]:
+    """Highlights by rank; they are cut where that was asked for."""
+    from mmduet.cli._task_plot import Mark
+    from mmduet.cli._task_showing import View, seconds
+
+    def cut_out(viewing: Viewing, found: Highlights) -> Sequence[str]:
+        return write_clips(cut, viewing.video, found, copy) if cut is not None and found.top else ()
+
+    return View(
+        columns=("rank", "start", "end", "score"),
+        rows=lambda found: [
+            (str(k), seconds(h.start), seconds(h.end), f"{h.score:.2f}") for k, h in enumerate(found.top, 1)
+        ],
+        marks=lambda found: [Mark(h.start, h.end, f"score {h.score:.2f}") for h in found.top],
+        more=cut_out,
+    )
+
+
+def write_clips(folder: Path, video: Path, found: Highlights, copy: bool) -> list[str]:
+    """``NAME-highlight-1.mp4`` and so on by rank, ``NAME-reel.mp4`` in order of time; returns what was written, in words."""
+    from mmduet.video.cutter import Clip, copy_cut
+    from mmduet.video.cutter import cut as cut_exactly
+
+    spans = [(h.start, h.end) for h in found.top]
+    clips = [Clip(folder / f"{video.stem}-highlight-{k}.mp4", (span,)) for k, span in enumerate(spans, 1)]
+    clips.append(Clip(folder / f"{video.stem}-reel.mp4", tuple(sorted(spans))))
+    if not copy:
+        cut_exactly(video, clips)
+        return [str(clip.path) for clip in clips]
+    return [f"{clip.path}: {' and '.join(starts(clip, copy_cut(video, clip)))}" for clip in clips]
+
+
+def starts(clip: Clip, copied: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """What was copied instead of what was wanted: a copy starts at the key frame before."""
+    from mmduet.cli._task_showing import seconds
+
+    for begin, end in copied:
+        wanted = next(start for start, _ in clip.spans if start >= begin - 1e-3)
+        yield f"{seconds(begin)} to {seconds(end)} s (from the key frame before {seconds(wanted)} s)"

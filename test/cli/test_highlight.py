@@ -1,0 +1,87 @@
+"""``mmduet highlight``: the best moments, and files of them that show exactly these."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Command, check_plot, in_process
+from task_commands import report, tables
+
+from mmduet.video import VideoFile
+
+
+@pytest.fixture
+def highlight(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return in_process(monkeypatch, capsys, "highlight")
+
+
+def pictures(path: Path, start: float = 0.0, end: float = 1e9) -> list[np.ndarray]:
+    return [f.image.astype(np.int16) for f in VideoFile(path) if start - 1e-3 <= f.time < end - 1e-3]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(one) == len(other) and all(np.abs(a - b).mean() < 5 for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_best_one_hits(highlight: Command, clips: Any, tmp_path: Path, k: int) -> None:
+    wanted = next((h for h in clips.truth[k]["highlights"]), None)
+    if wanted is None:
+        pytest.skip("nothing in this clip is a highlight of a whole two seconds")
+    done = highlight(clips.video(k), "--query", wanted["query"], "--output", tmp_path / "a.json")
+    assert done.status == 0, done.err
+    (entry,) = report(tmp_path / "a.json")["videos"]
+    best = entry["top"][0]
+    middle = (best["start"] + best["end"]) / 2
+    assert any(start <= middle <= end for start, end in wanted["relevant_windows"])
+    rating = dict(zip(wanted["relevant_clip_ids"], wanted["saliency_scores"], strict=True))
+    assert 4 in rating[int(np.argmax(entry["clips"]))]
+
+
+def test_without_a_query_it_is_what_is_worth_telling(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    done = highlight(clips.video(0), "--top", "3", "--output", tmp_path / "a.json", "--plot", tmp_path / "a.png")
+    assert done.status == 0, done.err
+    (entry,) = report(tmp_path / "a.json")["videos"]
+    top = entry["top"]
+    assert 1 <= len(top) <= 3
+    assert len(tables(done)[clips.truth[0]["video"]]) == len(top)
+    assert [h["score"] for h in top] == sorted((h["score"] for h in top), reverse=True)
+    assert all(a["end"] <= b["start"] or b["end"] <= a["start"] for a, b in combinations(top, 2))
+    for one in top:
+        assert any(e["start"] < one["end"] and one["start"] < e["end"] + 0.5 for e in clips.truth[0]["events"])
+    check_plot(tmp_path / "a.png")
+
+
+def test_files_show_exactly_the_highlights(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "cuts"
+    done = highlight(clips.video(0), clips.video(1), "--cut", folder, "--output", tmp_path / "a.json")
+    assert done.status == 0, done.err
+    for k, entry in enumerate(report(tmp_path / "a.json")["videos"]):
+        source, spans = clips.video(k), [(h["start"], h["end"]) for h in entry["top"]]
+        for rank, (start, end) in enumerate(spans, 1):
+            assert same(pictures(folder / f"{source.stem}-highlight-{rank}.mp4"), pictures(source, start, end))
+        reel = [image for start, end in sorted(spans) for image in pictures(source, start, end)]
+        assert same(pictures(folder / f"{source.stem}-reel.mp4"), reel)
+        assert f"{source.stem}-reel.mp4" in done.out
+    assert not [path for path in folder.iterdir() if path.suffix != ".mp4"]
+
+
+def test_a_copy_says_where_it_starts(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    done = highlight(clips.video(0), "--cut", tmp_path, "--copy", "--top", "1")
+    assert done.status == 0, done.err
+    assert "0.00 to " in done.out  # the clips have no other key frame than the first
+    assert "from the key frame before" in done.out
+    copied = pictures(tmp_path / f"{clips.video(0).stem}-highlight-1.mp4")
+    assert same(copied, pictures(clips.video(0))[: len(copied)])
+
+
+def test_what_cannot_be_cut_is_told(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    done = highlight(clips.video(0), "--copy")
+    assert (done.status, "--cut DIR" in done.err) == (2, True)
+    (tmp_path / "file").write_text("")
+    assert highlight(clips.video(0), "--cut", tmp_path / "file").status == 2
+    assert highlight(clips.video(0), "--top", "0").status == 2
