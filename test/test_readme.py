@@ -35,6 +35,7 @@ def serve(folder: Path) -> subprocess.Popen[str]:
     return server
 
 
+@pytest.mark.timeout(900)
 def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     (tmp_path / "outputs").mkdir()
     ran = 0
@@ -58,7 +59,10 @@ def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureReques
             ran += 1
     assert ran >= 6
     assert len(served) == 1
-    for name in ("stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png"):
+    for name in (
+        "stream.jsonl", "run.jsonl", "run.vtt", "run.png", "score.json", "windows.png", "caption.srt", "ground.png",
+        "highlights.json", "cuts/00002-reel.mp4",
+    ):  # fmt: skip
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 
 
