@@ -74,6 +74,10 @@ def test_room_loads_without_torch(room: str) -> None:
         ["convert", "--help"],
         ["inspect", "--help"],
         ["predict", "--help"],
+        ["caption", "--help"],
+        ["ground", "--help"],
+        ["highlight", "--help"],
+        ["ask", "--help"],
         ["--version"],
     ],
 )

@@ -37,6 +37,7 @@ def serve(folder: Path) -> subprocess.Popen[str]:
     return server
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("left_out", [HEAVY, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "all"])
 def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureRequest, left_out: tuple[str, ...]) -> None:
     (tmp_path / "outputs").mkdir()
@@ -62,6 +63,7 @@ def test_every_block_runs_in_order(tmp_path: Path, request: pytest.FixtureReques
     assert ran >= 6
     assert len(served) == 1
     made = ["stream.jsonl", "run.jsonl", "run.vtt", "run.png", "magqa.json", "magqa.html"]
+    made += ["caption.srt", "ground.png", "highlights.json", "cuts/00002-reel.mp4"]
     for name in made if left_out else [*made, "score.json", "windows.png"]:
         assert (tmp_path / "outputs" / name).stat().st_size > 0
 

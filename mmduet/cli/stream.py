@@ -33,7 +33,6 @@ from mmduet.cli._watching import (
 from mmduet.errors import ServerError
 from mmduet.events import Context, Query
 from mmduet.options import SpeakOptions, parse_window
-from mmduet.tasks.base import interleaved
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
@@ -176,6 +175,8 @@ def watch(
     asked: Asked, plan: Plan, remote: RemoteStream, listeners: tuple[Listener, ...], strip: FilmStrip | None
 ) -> None:
     """Frames go out from a thread of their own, what comes back goes to the listeners; raises what ended it early."""
+    from mmduet.tasks.base import interleaved
+
     frames = plan.source.frames(plan.fps)
     if asked.seconds is not None:
         end = asked.seconds

@@ -126,11 +126,9 @@ class Task(Protocol[R_co]):
         ...
 
 
-def run(
-    task: Task[R], stream: Stream, frames: Iterable[Frame], queries: Sequence[Query], duration: float | None = None
-) -> R:
-    """Watch ``frames`` on a stream that was opened for the task's setting; raises what ended it early."""
-    return task.result(Watched.of(watch(stream, frames, queries), duration))
+def run(task: Task[R], setting: Setting, stream: Stream, frames: Iterable[Frame], duration: float | None = None) -> R:
+    """Watch ``frames`` on a stream that was opened for the task's ``setting``; raises what ended it early."""
+    return task.result(Watched.of(watch(stream, frames, setting.queries), duration))
 
 
 def watch(stream: Stream, frames: Iterable[Frame], turns: Sequence[Query | Context] = ()) -> Iterator[Output]:

@@ -95,7 +95,8 @@ def test_a_stream_that_closes_early_is_heard_nevertheless() -> None:
 
 def test_a_task_is_run_on_any_stream() -> None:
     stream = Script(OUTPUTS)
-    answers = run(QuestionAnswering("First."), stream, map(frame, (0.0, 1.0)), (Query("First."),))
+    task = QuestionAnswering("First.")
+    answers = run(task, task.setting(NANO), stream, map(frame, (0.0, 1.0)))
     assert [(a.start, a.text) for a in answers.answers] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
     assert stream.ended
     assert len(stream.pushed) == 3

@@ -50,14 +50,14 @@ def found_here(task: Task[Any]) -> Any:
     with EngineThread(Engine(model)) as thread:
         setting = task.setting(own(model.config.recommended))
         stream = thread.open(task_options(model.config.recommended, setting))
-        return run(task, stream, frames(20, 3), setting.queries)
+        return run(task, setting, stream, frames(20, 3))
 
 
 def found_there(task: Task[Any], served: Served) -> Any:
     with RemoteStream(served.url(), encoding="raw", patient=True) as stream:
         setting = task.setting(own_there(stream.session))
         adopt(stream, setting)
-        return run(task, stream, frames(20, 3), setting.queries)
+        return run(task, setting, stream, frames(20, 3))
 
 
 def same(one: Any, other: Any) -> bool:
