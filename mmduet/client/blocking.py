@@ -29,7 +29,7 @@ class RemoteStream:
         *,
         key: str | None = None,
         model: str | None = None,
-        give_up: float = 30.0,
+        give_up: float | None = None,
         encoding: Encoding = "jpeg",
         patient: bool = False,
     ) -> None:

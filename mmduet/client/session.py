@@ -29,13 +29,15 @@ HEARTBEAT_EVERY = 32
 HEARTBEAT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 CONNECT_SECONDS = 10.0
+LEAST_PATIENCE = 60.0  # seconds
 LEAVE_SECONDS = 1.0
 
 
 class RemoteSession:
     """``async with RemoteSession(url) as session``: push, ask, and iterate over the server's events (``server_events``).
 
-    A lost socket is replaced and the session resumed, for at most ``give_up`` seconds; then iteration and whatever waits raise
+    A lost socket is replaced and the session resumed, for at most ``give_up`` seconds (None: a minute, or as long as the server
+    keeps the session, if that is longer: one that is started anew has to load first); then iteration and whatever waits raise
     ``ConnectionLostError``. Raises ``AuthError`` for a wrong key, ``CapacityError`` where the server is full, ``ServerError``
     for what else stops it from connecting.
     """
@@ -46,7 +48,7 @@ class RemoteSession:
         *,
         key: str | None = None,
         model: str | None = None,
-        give_up: float = 30.0,
+        give_up: float | None = None,
         patient: bool = False,
     ) -> None:
         """``patient``: ``push`` waits rather than have a frame dropped because the server is behind, as files want."""
@@ -196,7 +198,7 @@ class RemoteSession:
                         self._open.clear()
                         lost, pause = loop.time(), FIRST_PAUSE
                     refuse_what_stays(self.url, error, resuming=self.created is not None)
-                    if loop.time() + pause - lost > self._give_up:
+                    if loop.time() + pause - lost > self._patience:
                         raise ConnectionLostError(f"{self.url} cannot be reached ({error}); start anew") from error
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
@@ -210,6 +212,13 @@ class RemoteSession:
                     waiting.set_exception(self._error or SessionClosedError("the session has ended; open another"))
                     waiting.exception()  # it may be that nobody waits any more
             self._events.put_nowait(None)
+
+    @property
+    def _patience(self) -> float:
+        if self._give_up is not None:
+            return self._give_up
+        limits = self.created.duet.limits if self.created is not None else None
+        return max(LEAST_PATIENCE, limits.time_to_live_s if limits is not None else 0.0)
 
     async def _talk(self) -> None:
         """One socket, from its opening to the session's end. Raises what ends it before."""

@@ -65,6 +65,6 @@ class Judging:
         if questions:
             raise OptionError(
                 f"{len(questions)} answers are to be graded and there is no judge; give --judge URL (an OpenAI-compatible "
-                f"endpoint) or --judgements FILE (JSONL, a row being {ROW_FORMS})"
+                f"endpoint), --judge exact (equal words) or --judgements FILE (JSONL, a row being {ROW_FORMS})"
             )
         return {}
