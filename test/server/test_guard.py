@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmduet.errors import SourceError
-from mmduet.server.guard import Guard, without_secrets
+from mmduet.server.guard import Guard
+from mmduet.video.rtsp import shown
 
 ANYWHERE = Guard(hosts=("*",))
 SCHEMES = ("http", "https", "rtsp")
@@ -102,7 +103,7 @@ def test_files_lie_under_a_root_links_followed(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_holds_no_secret() -> None:
-    assert without_secrets("rtsp://user:pass@cam:554/live?token=x") == "rtsp://cam:554/live"
-    assert without_secrets("http://[::1]:80/a?b=c#d") == "http://[::1]:80/a"
-    assert "AAAA" not in without_secrets("data:video/mp4;base64,AAAA")
-    assert without_secrets("http://[bad") == "the URL"
+    assert shown("rtsp://user:pass@cam:554/live?token=x") == "rtsp://cam:554/live"
+    assert shown("http://[::1]:80/a?b=c#d") == "http://[::1]:80/a"
+    assert "AAAA" not in shown("data:video/mp4;base64,AAAA")
+    assert shown("http://[bad") == "the URL"
