@@ -20,6 +20,8 @@ from mmduet.tasks.base import Own, Setting, Task, Watched, watch
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
 
+Report = Callable[[int, int], None]  # done, of so many
+
 
 @dataclass
 class Viewing:
@@ -66,20 +68,31 @@ def viewings(asked: Asked, task: Task[Any]) -> Iterator[Viewing]:
     stop = threading.Event()
     wanted = [Viewing(video, task, asked, stop) for video in asked.videos]
     label = asked.videos[0].name if len(wanted) == 1 else f"{len(wanted)} videos"
-    run = watch_here if asked.server is None else watch_remotely
-    with busy(f"watching {label}", asked.quiet) as report:
-        try:
-            yield from run(asked, wanted, report)
-        finally:
-            stop.set()
+    reports: list[Report] = []  # the one in use; what is found is shown while nobody says that one is waiting
+
+    def tell(done: int, total: int) -> None:
+        reports[-1](done, total)
+
+    found = (watch_here if asked.server is None else watch_remotely)(asked, wanted, tell)
+    try:
+        while True:
+            with busy(f"watching {label}", asked.quiet) as report:
+                reports[:] = [report]
+                viewing = next(found, None)
+            if viewing is None:
+                return
+            yield viewing
+    finally:
+        stop.set()
 
 
-def watch_here(asked: Asked, wanted: list[Viewing], report: Callable[[int, int], None]) -> Iterator[Viewing]:
+def watch_here(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
     """By a model that is loaded here, many at a time through one engine."""
     from mmduet.engine import Engine, Job, own, task_options
     from mmduet.engine.playing import play_in_order
 
-    loaded = load(asked.model or "nano", asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, report)
+    model, untold = asked.model or "nano", lambda done, total: None
+    loaded = load(model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, untold)
     engine, best = Engine(loaded), loaded.config.recommended
     settings = [viewing.prepare(loaded.config.name, own(best)) for viewing in wanted]
     jobs = [
@@ -95,7 +108,7 @@ def watch_here(asked: Asked, wanted: list[Viewing], report: Callable[[int, int],
         yield viewing
 
 
-def watch_remotely(asked: Asked, wanted: list[Viewing], report: Callable[[int, int], None]) -> Iterator[Viewing]:
+def watch_remotely(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
     """By a server, in a session each."""
     with ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing") as pool:
         for done, viewing in enumerate(pool.map(watch_one_remotely, wanted), 1):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 R = TypeVar("R")
+WORDS = frozenset({"caption", "answer", ""})  # columns that are read, not compared
 PLAIN_WIDTH = 100  # columns where there is no terminal
 FAILED = 1  # the exit status where some of several videos could not be watched
 
@@ -135,9 +136,6 @@ def write_table(console: Console, viewing: Viewing, columns: Sequence[str], rows
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
-
-
-WORDS = frozenset({"caption", "answer", ""})
 
 
 def write_files(viewing: Viewing, task: Task[R], view: View[R], found: R) -> None:

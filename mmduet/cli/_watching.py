@@ -10,28 +10,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from mmduet.cli._events import Listener, Story
 from mmduet.errors import OptionError, SessionClosedError
-from mmduet.events import Context, Frame, Output, Query, SessionFailed
+from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SpeakOptions
 
 if TYPE_CHECKING:
     from mmduet.cli._plot import FilmStrip
+    from mmduet.tasks.base import Stream
 
 TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
 POLICIES = "threshold:V|sum:V|never"
 HEADS = "Which decide: informative, relevance or both."
 Turn = TypeVar("Turn", Query, Context)
-
-
-class Watched(Protocol):
-    """A session, here or at a server."""
-
-    def push(self, item: Frame | Query | Context) -> None: ...
-    def end(self) -> None: ...
-    def outputs(self) -> Iterator[Output]: ...
 
 
 def parse_turns(option: str, texts: Iterable[str] | None, kind: Callable[[str, float], Turn]) -> list[Turn]:
@@ -65,7 +58,7 @@ def given(**values: Any) -> Mapping[str, Any]:
 
 
 def feed(
-    items: Iterable[Frame | Query | Context], stream: Watched, stop: threading.Event, strip: FilmStrip | None
+    items: Iterable[Frame | Query | Context], stream: Stream, stop: threading.Event, strip: FilmStrip | None
 ) -> None:
     """Push them until they end or nobody wants them; where a frame cannot be had, what came before is still watched."""
     with suppress(SessionClosedError):  # why it closed is told by its outputs
@@ -90,7 +83,7 @@ def paced(frames: Iterable[Frame], stop: threading.Event) -> Iterator[Frame]:
         yield frame
 
 
-def tell(stream: Watched, listeners: tuple[Listener, ...]) -> SessionFailed | None:
+def tell(stream: Stream, listeners: tuple[Listener, ...]) -> SessionFailed | None:
     """Hand every output to every listener; returns the failure the session ended with, if it did."""
     failed = None
     for output in stream.outputs():

@@ -85,7 +85,14 @@ def view(cut: Path | None, copy: bool) -> View[Highlights]:
     from mmduet.cli._task_showing import View, seconds
 
     def cut_out(viewing: Viewing, found: Highlights) -> Sequence[str]:
-        return write_clips(cut, viewing.video, found, copy) if cut is not None and found.top else ()
+        if cut is None or not found.top:
+            return ()
+        clips = clips_of(cut, viewing.video, found)
+        taken = {video.resolve() for video in viewing.asked.videos}
+        for clip in clips:
+            if clip.path.resolve() in taken:
+                raise OptionError(f"--cut would write over {clip.path}, which is to be watched; give another folder")
+        return write_clips(clips, viewing.video, copy)
 
     return View(
         columns=("rank", "start", "end", "score"),
@@ -97,18 +104,24 @@ def view(cut: Path | None, copy: bool) -> View[Highlights]:
     )
 
 
-def write_clips(folder: Path, video: Path, found: Highlights, copy: bool) -> list[str]:
-    """``NAME-highlight-1.mp4`` and so on by rank, ``NAME-reel.mp4`` in order of time; returns what was written, in words."""
-    from mmduet.video.cutter import Clip, copy_cut
-    from mmduet.video.cutter import cut as cut_exactly
+def clips_of(folder: Path, video: Path, found: Highlights) -> list[Clip]:
+    """``NAME-highlight-1.mp4`` and so on by rank, ``NAME-reel.mp4`` in order of time."""
+    from mmduet.video.cutter import Clip
 
     spans = [(h.start, h.end) for h in found.top]
     clips = [Clip(folder / f"{video.stem}-highlight-{k}.mp4", (span,)) for k, span in enumerate(spans, 1)]
-    clips.append(Clip(folder / f"{video.stem}-reel.mp4", tuple(sorted(spans))))
-    if not copy:
-        cut_exactly(video, clips)
-        return [str(clip.path) for clip in clips]
-    return [f"{clip.path}: {' and '.join(starts(clip, copy_cut(video, clip)))}" for clip in clips]
+    return [*clips, Clip(folder / f"{video.stem}-reel.mp4", tuple(sorted(spans)))]
+
+
+def write_clips(clips: Sequence[Clip], video: Path, copy: bool) -> list[str]:
+    """Returns what was written, in words."""
+    from mmduet.video.cutter import copy_cut
+    from mmduet.video.cutter import cut as cut_exactly
+
+    if copy:
+        return [f"{clip.path}: {' and '.join(starts(clip, copy_cut(video, clip)))}" for clip in clips]
+    cut_exactly(video, clips)
+    return [str(clip.path) for clip in clips]
 
 
 def starts(clip: Clip, copied: Sequence[tuple[float, float]]) -> Iterator[str]:

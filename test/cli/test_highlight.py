@@ -85,3 +85,15 @@ def test_what_cannot_be_cut_is_told(highlight: Command, clips: Any, tmp_path: Pa
     (tmp_path / "file").write_text("")
     assert highlight(clips.video(0), "--cut", tmp_path / "file").status == 2
     assert highlight(clips.video(0), "--top", "0").status == 2
+
+
+def test_no_video_that_is_watched_is_cut_over(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.mp4", tmp_path / "a-reel.mp4"
+    for path in (first, second):
+        path.write_bytes(clips.video(0).read_bytes())
+    done = highlight(first, second, "--cut", tmp_path)
+    assert done.status == 1
+    assert "a.mp4: error[bad_option]: --cut would write over" in done.err
+    assert second.read_bytes() == clips.video(0).read_bytes()
+    assert sorted(path.name for path in tmp_path.glob("a-highlight*")) == []
+    assert (tmp_path / "a-reel-reel.mp4").exists()
