@@ -10,7 +10,8 @@ from operator import itemgetter
 
 Said = tuple[float, str]  # seconds, text
 Score = tuple[float, float]  # seconds, probability
-SURE = 0.5
+SURE = 0.5  # at a reply, for its bounds to be taken from the scores
+STILL = 0.1  # of the score at the reply: down to there the event goes on; validation clips wanted it low (F1 .50 with .5, .61)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def segments_of(replies: Sequence[Said], begin: float = 0.0, informative: Sequen
 
     Saying the same again prolongs it, so a run of equal texts is one segment. With the ``informative`` score of every frame,
     in order of time, the scores tell its bounds: the head is taught to be positive from the middle of an event to its end
-    (MMDuet, section 3.3), so the event began as long before the frames above ``SURE`` around the reply as those last.
+    (MMDuet, section 3.3), so the event began as long before the frames around the reply that are ``STILL`` sure as those last.
     Where they are not known, or not sure, a reply tells what has happened since the one before it: from the end of the segment
     before it (the first: from ``begin``) to the last time the text was said. No segment begins before the end of another.
     Replies are taken in the order of their times; one before ``begin`` gives a segment without length at its own time.
@@ -51,9 +52,10 @@ def _sure(
     here, there = bisect_right(times, first) - 1, bisect_right(times, last) - 1
     if here < 0 or informative[here][1] < SURE:
         return None
-    while here > 0 and informative[here - 1][1] >= SURE and times[here - 1] >= earliest:
+    floor = STILL * informative[here][1]
+    while here > 0 and informative[here - 1][1] >= floor and times[here - 1] >= earliest:
         here -= 1
-    while there + 1 < len(times) and informative[there + 1][1] >= SURE and times[there + 1] < latest:
+    while there + 1 < len(times) and informative[there + 1][1] >= floor and times[there + 1] < latest:
         there += 1
     step = (
         times[there + 1] - times[there] if there + 1 < len(times) else times[there] - times[there - 1] if there else 0.0

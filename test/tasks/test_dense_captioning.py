@@ -48,7 +48,7 @@ def test_segments_cover_the_time_from_the_beginning_to_the_last_reply(replies: l
 
 def scored(*sure: float, last: float = 10.0, step: float = 0.5) -> list[tuple[float, float]]:
     """Every half second a frame; the head is sure at some."""
-    return [(i * step, 0.9 if i * step in sure else 0.1) for i in range(round(last / step) + 1)]
+    return [(i * step, 0.9 if i * step in sure else 0.01) for i in range(round(last / step) + 1)]
 
 
 def test_scores_tell_where_an_event_began_and_ended() -> None:
