@@ -235,13 +235,14 @@ def _copied(
     path: Path, target: OutputContainer, tracks: Sequence[Stream], spans: Sequence[Span], zero: Fraction
 ) -> Iterator[Span]:
     """Copy span after span, each to where the one before it ended."""
-    length = Fraction(0)
+    length = delay = Fraction(0)
     for start, end in spans:
         with containers.open_container(path) as container:
             pictures, sound = _packets(container, path, zero + Fraction(start), zero + Fraction(end))
             begin, over = _time(pictures[0]), max(_time(packet) + _lasts(packet) for packet in pictures)
-            delay = _decode_in_order(pictures) * pictures[0].time_base
-            length += delay if length else 0  # decoding times must rise from span to span, too
+            before, delay = delay, _decode_in_order(pictures) * pictures[0].time_base
+            if length and delay > before:  # decoding times must rise from span to span, too
+                length += delay - before
             placed = [(packet, tracks[0]) for packet in pictures] + [(packet, tracks[-1]) for packet in sound]
             for packet, track in sorted(placed, key=lambda each: _decoded(each[0])):
                 by = round((length - begin) / packet.time_base)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from duet_rig import Rig, frames, lively_model, options, replies, scores
+from duet_rig import Rig, endless_model, frames, lively_model, options, replies, scores
 
+from mmduet.engine import Session
 from mmduet.engine.playing import Job, play
 from mmduet.errors import OptionError, VideoError
 from mmduet.events import Context, Frame, Output, Query, StreamEnded
@@ -67,6 +68,20 @@ def test_jobs_are_not_begun_before_there_is_room_nor_read_ahead() -> None:
     assert set(opened) <= set(asked)
     playing.close()  # who goes away in the middle leaves nothing running
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("mmduet-source")]
+
+
+def test_frames_do_not_pile_up_while_one_talks() -> None:
+    rig, waiting = Rig(endless_model()), list[int]()
+    step = rig.step
+
+    def watched() -> list[tuple[Session, Output]]:
+        waiting.extend(len(session.inbox) for session in rig._sessions.values())
+        return step()
+
+    rig.step = watched  # type: ignore[method-assign]
+    jobs = [Job(k, options(0.5, tokens=20), [Query("What?", 0.0)], lambda k=k: frames(6, k)) for k in range(3)]
+    assert all(len(replies(played.outputs)) > 0 for played in play(rig, jobs))
+    assert max(waiting) == 1
 
 
 def broken(count: int) -> Iterator[Frame]:

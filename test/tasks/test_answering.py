@@ -31,6 +31,7 @@ def test_repeats_are_one_answer_that_lasts_whatever_was_said_in_between() -> Non
         Answer(1.0, 6.5, "A dog."), Answer(3.0, 3.0, "A cat."), Answer(12.0, 12.0, "A dog."), Answer(13.5, 13.5, "A cat."),
     ]  # fmt: skip
     assert len(folded(replies(*SAID), within=0.0)) == 6
+    assert len(folded(replies((0.0, "A"), (5.0, "A"), (10.01, "A")), within=5.0)) == 2
     assert len(folded(replies(*SAID), within=99.0)) == 2
 
 

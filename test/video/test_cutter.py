@@ -266,9 +266,34 @@ def test_a_copied_reel_plays_its_pieces_one_after_the_other(tmp_path: Path) -> N
     found = seen(tmp_path / "reel.mp4")
     assert [k for _, k in found if k < 15][:5] == [10, 11, 12, 13, 14]
     assert [k for _, k in found if k >= 20][:10] == list(range(20, 30))
-    assert all(0 < b - a < 0.2 for a, b in pairwise(times(tmp_path / "reel.mp4")))
+    assert all(0.03 < b - a < 0.13 for a, b in pairwise(times(tmp_path / "reel.mp4")))  # no frame waits for its span
     ((begin, _),) = loud(tmp_path / "reel.mp4", length(tmp_path / "reel.mp4"))
     assert begin == pytest.approx(next(t for t, k in found if k == 25), abs=0.03)
+
+
+def test_spans_of_frames_that_wait_for_others_follow_one_that_does_not(tmp_path: Path) -> None:
+    """The first is a key frame alone; the second has to be decoded ahead of being shown."""
+    source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "3", "b-adapt": "0"})
+    copy_cut(source, Clip(tmp_path / "reel.mp4", ((10 / 25, 11 / 25), (30 / 25, 38 / 25))))
+    found = seen(tmp_path / "reel.mp4")
+    assert [k for _, k in found[:9]] == [10, *range(30, 38)]
+    assert [b - a for (a, _), (b, _) in pairwise(found[1:9])] == pytest.approx([0.04] * 7)
+
+
+def test_what_is_shown_before_the_key_frame_is_not_copied(tmp_path: Path) -> None:
+    """In an open group, frames that come after a key frame in the file are shown before it, and need what lies before it."""
+    options = {"bf": "3", "b-adapt": "0", "x264-params": "open-gop=1:keyint=10:min-keyint=10:scenecut=0"}
+    source = make(tmp_path / "a.mkv", 60, codec_options={"crf": "12"} | options)
+    with av.open(str(source)) as container:
+        order = [(packet.pts or 0, packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
+    keys = [k for k, (_, key) in enumerate(order) if key]
+    place = next(k for k in keys if 0 < k < len(order) - 12 and order[k + 1][0] < order[k][0])
+    at = order[place][0] / 1000
+    copy_cut(source, Clip(tmp_path / "copy.mp4", ((at + 0.01, at + 0.3),)))
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        copied = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert min(copied) == copied[0]
+    assert numbers(tmp_path / "copy.mp4")[0] == round(at * 25)
 
 
 def test_a_copied_reel_shows_nothing_twice(tmp_path: Path) -> None:
