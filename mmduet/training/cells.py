@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmduet.duet import IGNORE
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS
 from mmduet.training.happenings import ENDED, Event, told
-from mmduet.training.looks import visible
+from mmduet.training.looks import in_view
 
 Ints = NDArray[np.int64]
 Map = tuple[Ints, NDArray[np.float32]]  # of a frame: classes [K, 2] and geometry [K, 3]
@@ -110,8 +110,10 @@ def _covered(then: Ints, now: Ints) -> NDArray[np.bool_]:
 
 
 def _places(boxes: Boxes) -> dict[Identity, Place]:
-    """Where everything that can be seen is."""
-    return {(COLOUR_CLASS[b[0]], SHAPE_CLASS[b[1]]): (float(b[2]), float(b[3]), float(b[4])) for b in visible(boxes)}
+    """Where everything in view is."""
+    return {
+        (COLOUR_CLASS[b[0]], SHAPE_CLASS[b[1]]): (float(b[2]), float(b[3]), float(b[4])) for b in boxes if in_view(b)
+    }
 
 
 def _moved(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]], ago: int) -> Ints:
@@ -128,7 +130,10 @@ def _moved(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]], ago: 
 
 
 def _touching(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]]) -> Ints:
-    """ALONE or TOUCHING for what each cell holds [F, K]; IGNORE for an empty cell."""
+    """ALONE or TOUCHING for what each cell holds [F, K]; IGNORE for an empty cell.
+
+    What is hidden behind a thing touches it too: to say so, one must remember it, as one must to tell what comes out again.
+    """
     labels = np.full((len(classes), len(classes[0])), IGNORE)
     for k, things in enumerate(seen):
         for identity, place in things.items():

@@ -69,8 +69,10 @@ def collate(layouts: Sequence[Layout], visual: Sequence[Tensor], lessons: Sequen
     size += -size % 16  # a few shapes instead of many: matrix products like it
 
     def padded(name: str, fill: int) -> Tensor:
-        rows = [np.pad(np.asarray(getattr(x, name)), (0, size - x.size), constant_values=fill) for x in layouts]
-        return torch.from_numpy(np.stack(rows))
+        rows = np.full((len(layouts), size), fill)
+        for row, layout in zip(rows, layouts, strict=True):
+            row[: layout.size] = getattr(layout, name)
+        return torch.from_numpy(rows)
 
     ids = padded("ids", 0)
     is_frame = ids == FRAME_TOKEN
@@ -97,7 +99,8 @@ def visibility(limits: Tensor, branches: Tensor, fed_with: Tensor, leaves_at: Te
 
     Branch 0 is the main line. Padding (branch -1) sees itself only, so that no row of the softmax is empty.
     """
-    index = torch.arange(limits.shape[1])
+    limits, branches, fed_with, leaves_at = (x.int() for x in (limits, branches, fed_with, leaves_at))  # half the time
+    index = torch.arange(limits.shape[1], dtype=torch.int32)
     causal = index[None, :] <= index[:, None]  # [T, T]
     in_view = leaves_at[:, None, :] > fed_with[:, :, None]
     main = (branches == 0)[:, None, :] & (index <= limits[:, :, None]) & in_view

@@ -7,6 +7,7 @@ A tower trained through a language model's words alone learns colours and places
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def patch_labels(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.
 
     The patch in which the centre of a thing lies is the thing's, however small it is, unless something nearer covers it.
     """
-    y, x = (np.mgrid[0:grid, 0:grid] + 0.5) / grid
+    y, x = _middles(grid)
     classes = np.zeros((grid, grid, 2), np.int64)
     geometry = np.zeros((grid, grid, 3), np.float32)
     shown = [id(box) for box in visible(boxes)]
@@ -85,6 +86,12 @@ def patch_labels(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.
         classes[inside] = COLOUR_CLASS[colour], SHAPE_CLASS[shape]
         geometry[inside] = np.stack([(cx - x) * 5, (cy - y) * 5, np.full_like(x, radius * 5)], -1)[inside]
     return classes.reshape(-1, 2), geometry.reshape(-1, 3)
+
+
+@cache
+def _middles(grid: int) -> NDArray[np.float64]:
+    """The middles of a grid's patches, y and x [2, G, G]; not to be written to."""
+    return (np.mgrid[0:grid, 0:grid] + 0.5) / grid
 
 
 def lesson_loss(lessons: Lessons, book: LessonBook, step: int) -> Losses:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from mmduet.duet import IGNORE
 from mmduet.scenes.prompts import KIND_PHRASES
-from mmduet.scenes.truth import SETTLE, TELL
+from mmduet.scenes.truth import TELL
 from mmduet.scenes.world import RADII, Kind
 from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS
 
@@ -26,7 +26,6 @@ def _numbered(names: Sequence[str]) -> Classes:
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NOTHING, GOING_ON, ENDED = 0, 1, 2  # ENDED + number of the kind
-BEGIN = 0.1  # seconds after its beginning from which it can be seen that something goes on
 PHRASE_CLASS = _numbered(list(KIND_PHRASES))
 PLACE_CLASS = _numbered(["left", "right", "top", "bottom", "up", "down"])
 SIZE_CLASS = _numbered(list(RADII))
@@ -41,16 +40,14 @@ TOLD = (COLOUR_CLASS, SHAPE_CLASS, COLOUR_CLASS, SHAPE_CLASS, PLACE_CLASS, COLOU
 def happening(events: Sequence[Event], since: float, time: float) -> tuple[int, Event | None]:
     """For someone who watches since ``since`` s: the event, and ``NOTHING``, ``GOING_ON``, or ``ENDED`` + its kind.
 
-    An event has just ended for as long as it should be told. IGNORE for one whose beginning was not seen, and for the moment
-    after its beginning and after its end, in which nobody could be sure of either.
+    An event has just ended for as long as it should be told. IGNORE for one whose beginning was not seen.
     """
     for event in events:
         if event["start"] <= time <= event["end"] + TELL:
-            if event["start"] < since or time < event["start"] + BEGIN:
+            if event["start"] < since:
                 return IGNORE, None
-            if time < event["end"]:
-                return GOING_ON, event
-            return (ENDED + KINDS.index(event["kind"]) if time >= event["end"] + SETTLE else IGNORE), event
+            over = time >= event["end"]
+            return (ENDED + KINDS.index(event["kind"]) if over else GOING_ON), event
     return NOTHING, None
 
 

@@ -17,7 +17,7 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.samples import Sample
 
 FRAME_TOKEN = -1
-NEVER = 2**31  # the number of no frame: a token that leaves then stays in view
+NEVER = 2**30  # the number of no frame: a token that leaves then stays in view
 
 
 @dataclass
@@ -61,11 +61,15 @@ class Builder:
         leaves_at = NEVER if pinned or self._window is None else self._frames + self._window
         for piece in pieces:
             ids = [FRAME_TOKEN] * self._frame_tokens if piece.frame else self._tokenizer.encode_piece(piece)
-            for token in ids:
-                if learn:
-                    self.layout.targets[self._last] = token
-                self._last = self._append(token, self._end, self.layout.size, 0, fed_with, leaves_at)
-                self._end += 1
+            if not ids:
+                continue
+            first = self.layout.size
+            self._append(ids, self._end, range(first, first + len(ids)), 0, fed_with, leaves_at)
+            if learn:
+                self.layout.targets[self._last] = ids[0]
+                self.layout.targets[first:-1] = ids[1:]
+            self._last = self.layout.size - 1
+            self._end += len(ids)
 
     def frame(self) -> None:
         """The next frame of the stream."""
@@ -104,21 +108,22 @@ class Builder:
         said = [*self._tokenizer.encode(reply), self._tokenizer.end_id]
         anchor = self.layout.frame_ends[frame]
         first = self.layout.positions[anchor] + 1
-        for k, token in enumerate([*header, *said]):
-            if k >= len(header):
-                self.layout.targets[-1] = token
-            self._append(token, first + k, anchor, branch, frame, NEVER)
+        ids = [*header, *said]
+        self._append(ids, first, [anchor] * len(ids), branch, frame, NEVER)
+        self.layout.targets[-len(said) - 1 : -1] = said
 
-    def _append(self, token: int, position: int, limit: int, branch: int, fed_with: int, leaves_at: int) -> int:
-        layout = self.layout
-        layout.ids.append(token)
-        layout.positions.append(position)
-        layout.limits.append(limit)
-        layout.branches.append(branch)
-        layout.fed_with.append(fed_with)
-        layout.leaves_at.append(leaves_at)
-        layout.targets.append(IGNORE)
-        return layout.size - 1
+    def _append(
+        self, ids: list[int], first: int, limits: Sequence[int], branch: int, fed_with: int, leaves_at: int
+    ) -> None:
+        """Tokens at positions from ``first`` on."""
+        layout, size = self.layout, len(ids)
+        layout.ids += ids
+        layout.positions += range(first, first + size)
+        layout.limits += limits
+        layout.branches += [branch] * size
+        layout.fed_with += [fed_with] * size
+        layout.leaves_at += [leaves_at] * size
+        layout.targets += [IGNORE] * size
 
 
 def lay_out(

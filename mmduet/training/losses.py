@@ -70,11 +70,16 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
     embeds = embeds.masked_scatter(batch.is_frame[..., None], tokens.to(embeds.dtype))
     hidden: Tensor = model.lm(
         inputs_embeds=embeds,
-        attention_mask={"full_attention": batch.mask},
+        attention_mask={"full_attention": _additive(batch.mask, embeds)},
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state
     return hidden
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """What a mask of bools adds to attention scores: once here, or every layer does it anew."""
+    return torch.zeros(mask.shape, dtype=like.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def to_pixels(pictures: Tensor) -> Tensor:

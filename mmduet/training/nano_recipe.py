@@ -154,6 +154,7 @@ def _teach_tower(
     progress: Progress,
 ) -> None:
     torch.manual_seed(recipe.seed)
+    use_float32_attention(model.tower.siglip)
     lessons = Lessons(model.tower, model.config.vision)
     book = LessonBook(store, boxes, NANO.recommended.fps, model.config.vision.grid, recipe.lesson_batch, recipe.seed)
 

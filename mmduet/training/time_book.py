@@ -31,14 +31,25 @@ class TimeBook:
     def __init__(self, clips: Sequence[dict[str, Any]], fps: float, config: DuetConfig) -> None:
         self._clips = {clip["video"]: clip for clip in clips}
         self._fps, self._side = fps, config.pooled_side
+        self._maps: dict[tuple[str, int], cells.Map] = {}
 
     def view(self, video: str, time: float) -> str:
         """What can be seen then, in words."""
         return describe(self._boxes(video, time))
 
     def _boxes(self, video: str, time: float) -> list[list[Any]]:
-        boxes: list[list[list[Any]]] = self._clips[video]["boxes"]
-        return boxes[min(round(time * self._fps), len(boxes) - 1)]
+        boxes: list[list[Any]] = self._clips[video]["boxes"][self._number(video, time)]
+        return boxes
+
+    def _number(self, video: str, time: float) -> int:
+        return min(round(time * self._fps), len(self._clips[video]["boxes"]) - 1)
+
+    def _map(self, video: str, time: float) -> cells.Map:
+        """The labels of a frame's cells; made once, since every frame is met many times."""
+        key = (video, self._number(video, time))
+        if key not in self._maps:
+            self._maps[key] = patch_labels(self._boxes(video, time), self._side)
+        return self._maps[key]
 
     def unanswered(self, video: str, rng: np.random.Generator) -> str:
         """A question that no event of the video answers, as often about what happens as about who does it."""
@@ -54,7 +65,7 @@ class TimeBook:
     def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
         """The labels of a sample whose frames stand at ``times``; what came before the first is not known."""
         boxes = [self._boxes(sample.video, float(t)) for t in times]
-        maps = [patch_labels(b, self._side) for b in boxes]
+        maps = [self._map(sample.video, float(t)) for t in times]
         events = self._clips[sample.video]["events"]
         stages = [happening(events, float(times[0]), float(t)) for t in times]
         named = named_by(sample.queries[0].text if sample.queries else "")

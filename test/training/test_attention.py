@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mmduet.model.presets import random_config, random_model
+from mmduet.training import attention
 from mmduet.training.attention import float32_attention, use_float32_attention
+
+
+@pytest.fixture(autouse=True)
+def _few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few queries at a time that seven tokens are three stretches."""
+    monkeypatch.setattr(attention, "ROWS", 3)
 
 
 def outcome(*, changed: bool) -> tuple[Tensor, Tensor]:
@@ -27,6 +35,13 @@ def outcome(*, changed: bool) -> tuple[Tensor, Tensor]:
 def test_it_is_the_same_attention() -> None:
     for usual, ours in zip(outcome(changed=False), outcome(changed=True), strict=True):
         torch.testing.assert_close(ours, usual, atol=1e-5, rtol=1e-5)
+
+
+def test_a_tower_s_patches_all_see_each_other() -> None:
+    tower, pictures = random_model(random_config("tiny")).tower, torch.randn(2, 3, 28, 28)
+    usual = tower(pictures)
+    use_float32_attention(tower.siglip)
+    torch.testing.assert_close(tower(pictures), usual, atol=1e-5, rtol=1e-5)
 
 
 def test_under_autocast_it_stays_in_float32() -> None:

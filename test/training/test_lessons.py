@@ -111,7 +111,7 @@ def test_things_that_overlap_touch() -> None:
 def test_what_goes_on_and_what_has_just_ended() -> None:
     move, turn = ENDED + KINDS.index("move"), ENDED + KINDS.index("turn")
     seen = [happening(EVENTS, 0.0, t)[0] for t in (0.9, 1.0, 1.1, 1.9, 2.0, 2.2, 2.75, 2.8)]
-    assert seen == [NOTHING, IGNORE, GOING_ON, GOING_ON, IGNORE, move, move, NOTHING]
+    assert seen == [NOTHING, GOING_ON, GOING_ON, GOING_ON, move, move, move, NOTHING]
     assert happening(EVENTS, 0.0, 4.1) == (GOING_ON, EVENTS[1])
     assert happening(EVENTS, 0.0, 4.5) == (turn, EVENTS[1])
 
