@@ -27,11 +27,17 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) and all(np.abs(a - b).mean() < 5 for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("k", [0, 1, 2])
-def test_the_best_one_hits(highlight: Command, clips: Any, tmp_path: Path, k: int) -> None:
-    wanted = next((h for h in clips.truth[k]["highlights"]), None)
-    if wanted is None:
-        pytest.skip("nothing in this clip is a highlight of a whole two seconds")
+def test_the_best_one_hits(highlight: Command, clips: Any, tmp_path: Path) -> None:
+    rated = [
+        k for k, clip in enumerate(clips.truth) if clip["highlights"]
+    ]  # some clip may have none of two whole seconds
+    assert len(rated) >= 2
+    for k in rated:
+        check_the_best(highlight, clips, tmp_path, k)
+
+
+def check_the_best(highlight: Command, clips: Any, tmp_path: Path, k: int) -> None:
+    wanted = clips.truth[k]["highlights"][0]
     done = highlight(clips.video(k), "--query", wanted["query"], "--output", tmp_path / "a.json")
     assert done.status == 0, done.err
     (entry,) = report(tmp_path / "a.json")["videos"]

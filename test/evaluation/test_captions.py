@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from originals import SHARED, needs
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation import java
@@ -17,9 +18,8 @@ from mmduet.evaluation.metrics.captions import METRICS, Candidate, CorpusScores,
 from mmduet.evaluation.metrics.meteor import Meteor
 from mmduet.evaluation.metrics.ptb import tokenise
 
-SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-REFERENCE = SHARED / "evaluators" / "captioning"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the original evaluators' numbers are not here")
+REFERENCE = SHARED / "captioning"
+needs_reference = needs(REFERENCE)
 
 
 def load(name: str) -> Any:

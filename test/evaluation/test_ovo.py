@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from originals import SHARED, needs
 
 from mmduet.errors import AnnotationError
 from mmduet.evaluation.benchmarks import ovo as benchmark
 from mmduet.evaluation.metrics import ovo
 
-SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-REFERENCE = SHARED / "evaluators" / "ovo_bench"
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference's result files are not here")
+REFERENCE = SHARED / "ovo_bench"
+needs_reference = needs(REFERENCE)
+
 MODELS = ("Gemini", "FlashVStream", "LongVU", "GPT")
 
 

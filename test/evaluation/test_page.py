@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from judges import asked, json_file, json_lines, predicted
+from originals import SHARED, needs
 from pages import svg_of, written
 
 from mmduet.errors import AnnotationError, OptionError
@@ -22,9 +22,9 @@ from mmduet.evaluation.page import write_page
 from mmduet.evaluation.page.cases import worst_items
 from mmduet.evaluation.report import Problem, Report
 
+needs_shared = needs(SHARED)
+
 Json = dict[str, Any]
-SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "evaluators"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the reference data is not here")
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;"
 
 

@@ -1,0 +1,185 @@
+"""Dense captioning's files: what is read, what is told, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmduet.errors import AnnotationError, OptionError
+from mmduet.evaluation.benchmarks.dense_captioning import evaluate
+from mmduet.evaluation.metrics.dense_captions import (
+    f1,
+)
+from mmduet.evaluation.metrics.dense_evaluators import FLAVOURS
+from mmduet.evaluation.metrics.meteor import Meteor
+from mmduet.evaluation.segment_files import read_events, read_predictions
+from mmduet.options import Profile
+from mmduet.tasks.dense_captioning import Segment
+
+
+def segments(*spans: tuple[float, float]) -> tuple[Segment, ...]:
+    return tuple(Segment(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
+
+
+PROFILES: tuple[Profile, ...] = ("paper", "fixed")
+EVENTS = {"a": {"timestamps": [[0, 10], [10, 20]], "sentences": ["A dog runs.", "A cat sleeps."], "duration": 20}}
+SEGMENTS = {"a": [{"timestamp": [0, 10], "caption": "A dog runs."}, {"timestamp": [10, 20], "sentence": "A cat."}]}
+TURNS = [
+    {"role": "user", "content": "what happens?", "time": 2},
+    {"role": "assistant", "content": "A dog runs.", "time": 10},
+    {"role": "assistant", "content": "A cat sleeps.", "time": 20},
+]
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("fixed", [Segment(2.0, 10.0, "A dog runs."), Segment(10.0, 20.0, "A cat sleeps.")]),
+        ("paper", [Segment(10.0, 20.0, "A cat sleeps.")]),
+    ],
+)
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
+def test_a_single_line_of_replies(name: str, profile: Any, expected: list[Segment], tmp_path: Path) -> None:
+    path = write(tmp_path / name, {"question_id": "a", "model_response_list": TURNS})
+    assert read_predictions(path, profile).videos == {"a": tuple(expected)}
+
+
+def test_captions_of_every_kind_of_annotation(tmp_path: Path) -> None:
+    vid2seq = {"annotations": [{"image_id": "a", "segments": [[0, 1], [1, 2]], "pure_cap": "One. Two."}]}
+    answers = [{"role": "assistant", "content": "One. Or two", "time": [0, 1]}]
+    duet = [{"question_id": "a", "answer": answers}]
+    path = tmp_path / "a.json"
+    captions = {p: [s.caption for s in read_events(write(path, vid2seq), p)["a"]] for p in PROFILES}
+    assert captions == {"fixed": ["One.", "Two."], "paper": ["One.", "Two.."]}
+    captions = {p: [s.caption for s in read_events(write(path, duet), p)["a"]] for p in PROFILES}
+    assert captions == {"fixed": ["One. Or two"], "paper": ["One, Or two."]}
+    assert [s.end for s in read_events(write(path, EVENTS))["a"]] == [10, 20]
+
+
+def test_perfect_predictions_are_perfect(meteor: Meteor, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", EVENTS)
+    rows = [{"timestamp": [0, 10], "caption": "A dog runs."}, {"timestamp": [10, 20], "caption": "A cat sleeps."}]
+    report = evaluate(write(tmp_path / "p.json", {"a": rows}), path, strict=True, meteor=meteor)
+    perfect = {name: report.metrics[name] for name in ("SODA_c", "METEOR", "F1", "Precision_Mean", "Recall_Mean")}
+    assert perfect == pytest.approx(dict.fromkeys(perfect, 100), abs=1e-4)
+    assert report.metrics["Para_METEOR"] == pytest.approx(100)
+    assert report.metrics["n_preds"] == 2
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_silence_scores_nothing(flavour: Any, meteor: Meteor, tmp_path: Path) -> None:
+    report = evaluate(
+        write(tmp_path / "p.json", {"a": []}), write(tmp_path / "a.json", EVENTS), flavour=flavour, meteor=meteor
+    )
+    assert set(report.metrics.values()) == {0}
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("flavour", "profile", "counted", "precision"),
+    [
+        ("vid2seq", "fixed", "nothing said of any event", 50),
+        ("vid2seq", "paper", "nothing said of any event", 50),
+        ("vidchapters", "fixed", "nothing: left out of the mean", 100),
+    ],
+)
+def test_missing_and_unknown_videos(
+    flavour: Any, profile: Any, counted: str, precision: float, meteor: Meteor, tmp_path: Path
+) -> None:
+    annotations = write(tmp_path / "a.json", EVENTS | {"b": EVENTS["a"]})
+    predictions = write(tmp_path / "p.json", SEGMENTS | {"z": []})
+    report = evaluate(predictions, annotations, flavour=flavour, profile=profile, meteor=meteor)
+    assert [(p.id, p.counted) for p in report.problems] == [("b", counted), ("z", "nothing: left out")]
+    assert report.metrics["Precision@0.5"] == pytest.approx(precision)
+    with pytest.raises(AnnotationError, match="2 predictions cannot be used"):
+        evaluate(predictions, annotations, strict=True, meteor=meteor)
+
+
+def test_replies_for_some_videos_only(meteor: Meteor, tmp_path: Path) -> None:
+    """The paper's conversion leaves the others out; the fixed one counts them."""
+    annotations = write(tmp_path / "a.json", EVENTS | {"b": EVENTS["a"]})
+    predictions = write(tmp_path / "p.jsonl", {"question_id": "a", "model_response_list": TURNS})
+    reports = {p: evaluate(predictions, annotations, profile=p, meteor=meteor) for p in PROFILES}
+    assert {p: [item["id"] for item in report.items] for p, report in reports.items()} == {
+        "paper": ["a"],
+        "fixed": ["a", "b"],
+    }
+    assert reports["fixed"].metrics["Recall@0.5"] == pytest.approx(50)
+
+
+def test_a_reversed_segment_is_told(meteor: Meteor, tmp_path: Path) -> None:
+    predictions = write(tmp_path / "p.json", {"a": [{"timestamp": [10, 0], "caption": "A dog runs."}]})
+    annotations = write(tmp_path / "a.json", EVENTS)
+    turned = evaluate(predictions, annotations, meteor=meteor)
+    lost = evaluate(predictions, annotations, flavour="densevid2021", meteor=meteor)
+    assert [p.counted for p in turned.problems + lost.problems] == ["turned round", "a segment that overlaps nothing"]
+    assert (turned.metrics["Precision_Mean"], lost.metrics["Precision_Mean"]) == (100, 0)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ("[]", "is empty"),
+        ({"results": {}}, "they map a video to its segments"),
+        ({"results": []}, "they map a video to its segments"),
+        ({"a": 3}, "'a' has 3 where a list should be"),
+        ({"a": [{"caption": "x"}]}, "segment 0 needs one of timestamp"),
+        ({"a": [{"timestamp": [0, 1]}]}, "segment 0 needs one of caption, sentence"),
+        ({"a": [{"timestamp": [0], "caption": "x"}]}, r"the times \[0\]"),
+        ({"a": [{"timestamp": [0, "1"], "caption": "x"}]}, "'1' where a number should be"),
+        ('{"a": [{"timestamp": [0, NaN], "caption": "x"}]}', "nan where a number should be"),
+        ('{"a": [{"timestamp": [0, Infinity], "caption": "x"}]}', "inf where a number should be"),
+        ({"a": [{"timestamp": [0, 1], "caption": None}]}, "None where a text should be"),
+        ('{"a": [], "a": []}', "'a' is there twice"),
+        ({"z": []}, "have no id in common"),
+        ([{"question_id": "a", "model_response_list": []}] * 2, "'a' is there twice"),
+        ([{"question_id": "a"}], "needs one of model_response_list"),
+        ([{"model_response_list": []}], "needs one of question_id, video, id"),
+        ([{"question_id": "a", "model_response_list": [{"role": "user"}]}], "turn 0 needs one of time"),
+        ([["a"]], "entry 0 needs one of"),
+        ("{", "not JSON"),
+    ],
+)
+def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_path: Path) -> None:
+    annotations = write(tmp_path / "a.json", EVENTS)
+    with pytest.raises(AnnotationError, match=message) as caught:
+        evaluate(write(tmp_path / "p.json", predictions), annotations)
+    assert "p.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ({"annotations": []}, "holds no video"),
+        ({"annotations": 3}, "where a list should be"),
+        ({"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One. Two"}]}, "into 2 captions for 1"),
+        ({"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One"}] * 2}, "'a' is there twice"),
+        ({"a": {"timestamps": [[0, 1]], "sentences": []}}, "has 1 timestamps and 0 sentences"),
+        ({"a": {"timestamps": [], "sentences": []}}, "'a' has no event"),
+        ({"a": {"timestamps": [[0, 1]]}}, "needs one of sentences"),
+        ({"a": [1]}, "needs one of timestamps"),
+        ([{"question_id": "a", "answer": [{"content": "x", "time": 3}]}], "3 where a list should be"),
+        ([{"question_id": "a", "answer": []}], "'a' has no event"),
+    ],
+)
+def test_annotations_that_cannot_be_used(annotations: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=message) as caught:
+        evaluate(write(tmp_path / "p.json", SEGMENTS), write(tmp_path / "a.json", annotations))
+    assert "a.json" in str(caught.value)
+
+
+def test_an_unknown_flavour(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="use one of vid2seq, densevid2018"):
+        evaluate(tmp_path / "p", tmp_path / "a", flavour="soda")
+
+
+def test_f1_of_nothing() -> None:
+    assert f1(0, 0) == 0

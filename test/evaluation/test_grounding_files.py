@@ -1,0 +1,279 @@
+"""Temporal grounding's files: what is read, what is told, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grounding_cases import charades, files, frames, gold, segments, text
+
+from mmduet.errors import AnnotationError, OptionError
+from mmduet.evaluation.benchmarks.grounding import evaluate
+from mmduet.evaluation.metrics.grounding import (
+    sweep_thresholds,
+)
+
+Json = dict[str, Any]
+
+RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7")
+
+
+def test_segments(tmp_path: Path) -> None:
+    predictions = segments([[0, 10]], [], [[0.0, 8.0], [0.0, 10.0]])
+    report = evaluate(*files(tmp_path, predictions, charades([0, 10], [0, 10], [0, 10])))
+    assert report.metrics == pytest.approx({"mIoU": 60, "R1@0.3": 200 / 3, "R1@0.5": 200 / 3, "R1@0.7": 200 / 3})
+    assert [item["mIoU"] for item in report.items] == pytest.approx([100, 0, 80])  # the first segment alone
+    assert [item["id"] for item in report.items] == [0, 1, 2]
+    assert report.intervals["mIoU"][0] < 60 < report.intervals["mIoU"][1]
+    assert not report.problems
+    assert any("1 of 3 predictions hold no segment" in note for note in report.notes)
+
+
+def test_segments_take_the_best_of_several_gold_spans(tmp_path: Path) -> None:
+    report = evaluate(*files(tmp_path, segments([[10, 20]]), gold([[0, 5], [10, 20]])))
+    assert report.metrics["mIoU"] == 100
+
+
+@pytest.mark.parametrize("profile", ["fixed", "paper"])
+def test_missing_segments_are_misses_unless_a_sample_is_scored(tmp_path: Path, profile: Any) -> None:
+    paths = files(tmp_path, segments([[0, 10]]), charades([0, 10], [0, 10]))
+    whole, sample = evaluate(*paths, profile=profile), evaluate(*paths, profile=profile, sample=True)
+    assert (whole.metrics["mIoU"], sample.metrics["mIoU"]) == (50, 100)
+    assert [str(p) for p in whole.problems] == ["1: no prediction (counted as IoU 0)"]
+    assert not sample.problems
+    assert sample.notes[0] == "Only the predicted queries count: 1 of 2."
+    with pytest.raises(AnnotationError, match="1: no prediction"):
+        evaluate(*paths, profile=profile, strict=True)
+
+
+def test_missing_frames_count_zero_or_not_at_all(tmp_path: Path) -> None:
+    paths = files(tmp_path, [frames("0", [0, 1, 1, 0]), frames("9", [0, 1])], gold([[1, 2]], [[1, 2]]))
+    fixed, paper = evaluate(*paths, smoothing=0), evaluate(*paths, smoothing=0, profile="paper")
+    assert (fixed.metrics["mIoU"], paper.metrics["mIoU"]) == (50, 100)
+    assert [str(p) for p in fixed.problems] == [
+        "1: no prediction (counted as IoU 0)",
+        "9: is not annotated (counted as left out)",
+    ]
+    assert paper.problems[0].counted == "left out, as in the original"
+
+
+def test_frames_by_file(tmp_path: Path) -> None:
+    # normalised 0 .5 1 .25; gold frames 1 and 2
+    report = evaluate(*files(tmp_path, [frames(0, [0.2, 0.4, 0.6, 0.3])], gold([[1, 2]])), smoothing=0)
+    assert report.metrics["mIoU"] == 100
+    by_setting = {(row["smoothing"], row["threshold"]): row for row in report.sweep}
+    assert len(by_setting) == len(report.sweep) == 15 * 21
+    assert by_setting[0, 0.3]["mIoU"] == 100
+    assert by_setting[0, sweep_thresholds()[15]]["mIoU"] == 50  # 0.6: frame 2 alone
+    assert report.metrics["best-R1@0.7"] == report.metrics["oracle-threshold-mIoU"] == 100
+    # so far: nothing, then 1 1 .25
+    assert report.metrics["causal-mIoU"] == 100
+    assert list(report.metrics) == [
+        *(f"{prefix}{name}" for prefix in ("", "causal-", "oracle-threshold-") for name in ("mIoU", *RECALLS)),
+        *(f"best-{name}" for name in ("mIoU", *RECALLS)),
+    ]
+    assert report.intervals.keys() == {name for name in report.metrics if not name.startswith("best-")}
+    assert sum("tuned on the test set" in note for note in report.notes) == 1
+
+
+def test_the_oracle_takes_each_query_at_its_own_threshold(tmp_path: Path) -> None:
+    # smoothed by nothing; query 0 needs a threshold up to .4, query 1 one above .4
+    rows = [frames("0", [0.0, 0.4, 1.0, 0.0]), frames("1", [0.0, 0.4, 1.0, 0.0])]
+    report = evaluate(*files(tmp_path, rows, gold([[1, 2]], [[2, 2]])), smoothing=0)
+    assert report.metrics["oracle-threshold-mIoU"] == 100
+    assert max(row["mIoU"] for row in report.sweep if row["smoothing"] == 0) == 75
+    assert report.metrics["mIoU"] == 75
+
+
+def test_causal_scores_do_not_depend_on_what_comes(tmp_path: Path) -> None:
+    """A peak after the span takes the span's frames below the threshold of the whole, not of what was so far."""
+    rows = [frames("0", [0.0, 0.2, 0.2, 0.0, 0.0, 0.0])], [frames("0", [0.0, 0.2, 0.2, 0.0, 0.0, 1.0])]
+    before, after = (evaluate(*files(tmp_path, row, gold([[1, 2]])), smoothing=0).metrics for row in rows)
+    assert (before["mIoU"], after["mIoU"]) == (100, 0)
+    assert (before["causal-mIoU"], after["causal-mIoU"]) == pytest.approx((100, 100 * 2 / 3))
+
+
+def test_constant_scores_have_no_relevant_frame(tmp_path: Path) -> None:
+    rows = [frames("0", [0.1] * 12), frames("1", [0.0] * 12), frames("2", [0.7])]
+    paths = files(tmp_path, rows, gold([[0, 20]], [[0, 20]], [[0, 20]]))
+    fixed = evaluate(*paths)
+    assert all(value == 0 for value in fixed.metrics.values())
+    assert all(row["mIoU"] == 0 for row in fixed.sweep)
+    # The original normalises the rounding of means: (0.1 + 0.1 + 0.1) / 3 is not 0.1.
+    paper = evaluate(*paths, profile="paper")
+    assert [item["mIoU"] > 0 for item in paper.items] == [True, False, False]
+
+
+def test_text(tmp_path: Path) -> None:
+    rows = [text("0", "0 - 9 seconds"), text("1", "from 0", "to 50"), text("2", "no idea"), text("3")]
+    paths = files(tmp_path, rows, gold([[0, 9], [30, 40]], [[0, 10]], [[0, 9]], [[0, 9]]))
+    fixed, paper = evaluate(*paths), evaluate(*paths, profile="paper")
+    assert fixed.metrics["mIoU"] == pytest.approx((100 + 100 + 0 + 0) / 4)
+    assert paper.metrics["mIoU"] == pytest.approx(100)  # the others are dropped
+    assert [p.counted for p in fixed.problems] == ["IoU 0"] * 2
+    assert [str(p) for p in paper.problems] == [
+        "2: the answer 'no idea' does not hold exactly two numbers (counted as dropped, as in the original)",
+        "3: the answer '' does not hold exactly two numbers (counted as dropped, as in the original)",
+    ]
+    assert "mIoU" not in paper.items[2]
+    assert any("(+1)" in note for note in fixed.notes)
+
+
+def test_a_dropped_answer_has_no_hits_either(tmp_path: Path) -> None:
+    paper = evaluate(*files(tmp_path, [text("0", "?")], gold([[0, 9]])), profile="paper")
+    assert all(math.isnan(value) for value in paper.metrics.values())
+    assert not paper.intervals
+
+
+def test_answers_in_the_baselines_own_form(tmp_path: Path) -> None:
+    rows = [{"question_id": 0, "model_response": ["0 - 9"]}, {"question_id": 1, "model_response": "0 - 9"}]
+    assert evaluate(*files(tmp_path, rows, gold([[0, 9]], [[0, 9]]))).metrics["mIoU"] == 100
+
+
+def test_the_form_can_be_asked_for(tmp_path: Path) -> None:
+    both = {**frames("0", [0, 1, 1, 0]), "model_response_list": text("0", "0 - 9")["model_response_list"]}
+    paths = files(tmp_path, [both], gold([[0, 9]]))
+    assert "sweep" in " ".join(evaluate(*paths).notes)
+    assert evaluate(*paths, form="text").metrics["mIoU"] == 100
+    with pytest.raises(AnnotationError, match="of the form frames, not segments"):
+        evaluate(*paths, form="segments")
+    with pytest.raises(AnnotationError, match="of the form segments, not text"):
+        evaluate(*files(tmp_path, segments([[0, 9]]), gold([[0, 9]])), form="text")
+
+
+def test_one_line_and_a_list_are_predictions_too(tmp_path: Path) -> None:
+    rows = [frames("0", [0, 1, 1, 0])]
+    for form in (rows, json.dumps(rows), json.dumps(rows, indent=1)):
+        assert evaluate(*files(tmp_path, form, gold([[1, 2]])), smoothing=0).metrics["mIoU"] == 100
+
+
+def test_frames_without_the_score_have_relevance_zero(tmp_path: Path) -> None:
+    row = frames("0", [0.0, 0.9, 0.8, 0.0])
+    del row["debug_data"][0]["relevance_score"], row["debug_data"][3]["relevance_score"]
+    assert evaluate(*files(tmp_path, [row], gold([[1, 2]])), smoothing=0).metrics["mIoU"] == 100
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"timestamp": [[math.nan, 5]]}, "number 0 is nan"),
+        ({"timestamp": [[0, math.inf]]}, "number 1 is inf"),
+        ({"timestamp": [["0", "5"]]}, "number 0 is '0'"),
+        ({"timestamp": [5, 6]}, "hold 5, not [start, end]"),
+        ({"timestamp": [[5]]}, "hold [5], not [start, end]"),
+        ({"timestamp": "0-5"}, "are '0-5', not a list"),
+        ({"timestamp": None}, "are None, not a list"),
+        ({"time": 1}, "without a timestamp"),
+        ([0, 5], "without a timestamp"),
+        ({"timestamp": [[9, 0]]}, "segment [9.0, 0.0] ends before it starts"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["fixed", "paper"])
+def test_malformed_segments_are_misses(tmp_path: Path, row: object, what: str, profile: Any) -> None:
+    paths = files(tmp_path, {**segments([[0, 9]]), "1": row}, charades([0, 9], [0, 9]))
+    report = evaluate(*paths, profile=profile)
+    assert [problem.id for problem in report.problems] == ["1"]
+    assert what in report.problems[0].what
+    assert report.problems[0].counted == "IoU 0"
+    assert report.metrics["mIoU"] == 50
+    with pytest.raises(AnnotationError, match="1 predictions cannot be used"):
+        evaluate(*paths, profile=profile, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (frames("1", []), "no frames"),
+        (frames("1", [0.1, math.nan]), "number 1 is nan"),
+        (frames("1", [0.1, math.inf]), "number 1 is inf"),
+        (frames("1", [0.1, "x"]), "number 1 is 'x'"),
+        (frames("1", [0.1, None]), "number 1 is None"),
+        (frames("1", [0.1, 0.2], interval=0.0), "times must grow"),
+        (frames("1", [0.1, 0.2], interval=-1.0), "times must grow"),
+        ({"question_id": "1"}, "no frames"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["fixed", "paper"])
+def test_malformed_frames_have_iou_zero(tmp_path: Path, row: Json, what: str, profile: Any) -> None:
+    report = evaluate(
+        *files(tmp_path, [frames("0", [0, 1, 1, 0]), row], gold([[1, 2]], [[1, 2]])), profile=profile, smoothing=0
+    )
+    assert [problem.id for problem in report.problems] == ["1"]
+    assert what in report.problems[0].what
+    assert report.metrics["mIoU"] == report.metrics["causal-mIoU"] == 50
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (text("1", 5), "content is not a text"),
+        (text("1", "from 10 to 50", duration=None), "per cent of a video_duration that is not told"),
+        (text("1", "from 10 to 50", duration="20"), "video_duration is '20'"),
+        (text("1", "from 10 to 50", duration=-1), "video_duration is -1"),
+        (text("1", "1 2 3"), "exactly two numbers"),
+        ({"question_id": "1", "model_response_list": "0 - 9"}, "not a list of turns"),
+        ({"question_id": "1", "model_response": []}, "model_response is [], not a text"),
+        ({"question_id": "1"}, "model_response is None"),
+    ],
+)
+def test_malformed_answers_have_iou_zero_or_are_dropped(tmp_path: Path, row: Json, what: str) -> None:
+    paths = files(tmp_path, [text("0", "0 - 9"), row], gold([[0, 9]], [[0, 9]]))
+    for profile, expected in (("fixed", 50), ("paper", 100)):
+        report = evaluate(*paths, profile=profile)  # type: ignore[arg-type]
+        assert [problem.id for problem in report.problems] == ["1"]
+        assert what in report.problems[0].what
+        assert report.metrics["mIoU"] == expected
+
+
+def test_a_video_of_no_length(tmp_path: Path) -> None:
+    report = evaluate(*files(tmp_path, [text("0", "from 0 to 100", duration=0)], gold([[0, 4]])))
+    assert report.metrics["mIoU"] == pytest.approx(100 / 5)  # one second of five, ends included
+
+
+@pytest.mark.parametrize(
+    ("predictions", "annotations", "told"),
+    [
+        ([], gold([[0, 9]]), "predictions.jsonl is empty"),
+        ({}, gold([[0, 9]]), "predictions.jsonl is empty"),
+        ("[]", gold([[0, 9]]), "predictions.jsonl is empty"),
+        ("not json", gold([[0, 9]]), "line 1 is not JSON"),
+        ("7", gold([[0, 9]]), "holds 7, no predictions"),
+        ({"a": 1}, gold([[0, 9]]), "holds neither {id: {timestamp}}"),
+        ('{"0": {"timestamp": []}, "0": {"timestamp": []}}', gold([[0, 9]]), "0 is there twice"),
+        ([text("0"), text(0)], gold([[0, 9]]), "question_id 0 is there twice"),
+        ([text(None)], gold([[0, 9]]), "entry 1 has no question_id"),
+        ([{"question_id": 0}], gold([[0, 9]]), "no entry has relevance scores"),
+        (segments([[0, 9]]), [], "gold.json is empty"),
+        (segments([[0, 9]]), {"annotations": []}, "gold.json is empty"),
+        (segments([[0, 9]]), {"a": 1}, "holds neither a list of question_id"),
+        (segments([[0, 9]]), "not json", "gold.json is not JSON"),
+        (segments([[0, 9]]), [*gold([[0, 9]]), *gold([[0, 9]])], "question_id 0 is there twice"),
+        (segments([[0, 9]]), gold([[9, 0]]), "query 0: span [9.0, 0.0] ends before it starts"),
+        (segments([[0, 9]]), gold([]), "query 0: it has no span"),
+        (segments([[0, 9]]), gold([["a", 9]]), "query 0: gold spans: number 0 is 'a'"),
+        (segments([[0, 9]]), charades([0]), "query 0: gold spans hold [0]"),
+        ({"7": {"timestamp": []}}, gold([[0, 9]]), "none of its 1 ids (such as 7) is annotated"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, predictions: object, annotations: object, told: str) -> None:
+    with pytest.raises(AnnotationError) as error:
+        evaluate(*files(tmp_path, predictions, annotations))
+    assert told in str(error.value)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    paths = files(tmp_path, segments([[0, 9]]), gold([[0, 9]]))
+    for pair in ((tmp_path / "none", paths[1]), (paths[0], tmp_path / "none")):
+        with pytest.raises(AnnotationError, match="no such annotation file"):
+            evaluate(*pair)
+
+
+@pytest.mark.parametrize(
+    "options", [{"smoothing": -1}, {"threshold": 0.0}, {"threshold": math.nan}, {"threshold": 2.0}]
+)
+def test_settings_are_checked(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        evaluate(*files(tmp_path, [frames("0", [0, 1])], gold([[0, 9]])), **options)
