@@ -18,7 +18,7 @@ from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
 from mmduet.protocol import client_events as sent
 from mmduet.protocol import commands, frames
 from mmduet.protocol import server_events as told
-from mmduet.protocol.journal import Scribe
+from mmduet.protocol.journal import NoScribe, Scribe
 from mmduet.protocol.ledger import Accepted
 from mmduet.protocol.log import EventLog
 from mmduet.protocol.narrator import Asked, Narrator, NarratorState
@@ -100,7 +100,7 @@ class Conversation:
         self.consumed = 0  # messages of the client's
         self.started = False  # something has been handed to the engine, or waits for it
         self.ended = False  # the client has said that no more frames come
-        self._bounds, self._admit, self._scribe = bounds, admit, scribe
+        self._bounds, self._admit, self._scribe = bounds, admit, scribe or NoScribe()
         if scribe is not None:
             self.log.kept = scribe.event
         self._mailbox = commands.Mailbox(bounds.max_waiting_frames, bounds.max_waiting_turns)
@@ -167,8 +167,7 @@ class Conversation:
     def _source(self, event: sent.SourceOpen | sent.SourceClose) -> None:
         if isinstance(event, sent.SourceOpen):
             self._put(commands.OpenSource(event.url, event.transport), event)
-            if self._scribe is not None:
-                self._scribe.source(shown(event.url))
+            self._scribe.source(shown(event.url))
         else:
             self._put(commands.CloseSource(), event)
 
@@ -217,8 +216,7 @@ class Conversation:
         turn = commands.ReadTurn(name, item.role, item.text, item.duet.keep, self._turns)
         self.narrator.added(as_told, turn.number)
         self._put(turn, event)
-        if self._scribe is not None:
-            self._scribe.turn(turn, as_told)
+        self._scribe.turn(turn, as_told)
         return None
 
     def _speak(self, event: sent.ResponseCreate, now: float) -> None:
@@ -245,14 +243,13 @@ class Conversation:
         self._refuse_ended(event.event_id)
         self.ended = self.started = True
         self._mailbox.put(commands.End())
-        if self._scribe is not None:
-            self._scribe.wanted("end")
+        self._scribe.wanted("end")
 
     def _put(self, command: commands.Command, event: sent.Event) -> None:
         self._refuse_full(event)
         self.started = True
         self._mailbox.put(command)
-        if self._scribe is not None and isinstance(command, commands.SpeakNow):
+        if isinstance(command, commands.SpeakNow):
             self._scribe.wanted("speak")
 
     def _refuse_full(self, event: sent.Event) -> None:
@@ -284,8 +281,7 @@ class Conversation:
         if reason is not None:
             return self.narrator.dropped(accepted.index, reason, now)
         watch = commands.Watch(accepted.index, accepted.time, frame.picture)
-        if self._scribe is not None:
-            self._scribe.frame(watch)
+        self._scribe.frame(watch)
         gone = self._mailbox.put(watch)
         if gone is not None:
             self.narrator.dropped(gone.index, "late", now)

@@ -60,7 +60,7 @@ class Scribe:
         """A frame is to be watched."""
         picture = watch.picture
         head = _FRAME.pack(watch.index, watch.time, picture.kind, picture.width, picture.height)
-        self._note(b"F", head + picture.data)
+        self._note(b"F", head, picture.data)
 
     def watched(self, index: int) -> None:
         """A frame has been watched."""
@@ -120,8 +120,18 @@ class Scribe:
         self._records.clear()
         return _BATCH.pack(len(body), zlib.crc32(body)) + body
 
-    def _note(self, kind: bytes, body: bytes) -> None:
-        self._records += (_RECORD.pack(kind, len(body)), body)
+    def _note(self, kind: bytes, *body: bytes) -> None:
+        self._records += (_RECORD.pack(kind, sum(map(len, body))), *body)
+
+
+class NoScribe(Scribe):
+    """Where no journal is kept."""
+
+    def __init__(self) -> None:
+        super().__init__(Opened("", "", "", ""))
+
+    def _note(self, kind: bytes, *body: bytes) -> None:
+        pass
 
 
 def whole_length(data: bytes) -> int:

@@ -19,7 +19,7 @@ from mmduet.events import (
     StreamEnded,
 )
 from mmduet.protocol import server_events as told
-from mmduet.protocol.journal import Scribe
+from mmduet.protocol.journal import NoScribe, Scribe
 from mmduet.protocol.ledger import Accepted, Books, Ledger
 from mmduet.protocol.log import EventLog
 
@@ -84,7 +84,7 @@ class Narrator:
         self.spoken = 0
         self.owing = False  # the latest frame has set off a reply that has not begun
         self._reviving = False  # a reply is owed that was set off, or cut, on a server that is no more
-        self._scribe = scribe
+        self._scribe = scribe or NoScribe()
         self._session_id = session_id
         self._watched: tuple[Accepted, Scores] | None = None
         self._last_item: str | None = None
@@ -143,8 +143,7 @@ class Narrator:
             return
         name = next((item.id for known, item in self.unread if known == number), "")
         self.unread = deque(unread for unread in self.unread if unread[0] != number)
-        if self._scribe is not None:
-            self._scribe.refused(number)
+        self._scribe.refused(number)
         self.error(f"item {name}: {error}", code, param="item")
 
     def error(
@@ -168,8 +167,7 @@ class Narrator:
         self._frame_ends(index, reason, now)
 
     def _frame_ends(self, index: int, end: End, now: float) -> None:
-        if self._scribe is not None:
-            (self._scribe.watched if isinstance(end, Scores) else self._scribe.gone)(index)
+        (self._scribe.watched if isinstance(end, Scores) else self._scribe.gone)(index)
         for frame, how in self.ledger.end(index, end):
             if isinstance(how, Scores):
                 self._tell_scores(frame, how, now)
@@ -230,14 +228,13 @@ class Narrator:
     def _read(self) -> None:
         if self.unread:
             number, item = self.unread.popleft()
-            if self._scribe is not None:
-                self._scribe.read(number)
+            self._scribe.read(number)
             self.log.append(told.ItemDone(item=item))
 
     def _begins(self, output: ReplyStarted, now: float) -> None:
         reviving, self._reviving = self._reviving, False
         asked = self.asked.popleft() if output.forced and self.asked and not reviving else None
-        if asked is not None and self._scribe is not None:
+        if asked is not None:
             self._scribe.begun()
         frame, scores = self._watched or (None, None)
         self.speaking = Speaking(
@@ -276,7 +273,7 @@ class Narrator:
     def _ends(self, output: Reply, now: float, reason: str | None = None) -> None:
         speaking, self.speaking = self.speaking, None
         assert speaking is not None, "the engine starts a reply before it ends it"
-        if self._scribe is not None and reason is None:
+        if reason is None:
             self._scribe.said(output.text)
         ids: dict[str, Any] = {"response_id": speaking.response, "item_id": speaking.item}
         status = STATUS[output.finish]
