@@ -83,6 +83,7 @@ def evaluate(
 
     The key of a judge comes from the environment variable MMDUET_JUDGE_KEY.
     """
+    import mmduet
     from mmduet.cli._files import check_files
     from mmduet.errors import OptionError
     from mmduet.files import write_json
@@ -106,7 +107,9 @@ def evaluate(
         report = evaluated(benchmark, predictions, annotations, profile=profile, strict=strict, **given)
     show(report)
     if json_path is not None:
-        write_json(json_path, report.to_json(per_item=per_item), indent=2)
+        files = [str(predictions), *map(str, annotations or ())]
+        made = {"mmduet": mmduet.__version__, "files": files, "options": told(given), "count": len(report.items)}
+        write_json(json_path, report.to_json(per_item=per_item) | made, indent=2)
     if html is not None:
         from mmduet.evaluation.page import write_page
 
@@ -160,6 +163,13 @@ def judge_of(benchmark: Benchmark, url: str, model: str | None, cache: Path) -> 
         return
     with ChatJudge(url, model or "") as judge:
         yield CachedJudge(judge, cache)
+
+
+def told(given: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them: a judge by its model's name, a table of similarities by its size."""
+    named = {"judge": lambda judge: judge.model, "similarity": len}
+    plain = {name: named.get(name, lambda value: value)(value) for name, value in given.items()}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
 def show(report: Report) -> None:

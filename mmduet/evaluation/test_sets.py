@@ -97,6 +97,17 @@ def prediction(
     }
 
 
+def differences(before: str, settings: Json) -> list[str]:
+    """Names of settings that are not what they were; ``before`` is JSON, or was once."""
+    try:
+        known = json.loads(before)
+    except ValueError:
+        return ["their file is damaged"]
+    return [
+        name for name in sorted({*known, *settings}) if known.get(name) != json.loads(json.dumps(settings.get(name)))
+    ]
+
+
 class PredictionFile:
     """A file that grows by whole lines; a run that was interrupted goes on where it was.
 
@@ -122,8 +133,9 @@ class PredictionFile:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if self.path.exists() and not self._beside.exists():
             raise OptionError(f"{self.path} exists, and was not written by this command; give another --output")
-        if self.path.exists() and self._beside.read_text(encoding="utf-8") != text:
-            raise OptionError(f"{self.path} was made with other settings ({self._beside.name}); give another --output")
+        if self.path.exists() and (before := self._beside.read_text(encoding="utf-8")) != text:
+            other = ", ".join(differences(before, settings))
+            raise OptionError(f"{self.path} was made with other settings ({other}); give another --output")
         try:
             self._beside.write_text(text, encoding="utf-8")
         except OSError as error:

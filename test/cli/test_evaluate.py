@@ -61,6 +61,9 @@ def test_numbers_are_shown_and_written(mmduet: Command, grounding: list[object],
     assert report["intervals"]["mIoU"][0] <= 50 <= report["intervals"]["mIoU"][1]
     assert len(report["sweep"]) == 15 * 21
     assert "items" not in report
+    assert report["count"] == 2
+    assert report["options"] == {"smoothing": 0}
+    assert [Path(name).name for name in report["files"]] == ["p.jsonl", "g.json"]
     assert "tuned on the test set" in done.err
     mmduet("evaluate", "grounding", *grounding, "--json", tmp_path / "r.json", "--per-item")
     assert [item["id"] for item in json.loads((tmp_path / "r.json").read_text())["items"]] == ["a", "b"]
