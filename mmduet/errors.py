@@ -154,6 +154,12 @@ class OriginError(AuthError):
     code = "forbidden_origin"
 
 
+class NowhereError(ServerError):
+    """An address at which the server has nothing."""
+
+    code = "not_found"
+
+
 class SourceError(VideoError):
     """A stream that a server was asked to pull and may not, or cannot reach."""
 

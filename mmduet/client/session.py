@@ -343,7 +343,7 @@ def refuse_what_stays(url: str, error: Exception, *, resuming: bool) -> None:
     if isinstance(error, InvalidStatus):
         status, words = error.response.status_code, _words(error)
         if status in (401, 403):
-            raise AuthError(f"{url} refuses: {words}") from error
+            raise AuthError(f"{url} refuses: {words} (here: key, --key or MMDUET_KEY)") from error
         if status == 503 and not resuming:
             raise CapacityError(f"{url} has no room: {words}") from error
         if status not in (502, 503, 504):

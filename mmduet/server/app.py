@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response, WebSocket
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import MmduetError
+from mmduet.errors import MmduetError, NowhereError
 from mmduet.model import LoadedModel
 from mmduet.server import chat, http, sessions
 from mmduet.server.auth import Keys, refuse_strangers
@@ -23,6 +23,7 @@ from mmduet.server.house import House
 from mmduet.server.journal import JournalFolder
 from mmduet.server.media import Media
 from mmduet.server.metrics import Metrics
+from mmduet.server.openapi import describe
 from mmduet.server.socket import realtime
 
 SHARE_OF_FREE_MEMORY = 0.5
@@ -69,6 +70,14 @@ def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
     @app.websocket("/v1/realtime")
     async def socket(ws: WebSocket) -> None:
         await realtime(ws, house, keys)
+
+    @app.websocket("/{path:path}")
+    async def nowhere(ws: WebSocket, path: str) -> None:
+        await ws.send_denial_response(
+            http.problem(NowhereError(f"there is nothing at /{path}; connect to /v1/realtime"))
+        )
+
+    describe(app, {"/v1/chat/completions": chat.ChatRequest, "/v1/sessions": sessions.NewSession})
 
     return app
 

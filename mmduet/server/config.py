@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,7 +132,13 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise OptionError(f"setting {name}: {first['msg']}; see `mmduet serve --help`") from None
+        if first["type"] == "extra_forbidden":
+            alike = get_close_matches(name, ServerConfig.model_fields, 1)
+            meant = f", perhaps {alike[0]} is meant" if alike else ""
+            raise OptionError(
+                f"{path or 'the command line'}: {name} is no setting{meant}; docs/settings.md has all"
+            ) from None
+        raise OptionError(f"setting {name}: {first['msg']}; docs/settings.md tells what it may be") from None
     if config.host not in LOOPBACK and not config.keys:
         raise OptionError(
             f"host {config.host} can be reached from elsewhere and no key is set; set {PREFIX}KEYS, or listen on 127.0.0.1"

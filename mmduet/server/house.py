@@ -99,7 +99,6 @@ class House:
         """A new session, its memory set aside. Raises ``CapacityError`` where there is none."""
         settings = settings or self.default_settings()
         name = f"sess_{secrets.token_hex(8)}"
-
         admit = self._admission(name, owner)
         admit(settings)
         token = secrets.token_urlsafe(24)
@@ -221,7 +220,8 @@ class House:
             self.budget.release(session.id)
             session.left = monotonic()
             self._ended[session.id] = session
-            log.info("session %s closed: %s", session.id, session.conversation.narrator.closed)
+            closed = session.conversation.narrator.closed
+            log.info("session %s closed: %s", session.id, closed.reason if closed is not None else "suspended")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done that must be, whatever becomes of the request that wanted it."""

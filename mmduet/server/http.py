@@ -9,16 +9,21 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 import mmduet
-from mmduet.errors import AuthError, CapacityError, MmduetError, OriginError
+from mmduet.errors import AuthError, CapacityError, MmduetError, NowhereError, OriginError
 from mmduet.server.auth import Keys
 from mmduet.server.house import House
 
-STATUS: tuple[tuple[type[MmduetError], int], ...] = ((OriginError, 403), (AuthError, 401), (CapacityError, 503))
+STATUS: tuple[tuple[type[MmduetError], int], ...] = (
+    (OriginError, 403),
+    (AuthError, 401),
+    (NowhereError, 404),
+    (CapacityError, 503),
+)
 RETRY_SECONDS = 2
 
 
 def status_of(error: MmduetError) -> int:
-    """The HTTP status of an error: 401, 503, or 400 for what the client could do better."""
+    """The HTTP status of an error: 401, 404, 503, or 400 for what the client could do better."""
     return next((status for kind, status in STATUS if isinstance(error, kind)), 400)
 
 

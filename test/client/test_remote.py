@@ -162,8 +162,14 @@ def test_keys() -> None:
         with RemoteStream(address(served), key="open sesame") as stream:
             assert stream.session.model == "random:tiny"
         for wrong in (None, "sesame", "open sesame!"):
-            with pytest.raises(AuthError), RemoteStream(address(served), key=wrong):
+            with pytest.raises(AuthError, match="MMDUET_KEY"), RemoteStream(address(served), key=wrong):
                 pass
+
+
+def test_a_wrong_path_is_no_matter_of_keys(served: Served) -> None:
+    with pytest.raises(ServerError, match="404: there is nothing at /foo") as told:
+        RemoteStream(f"ws://{address(served)}/foo").__enter__()
+    assert not isinstance(told.value, AuthError)
 
 
 def test_closing_from_elsewhere_ends_what_waits(served: Served) -> None:

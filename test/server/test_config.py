@@ -35,7 +35,7 @@ def test_lists_in_the_environment_have_commas(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("prot = 1", "prot"),
+        ("prot = 1", "prot is no setting, perhaps port is meant"),
         ("port = 'x'", "port"),
         ("port = 70000", "port"),
         ("port = ", "no.*TOML|not TOML"),

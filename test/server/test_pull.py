@@ -10,6 +10,7 @@ import av
 import httpx2
 import numpy as np
 import pytest
+from openapi_spec_validator import validate
 from served import Served, serving, wait_for
 from web_files import web_files
 
@@ -228,6 +229,10 @@ def test_the_api_describes_itself(served: Served) -> None:
     described = httpx2.get(f"{served.http}/openapi.json").json()
     for path in ("/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/sessions", "/v1/chat/completions"):
         assert path in described["paths"]
+    validate(described)
+    body = described["paths"]["/v1/sessions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    fields = described["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
+    assert {"source", "query", "session", "transport"} == set(fields)
 
 
 # playlists
