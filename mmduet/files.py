@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from mmduet.errors import AnnotationError, OptionError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -38,12 +43,28 @@ def told_as_option(path: Path) -> Iterator[None]:
         raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error
 
 
+def only_one(lock: Path, path: Path) -> IO[str]:
+    """A hold on ``path`` that one process at a time can have, until what is returned is closed, or the process is no more.
+
+    ``lock`` is a file that stands for it and is left behind, empty. Raises ``OptionError`` where another has it. Where the
+    system knows no such locks, nobody is kept out.
+    """
+    with told_as_option(path):
+        file = lock.open("a", encoding="utf-8")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise OptionError(
+                    f"{path} is being written to by another run; wait for it, or give another path"
+                ) from None
+    return file
+
+
 def read_json(path: str | Path, kind: type[T]) -> T:
     """An annotation file that holds a ``kind``; raises ``AnnotationError`` where it does not, or is not there."""
-    try:
-        value: Any = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"{path} is not JSON: {error}") from error
+    value = parsed(read_text(path), str(path))
     if not isinstance(value, kind):
         raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
     return value
@@ -60,11 +81,22 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _text(path: str | Path) -> str:
+def parsed(text: str, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What JSON says; objects are made by ``pairs``. Raises ``AnnotationError`` that begins with ``where``."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=pairs)
+    except RecursionError:
+        raise AnnotationError(f"{where} is nested too deeply to be read; is it of this format?") from None
+    except ValueError as error:  # also for a number of thousands of digits
+        raise AnnotationError(f"{where} is not JSON: {error}; is it whole, and of this format?") from error
+
+
+def read_text(path: str | Path) -> str:
+    """A file of people's data, with or without a byte order mark; raises ``AnnotationError`` where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such annotation file") from None
+        raise AnnotationError(f"{path}: there is no such file") from None
     except OSError as error:
         raise AnnotationError(f"{path} cannot be read ({error.strerror or error}); give another file") from error
     except UnicodeDecodeError as error:
@@ -74,13 +106,10 @@ def _text(path: str | Path) -> str:
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """An annotation file with one object a line; raises ``AnnotationError`` naming the line that is none."""
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(path).split("\n"), 1):  # splitlines would split texts, too: at U+2028
+    for number, line in enumerate(read_text(path).split("\n"), 1):  # splitlines would split texts, too: at U+2028
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AnnotationError(f"{path}, line {number} is not JSON: {error}") from error
+        row = parsed(line, f"{path}, line {number}")
         if not isinstance(row, dict):
             raise AnnotationError(f"{path}, line {number} holds a {type(row).__name__}, not an object")
         rows.append(row)

@@ -13,6 +13,7 @@ from mmduet.events import FinishReason, Output, QueryRead, Reply, ReplyDelta, Re
 from mmduet.files import told_as_option
 
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # Persian and joined emoji are written with them
 Listener = Callable[[Output], None]
 
 
@@ -60,7 +61,9 @@ class Story:
 
 def printable(text: str) -> str:
     """The text on one line without control characters: a model's words do not get to steer a terminal."""
-    return "".join(char if char.isprintable() else " " if char.isspace() else UNPRINTABLE for char in text)
+    return "".join(
+        char if char.isprintable() or char in JOINERS else " " if char.isspace() else UNPRINTABLE for char in text
+    )
 
 
 def to_json(output: Output) -> str:

@@ -11,15 +11,15 @@ from mmduet.errors import OptionError
 SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt", ".srt")}
 
 
-def check_files(outputs: Mapping[str, Path | None], *videos: Path) -> None:
-    """Raise ``OptionError`` for outputs, by option, that could not be written when the work is done."""
+def check_files(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
+    """Raise ``OptionError`` for outputs, by option, that could not be written in the end, or would replace what is read."""
     paths = {option: path for option, path in outputs.items() if path is not None}
-    taken = {video.absolute(): "the video" for video in videos}
+    taken = {path.resolve(): "what is read" for path in inputs}
     for option, path in paths.items():
         check_file(option, path)
-        if path.absolute() in taken:
-            raise OptionError(f"{option} {path} is also {taken[path.absolute()]}; give each its own file")
-        taken[path.absolute()] = option
+        if path.resolve() in taken:
+            raise OptionError(f"{option} {path} is also {taken[path.resolve()]}; give each its own file")
+        taken[path.resolve()] = option
 
 
 def check_file(option: str, path: Path) -> None:
@@ -29,5 +29,6 @@ def check_file(option: str, path: Path) -> None:
         raise OptionError(f"{option} {path} has no ending that can be written; use {', '.join(allowed)}")
     if not path.parent.is_dir():
         raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    places = [path.parent, path] if path.exists() else [path.parent]  # a file is written beside itself, then renamed
+    if path.is_dir() or not all(os.access(place, os.W_OK) for place in places):
         raise OptionError(f"{option} {path} cannot be written: it is a folder or not yours; give another path")

@@ -11,6 +11,7 @@ from mmduet.cli._events import Said, printable
 from mmduet.files import write_text
 
 LONGEST_CUE = 4.0  # seconds that a reply is shown
+SHORTEST_CUE = 1.0  # seconds that it takes to read one, where there is room
 
 
 class Cue(NamedTuple):
@@ -61,6 +62,19 @@ def cues_of(replies: Iterable[Said]) -> Iterator[Cue]:
         start = moment[0].time
         end = min(start + LONGEST_CUE, following[0].time) if following else start + LONGEST_CUE
         yield Cue(start, end, tuple(reply.shown for reply in moment))
+
+
+def apart(cues: Iterable[Cue], least: float = SHORTEST_CUE) -> Iterator[Cue]:
+    """The cues in order, each shown ``least`` seconds at least, but none once the next one is; those of one moment share one.
+
+    Players of SubRip show one cue at a time.
+    """
+    moments = [list(together) for _, together in groupby(sorted(cues), key=lambda cue: round(cue.start * 1000))]
+    for moment, following in zip_longest(moments, moments[1:]):
+        start = moment[0].start
+        end = max(start + least, *(cue.end for cue in moment))
+        lines = tuple(line for cue in moment for line in cue.lines)
+        yield Cue(start, min(end, following[0].start) if following else end, lines)
 
 
 def _stamp(time: float, point: str) -> str:

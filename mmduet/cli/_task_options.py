@@ -92,7 +92,10 @@ class Asked:
             )
         if self.several and (self.plot or self.subtitles or self.cut):
             self._refuse_names_that_are_not_their_own()
-        check_files({"--output": self.output, "--plot": self.plot, "--subtitles": self.subtitles}, *self.videos)
+        for video in self.videos:
+            each = {"--plot": self.plot, "--subtitles": self.subtitles}
+            named = {option: self.named(path, video) for option, path in each.items() if path is not None}
+            check_files({"--output": self.output, **named}, *self.videos)
 
     def _refuse_names_that_are_not_their_own(self) -> None:
         stems: dict[str, Path] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +13,8 @@ from mmduet.cli._loading import load
 from mmduet.cli._task_options import Asked
 from mmduet.cli._timeline import busy
 from mmduet.cli._watching import film_strip
-from mmduet.errors import MmduetError
-from mmduet.events import Frame
+from mmduet.errors import MmduetError, VideoError
+from mmduet.events import Frame, Output
 from mmduet.tasks.base import Own, Setting, Task, Watched, watch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Report = Callable[[int, int], None]  # done, of so many
 
 @dataclass
 class Viewing:
-    """One video, how it is watched, and what came of it: ``watched``, or else the ``error`` that ended it."""
+    """One video, how it is watched, and what came of it: what was ``watched``, and the ``error`` that ended it early."""
 
     video: Path
     task: Task[Any]
@@ -46,7 +46,27 @@ class Viewing:
         return self.setting
 
     def frames(self) -> Iterator[Frame]:
-        """The video's frames, until they end or nobody wants them; thumbnails are kept for what is to be drawn."""
+        """The video's frames, until they end or nobody wants them; thumbnails are kept for what is to be drawn.
+
+        Where one cannot be had, the ``error`` is kept: what came before is still watched.
+        """
+        shown = False
+        try:
+            for frame in self._read():
+                shown = True
+                yield frame
+        except VideoError as error:
+            if not shown:
+                raise
+            self.error, self.duration = error, None
+
+    def heard(self, outputs: Iterable[Output], error: MmduetError | None = None) -> None:
+        """Take what was said while it was watched, and what ended that early."""
+        self.error = self.error or error
+        if error is None:
+            self.watched = Watched.of(outputs, self.duration)
+
+    def _read(self) -> Iterator[Frame]:
         from mmduet.video import VideoFile, open_frames
         from mmduet.video.sampling import cap
 
@@ -101,19 +121,22 @@ def watch_here(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[
     ]
     for done, played in enumerate(play_in_order(engine, jobs, asked.at_once), 1):
         viewing = played.job.name
-        viewing.error = played.error
-        if played.error is None:
-            viewing.watched = Watched.of(played.outputs, viewing.duration)
+        viewing.heard(played.outputs, played.error)
         report(done, len(wanted))
         yield viewing
 
 
 def watch_remotely(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
     """By a server, in a session each."""
-    with ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing") as pool:
+    pool = ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing")
+    try:
         for done, viewing in enumerate(pool.map(watch_one_remotely, wanted), 1):
             report(done, len(wanted))
             yield viewing
+    finally:
+        for viewing in wanted:
+            viewing.stop.set()  # or an interrupt would wait for the videos under way
+        pool.shutdown(cancel_futures=True)
 
 
 def watch_one_remotely(viewing: Viewing) -> Viewing:
@@ -127,7 +150,7 @@ def watch_one_remotely(viewing: Viewing) -> Viewing:
             setting = viewing.prepare(stream.session.model, own(stream.session))
             adopt(stream, setting)
             outputs = list(watch(stream, viewing.frames(), setting.queries))
-        viewing.watched = Watched.of(outputs, viewing.duration)
+        viewing.heard(outputs)
     except MmduetError as error:
-        viewing.error = error
+        viewing.heard((), error)
     return viewing

@@ -21,12 +21,13 @@ from mmduet.cli._timeline import on_terminal
 from mmduet.cli._watching import terminable
 from mmduet.errors import MmduetError
 from mmduet.files import write_json
-from mmduet.tasks.base import Task
+from mmduet.tasks.base import Task, Watched
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 R = TypeVar("R")
+Json = dict[str, Any]
 WORDS = frozenset({"caption", "answer", ""})  # columns that are read, not compared
 PLAIN_WIDTH = 100  # columns where there is no terminal
 FAILED = 1  # the exit status where some of several videos could not be watched
@@ -49,48 +50,53 @@ class View(Generic[R]):
 
 def carry_out(asked: Asked, task: Task[R], view: View[R]) -> None:
     """Watch, show, write. One video that fails raises its error; of several, each is told and the status is 1 in the end."""
-    report: dict[str, Any] = {"task": task.name, "profile": asked.profile, "videos": []}
+    report: Json = {"task": task.name, "profile": asked.profile, "videos": []}
     failed = False
     with terminable(), ExitStack() as last:
         last.callback(write_report, asked.output, report)
         with screen(asked) as console:
             for viewing in viewings(asked, task):
+                entry: Json = {"video": str(viewing.video)}
+                if asked.several or viewing.watched is not None:
+                    report["videos"].append(entry)
                 try:
-                    report["videos"].append(shown(console, viewing, task, view))
+                    show(console, viewing, task, view, entry)
                 except MmduetError as error:
+                    entry["error"] = {"code": error.code, "message": str(error)}
                     if not asked.several:
                         raise
                     failed = True
-                    report["videos"].append(
-                        {"video": str(viewing.video), "error": {"code": error.code, "message": str(error)}}
-                    )
                     typer.echo(f"{viewing.video}: error[{error.code}]: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
 
 
-def write_report(path: Path | None, report: dict[str, Any]) -> None:
+def write_report(path: Path | None, report: Json) -> None:
     """What was found until now; a run that found nothing out leaves the last one's file as it was."""
     if path is not None and report["videos"]:
         write_json(path, report, 2)
 
 
-def shown(console: Console, viewing: Viewing, task: Task[R], view: View[R]) -> dict[str, Any]:
-    """Show one video and write its files; returns it as JSON. Raises what ended it."""
+def show(console: Console, viewing: Viewing, task: Task[R], view: View[R], entry: Json) -> None:
+    """Show what was found in one video, put it into ``entry``, write its files; then raise what ended it early."""
+    if viewing.watched is not None:
+        found = task.result(viewing.watched)
+        entry |= described(viewing, viewing.watched, found)
+        write_table(console, viewing, view.columns, view.rows(found))
+        write_files(viewing, task, view, found)
+        for line in view.more(viewing, found):
+            console.print(line, markup=False, soft_wrap=True)
     if viewing.error is not None:
         raise viewing.error
-    assert viewing.watched is not None
-    found = task.result(viewing.watched)
-    write_table(console, viewing, view.columns, view.rows(found))
-    write_files(viewing, task, view, found)
-    for line in view.more(viewing, found):
-        console.print(line, markup=False, soft_wrap=True)
+
+
+def described(viewing: Viewing, watched: Watched, found: Any) -> Json:
+    """How a video was watched, what was found and every score, as JSON has it."""
     scores = [
-        {"time": score.time, "informative": score.informative, "relevance": score.relevance}
-        for score in viewing.watched.scores
+        {"time": score.time, "informative": score.informative, "relevance": score.relevance} for score in watched.scores
     ]
-    watched = {"model": viewing.model, "fps": viewing.setting.fps, "duration": viewing.watched.duration}
-    return {"video": str(viewing.video), **watched, **asdict(found), "scores": scores}  # type: ignore[call-overload]
+    how = {"model": viewing.model, "fps": viewing.setting.fps, "duration": watched.duration}
+    return {**how, **asdict(found), "scores": scores}
 
 
 @contextmanager

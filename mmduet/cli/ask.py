@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mmduet.cli._task_showing import View
     from mmduet.tasks import Answers
 
-SHOWN = 4.0  # seconds that an answer stays in subtitles, at least
-
 
 def ask(
     videos: Videos,
@@ -65,7 +63,7 @@ def ask(
 
 def view() -> View[Answers]:
     """Answers by time."""
-    from mmduet.cli._subtitles import Cue
+    from mmduet.cli._subtitles import LONGEST_CUE, Cue, apart
     from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
 
@@ -73,5 +71,5 @@ def view() -> View[Answers]:
         columns=("from", "to", "answer"),
         rows=lambda found: [(seconds(a.start), seconds(a.end), a.text) for a in found.answers],
         marks=lambda found: [Mark(a.start, a.end, a.text) for a in found.answers],
-        cues=lambda found: [Cue.of(a.start, max(a.end, a.start + SHOWN), a.text) for a in found.answers],
+        cues=lambda found: list(apart((Cue.of(a.start, a.end, a.text) for a in found.answers), LONGEST_CUE)),
     )

@@ -61,7 +61,7 @@ def caption(
 
 def view() -> View[Captions]:
     """Segments, as they follow each other."""
-    from mmduet.cli._subtitles import Cue
+    from mmduet.cli._subtitles import Cue, apart
     from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
 
@@ -69,5 +69,5 @@ def view() -> View[Captions]:
         columns=("start", "end", "caption"),
         rows=lambda found: [(seconds(s.start), seconds(s.end), s.caption) for s in found.segments],
         marks=lambda found: [Mark(s.start, s.end, s.caption) for s in found.segments],
-        cues=lambda found: [Cue.of(s.start, s.end, s.caption) for s in found.segments if s.end > s.start],
+        cues=lambda found: list(apart(Cue.of(s.start, s.end, s.caption) for s in found.segments)),
     )

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-MOST_TOLD = 20
-
 app = typer.Typer(help="Data sets for the benchmarks.", no_args_is_help=True)
 
 
@@ -31,10 +29,8 @@ def check(
 
     with progress_bar("videos") as bar:
         found = data_sets.check(name, folder or Path("datasets") / name, bar)
-    for fault in found.faults[:MOST_TOLD]:
+    for fault in found.faults:
         typer.echo(fault, err=True)
-    if len(found.faults) > MOST_TOLD:
-        typer.echo(f"and {len(found.faults) - MOST_TOLD} more", err=True)
     typer.echo(f"{name}: {found.questions} questions, {found.videos} videos, {len(found.faults)} faults")
     if found.faults:
         raise typer.Exit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +29,8 @@ EvaluationProfile = Annotated[
     Literal["fixed", "paper"], Option(help="Correct algorithms, or the original evaluators with their faults.")
 ]
 Smoothing = Annotated[
-    int | None, Option(help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4")
+    int | None,
+    Option(max=10_000, help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4"),
 ]
 Threshold = Annotated[
     float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
@@ -77,20 +79,16 @@ def evaluate(
     judgements: Annotated[Path | None, Option(metavar="FILE", help=f"{JUDGE} replies that were given before.")] = None,
     judge_prompt: JudgePrompt = None,
     num_examples: Padded = None,
-    seed: Annotated[int | None, Option(help="Of the bootstrap.", show_default="0")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of the bootstrap.", show_default="0")] = None,
 ) -> None:
     """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the field's own formats.
 
     The key of a judge comes from the environment variable MMDUET_JUDGE_KEY.
     """
+    check(**locals())
     import mmduet
-    from mmduet.cli._files import check_files
-    from mmduet.errors import OptionError
     from mmduet.files import write_json
 
-    check_files({"--json": json_path, "--html": html})
-    if judge is not None and judge != "exact" and judge_model is None:
-        raise OptionError(f"--judge {judge} has many models, perhaps; name one by --judge-model")
     asked = {
         "smoothing": smoothing, "threshold": threshold, "sample": sample, "flavour": flavour, "seed": seed,
         "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
@@ -113,9 +111,37 @@ def evaluate(
     if html is not None:
         from mmduet.evaluation.page import write_page
 
-        write_page(
-            html, report, predictions=predictions, annotations=next(iter(annotations or ()), None), videos=videos
-        )
+        write_page(html, report, predictions=predictions, annotations=annotations, videos=videos)
+
+
+def check(**values: Any) -> None:
+    """Raise ``OptionError`` for files that could not be written in the end, and for options that would do nothing."""
+    from mmduet.cli._files import check_files
+    from mmduet.errors import OptionError
+
+    judge, asks = values["judge"], values["judge"] not in (None, "exact")
+    others = (values[name] for name in ("judgements", "judge_prompt", "similarities"))
+    read = [values["predictions"], *(values["annotations"] or ()), *(file for file in others if file is not None)]
+    written = {"--json": values["json_path"], "--html": values["html"], "--judge-cache": values["judge_cache"]}
+    check_files(written, *read)
+    refuse_alone({name: values[name] for name in ("judge_model", "judge_cache")}, "--judge URL", asks)
+    graded = asks or values["judgements"] is not None
+    refuse_alone({"judge_prompt": values["judge_prompt"]}, "--judge URL or --judgements", graded)
+    refuse_alone({"videos": values["videos"]}, "--html", values["html"] is not None)
+    refuse_alone({"per_item": values["per_item"] or None}, "--json", values["json_path"] is not None)
+    if asks and values["judge_model"] is None:
+        raise OptionError(f"--judge {judge} has many models, perhaps; name one by --judge-model")
+
+
+def refuse_alone(options: Mapping[str, object], partner: str, given: bool) -> None:
+    """Raise ``OptionError`` for an option that does nothing without its ``partner``."""
+    from mmduet.errors import OptionError
+
+    for option, value in options.items():
+        if value is not None and not given:
+            raise OptionError(
+                f"--{option.replace('_', '-')} does nothing without {partner}; give that too, or leave it out"
+            )
 
 
 def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] | None, **given: Any) -> Report:
@@ -124,7 +150,7 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     from inspect import signature
 
     from mmduet.cli._progress import progress_bar
-    from mmduet.errors import OptionError
+    from mmduet.errors import AnnotationError, OptionError
     from mmduet.evaluation.intervals import with_intervals
 
     name = benchmark.replace("-", "_")
@@ -142,10 +168,14 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     if "seed" in known:
         given["seed"] = seed
     gold = annotations if several else next(iter(annotations or ()), None)
-    if "progress" not in known:
-        return with_intervals(run(predictions, gold, **given), seed)
     with progress_bar("judging") as bar:
-        return with_intervals(run(predictions, gold, progress=bar, **given), seed)
+        report = run(predictions, gold, **given, **({"progress": bar} if "progress" in known else {}))
+    if all(isnan(value) for value in report.metrics.values()):
+        first = "".join(f", {problem}" for problem in report.problems[:1])
+        raise AnnotationError(
+            f"{predictions}: nothing in it can be evaluated{first}; give other predictions or annotations"
+        )
+    return with_intervals(report, seed)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from mmduet.cli._task_options import (
 
 if TYPE_CHECKING:
     from mmduet.cli._task_showing import View
+    from mmduet.options import Profile
     from mmduet.tasks import Grounded, OnlineGrounded
 
 
@@ -30,6 +31,7 @@ def ground(
     videos: Videos,
     query: Annotated[str, Option(metavar="TEXT", help="What to look for.", show_default=False)],
     online: Annotated[bool, Option("--online", help="Decide while it plays, and say when it was known.")] = False,
+    threshold: Annotated[float, Option(min=0.0, max=1.0, help="What relevance has to exceed.")] = 0.5,
     model: Model = None,
     adapter: Adapter = None,
     allow_pickle: Pickles = False,
@@ -54,16 +56,17 @@ def ground(
     from mmduet.tasks import OnlineGrounding, TemporalGrounding
 
     if online:
-        carry_out(asked, OnlineGrounding(query, profile=profile), online_view())
+        from mmduet.tasks.online_grounding import Hysteresis
+
+        carry_out(asked, OnlineGrounding(query, Hysteresis.around(threshold), profile), online_view())
     else:
-        carry_out(asked, TemporalGrounding(query, profile), view())
+        carry_out(asked, TemporalGrounding(query, profile, threshold), view(profile, threshold))
 
 
-def view() -> View[Grounded]:
-    """Spans by time, the best one marked."""
+def view(profile: Profile, threshold: float) -> View[Grounded]:
+    """Spans by time, the best one marked. Under ``paper`` it is decided on what no picture shows: scores as they lie."""
     from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
-    from mmduet.tasks.grounding import THRESHOLD
 
     def rows(found: Grounded) -> list[tuple[str, ...]]:
         best = ["best" if span == found.best else "" for span in found.spans]
@@ -75,7 +78,7 @@ def view() -> View[Grounded]:
             for s in found.spans
         ]
 
-    return View(("start", "end", "relevance", ""), rows, marks, threshold=THRESHOLD)
+    return View(("start", "end", "relevance", ""), rows, marks, threshold=None if profile == "paper" else threshold)
 
 
 def online_view() -> View[OnlineGrounded]:

@@ -42,9 +42,9 @@ def predict(
     from dataclasses import asdict, replace
     from hashlib import sha256
 
-    from mmduet.engine import recommended_options
+    from mmduet.engine import own, recommended_options
     from mmduet.evaluation.predict import Viewing
-    from mmduet.evaluation.test_sets import PredictionFile, read_test_set
+    from mmduet.evaluation.test_sets import PredictionFile, instructed, read_test_set
     from mmduet.model.inspection import fingerprint
     from mmduet.options import parse_window
 
@@ -67,9 +67,11 @@ def predict(
         "quantized": quantized, "dtype": dtype,
         "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
     }  # fmt: skip
-    file = PredictionFile(output, settings)
-    failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
-    answered = sum(example.question_id in file.done for example in examples)
+    examples = instructed(examples, own(best))
+    with PredictionFile(output, settings) as file:
+        failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
+        file.arrange([example.question_id for example in examples])
+        answered = sum(example.question_id in file.done for example in examples)
     typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
     if failed:
         raise typer.Exit(1)

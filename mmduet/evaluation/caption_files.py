@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmduet.errors import AnnotationError
+from mmduet.evaluation.benchmarks.prediction_rows import number
 from mmduet.evaluation.report import Problem
+from mmduet.files import parsed, read_text
 
 Json = dict[str, Any]
 IDS = ("image_id", "question_id", "id")
@@ -20,12 +20,7 @@ def read_entries(path: Path) -> Json | list[Any]:
 
     A name that stands twice in one object is refused: JSON would let the last one win.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path} cannot be read as text in UTF-8: {error}") from error
+    text = read_text(path)
     entries = _lines(text, path) if path.suffix == ".jsonl" else _whole(text, path)
     if not isinstance(entries, dict | list):
         raise AnnotationError(f"{path} holds a {type(entries).__name__}, neither an object nor a list")
@@ -35,27 +30,28 @@ def read_entries(path: Path) -> Json | list[Any]:
 
 
 def _whole(text: str, path: Path) -> Any:
+    first, *more = text.strip().split("\n")
     try:
-        return _parse(text, path)
-    except json.JSONDecodeError as error:
-        if "\n" in text.strip() and error.msg == "Extra data":  # a second value: perhaps one a line
+        return _parse(text, path, f"{path}")
+    except AnnotationError:
+        if more and _is_json(first):  # perhaps one a line
             return _lines(text, path)
-        raise AnnotationError(f"{path} is not JSON: {error}") from error
+        raise
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return parsed(text, "") is not None
+    except AnnotationError:
+        return False
 
 
 def _lines(text: str, path: Path) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would split texts at U+2028 too
-        if not line.strip():
-            continue
-        try:
-            rows.append(_parse(line, path))
-        except json.JSONDecodeError as error:
-            raise AnnotationError(f"{path}, line {number} is not JSON: {error}") from error
-    return rows
+    lines = enumerate(text.split("\n"), 1)  # splitlines would split texts at U+2028 too
+    return [_parse(line, path, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
-def _parse(text: str, path: Path) -> Any:
+def _parse(text: str, path: Path, where: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> Json:
         table = dict(pairs)
         if len(table) < len(pairs):
@@ -64,7 +60,7 @@ def _parse(text: str, path: Path) -> Any:
             raise AnnotationError(f"{path}: {twice!r} is there twice in one object; keep one")
         return table
 
-    return json.loads(text, object_pairs_hook=unique)
+    return parsed(text, where, unique)
 
 
 def field(row: Any, names: Sequence[str], where: str) -> Any:
@@ -92,9 +88,9 @@ def as_text(value: Any, where: str) -> str:
 
 def as_number(value: Any, where: str) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if (finite := number(value)) is None:
         raise AnnotationError(f"{where} has {shown(value)} where a number should be")
-    return float(value)
+    return finite
 
 
 def as_list(value: Any, where: str) -> list[Any]:
@@ -127,9 +123,9 @@ def id_problems(
     Raises ``AnnotationError`` where no id is on both sides.
     """
     if not set(predicted) & set(gold):
+        here, there = (next(iter(ids), None) for ids in (predicted, gold))
         raise AnnotationError(
-            f"{predictions} and {annotations} have no id in common ({next(iter(predicted))!r} here, "
-            f"{next(iter(gold))!r} there); do they belong together?"
+            f"{predictions} and {annotations} have no id in common ({here!r} here, {there!r} there); do they belong together?"
         )
     missing = [Problem(name, "has no prediction", counted) for name in gold if name not in predicted]
     unknown = [

@@ -25,7 +25,7 @@ class Place:
     Both are counted from 0, user turns left out.
     """
 
-    question_id: str | int
+    question_id: str
     gold: int
     turn: int
 

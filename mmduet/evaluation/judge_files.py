@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mmduet.errors import AnnotationError, OptionError
+from mmduet.evaluation.benchmarks.prediction_rows import number
 from mmduet.evaluation.judge import Judge, Place, Question
 from mmduet.files import read_json_lines
 
@@ -38,8 +38,8 @@ class ReplyFile:
         self._models: set[str] = set()
         if not (rows := read_json_lines(path)):
             raise AnnotationError(f"{path} holds no replies; a row is {ROW_FORMS}")
-        for number, row in enumerate(rows, start=1):
-            self._take(row, f"{path}, row {number}")
+        for place, row in enumerate(rows, start=1):
+            self._take(row, f"{path}, row {place}")
         if len(self._models) > 1:
             names = ", ".join(sorted(self._models))
             raise AnnotationError(f"{path} holds replies of several judges ({names}); keep the rows of one")
@@ -64,7 +64,7 @@ class ReplyFile:
                 self._models.add(str(row.get("model", "")))
                 self._by_key[str(row["key"])] = _words(row, "reply", where)
             else:
-                place = Place(row["question_id"], row["gold"], row["turn"])
+                place = Place(str(row["question_id"]), row["gold"], row["turn"])
                 self._put(place, _words(row, "score" if "score" in row else "reply", where), where)
         except (KeyError, TypeError) as error:
             raise AnnotationError(
@@ -74,7 +74,7 @@ class ReplyFile:
     def _take_matrix(self, row: Json, where: str) -> None:
         for gold, scores in enumerate(row["evaluator_output"]):
             for turn, score in enumerate(scores):
-                self._put(Place(row["question_id"], gold, turn), _words({"score": score}, "score", where), where)
+                self._put(Place(str(row["question_id"]), gold, turn), _words({"score": score}, "score", where), where)
 
     def _put(self, place: Place, reply: str, where: str) -> None:
         if self._by_place.setdefault(place, reply) != reply:
@@ -85,6 +85,8 @@ class ReplyFile:
 
 class CachedJudge:
     """A judge whose replies are kept: a question that was asked before, by this run or another, is not asked again.
+
+    An empty reply is no reply, and not kept: next time the judge may have words.
 
     The file is JSONL, ``{"key", "model", "question_id", "gold", "turn", "reply"}``, and holds replies of any number of
     judges and prompts: ``key`` tells them apart. Every line is on disk before its reply is used, so that a run that was
@@ -106,6 +108,8 @@ class CachedJudge:
         if (known := self._known.get(key)) is not None:
             return known
         reply = self._judge.reply(question)
+        if not reply.strip():
+            return reply
         place = question.place
         row = {
             "key": key,
@@ -134,7 +138,8 @@ class CachedJudge:
             data = self._path.read_bytes() if self._path.exists() else b""
             whole = data[: data.rfind(b"\n") + 1]
             rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
-            known = {row["key"]: _words(row, "reply", str(self._path)) for row in rows}
+            replies = {row["key"]: _words(row, "reply", str(self._path)) for row in rows}
+            known = {key: reply for key, reply in replies.items() if reply.strip()}
             self._cut(data[len(whole) :], len(whole))
         except (ValueError, KeyError, TypeError, AnnotationError, OSError) as error:
             raise OptionError(f"{self._path} is no file of a judge's replies ({error}); give another path") from error
@@ -154,6 +159,6 @@ def _words(row: Json, name: str, where: str) -> str:
         return value
     if isinstance(value, str):
         return value  # MMDuet's evaluator may leave a judge's words where a score belongs
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if (score := number(value)) is not None and score == int(score):
+        return str(int(score))
     raise AnnotationError(f"{where}: {name} is {value!r}; write the judge's words, or a whole number")

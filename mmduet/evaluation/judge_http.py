@@ -59,22 +59,25 @@ class ChatJudge:
         return self._model
 
     def reply(self, question: Question) -> str:
-        """The judge's words, none excepted. Blocks; several threads may ask.
+        """The judge's words; "" where it had none, however often it was asked. Blocks; several threads may ask.
 
         Raises ``AuthError`` for a key that is refused, and ``ServerError`` where the endpoint refuses the question, or has
         failed ``attempts`` times.
         """
         messages = [{"role": role, "content": _sendable(content)} for role, content in question.messages]
         body = {**self._settings, "model": self._model, "messages": messages}
-        fault, pause = "", self._pause
+        fault, pause, silent = "", self._pause, False
         for attempt in range(self._attempts):
             if attempt and self._closed.wait(min(pause * random.uniform(1.0, 1.25), LONGEST_PAUSE)):
                 raise ServerError(f"the judge at {self._address} was closed while it was asked")
             answer = self._post(body)
-            if isinstance(answer, str):
+            if isinstance(answer, str) and answer.strip():
                 return answer
-            fault, asked_pause = answer
+            silent = isinstance(answer, str)
+            fault, asked_pause = ("an empty reply", None) if isinstance(answer, str) else answer
             pause = asked_pause or self._pause * 2**attempt
+        if silent:
+            return ""
         raise ServerError(
             f"the judge at {self._address} gave no reply in {self._attempts} tries (at last: {fault}); "
             "see that it runs, then run this again"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmduet.engine import Engine
-from mmduet.engine.playing import AT_ONCE, Job, Played, play_in_order
+from mmduet.engine.playing import AT_ONCE, Job, Played, play
 from mmduet.errors import MmduetError
 from mmduet.evaluation.test_sets import Example, Json, prediction
 from mmduet.events import Frame
@@ -40,12 +40,9 @@ class Failure:
 def predictions(
     engine: Engine, examples: Sequence[Example], viewing: Viewing, most: int = AT_ONCE
 ) -> Iterator[Json | Failure]:
-    """A prediction or a failure for every example, in order; ``most`` of them are watched at once.
-
-    One that is ready before its turn waits for those before it, so that an interrupted run goes on where its file ends.
-    """
+    """A prediction or a failure for every example, each as soon as it is there; ``most`` of them are watched at once."""
     jobs = (_job(_Question(example, viewing)) for example in examples)
-    yield from map(_result, play_in_order(engine, jobs, most))
+    yield from map(_result, play(engine, jobs, most))
 
 
 @dataclass

@@ -68,7 +68,8 @@ def refuse_problems(problems: Sequence[Problem], most_told: int = 10) -> None:
         return
     told = "\n".join(f"  {problem.id}: {problem.what}" for problem in problems[:most_told])
     more = f"\n  and {len(problems) - most_told} more" if len(problems) > most_told else ""
-    raise AnnotationError(f"{len(problems)} predictions cannot be used as they are:\n{told}{more}")
+    what = "1 prediction" if len(problems) == 1 else f"{len(problems)} predictions"
+    raise AnnotationError(f"{what} cannot be used as they are (mend them, or do without --strict):\n{told}{more}")
 
 
 def without_nan(value: Any) -> Any:

@@ -93,13 +93,25 @@ def _replies_as_segments(turns: Any, frames: Any, where: str, profile: Profile) 
     asked = [time for role, time, _ in turns if role == "user"]
     if profile == "paper":
         return tuple(paper_segments_of(replies))
-    scores = [_informative(frame, f"{where}, frame {i}") for i, frame in enumerate(as_list(frames, where))]
-    return tuple(segments_of(replies, min(asked, default=0.0), scores))
+    return tuple(segments_of(replies, min(asked, default=0.0), _informative(as_list(frames, where), where)))
 
 
-def _informative(frame: Any, where: str) -> tuple[float, float]:
-    score = as_number(field(frame, ("informative_score",), where), where)
-    return as_number(field(frame, ("time",), where), where), score
+def _informative(frames: Sequence[Any], where: str) -> list[tuple[float, float]]:
+    """(time, score) of every frame; none where no frame has the score.
+
+    As everywhere, the reference's own files are read too: ``video_time``, and the probabilities of no and yes as a pair.
+    """
+    if not any(isinstance(frame, dict) and "informative_score" in frame for frame in frames):
+        return []
+    scores = []
+    for i, frame in enumerate(frames):
+        place = f"{where}, frame {i}"
+        time = as_number(field(frame, ("time", "video_time"), place), place)
+        score = frame.get("informative_score", 0.0)
+        scores.append((time, as_number(score[1] if isinstance(score, list) and len(score) == 2 else score, place)))
+        if i and time <= scores[-2][0]:
+            raise AnnotationError(f"{place} is at {time} s, the one before it at {scores[-2][0]} s; times must grow")
+    return scores
 
 
 def _turn(turn: Any, where: str) -> tuple[str, float, str]:

@@ -23,7 +23,7 @@ def read_similarities(path: Path) -> dict[str, Matrix]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             matrices = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
-    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise AnnotationError(f"{path} is no .npz of similarities ({error}); write it with numpy.savez") from error
     for name, matrix in matrices.items():
         if matrix.ndim != 2 or np.isnan(matrix).any():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.events import Query, Reply, Scores
-from mmduet.files import read_json, read_json_lines
+from mmduet.files import only_one, read_json, read_json_lines, told_as_option, write_text
+from mmduet.tasks.base import Own
+from mmduet.tasks.prompts import location
 
 Json = dict[str, Any]
 
@@ -23,6 +25,15 @@ class Example:
     question_id: str | int  # as it was given: scorers join on it
     video: str
     queries: tuple[Query, ...]
+    moments: bool = False  # its query is what is looked for, without an instruction to look for it
+
+
+def instructed(examples: Sequence[Example], own: Own) -> list[Example]:
+    """The examples, what is only looked for put into words that a model which is best run as ``own`` says understands."""
+    return [
+        replace(e, queries=tuple(replace(q, text=location(q.text, own)) for q in e.queries)) if e.moments else e
+        for e in examples
+    ]
 
 
 def read_test_set(path: str | Path) -> list[Example]:
@@ -51,7 +62,7 @@ def _highlight(row: Json, where: str) -> Example:
             raise TypeError("qid is a text or a whole number, vid and query are texts")
     except (KeyError, TypeError) as error:
         raise AnnotationError(f"{where} cannot be read ({error}); it needs qid, vid and query") from error
-    return Example(qid, video if Path(video).suffix == ".mp4" else f"{video}.mp4", (Query(query),))
+    return Example(qid, video if Path(video).suffix == ".mp4" else f"{video}.mp4", (Query(query),), moments=True)
 
 
 def _example(entry: Json, where: str) -> Example:
@@ -100,8 +111,8 @@ def prediction(
 def differences(before: str, settings: Json) -> list[str]:
     """Names of settings that are not what they were; ``before`` is JSON, or was once."""
     try:
-        known = json.loads(before)
-    except ValueError:
+        known = dict(json.loads(before))
+    except (ValueError, TypeError):
         return ["their file is damaged"]
     return [
         name for name in sorted({*known, *settings}) if known.get(name) != json.loads(json.dumps(settings.get(name)))
@@ -112,34 +123,59 @@ class PredictionFile:
     """A file that grows by whole lines; a run that was interrupted goes on where it was.
 
     ``settings`` are what the predictions depend on; they stand beside the file, and predictions made under others are
-    refused with ``OptionError``.
+    refused with ``OptionError``, as is a file that another run is writing to. Close it, or use it in a ``with``.
     """
 
     def __init__(self, path: Path, settings: Json) -> None:
         self.path = path
         self._beside = path.with_name(f"{path.name}.settings.json")
-        self._claim(settings)
-        self.done = self._read()
+        self._lock = only_one(path.with_name(f".{path.name}.lock"), path)
+        try:
+            self._claim(settings)
+            self.done = self._read()
+        except OptionError:
+            self.close()
+            raise
 
     def add(self, line: Json) -> None:
-        """Append one prediction; it is on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as out:
+        """Append one prediction; it is on disk when this returns. Raises ``OptionError`` where that cannot be."""
+        with told_as_option(self.path), self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
             out.flush()
             os.fsync(out.fileno())
         self.done.add(line["question_id"])
 
+    def arrange(self, order: Sequence[str | int]) -> None:
+        """Put the lines into the order of the test set: they came as they were finished."""
+        if not self.path.exists():
+            return
+        place = {question_id: k for k, question_id in enumerate(order)}
+        lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        ordered = sorted(lines, key=lambda line: place.get(json.loads(line)["question_id"], len(place)))
+        if ordered != lines:
+            write_text(self.path, "".join(f"{line}\n" for line in ordered))
+
+    def close(self) -> None:
+        """Others may write to it now."""
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
     def _claim(self, settings: Json) -> None:
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        if self.path.exists() and not self._beside.exists():
+        if not self.path.exists():
+            write_text(self._beside, text)
+        elif not self._beside.exists():
             raise OptionError(f"{self.path} exists, and was not written by this command; give another --output")
-        if self.path.exists() and (before := self._beside.read_text(encoding="utf-8")) != text:
+        elif (before := self._beside.read_text(encoding="utf-8")) != text:
             other = ", ".join(differences(before, settings))
             raise OptionError(f"{self.path} was made with other settings ({other}); give another --output")
-        try:
-            self._beside.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OptionError(f"{self._beside} cannot be written ({error.strerror}); give another --output") from error
 
     def _read(self) -> set[str | int]:
         """The questions answered so far; half a line at the end, of a run that was killed, is cut off."""

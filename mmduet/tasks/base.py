@@ -12,6 +12,7 @@ from mmduet.options import Profile, SpeakOptions
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
+S = TypeVar("S", bound="Stretch")
 
 
 class Stream(Protocol):
@@ -66,6 +67,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Seconds of a video, from ``start`` to ``end``."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Watched:
     """All that was said of a video: a score per frame, the replies, and ``duration``, seconds to the end of its last frame.
 
@@ -98,6 +107,12 @@ class Watched:
     def times(self) -> list[float]:
         """When each frame was shown."""
         return [score.time for score in self.scores]
+
+    def within(self, stretch: S) -> S:
+        """The stretch, if it would outlast the video, ended with it; the only frame of a video stands as long as that lasts."""
+        alone = len(self.scores) == 1
+        end = self.duration if alone else min(stretch.end, self.duration)
+        return replace(stretch, end=max(end, stretch.start))
 
     def curve(self, heads: Sequence[str]) -> list[float]:
         """The mean of ``heads`` over the frames."""

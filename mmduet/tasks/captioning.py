@@ -40,4 +40,4 @@ class DenseCaptioning:
         if self.profile == "paper":
             return Captions(tuple(paper_segments_of(told)))
         informative = [(score.time, score.informative) for score in watched.scores]
-        return Captions(tuple(segments_of(told, informative=informative)))
+        return Captions(tuple(map(watched.within, segments_of(told, informative=informative))))

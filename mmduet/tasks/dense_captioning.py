@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from operator import itemgetter
 
+from mmduet.tasks.base import Stretch
+
 Said = tuple[float, str]  # seconds, text
 Score = tuple[float, float]  # seconds, probability
 SURE = 0.5  # at a reply, for its bounds to be taken from the scores
@@ -15,11 +17,9 @@ STILL = 0.1  # of the score at the reply: down to there the event goes on; valid
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A caption and the seconds from ``start`` to ``end`` that it is about."""
+class Segment(Stretch):
+    """A stretch, and the caption that is about it."""
 
-    start: float
-    end: float
     caption: str
 
 
@@ -31,9 +31,10 @@ def segments_of(replies: Sequence[Said], begin: float = 0.0, informative: Sequen
     (MMDuet, section 3.3), so the event began as long before the frames around the reply that are ``STILL`` sure as those last.
     Where they are not known, or not sure, a reply tells what has happened since the one before it: from the end of the segment
     before it (the first: from ``begin``) to the last time the text was said. No segment begins before the end of another.
-    Replies are taken in the order of their times; one before ``begin`` gives a segment without length at its own time.
+    Replies are taken in the order of their times; one before ``begin`` gives a segment without length at its own time, and one
+    without a word captions nothing.
     """
-    runs = _runs(sorted(replies, key=itemgetter(0)))
+    runs = _runs(sorted((reply for reply in replies if reply[1].strip()), key=itemgetter(0)))
     segments: list[Segment] = []
     for place, (text, first, last) in enumerate(runs):
         earliest = segments[-1].end if segments else min(begin, first)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mmduet.events import Query
 from mmduet.options import Profile, SpeakOptions
-from mmduet.tasks.base import Own, Paper, Setting, Watched, until
+from mmduet.tasks.base import Own, Paper, Setting, Stretch, Watched, until
 from mmduet.tasks.prompts import location
 
 Span = tuple[float, float]
@@ -19,11 +19,9 @@ NEVER = SpeakOptions("never", 0.0, RELEVANCE)
 
 
 @dataclass(frozen=True)
-class ScoredSpan:
-    """Seconds from ``start`` to ``end``, and the mean relevance of the frames in between."""
+class ScoredSpan(Stretch):
+    """A stretch, and the mean relevance of its frames."""
 
-    start: float
-    end: float
     score: float
 
 
@@ -62,9 +60,9 @@ class TemporalGrounding:
         scores = watched.curve(self.heads)
         if self.profile == "paper":
             scores = stretched(scores)
-        found = spans(watched.times, scores, self.threshold)
+        found = [watched.within(span) for span in spans(watched.times, scores, self.threshold)]
         best = best_span(watched.times, scores, self.threshold)
-        chosen = next((span for span in found if (span.start, span.end) == best), None)
+        chosen = next((span for span in found if best is not None and span.start == best[0]), None)
         return Grounded(self.query, tuple(found), chosen, tuple(frame_mask(scores, self.threshold)))
 
 
@@ -82,12 +80,16 @@ def stretched(scores: Sequence[float]) -> list[float]:
 def spans(
     times: Sequence[float], scores: Sequence[float], threshold: float = THRESHOLD, bridge: float = BRIDGE
 ) -> list[ScoredSpan]:
-    """Of every scene that exceeds ``threshold`` the span that ``best_span`` would give if there were no other, by time."""
+    """By time: every frame that exceeds ``threshold`` is in one of them.
+
+    Of every scene the span that ``best_span`` would give if there were no other; where that leaves out a part of the scene
+    because the dip before it costs more than it brings, the best of that part too, and so on.
+    """
     found = []
     for scene in _scenes(times, scores, threshold, bridge):
-        _, first, last = _best_stretch(scores, threshold, *scene)
-        mean = sum(scores[first : last + 1]) / (last + 1 - first)
-        found.append(ScoredSpan(times[first], until(times, last), mean))
+        for first, last in sorted(_stretches(scores, threshold, *scene)):
+            mean = sum(scores[first : last + 1]) / (last + 1 - first)
+            found.append(ScoredSpan(times[first], until(times, last), mean))
     return found
 
 
@@ -119,6 +121,17 @@ def _scenes(
         first, last = (k if first is None else first), k
     if first is not None and last is not None:
         yield first, last
+
+
+def _stretches(scores: Sequence[float], threshold: float, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """First and last frames of the best stretch from ``first`` to ``last``, of the best one on each side of it, and so on."""
+    parts = [(first, last)]
+    while parts:
+        first, last = parts.pop()
+        total, begin, end = _best_stretch(scores, threshold, first, last)
+        if total > 0:
+            yield begin, end
+            parts += [(first, begin - 1), (end + 1, last)]
 
 
 def _best_stretch(scores: Sequence[float], threshold: float, first: int, last: int) -> tuple[float, int, int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmduet.errors import OptionError
 from mmduet.events import Query
 from mmduet.options import Profile
-from mmduet.tasks.base import Own, Paper, Setting, Watched, end_of, until
+from mmduet.tasks.base import Own, Paper, Setting, Stretch, Watched, end_of, until
 from mmduet.tasks.grounding import NEVER, RELEVANCE
 from mmduet.tasks.prompts import location, narration
 
@@ -21,15 +21,14 @@ LONGEST = 10.0  # seconds
 SHARE = (
     0.5  # of the peak's saliency, down to which a highlight goes on; of the best one's, below which there are no more
 )
+EDGE = 1e-6  # of a clip: a frame that is due at a clip's beginning belongs to it, whatever its time was rounded to
 LEAST = 0.1  # saliency below which nothing is a highlight
 
 
 @dataclass(frozen=True)
-class Highlight:
-    """Seconds from ``start`` to ``end``; ``score`` is the greatest saliency in between, from 0 to 1."""
+class Highlight(Stretch):
+    """A stretch; ``score`` is the greatest saliency in it, from 0 to 1."""
 
-    start: float
-    end: float
     score: float
 
 
@@ -77,8 +76,8 @@ class HighlightDetection:
         times, scores = watched.times, watched.curve(self.heads)
         view = (CLIP_SECONDS / 2, CLIP_SECONDS / 2) if self.query is not None else (0.0, CLIP_SECONDS)
         least = 0.0 if self.profile == "paper" else LEAST
-        top = top_highlights(times, scores, self.most, view, least=least)
-        return Highlights(self.query, tuple(top), tuple(clip_saliency(times, scores, watched.duration)))
+        top = tuple(map(watched.within, top_highlights(times, scores, self.most, view, least=least)))
+        return Highlights(self.query, top, tuple(clip_saliency(times, scores, watched.duration)))
 
 
 def clip_saliency(
@@ -87,7 +86,7 @@ def clip_saliency(
     """Sum of the relevance scores of each clip's frames; int(duration / clip) clips, a tail is left out."""
     saliency = [0.0] * int(duration / clip)
     for time, score in zip(times, scores, strict=True):
-        place = int(time / clip)
+        place = int(time / clip + EDGE)
         if place < len(saliency):
             saliency[place] += score
     return saliency

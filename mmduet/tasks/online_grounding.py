@@ -9,7 +9,7 @@ from typing import ClassVar
 from mmduet.errors import OptionError
 from mmduet.events import Output, Query, Scores
 from mmduet.options import Profile
-from mmduet.tasks.base import Own, Setting, Watched, end_of
+from mmduet.tasks.base import Own, Setting, Stretch, Watched, end_of
 from mmduet.tasks.grounding import RELEVANCE, TemporalGrounding
 from mmduet.tasks.prompts import location
 
@@ -30,6 +30,11 @@ class Hysteresis:
                 f"high {self.high}, low {self.low}, patience {self.patience}: use 0 <= low <= high < 1, and seconds from 0 up"
             )
 
+    @classmethod
+    def around(cls, threshold: float) -> Hysteresis:
+        """A tenth above and below, as far as there is room."""
+        return cls(min(threshold + 0.1, 0.99), max(threshold - 0.1, 0.0))
+
 
 @dataclass(frozen=True)
 class SpanStarted:
@@ -49,11 +54,9 @@ class SpanEnded:
 
 
 @dataclass(frozen=True)
-class OnlineSpan:
+class OnlineSpan(Stretch):
     """A span, and when its start and its end were told; ``end_told`` is the video's end where it had not ended before."""
 
-    start: float
-    end: float
     start_told: float
     end_told: float
 
@@ -109,7 +112,10 @@ def follow(outputs: Iterable[Output], options: Hysteresis | None = None) -> Iter
 
 @dataclass(frozen=True)
 class OnlineGrounding:
-    """As ``TemporalGrounding``, but told while the video plays: by when was it known?"""
+    """As ``TemporalGrounding``, but told while the video plays: by when was it known?
+
+    Under ``paper`` a frame's relevance counts as it lies between the lowest and the highest until then.
+    """
 
     query: str
     options: Hysteresis = field(default_factory=Hysteresis)
@@ -125,9 +131,23 @@ class OnlineGrounding:
 
     def result(self, watched: Watched) -> OnlineGrounded:
         """The spans as they were told; of a frame only those before it are known, here as well."""
-        told = list(follow(watched.scores, self.options))
+        scores = stretched_so_far(watched.scores) if self.profile == "paper" else watched.scores
+        told = list(follow(scores, self.options))
         began = {event.start: event.told for event in told if isinstance(event, SpanStarted)}
         ended = [event for event in told if isinstance(event, SpanEnded)]
-        return OnlineGrounded(
-            self.query, tuple(OnlineSpan(event.start, event.end, began[event.start], event.told) for event in ended)
-        )
+        spans = [OnlineSpan(event.start, event.end, began[event.start], event.told) for event in ended]
+        return OnlineGrounded(self.query, tuple(_until_the_end(watched, span) for span in spans))
+
+
+def stretched_so_far(scores: Iterable[Scores]) -> Iterator[Scores]:
+    """Relevance as its place between the lowest, 0, and the highest, 1, until then; 0 as long as none differs."""
+    low, high = float("inf"), float("-inf")
+    for score in scores:
+        low, high = min(low, score.relevance), max(high, score.relevance)
+        yield replace(score, relevance=(score.relevance - low) / (high - low) if high > low else 0.0)
+
+
+def _until_the_end(watched: Watched, span: OnlineSpan) -> OnlineSpan:
+    """The span, told by the end of the video at the latest."""
+    span = watched.within(span)
+    return replace(span, end_told=max(min(span.end_told, watched.duration), span.end, span.start_told))

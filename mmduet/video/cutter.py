@@ -195,7 +195,8 @@ def copy_cut(source: str | os.PathLike[str], clip: Clip) -> list[Span]:
     """Copy the packets of every span, from the last key frame at or before it; returns what was copied, in seconds.
 
     A span may end a few frames late, where frames that are shown later are needed to show its last ones. Spans between which
-    no key frame lies are copied as one, with all that lies between them: nothing is shown twice. Raises VideoError
+    no key frame lies are copied as one, with all that lies between them. Nothing is shown twice, but where groups of pictures
+    are open those few late frames may come again at the beginning of the next span. Raises VideoError
     where the source cannot be read or has no timestamps, VideoWriteError where an MP4 cannot hold its codecs.
     """
     path = Path(source)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from command_line import MODEL, Command, Done, check_plot, check_subtitles, in_p
 from served import Served, serving
 from task_commands import report, tables
 
+from mmduet.cli import _task_running
+from mmduet.cli._task_running import Viewing
 from mmduet.model import load_model
+from mmduet.tasks import DenseCaptioning
 
 TALKING = (*MODEL, "--fps", "4", "--speak", "sum:1")
 
@@ -60,12 +65,15 @@ def test_videos_that_fail_are_told_and_the_others_go_on(caption: Command, video:
     given = (tmp_path / "none.mp4", video, tmp_path / "cut.mp4", tmp_path / "whole.mp4")
     done = caption(*given, *TALKING, "--output", tmp_path / "a.json")
     assert done.status == 1
-    assert list(tables(done)) == ["clip.mp4", "whole.mp4"]
+    assert list(tables(done)) == ["clip.mp4", "cut.mp4", "whole.mp4"]  # what came before the damage is watched
     assert [line.split(": ")[1] for line in done.err.splitlines()] == ["error[video_not_found]", "error[corrupt_video]"]
     videos = report(tmp_path / "a.json")["videos"]
     assert [entry["video"] for entry in videos] == [str(path) for path in given]
     assert ["error" in entry for entry in videos] == [True, False, True, False]
     assert videos[0]["error"]["code"] == "video_not_found"
+    seen, all_of_it = ([score["time"] for score in entry["scores"]] for entry in videos[2:])
+    assert 0 < len(seen) < len(all_of_it)
+    assert seen == all_of_it[: len(seen)]
 
 
 @pytest.mark.parametrize("at_once", ["1", "3"])
@@ -115,7 +123,12 @@ def test_what_cannot_be_done_is_told(
 def test_a_video_is_never_written_over_nor_two_files_into_one(caption: Command, video: Path, tmp_path: Path) -> None:
     twin = write_video(tmp_path / "clip.mp4", 1)
     before = twin.read_bytes()
-    assert caption(twin, *TALKING, "--output", twin).status == 2
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link.json").symlink_to(twin)
+    for name in (twin, tmp_path / "other" / ".." / "clip.mp4", tmp_path / "link.json"):
+        assert caption(twin, *TALKING, "--output", name).status == 2
+    (tmp_path / "link.json").unlink()
+    (tmp_path / "other").rmdir()
     done = caption(twin, video, *TALKING, "--plot", tmp_path / "a.png")
     assert (done.status, "files of one name" in done.err) == (2, True)
     assert twin.read_bytes() == before
@@ -205,3 +218,25 @@ def test_a_server_is_asked_for_several_at_once_and_failures_are_told(
     assert done.status == 1
     assert "none.mp4: error[video_not_found]" in done.err
     assert list(tables(done)) == ["clip.mp4"]
+
+
+def test_an_interrupt_does_not_wait_for_the_videos_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first video is over, the second goes on until it is told to stop, the third never begins."""
+    begun: list[str] = []
+
+    def watch_one(viewing: Viewing) -> Viewing:
+        begun.append(viewing.video.name)
+        if viewing.video.name != "a":
+            assert viewing.stop.wait(60), "nobody told it to stop"
+        return viewing
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_task_running, "watch_one_remotely", watch_one)
+    stop = Event()
+    wanted = [Viewing(Path(name), DenseCaptioning(), SimpleNamespace(at_once=2), stop) for name in "abc"]  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        next(_task_running.watch_remotely(SimpleNamespace(at_once=2), wanted, interrupt))  # type: ignore[arg-type]
+    assert stop.is_set()
+    assert "b" in begun

@@ -161,6 +161,14 @@ def test_a_local_copy_is_checked(mmduet: Command, tmp_path: Path) -> None:
     assert "2 questions, 1 videos, 1 faults" in done.out
     (tmp_path / "videos" / "gone.mp4").write_bytes((tmp_path / "videos" / "v.mp4").read_bytes())
     assert mmduet("data", "check", "charades", "--dir", tmp_path).status == 0
+    (tmp_path / "grounding_test.json").write_text(json.dumps([gold[0], asked("c")]))  # nothing says where
+    done = mmduet("data", "check", "charades", "--dir", tmp_path)
+    assert (done.status, "cannot be evaluated" in done.err, "gold spans are None" in done.err) == (1, True, True)
+    (tmp_path / "grounding_test.json").write_text(
+        json.dumps([{**row, "question_id": f"{k}", "video": f"{k}.mp4"} for k, row in enumerate(gold * 20)])
+    )
+    done = mmduet("data", "check", "charades", "--dir", tmp_path)
+    assert all(f"{k}.mp4" in done.err for k in range(40)), "every video that is missing is told"
     assert mmduet("data", "check", "charades", "--dir", tmp_path / "nowhere").status == 2
     assert mmduet("data", "check", "imagenet").status == 2
 

@@ -11,6 +11,7 @@ import pytest
 from command_line import Command, check_plot, in_process
 from task_commands import report, tables
 
+from mmduet.errors import VideoWriteError
 from mmduet.video import VideoFile
 
 
@@ -103,3 +104,18 @@ def test_no_video_that_is_watched_is_cut_over(highlight: Command, clips: Any, tm
     assert second.read_bytes() == clips.video(0).read_bytes()
     assert sorted(path.name for path in tmp_path.glob("a-highlight*")) == []
     assert (tmp_path / "a-reel-reel.mp4").exists()
+
+
+def test_what_was_found_is_kept_where_it_cannot_be_cut(
+    highlight: Command, clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise VideoWriteError("no room; make some")
+
+    monkeypatch.setattr("mmduet.video.cutter.cut", refuse)
+    done = highlight(clips.video(0), "--cut", tmp_path / "cuts", "--output", tmp_path / "a.json")
+    assert (done.status, "no room; make some" in done.err) == (4, True)
+    (entry,) = report(tmp_path / "a.json")["videos"]
+    assert entry["error"]["message"] == "no room; make some"
+    assert entry["top"]
+    assert entry["scores"]

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from command_line import MODEL, Command, Done, in_process, write_video
 
+from mmduet.errors import OptionError
+from mmduet.evaluation.test_sets import PredictionFile
+
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -194,3 +197,43 @@ def test_test_sets_that_cannot_be_used(predict: Command, tmp_path: Path, content
     status, _, err = predict(tmp_path / "test.json")
     assert status == 6
     assert words in err
+
+
+def test_answers_are_kept_as_they_come_and_put_in_order_at_the_end(
+    predict: Command, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(videos / "long.mp4", 9.0)
+    questions = questions_in(tmp_path, asked("slow", "long.mp4", (0.0, "x")), asked("quick", "a.mp4", (0.0, "x")))
+    kept: list[str] = []
+
+    def add(self: PredictionFile, line: dict[str, Any]) -> None:
+        kept.append(line["question_id"])
+        append(self, line)
+
+    append = PredictionFile.add
+    monkeypatch.setattr(PredictionFile, "add", add)
+    assert predict(questions, "--speak", "never")[0] == 0
+    assert kept == ["quick", "slow"]
+    assert [line["question_id"] for line in lines(tmp_path)] == ["slow", "quick"]
+
+
+def test_two_runs_do_not_write_to_one_file(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+    assert predict(questions, "--speak", "never")[0] == 0
+    settings = json.loads((tmp_path / "pred.jsonl.settings.json").read_text())
+    with PredictionFile(tmp_path / "pred.jsonl", settings):
+        done = predict(questions, "--speak", "never")
+        assert (done.status, "another run" in done.err) == (2, True)
+    assert predict(questions, "--speak", "never")[0] == 0
+    with pytest.raises(OptionError, match="other settings"):
+        PredictionFile(tmp_path / "pred.jsonl", {**settings, "fps": 9})
+    assert predict(questions, "--speak", "never")[0] == 0, "a refused run lets go of the file"
+
+
+def test_damaged_settings_are_told(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+    assert predict(questions, "--speak", "never")[0] == 0
+    for damaged in ("", "[1]", "3"):
+        (tmp_path / "pred.jsonl.settings.json").write_text(damaged)
+        status, _, err = predict(questions, "--speak", "never")
+        assert (status, "damaged" in err) == (2, True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmduet.cli._events import Said, Story, printable
 from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
-from mmduet.cli._subtitles import Cue, cues_of, srt, webvtt, write_subtitles
+from mmduet.cli._subtitles import Cue, apart, cues_of, srt, webvtt, write_subtitles
 from mmduet.cli._watching import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
@@ -67,6 +67,22 @@ def test_cues_of_one_moment_are_one_and_markup_is_text() -> None:
 def test_no_replies_are_still_a_file_of_subtitles() -> None:
     assert webvtt(cues_of([])) == "WEBVTT\n"
     assert srt(cues_of([])) == ""
+
+
+def test_cues_are_shown_one_at_a_time_and_long_enough_to_read() -> None:
+    given = [Cue.of(3.0, 3.0, "c"), Cue.of(1.0, 9.0, "a"), Cue.of(2.0, 2.2, "b"), Cue.of(3.0, 4.5, "d")]
+    assert list(apart(given)) == [
+        Cue(1.0, 2.0, ("a",)),
+        Cue(2.0, 3.0, ("b",)),
+        Cue(3.0, 4.5, ("c", "d")),
+    ]
+    assert list(apart([Cue.of(7.0, 7.0, "at the very end")], 4.0)) == [Cue(7.0, 11.0, ("at the very end",))]
+    assert list(apart([])) == []
+
+
+def test_words_that_are_joined_stay_joined() -> None:
+    assert Cue.of(0, 1, "می\u200cرود 👩\u200d🚒").lines == ("می\u200cرود 👩\u200d🚒",)
+    assert Cue.of(0, 1, "a\u202eb").lines == ("a\ufffdb",)  # turns the writing round
 
 
 def test_subrip_counts_its_cues_and_has_no_markup() -> None:

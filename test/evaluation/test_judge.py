@@ -41,6 +41,18 @@ def test_another_judge_and_other_words_are_asked_anew(tmp_path: Path) -> None:
     assert len({row["key"] for row in rows}) == 5
 
 
+def test_a_judge_without_words_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    cache = tmp_path / "replies.jsonl"
+    for reply in ("", " \n", "4"):
+        judge = Scripted(lambda _, reply=reply: reply)
+        assert set(ask(CachedJudge(judge, cache), questions(2)).values()) == {reply}
+        assert len(judge.asked) == 2
+    assert len(cache.read_text().splitlines()) == 2
+    empty = [json.dumps({**json.loads(line), "reply": ""}) + "\n" for line in cache.read_text().splitlines()]
+    cache.write_text("".join(empty))  # as it was kept by an earlier version
+    assert set(ask(CachedJudge(Scripted(lambda _: "5"), cache), questions(2)).values()) == {"5"}
+
+
 def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path) -> None:
     cache = tmp_path / "replies.jsonl"
     ask(CachedJudge(Scripted(lambda words: words), cache), questions(3))

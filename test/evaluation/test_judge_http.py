@@ -62,6 +62,16 @@ def test_what_passes_is_tried_again(tmp_path: Path) -> None:
     assert (server.bodies[0]["model"], server.bodies[0]["temperature"]) == ("tester", 0.0)
 
 
+def test_an_empty_reply_is_asked_for_again_and_in_the_end_taken() -> None:
+    server = ChatServer([completion(""), completion(" ")])
+    with server.running() as url, chat(url, attempts=3) as judge:
+        assert ask(judge, questions(1), workers=1) == expected(1)
+    server = ChatServer([completion("")] * 3)
+    with server.running() as url, chat(url, attempts=3) as judge:
+        assert ask(judge, questions(1), workers=1) == {Place("q", 0, 0): ""}
+    assert len(server.bodies) == 3
+
+
 def test_several_are_under_way_at_once_but_no_more_than_allowed() -> None:
     server = ChatServer(delay=0.05)
     with server.running() as url, chat(url) as judge:

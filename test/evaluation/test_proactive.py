@@ -54,7 +54,7 @@ def test_the_area_is_a_share_and_being_late_matters_less_with_omega(points: list
     areas = [pauc(kept, WINDOW, omega) for omega in OMEGAS]
     assert all(-1e-9 <= area <= 1 + 1e-9 for area in areas)
     assert areas[2] == pytest.approx((kept[-1].score if kept else 0.5) / 2)
-    assert [p.time for p in kept] == sorted({p.time for p in kept})
+    assert [p.time for p in kept] == sorted(p.time for p in kept)
     assert without_late_losses(kept, end) == kept
 
 
@@ -69,7 +69,9 @@ def test_losses_after_the_event_are_forgiven() -> None:
     assert without_late_losses(points, 15) == [points[0], points[1], points[3], points[4]]
     assert without_late_losses(points, 20) == points  # within the event a loss is a loss
     assert without_late_losses(points[2:], 15) == points[2:]  # nothing had been reached
-    assert without_late_losses([Point(12, 2), Point(12, 1)], 15) == [Point(12, 1)]  # of one time the last counts
+    assert (
+        pauc(without_late_losses([Point(12, 2), Point(12, 1)], 15), WINDOW, 1.0) == 0.5
+    )  # of one time the last counts
 
 
 def test_which_replies_count() -> None:
@@ -222,3 +224,13 @@ def test_malformed_files(tmp_path: Path, said: Any, gold: Any, told: str | None)
         return
     with pytest.raises(AnnotationError, match=told):
         evaluate(tmp_path, said=said, gold=gold)
+
+
+def test_of_two_late_replies_at_one_moment_the_worse_one_takes_nothing_away() -> None:
+    points = [Point(4, 1), Point(7, 2), Point(7, 0)]
+    kept = without_late_losses(points, 5)
+    assert kept == points[:2]
+    assert pauc(kept, (0, 10), 0.0) == pytest.approx((4 * 0.5 + 3 * 1 + 3 * 2) / 20)
+    assert pauc(kept, (0, 10), 1.0) == 1
+    inside = [Point(4, 2), Point(4, 1)]  # of two at one moment that both count, the last one does
+    assert pauc(without_late_losses(inside, 5), (0, 10), 0.0) == pytest.approx((4 * 0.5 + 6 * 1) / 20)

@@ -34,6 +34,13 @@ def test_every_scene_has_its_span_and_one_is_the_best() -> None:
     assert found.query == "x"
 
 
+@pytest.mark.parametrize("after", [[0.9] * 4, [0.6] * 16])
+def test_what_a_dip_costs_more_than_it_brings_is_a_span_of_its_own(after: list[float]) -> None:
+    """A second and a quarter of nothing is not yet another scene, and yet nothing of what follows is lost."""
+    found = TemporalGrounding("x").result(watched([0.9] * 4 + [0.05] * 5 + after, fps=4.0))
+    assert [(span.start, span.end) for span in found.spans] == [(0.0, 1.0), (2.25, 2.25 + len(after) / 4)]
+
+
 def test_nothing_relevant_is_no_span() -> None:
     found = TemporalGrounding("x").result(watched([0.2] * 9))
     assert (found.spans, found.best, any(found.mask)) == ((), None, False)
@@ -53,6 +60,25 @@ def test_under_paper_what_counts_is_where_a_score_lies_between_the_videos_own() 
     assert TemporalGrounding("x", "paper").result(watched([0.3] * 5)).spans == ()  # nothing stands out
 
 
+def test_nothing_lasts_longer_than_the_video() -> None:
+    """At half a frame a second the last frame would stand until 10 s."""
+    for task in (TemporalGrounding("x"), OnlineGrounding("x")):
+        (span,) = task.result(watched([0.1, 0.1, 0.9, 0.9, 0.9], fps=0.5, duration=9.0)).spans
+        assert (span.start, span.end) == (4.0, 9.0)
+        (span,) = task.result(watched([0.9], duration=2.5)).spans
+        assert (span.start, span.end) == (0.0, 2.5)  # all that was seen of it
+    (online,) = OnlineGrounding("x").result(watched([0.1, 0.1, 0.9, 0.9, 0.9], fps=0.5, duration=9.0)).spans
+    assert (online.start_told, online.end_told) == (4.0, 9.0)
+
+
+def test_under_paper_online_goes_by_what_was_lowest_and_highest_until_then() -> None:
+    faint = [0.01 + 0.1 * score for score in TWO_SCENES]
+    assert OnlineGrounding("x").result(watched(faint)).spans == ()
+    found = OnlineGrounding("x", profile="paper").result(watched(faint)).spans
+    assert [(span.start, span.end) for span in found] == [(2.0, 6.0), (10.0, 12.0)]
+    assert OnlineGrounding("x", profile="paper").result(watched([0.3] * 5)).spans == ()
+
+
 @given(CURVES.filter(lambda scores: len(set(scores)) > 1))
 def test_stretched_scores_reach_from_0_to_1_and_keep_their_order(scores: list[float]) -> None:
     curve = stretched(scores)
@@ -66,6 +92,8 @@ def test_spans_are_disjoint_in_order_and_the_best_is_one_of_them(scores: list[fl
     found = spans(times, scores)
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(span.start < span.end and 0.5 < span.score <= 1 for span in found if len(scores) > 1)
+    inside = [any(span.start <= time < span.end for span in found) for time in times]
+    assert all(within for within, relevant in zip(inside[:-1], frame_mask(scores), strict=False) if relevant)
     best = best_span(times, scores)
     assert best is None if not found else best in [(span.start, span.end) for span in found]
 
@@ -120,6 +148,12 @@ def test_where_the_scores_are_clear_it_finds_what_is_found_offline() -> None:
     )
     assert [(s.start, s.end) for s in online.spans] == [(s.start, s.end) for s in offline.spans]
     assert online.spans == (OnlineSpan(2.0, 6.0, 2.0, 7.0), OnlineSpan(10.0, 12.0, 10.0, 12.0))
+
+
+@pytest.mark.parametrize(("threshold", "low", "high"), [(0.5, 0.4, 0.6), (0.0, 0.0, 0.1), (1.0, 0.9, 0.99)])
+def test_hysteresis_around_a_threshold(threshold: float, low: float, high: float) -> None:
+    found = Hysteresis.around(threshold)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 
 @pytest.mark.parametrize(

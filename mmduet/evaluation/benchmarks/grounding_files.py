@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmduet.evaluation.benchmarks.prediction_rows import (
 )
 from mmduet.evaluation.metrics.spans import Span
 from mmduet.evaluation.report import Json
-from mmduet.files import read_json, read_json_lines
+from mmduet.files import parsed, read_json, read_json_lines, read_text
 
 Form = Literal["segments", "frames", "text"]
 
@@ -121,7 +120,7 @@ def _segments(path: Path, content: Json) -> Json:
         raise AnnotationError(
             f"{path} holds neither {{id: {{timestamp}}}} nor lines with question_id; is it predictions?"
         )
-    json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _no_twins(path, pairs))
+    parsed(read_text(path), str(path), lambda pairs: _no_twins(path, pairs))
     return content
 
 

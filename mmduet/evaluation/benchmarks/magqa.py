@@ -52,7 +52,7 @@ class Padding:
 
 def evaluate(
     predictions: Path,
-    annotations: Path | None,
+    annotations: Path | None = None,
     *,
     profile: Profile = "fixed",
     strict: bool = False,
@@ -89,6 +89,10 @@ def evaluate(
     wording = Prompt.read(prompt) if prompt else Prompt.own(MAGQA)
     judging = Judging(judge, judgements, wording, reading or READING[profile], in_span.HIGHEST, "1", workers, progress)
     asked = read_asked(annotations) if annotations else _asked_within(rows, predictions)
+    if not any(question.answers for question in asked.values()):
+        raise AnnotationError(
+            f"{annotations or predictions} holds no gold answers; give annotations that say what is due when"
+        )
     padding = Padding(_number(num_examples, profile, len(asked)), pad_with_one)
     cases, problems = _cases(rows, predictions, asked, padding, baseline_all_match, profile)
     if strict:

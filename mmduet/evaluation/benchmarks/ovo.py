@@ -107,11 +107,15 @@ def _entry(row: Any, group: str, where: str) -> Entry:
         raise AnnotationError(f"{where}: the task belongs to {ovo.GROUP_OF[task]}; move the entry there")
     if group != "forward":
         return Entry(row["id"], task, (Answer(_response(row, where), _letter(row.get("ground_truth"), where)),))
+    answers = [Answer(_response(m, where), _wanted(m, task, where)) for m in _moments(row, where)]
+    return Entry(row["id"], task, tuple(answers))
+
+
+def _moments(row: Json, where: str) -> list[Any]:
     moments = row.get("test_info")
     if not isinstance(moments, list):
         raise AnnotationError(f"{where}: test_info is {moments!r:.80}; write a list of moments")
-    answers = [Answer(_response(m, where), _wanted(m, task, where)) for m in moments]
-    return Entry(row["id"], task, tuple(answers))
+    return moments
 
 
 def _task(row: Any, where: str) -> str:
@@ -119,9 +123,9 @@ def _task(row: Any, where: str) -> str:
     if not isinstance(row, dict) or isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
         raise AnnotationError(f"{where} has no id (a text or a whole number): {row!r:.120}")
     task = row.get("task")
-    if task not in ovo.GROUP_OF:
+    if not isinstance(task, str) or task not in ovo.GROUP_OF:
         raise AnnotationError(f"{where} (id {row['id']!r}): task is {task!r}; use one of {', '.join(ovo.GROUP_OF)}")
-    return str(task)
+    return task
 
 
 def _response(row: Any, where: str) -> str | None:
@@ -205,13 +209,13 @@ def _accuracy(task: str, entries: Sequence[Entry], profile: Profile) -> float:
 
 def _compared(entries: Sequence[Entry], annotations: Path, predictions: Path) -> tuple[list[Entry], list[str]]:
     """Questions of the benchmark without a result, unanswered; and names of results for questions that it has not."""
-    there = {(entry.task, entry.id) for entry in entries}
+    there = {(entry.task, str(entry.id)) for entry in entries}
     rows: list[Any] = read_json(annotations, list)
     wanted = {}
     for number, row in enumerate(rows):
         task = _task(row, f"{annotations}, entry {number}")
-        moments = len(row.get("test_info", ())) if ovo.GROUP_OF[task] == "forward" else 1
-        wanted[task, row["id"]] = Entry(row["id"], task, (Answer(None, "0"),) * moments)
+        moments = _moments(row, f"{annotations}, entry {number}") if ovo.GROUP_OF[task] == "forward" else [row]
+        wanted[task, str(row["id"])] = Entry(row["id"], task, (Answer(None, "0"),) * len(moments))
     if not there & wanted.keys():
         raise AnnotationError(
             f"{predictions} has no question in common with {annotations}; give the annotations of these"

@@ -32,7 +32,9 @@ def rows_by_id(rows: Sequence[Any], field: str, path: Path) -> dict[str, Json]:
     for number, row in enumerate(rows, 1):
         key = id_key(row.get(field)) if isinstance(row, dict) else None
         if key is None:
-            raise AnnotationError(f"{path}, entry {number} has no {field} that is a text or a whole number")
+            raise AnnotationError(
+                f"{path}, entry {number} has no {field}, a text or a whole number: {shown(row)}; give it one"
+            )
         if key in by_id:
             raise AnnotationError(f"{path}: {field} {key} is there twice; keep one of them")
         by_id[key] = row
@@ -63,8 +65,10 @@ def usable(
 ) -> dict[int, T]:
     """What ``parse(key, row)`` makes of the rows, by the place of the key among ``keys``.
 
-    A row that it refuses with ``UnusableError`` is added to ``problems``; a key without a row is not looked at.
+    A row that it refuses with ``UnusableError`` is added to ``problems``; a key without a row is not looked at. Raises
+    ``AnnotationError`` where rows are looked at and all are refused: nothing would be left to evaluate.
     """
+    before = len(problems)
     parsed: dict[int, T] = {}
     for place, key in enumerate(keys):
         if key not in rows:
@@ -73,6 +77,8 @@ def usable(
             parsed[place] = parse(key, rows[key])
         except UnusableError as error:
             problems.append(Problem(key, str(error), counted))
+    if not parsed and len(problems) > before:
+        raise AnnotationError(f"no prediction can be used; {problems[before].id}: {problems[before].what}")
     return parsed
 
 

@@ -39,6 +39,9 @@ class Predictions:
         return any(part in row for row in self.rows.values())
 
 
+LONGEST = 1_000_000  # seconds; more is no video, and would be a table of clips that no memory holds
+
+
 def read_queries(path: Path) -> dict[str, Query]:
     """``{qid, duration, relevant_clip_ids, saliency_scores, relevant_windows}`` a line, by id in the order of the file.
 
@@ -57,8 +60,10 @@ def read_queries(path: Path) -> dict[str, Query]:
 
 def _query(row: Json) -> Query:
     duration = number(row.get("duration"))
-    if duration is None or int(duration / CLIP_SECONDS) < 1:
-        raise UnusableError(f"duration is {shown(row.get('duration'))}; a video has at least one clip of 2 s")
+    if duration is None or int(duration / CLIP_SECONDS) < 1 or duration > LONGEST:
+        raise UnusableError(
+            f"duration is {shown(row.get('duration'))}; a video has at least one clip of 2 s, and {LONGEST} s at most"
+        )
     rated = _rated(row, int(duration / CLIP_SECONDS)) if "relevant_clip_ids" in row else None
     windows = _gold_windows(row["relevant_windows"]) if "relevant_windows" in row else None
     return Query(row["qid"], duration, rated, windows)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.errors import AnnotationError
+from mmduet.evaluation.benchmarks.prediction_rows import id_key, number
 from mmduet.evaluation.metrics.spans import Span
 from mmduet.evaluation.report import Problem
 from mmduet.files import read_json, read_json_lines
 
 Json = dict[str, Any]
-Id = str | int
+Id = str  # files do not agree on 60 or "60"
 REPLY_GRACE = 1.0  # seconds for which a reply to an event is still in time, as in ProactiveVideoQA's data
 
 
@@ -100,8 +101,8 @@ def read_asked(path: Path) -> dict[Id, Asked]:
     """A test set by ``question_id``. Raises ``AnnotationError`` naming the entry that cannot be read, or is there twice."""
     entries: list[Any] = read_json(path, list)
     asked: dict[Id, Asked] = {}
-    for number, entry in enumerate(entries):
-        read = _asked(entry, f"{path}, entry {number}")
+    for place, entry in enumerate(entries):
+        read = _asked(entry, f"{path}, entry {place}")
         if read.id in asked:
             raise AnnotationError(f"{path}: question_id {read.id!r} is there twice; give each its own")
         asked[read.id] = read
@@ -132,16 +133,16 @@ def span_of(value: Any, where: str) -> Span:
 
 
 def is_time(value: Any) -> bool:
-    """Whether JSON holds a number here; NaN is one."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether JSON holds a number here that a float can be; NaN is one."""
+    return number(value) is not None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def id_of(row: Any, where: str) -> Id:
-    """The ``question_id``. Raises ``AnnotationError`` where there is none."""
+    """The ``question_id`` as text. Raises ``AnnotationError`` where there is none."""
     value = row.get("question_id") if isinstance(row, dict) else None
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if (key := id_key(value)) is None:
         raise AnnotationError(f"{where}: question_id is {value!r}; every entry needs one, a text or a whole number")
-    return value
+    return key
 
 
 def _spoken(row: Json, where: str) -> Spoken:
@@ -155,7 +156,7 @@ def _spoken(row: Json, where: str) -> Spoken:
         if turn.get("role") not in ("user", "assistant", "system"):
             raise AnnotationError(f"{where}: a turn's role is {turn.get('role')!r}; write user or assistant")
     said = tuple(Turn(float(t["time"]), t["content"]) for t in turns if t["role"] == "assistant")
-    return Spoken(row["question_id"], said, float(turns[0]["time"]) if turns else None)
+    return Spoken(id_of(row, where), said, float(turns[0]["time"]) if turns else None)
 
 
 def _asked(entry: Any, where: str) -> Asked:
@@ -172,7 +173,7 @@ def _asked(entry: Any, where: str) -> Asked:
     end = entry.get("duration")
     latest = float(end) if is_time(end) and math.isfinite(end) else math.inf
     read = (_gold(answer, latest, f"{where}, gold answer {number}") for number, answer in enumerate(answers))
-    return Asked(entry["question_id"], questions[0], tuple(read))
+    return Asked(id_of(entry, where), questions[0], tuple(read))
 
 
 def _gold(answer: Any, latest: float, where: str) -> GoldAnswer:

@@ -37,10 +37,9 @@ def in_window(times: Sequence[float], texts: Sequence[str], window: Span) -> lis
 def without_late_losses(points: Sequence[Point], related_end: float) -> list[Point]:
     """By time, without those points after ``related_end`` that are worth less than the last one before it.
 
-    Telling more once the event is over takes nothing away. Of points at one time the last counts: it was judged on all.
+    Telling more once the event is over takes nothing away. Points at one time keep their order; the last that is left counts.
     """
-    latest = {point.time: point for point in points}
-    ordered = [latest[time] for time in sorted(latest)]
+    ordered = sorted(points, key=lambda point: point.time)
     reached = next((point.score for point in reversed(ordered) if point.time <= related_end), 0)
     return [point for point in ordered if point.time <= related_end or point.score >= reached]
 
