@@ -15,7 +15,6 @@ QUESTION = {
     "answer": [{"content": "g", "time": [0, 5]}],
 }  # fmt: skip
 QUERY = {"qid": 1, "vid": "v", "query": "x", "duration": 10, "relevant_windows": [[0, 2]]}
-RATED = {**QUERY, "relevant_clip_ids": [0], "saliency_scores": [[4, 4, 4]]}
 SUBMISSION = {"qid": 1, "pred_relevant_windows": [[0, 2, 0.5]]}
 OVO = {"backward": [{"id": 1, "task": "EPM", "response": "A", "ground_truth": "A"}]}
 EVENTS = {"v": {"timestamps": [[0, 2]], "sentences": ["one"], "duration": 10}}
@@ -53,7 +52,6 @@ def evaluate(mmduet: Command, folder: Path, benchmark: str, predictions: Any, an
         ("dense-captioning", {"v": [{"timestamp": [0, HUGE], "caption": "a"}]}, EVENTS, (), "a number should be"),
         ("qvhighlights", SUBMISSION, {**QUERY, "duration": 1e15}, (), "duration is"),
         ("qvhighlights", SUBMISSION, {**QUERY, "relevant_windows": []}, (), "can be evaluated"),
-        ("qvhighlights", {"question_id": 1, "debug_data": []}, RATED, (), "no frames"),
         ("grounding", {"question_id": 1, "model_response_list": []}, SPANS, ("--profile", "paper"), "can be"),
         ("captions", b"[" * 100_000, {"v": "a"}, (), "nested too deeply"),
         ("qvhighlights", b"[" * 100_000, QUERY, (), "nested too deeply"),

@@ -103,7 +103,7 @@ def test_malformed_predictions_are_told(
     assert what in report.problems[0].what
     assert report.problems[0].counted.startswith(counted)
     assert report.metrics[metric] == pytest.approx((100 + expected) / 2)
-    with pytest.raises(AnnotationError, match="1 predictions cannot be used"):
+    with pytest.raises(AnnotationError, match="1 prediction cannot be used"):
         evaluate(*paths, profile=profile, strict=True)
 
 

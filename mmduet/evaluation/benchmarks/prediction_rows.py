@@ -65,10 +65,8 @@ def usable(
 ) -> dict[int, T]:
     """What ``parse(key, row)`` makes of the rows, by the place of the key among ``keys``.
 
-    A row that it refuses with ``UnusableError`` is added to ``problems``; a key without a row is not looked at. Raises
-    ``AnnotationError`` where rows are looked at and all are refused: nothing would be left to evaluate.
+    A row that it refuses with ``UnusableError`` is added to ``problems``; a key without a row is not looked at.
     """
-    before = len(problems)
     parsed: dict[int, T] = {}
     for place, key in enumerate(keys):
         if key not in rows:
@@ -77,8 +75,6 @@ def usable(
             parsed[place] = parse(key, rows[key])
         except UnusableError as error:
             problems.append(Problem(key, str(error), counted))
-    if not parsed and len(problems) > before:
-        raise AnnotationError(f"no prediction can be used; {problems[before].id}: {problems[before].what}")
     return parsed
 
 
