@@ -12,10 +12,11 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.engine.session import Picture, Session
 from mmduet.evaluation.metrics.spans import recall_at_1
 from mmduet.evaluation.metrics.speaking import Counts, Said, compare
-from mmduet.events import Query, Reply, Scores, SessionFailed
+from mmduet.events import Output, Query
 from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.scenes import load_clips
-from mmduet.tasks.grounding import Span, best_span
+from mmduet.tasks.base import Watched
+from mmduet.tasks.grounding import RELEVANCE, Span, best_span
 from mmduet.tasks.highlights import clip_saliency, top_clip
 from mmduet.video import open_frames
 
@@ -96,7 +97,7 @@ def _ground(engine: Engine, options: SessionOptions, pictures: Sequence[Picture]
     for grounding, watched in zip(
         groundings, watch_each(engine, silent, pictures, [Query(g["query"]) for g in groundings]), strict=True
     ):
-        times, relevance = [s.time for s in watched.scores], [s.relevance for s in watched.scores]
+        times, relevance = watched.times, watched.curve(RELEVANCE)
         tally.spans.append(best_span(times, relevance))
         tally.gold.append([(s, e) for s, e in grounding["timestamps"]])
         if highlight := highlights.get(grounding["query"]):
@@ -107,22 +108,14 @@ def _ground(engine: Engine, options: SessionOptions, pictures: Sequence[Picture]
             )
 
 
-@dataclass
-class Watched:
-    """What a session said of a video."""
-
-    scores: list[Scores]
-    replies: list[Reply]
-
-
 def watch_each(
     engine: Engine, options: SessionOptions, pictures: Sequence[Picture], queries: Sequence[Query]
 ) -> list[Watched]:
-    """Watch the same pictures once per query, all in the same steps."""
-    watched: dict[int, Watched] = {}
+    """Watch the same pictures once per query, all in the same steps. Raises the error of a session that failed."""
+    heard: dict[int, list[Output]] = {}
     for query in queries:
         session: Session = engine.open(options)
-        watched[session.id] = Watched([], [])
+        heard[session.id] = []
         if query.text:
             engine.push(session, query)
         for picture in pictures:
@@ -130,13 +123,8 @@ def watch_each(
         engine.end(session)
     while engine.busy:
         for session, output in engine.step():
-            if isinstance(output, SessionFailed):
-                raise output.as_error()
-            if isinstance(output, Scores):
-                watched[session.id].scores.append(output)
-            elif isinstance(output, Reply):
-                watched[session.id].replies.append(output)
-    return list(watched.values())
+            heard[session.id].append(output)
+    return [Watched.of(outputs) for outputs in heard.values()]
 
 
 def _table(tally: _Tally) -> SceneScores:
