@@ -23,8 +23,14 @@ T = TypeVar("T")
 def whole_file(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to, which becomes ``path`` when the block ends well and is removed otherwise.
 
+    A link stays one: what it leads to is written. A device or a pipe (``/dev/stdout``) is written to as it is, never replaced.
     Raises ``OptionError`` where the system refuses to write.
     """
+    if is_special(path):
+        with told_as_option(path):
+            yield path
+        return
+    path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with told_as_option(path):
@@ -32,6 +38,11 @@ def whole_file(path: Path) -> Iterator[Path]:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether it leads to a device, a pipe or a socket."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 #: Set-up, training, a simulated day: covered by CI itself, by test/training and by test/bench.
 LONG = ("make ", "scripts/train_nano.sh", "mmduet bench soak")
 #: Half a minute each: these run with the slow tests.
-HEAVY = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score")
+HEAVY = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score", "mmduet bench serve")
 
 
 def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[str]:

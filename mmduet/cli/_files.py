@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmduet.errors import OptionError
+from mmduet.files import is_special
 
 SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt", ".srt")}
 
@@ -29,6 +30,8 @@ def check_file(option: str, path: Path) -> None:
         raise OptionError(f"{option} {path} has no ending that can be written; use {', '.join(allowed)}")
     if not path.parent.is_dir():
         raise OptionError(f"{option} {path} lies in no folder that exists; make {path.parent} first")
-    places = [path.parent, path] if path.exists() else [path.parent]  # a file is written beside itself, then renamed
+    real = path.resolve()
+    beside = [] if is_special(path) else [real.parent]  # a file is written beside itself, then renamed
+    places = [*beside, path] if path.exists() else beside
     if path.is_dir() or not all(os.access(place, os.W_OK) for place in places):
         raise OptionError(f"{option} {path} cannot be written: it is a folder or not yours; give another path")

@@ -91,7 +91,9 @@ def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file:
         for result in predictions(Engine(model), examples, viewing, at_once):
             if isinstance(result, Failure):
                 failed += 1
-                bar.console.print(f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False)
+                bar.console.print(
+                    f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False, soft_wrap=True
+                )
             else:
                 file.add(result)
             bar.advance(task)

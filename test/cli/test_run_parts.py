@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -13,12 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmduet.cli._events import Said, Story, printable
+from mmduet.cli._files import check_file
 from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
 from mmduet.cli._subtitles import Cue, apart, cues_of, srt, webvtt, write_subtitles
 from mmduet.cli._watching import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
-from mmduet.files import whole_file
+from mmduet.files import whole_file, write_text
 from mmduet.options import SpeakOptions
 
 
@@ -228,3 +231,21 @@ def test_one_frame_is_enough(tmp_path: Path) -> None:
     story.add(Scores(0, 0.0, 0.5, 0.25))
     draw(tmp_path / "a.png", ("clip.mp4", "watched by nano"), story, strip, SpeakOptions("never", 0.0))
     assert (tmp_path / "a.png").exists()
+
+
+def test_a_pipe_is_written_to_and_a_link_is_followed_neither_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    heard: list[str] = []
+    reader = Thread(target=lambda: heard.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    check_file("--output", tmp_path / "pipe")
+    write_text(tmp_path / "pipe", "words")
+    reader.join(10)
+    assert heard == ["words"]
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "real.json")
+    write_text(tmp_path / "link", "more")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "real.json").read_text() == "more"
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["real.json"]
