@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -152,6 +153,7 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     from mmduet.cli._progress import progress_bar
     from mmduet.errors import AnnotationError, OptionError
     from mmduet.evaluation.intervals import with_intervals
+    from mmduet.evaluation.test_sets import made_for_others
 
     name = benchmark.replace("-", "_")
     run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
@@ -175,6 +177,9 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
         raise AnnotationError(
             f"{predictions}: nothing in it can be evaluated{first}; give other predictions or annotations"
         )
+    if made_for_others(predictions, [path for path in annotations or () if path.is_file()]):
+        other = f"{predictions.name} was made for another test set than these annotations; only the ids were compared."
+        report = replace(report, notes=[*report.notes, other])
     return with_intervals(report, seed)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -119,6 +120,21 @@ def differences(before: str, settings: Json) -> list[str]:
     ]
 
 
+def made_for_others(predictions: Path, annotations: Sequence[Path]) -> bool:
+    """Whether ``mmduet predict`` made them, and for another test set than any of ``annotations``: ids alone may well agree."""
+    beside = settings_of(predictions)
+    try:
+        known = json.loads(beside.read_text(encoding="utf-8"))["annotations"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(annotations) and known not in [sha256(path.read_bytes()).hexdigest() for path in annotations]
+
+
+def settings_of(predictions: Path) -> Path:
+    """The file that tells what predictions depend on."""
+    return predictions.with_name(f"{predictions.name}.settings.json")
+
+
 class PredictionFile:
     """A file that grows by whole lines; a run that was interrupted goes on where it was.
 
@@ -128,7 +144,7 @@ class PredictionFile:
 
     def __init__(self, path: Path, settings: Json) -> None:
         self.path = path
-        self._beside = path.with_name(f"{path.name}.settings.json")
+        self._beside = settings_of(path)
         self._lock = only_one(path.with_name(f".{path.name}.lock"), path)
         try:
             self._claim(settings)

@@ -192,6 +192,10 @@ def test_qvhighlights_own_file_is_a_test_set(mmduet: Command, tmp_path: Path) ->
     assert made.status == 0, made.err
     done = mmduet("evaluate", "qvhighlights", *files, "--json", tmp_path / "r.json")
     assert done.status == 0, done.err
+    assert "another test set" not in done.err
+    other = lines(tmp_path / "other.jsonl", [{**row, "query": "Another."}])
+    done = mmduet("evaluate", "qvhighlights", "--annotations", other, *files[2:])
+    assert (done.status, "p.jsonl was made for another test set" in done.err) == (0, True)
     hit = json.loads((tmp_path / "r.json").read_text())["metrics"]["HL-min-VeryGood-Hit1"]
     assert hit in (0.0, 100.0)
     assert not math.isnan(hit)
