@@ -19,7 +19,10 @@ HEADS: tuple[HeadName, ...] = ("informative", "relevance")
 
 
 class Projector(nn.Module):
-    """Linear, GELU (erf), Linear to the LM's width, then bilinear pooling of the patch grid to K tokens."""
+    """Linear, GELU (erf), Linear to the LM's width, and bilinear pooling of the patch grid to K tokens.
+
+    The pooling's weights sum to one, so it may as well come before the second Linear, which then has K rows instead of G*G.
+    """
 
     def __init__(self, config: DuetConfig) -> None:
         super().__init__()
@@ -29,11 +32,11 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Patch features [B, G*G, V] to visual tokens [B, K, D], row by row."""
-        hidden = self.fc2(nn.functional.gelu(self.fc1(features)))  # [B, G*G, D]
+        hidden = nn.functional.gelu(self.fc1(features))  # [B, G*G, D]
         batch, _, width = hidden.shape
         grid = hidden.transpose(1, 2).reshape(batch, width, self.grid, self.grid)
         pooled = nn.functional.interpolate(grid, size=(self.side, self.side), mode="bilinear", align_corners=False)
-        return pooled.flatten(2).transpose(1, 2)  # [B, K, D]
+        return self.fc2(pooled.flatten(2).transpose(1, 2))  # type: ignore[no-any-return]  # [B, K, D]
 
 
 class Heads(nn.ModuleDict):

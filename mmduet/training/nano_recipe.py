@@ -72,7 +72,7 @@ class NanoRecipe:
 
     clips: int = 5000
     seconds: tuple[float, float] = (11.5, 13.0)
-    lessons: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1e-3))
+    lessons: Schedule = field(default_factory=lambda: Schedule(steps=1500, lr=1e-3, muon=3e-3))
     lesson_batch: int = 128
     duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
@@ -99,13 +99,17 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     )
     _initialise(model, recipe.seed)
     use_float32_attention(model.lm)
-    lessons = TimeLessons(model)
+    lessons, depends = TimeLessons(model), _foundation(recipe)
     for stage, schedule, mixture, material in (
         ("duet", recipe.duet, recipe.mixture, samples),
         ("refine", recipe.refinement, recipe.last_mixture, balanced(samples)),
     ):
+        depends += f", {stage} {schedule} {mixture}"
         source = drawn(material, mixture=mixture, seed=recipe.seed, steps=schedule.steps)
-        _teach_duet(lessons, source, schedule, mixture, work / stage, recipe, progress)
+        loss_at = partial(_duet_loss, lessons, source, dict(recipe.lesson_weights), schedule.steps, mixture)
+        hidden = _matrices(model.projector, model.lm)
+        trainer = Trainer(lessons, loss_at, schedule, work / stage, hidden=hidden, recipe=depends)
+        trainer.train(_reporter(stage, schedule, progress))
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
 
@@ -164,7 +168,10 @@ def _teach_tower(
 
     clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}"
     depends = f"{clips}, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
-    Trainer(lessons, loss_at, recipe.lessons, run, recipe=depends).train(_reporter("lessons", recipe.lessons, progress))
+    trainer = Trainer(
+        lessons, loss_at, recipe.lessons, run, hidden=_matrices(model.tower.siglip.encoder), recipe=depends
+    )
+    trainer.train(_reporter("lessons", recipe.lessons, progress))
 
 
 def balanced(samples: Sequence[Sample]) -> list[Sample]:
@@ -175,30 +182,24 @@ def balanced(samples: Sequence[Sample]) -> list[Sample]:
     return [s for s, kind in zip(samples, asked, strict=True) for _ in range(round(most / counts[kind]) if kind else 1)]
 
 
-def _teach_duet(
-    lessons: TimeLessons,
-    source: BatchSource,
-    schedule: Schedule,
-    mixture: Mixture,
-    run: Path,
-    recipe: NanoRecipe,
-    progress: Progress,
-) -> None:
-    model, weights = lessons.model, dict(recipe.lesson_weights)
-
-    def loss_at(step: int) -> Losses:
-        with _autocast():
-            batch = source.batch(step)
-            hidden = forward_hidden(model, batch)
-            taught = lessons.losses(hidden, batch)
-            counts = counted(weights, mixture.phase(step / schedule.steps), taught)
-            return summed(duet_parts(model, batch, hidden) | taught, counts)
-
-    shape = f"{NANO.vision} {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
-    trainer = Trainer(
-        lessons, loss_at, schedule, run, hidden=_hidden(model), recipe=f"{recipe} annotations {VERSION} {shape}"
+def _foundation(recipe: NanoRecipe) -> str:
+    """All that the duet's first step depends on; what comes later is not in it, so that it may change and the duet stay."""
+    clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}, seed {recipe.seed}"
+    tower = f"tower {recipe.lessons}, batch {recipe.lesson_batch}, {NANO.vision}"
+    return (
+        f"{clips}, {tower}, {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}, lessons {recipe.lesson_weights}"
     )
-    trainer.train(_reporter(run.name, schedule, progress))
+
+
+def _duet_loss(
+    lessons: TimeLessons, source: BatchSource, weights: Mapping[str, float], steps: int, mixture: Mixture, step: int
+) -> Losses:
+    with _autocast():
+        batch = source.batch(step)
+        hidden = forward_hidden(lessons.model, batch)
+        taught = lessons.losses(hidden, batch)
+        counts = counted(weights, mixture.phase(step / steps), taught)
+        return summed(duet_parts(lessons.model, batch, hidden) | taught, counts)
 
 
 def counted(weights: Mapping[str, float], phase: Phase, lessons: Iterable[str]) -> dict[str, float]:
@@ -206,9 +207,9 @@ def counted(weights: Mapping[str, float], phase: Phase, lessons: Iterable[str]) 
     return {name: phase.lesson_share * weights.get(name, 1.0) for name in lessons}
 
 
-def _hidden(model: DuetModel) -> list[nn.Parameter]:
-    """The matrices between embeddings and heads."""
-    linears = [m for part in (model.projector, model.lm) for m in part.modules() if isinstance(m, nn.Linear)]
+def _matrices(*parts: nn.Module) -> list[nn.Parameter]:
+    """The weights of all linear layers in ``parts``: what Muon is for."""
+    linears = [m for part in parts for m in part.modules() if isinstance(m, nn.Linear)]
     return [p for linear in linears for p in linear.parameters() if p.dim() == 2]
 
 
