@@ -27,7 +27,7 @@ NANO = DuetConfig(
     ),
     pooling_stride=2,
     recommended=Recommended(
-        fps=4.0, window=16, speak="threshold:0.65", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."
+        fps=4.0, window=16, speak="threshold:0.45", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."
     ),
 )  # fmt: skip
 

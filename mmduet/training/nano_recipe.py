@@ -56,7 +56,8 @@ PHASES = (
 )
 #: Then streams as they come: samples so long that the window slides; a clip answers each of its own questions, in a long stream
 #: what is asked for is mostly not there, so some ask for what the clip has not, and some are left out.
-LAST_PHASE = Phase((12, 20, 28, 44), WHOLE, lesson_share=0.15, unanswered=0.3, unasked=0.1)
+LAST_SHARES: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.45), ("grounding", 0.2))
+LAST_PHASE = Phase((12, 20, 28, 44), LAST_SHARES, lesson_share=0.15, unanswered=0.25, unasked=0.1)
 #: Few cells hold what is asked for and few of 35 identities are in view, so these losses are small from the start; ``told``
 #: is the sum of eight, ``motion`` of five.
 LESSON_WEIGHTS = (("asked", 6.0), ("inventory", 8.0), ("told", 0.5), ("motion", 0.5))
@@ -77,7 +78,7 @@ class NanoRecipe:
     duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
     lesson_weights: tuple[tuple[str, float], ...] = LESSON_WEIGHTS
     mixture: Mixture = MIXTURE
-    refinement: Schedule = field(default_factory=lambda: Schedule(steps=700, lr=4e-4, muon=1.5e-3))
+    refinement: Schedule = field(default_factory=lambda: Schedule(steps=1400, lr=4e-4, muon=1.5e-3))
     last_mixture: Mixture = LAST_MIXTURE
     seed: int = TRAIN_SEED
 
