@@ -67,7 +67,7 @@ def test_every_block_runs(tmp_path: Path, request: pytest.FixtureRequest, left_o
     assert perform(BLOCKS[clips], tmp_path, left_out) == 2
     with ThreadPoolExecutor(2) as pool:  # one a core; they have nothing in common but the clips and the server
         ran = sum(pool.map(lambda block: perform(block, tmp_path, left_out), BLOCKS[clips + 1 :]))
-    assert ran >= 20
+    assert ran >= 15
     made = ["stream.jsonl", "run.jsonl", "run.vtt", "run.png", "magqa.json", "magqa.html"]
     made += ["caption.srt", "ground.png", "highlights.json", "cuts/00002-reel.mp4"]
     for name in made if left_out else [*made, "score.json", "windows.png"]:
