@@ -22,7 +22,10 @@ def nano(
     clips: Annotated[int, typer.Option(help="Training clips; 0: the recipe's number.")] = 0,
     lesson_steps: Annotated[int, typer.Option(help="Steps of the tower's first lessons; 0: the recipe's.")] = 0,
     duet_steps: Annotated[
-        int, typer.Option(help="Steps of the duet, and a fifth as many of its refinement; 0: the recipe's.")
+        int,
+        typer.Option(
+            help="Steps of the duet, and as the recipe has it a third of that of its refinement; 0: the recipe's."
+        ),
     ] = 0,
 ) -> None:
     """Make nano from nothing: clips, vocabulary, tower, duet. Interrupt it at will; the same command goes on."""
@@ -36,10 +39,11 @@ def nano(
     if lesson_steps:
         recipe = replace(recipe, lessons=replace(recipe.lessons, steps=lesson_steps))
     if duet_steps:
+        refining = max(1, round(duet_steps * recipe.refinement.steps / recipe.duet.steps))
         recipe = replace(
             recipe,
             duet=replace(recipe.duet, steps=duet_steps),
-            refinement=replace(recipe.refinement, steps=max(1, duet_steps // 5)),
+            refinement=replace(recipe.refinement, steps=refining),
         )
     with _stages() as report:
         make_nano(out, work, recipe, report)

@@ -100,7 +100,8 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     )
     _initialise(model, recipe.seed)
     use_float32_attention(model.lm)
-    lessons, depends = TimeLessons(model), _foundation(recipe)
+    lessons, depends = TimeLessons(model), _duet_depends_on(recipe)
+    hidden = _matrices(model.projector, model.lm)
     for stage, schedule, mixture, material in (
         ("duet", recipe.duet, recipe.mixture, samples),
         ("refine", recipe.refinement, recipe.last_mixture, balanced(samples)),
@@ -108,7 +109,6 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
         depends += f", {stage} {schedule} {mixture}"
         source = drawn(material, mixture=mixture, seed=recipe.seed, steps=schedule.steps)
         loss_at = partial(_duet_loss, lessons, source, dict(recipe.lesson_weights), schedule.steps, mixture)
-        hidden = _matrices(model.projector, model.lm)
         trainer = Trainer(lessons, loss_at, schedule, work / stage, hidden=hidden, recipe=depends)
         trainer.train(_reporter(stage, schedule, progress))
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
@@ -167,11 +167,8 @@ def _teach_tower(
         with _autocast():
             return lesson_loss(lessons, book, step)
 
-    clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}"
-    depends = f"{clips}, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
-    trainer = Trainer(
-        lessons, loss_at, recipe.lessons, run, hidden=_matrices(model.tower.siglip.encoder), recipe=depends
-    )
+    hidden = _matrices(model.tower.siglip.encoder)
+    trainer = Trainer(lessons, loss_at, recipe.lessons, run, hidden=hidden, recipe=_tower_depends_on(recipe))
     trainer.train(_reporter("lessons", recipe.lessons, progress))
 
 
@@ -183,13 +180,15 @@ def balanced(samples: Sequence[Sample]) -> list[Sample]:
     return [s for s, kind in zip(samples, asked, strict=True) for _ in range(round(most / counts[kind]) if kind else 1)]
 
 
-def _foundation(recipe: NanoRecipe) -> str:
+def _tower_depends_on(recipe: NanoRecipe) -> str:
+    clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}"
+    return f"{clips}, batch {recipe.lesson_batch}, seed {recipe.seed}, {NANO.vision}"
+
+
+def _duet_depends_on(recipe: NanoRecipe) -> str:
     """All that the duet's first step depends on; what comes later is not in it, so that it may change and the duet stay."""
-    clips = f"{recipe.clips} clips of {recipe.seconds} s, annotations {VERSION}, seed {recipe.seed}"
-    tower = f"tower {recipe.lessons}, batch {recipe.lesson_batch}, {NANO.vision}"
-    return (
-        f"{clips}, {tower}, {NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}, lessons {recipe.lesson_weights}"
-    )
+    lm = f"{NANO.text} {NANO.pooling_stride} {NANO.recommended.fps}"
+    return f"tower {recipe.lessons} {_tower_depends_on(recipe)}, {lm}, lessons {recipe.lesson_weights}"
 
 
 def _duet_loss(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from mmduet.cli.main import app
+from mmduet.errors import TrainingError
 from mmduet.model import load_model
 from mmduet.model.presets import NANO
+from mmduet.training.nano_recipe import NanoRecipe, make_nano
 
 
 def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +45,18 @@ def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytes
     assert again.exit_code == 0, again.output
     assert (work / "frames" / "frames.u8").stat().st_mtime_ns == frames
     assert (out / "model.safetensors").read_bytes() == weights
+    duet = (work / "duet" / "state.pt").stat().st_mtime_ns
+    recipe = NanoRecipe()
+    small = replace(
+        recipe,
+        clips=6,
+        lessons=replace(recipe.lessons, steps=2),
+        duet=replace(recipe.duet, steps=2),
+        refinement=replace(recipe.refinement, steps=2),
+    )
+    with pytest.raises(TrainingError, match=r"refine.*another recipe"):
+        make_nano(out, work, small, lambda *_, **__: None)
+    shutil.rmtree(work / "refine")
+    make_nano(out, work, small, lambda *_, **__: None)  # another refinement of the same duet
+    assert (work / "duet" / "state.pt").stat().st_mtime_ns == duet
+    assert (out / "model.safetensors").read_bytes() != weights
