@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmduet.protocol import page as protocol
+from mmduet.protocol import docs as protocol
 from mmduet.server import settings_page as settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -15,10 +15,10 @@ TORCH_FREE = (
     "index", "evaluation", "cli",
 )  # fmt: skip
 NEEDS_TORCH = {  # they run the engine
-    "mmduet.evaluation.drift",
-    "mmduet.evaluation.predict",
-    "mmduet.evaluation.scenes_score",
-    "mmduet.evaluation.window_cost",
+    "mmduet.evaluation.runs.quantization_drift",
+    "mmduet.evaluation.runs.predict",
+    "mmduet.evaluation.runs.scene_scores",
+    "mmduet.evaluation.runs.window_ablation",
 }
 LARGE = {"torch", "transformers", "av", "numpy", "matplotlib", "PIL"}
 

@@ -18,7 +18,7 @@ from mmduet.events import Frame, Output
 from mmduet.tasks.base import Own, Setting, Task, Watched, watch
 
 if TYPE_CHECKING:
-    from mmduet.cli._plot import FilmStrip
+    from mmduet.viz.run_plot import FilmStrip
 
 Report = Callable[[int, int], None]  # done, of so many
 
@@ -109,7 +109,7 @@ def viewings(asked: Asked, task: Task[Any]) -> Iterator[Viewing]:
 def watch_here(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
     """By a model that is loaded here, many at a time through one engine."""
     from mmduet.engine import Engine, Job, own, task_options
-    from mmduet.engine.playing import play_in_order
+    from mmduet.pipelines.local import play_in_order
 
     model, untold = asked.model or "nano", lambda done, total: None
     loaded = load(model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, untold)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
+from mmduet.annotations.subtitles import Cue
 from mmduet.cli._events import printable
-from mmduet.cli._subtitles import Cue
 from mmduet.cli._task_options import Asked
-from mmduet.cli._task_plot import Drawing, Mark, draw
 from mmduet.cli._task_running import Viewing, viewings
 from mmduet.cli._timeline import on_terminal
 from mmduet.cli._watching import terminable
 from mmduet.errors import MmduetError
 from mmduet.files import write_json
 from mmduet.tasks.base import Task, Watched
+from mmduet.viz.task_plot import Drawing, Mark, draw
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,7 +149,7 @@ def write_files(viewing: Viewing, task: Task[R], view: View[R], found: R) -> Non
     asked, watched = viewing.asked, viewing.watched
     assert watched is not None
     if asked.subtitles is not None:
-        from mmduet.cli._subtitles import write_subtitles
+        from mmduet.annotations.subtitles import write_subtitles
 
         write_subtitles(asked.named(asked.subtitles, viewing.video), view.cues(found))
     if asked.plot is not None and viewing.strip is not None and watched.scores:

@@ -18,8 +18,8 @@ from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SpeakOptions
 
 if TYPE_CHECKING:
-    from mmduet.cli._plot import FilmStrip
     from mmduet.tasks.base import Stream
+    from mmduet.viz.run_plot import FilmStrip
 
 TIMED = re.compile(r"(?P<text>.*)@(?P<time>[+-]?(\d+(\.\d*)?|\.\d+))\s*", re.DOTALL)
 POLICIES = "threshold:V|sum:V|never"
@@ -115,7 +115,7 @@ def film_strip(plot: Path | None) -> FilmStrip | None:
     """Where thumbnails are kept if something is to be drawn."""
     if plot is None:
         return None
-    from mmduet.cli._plot import FilmStrip
+    from mmduet.viz.run_plot import FilmStrip
 
     return FilmStrip()
 
@@ -130,11 +130,11 @@ def write_files(
 ) -> None:
     """The files that are written at the end, from what there is; nothing to draw without a frame."""
     if subtitles is not None:
-        from mmduet.cli._subtitles import cues_of, write_subtitles
+        from mmduet.annotations.subtitles import cues_of, write_subtitles
 
         write_subtitles(subtitles, cues_of(story.replies))
     if plot is not None and strip is not None and story.scores:
-        from mmduet.cli._plot import draw
+        from mmduet.viz.run_plot import draw
 
         draw(plot, title, story, strip, speak)
 

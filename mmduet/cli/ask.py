@@ -63,9 +63,9 @@ def ask(
 
 def view() -> View[Answers]:
     """Answers by time."""
-    from mmduet.cli._subtitles import LONGEST_CUE, Cue, apart
-    from mmduet.cli._task_plot import Mark
+    from mmduet.annotations.subtitles import LONGEST_CUE, Cue, apart
     from mmduet.cli._task_showing import View, seconds
+    from mmduet.viz.task_plot import Mark
 
     return View(
         columns=("from", "to", "answer"),

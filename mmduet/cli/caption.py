@@ -61,9 +61,9 @@ def caption(
 
 def view() -> View[Captions]:
     """Segments, as they follow each other."""
-    from mmduet.cli._subtitles import Cue, apart
-    from mmduet.cli._task_plot import Mark
+    from mmduet.annotations.subtitles import Cue, apart
     from mmduet.cli._task_showing import View, seconds
+    from mmduet.viz.task_plot import Mark
 
     return View(
         columns=("start", "end", "caption"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 if TYPE_CHECKING:
-    from mmduet.evaluation.judge import Judge
+    from mmduet.evaluation.judges.judge import Judge
     from mmduet.evaluation.report import Report
 
 Benchmark = Literal[
@@ -110,7 +110,7 @@ def evaluate(
         made = {"mmduet": mmduet.__version__, "files": files, "options": told(given), "count": len(report.items)}
         write_json(json_path, report.to_json(per_item=per_item) | made, indent=2)
     if html is not None:
-        from mmduet.evaluation.page import write_page
+        from mmduet.reports import write_page
 
         write_page(html, report, predictions=predictions, annotations=annotations, videos=videos)
 
@@ -150,10 +150,10 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     from importlib import import_module
     from inspect import signature
 
+    from mmduet.annotations.prediction_files import made_for_others
     from mmduet.cli._progress import progress_bar
     from mmduet.errors import AnnotationError, OptionError
     from mmduet.evaluation.intervals import with_intervals
-    from mmduet.evaluation.test_sets import made_for_others
 
     name = benchmark.replace("-", "_")
     run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
@@ -187,9 +187,9 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
 def judge_of(benchmark: Benchmark, url: str, model: str | None, cache: Path) -> Iterator[Judge]:
     """The judge at ``url``, whose replies are kept in ``cache``; ``exact`` needs neither."""
     from mmduet.errors import OptionError
-    from mmduet.evaluation.judge import ExactJudge
-    from mmduet.evaluation.judge_files import CachedJudge
-    from mmduet.evaluation.judge_http import ChatJudge
+    from mmduet.evaluation.judges.files import CachedJudge
+    from mmduet.evaluation.judges.http import ChatJudge
+    from mmduet.evaluation.judges.judge import ExactJudge
 
     if benchmark not in HIGHEST:
         raise OptionError(f"--judge means nothing to {benchmark}; leave it out")

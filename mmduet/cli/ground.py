@@ -65,8 +65,8 @@ def ground(
 
 def view(profile: Profile, threshold: float) -> View[Grounded]:
     """Spans by time, the best one marked. Under ``paper`` it is decided on what no picture shows: scores as they lie."""
-    from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
+    from mmduet.viz.task_plot import Mark
 
     def rows(found: Grounded) -> list[tuple[str, ...]]:
         best = ["best" if span == found.best else "" for span in found.spans]
@@ -83,8 +83,8 @@ def view(profile: Profile, threshold: float) -> View[Grounded]:
 
 def online_view() -> View[OnlineGrounded]:
     """Spans by time, and when their starts and ends were known."""
-    from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
+    from mmduet.viz.task_plot import Mark
 
     return View(
         columns=("start", "end", "start told", "end told"),

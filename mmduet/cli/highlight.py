@@ -81,8 +81,8 @@ def make_folder(folder: Path) -> None:
 
 def view(cut: Path | None, copy: bool) -> View[Highlights]:
     """Highlights by rank; they are cut where that was asked for."""
-    from mmduet.cli._task_plot import Mark
     from mmduet.cli._task_showing import View, seconds
+    from mmduet.viz.task_plot import Mark
 
     def cut_out(viewing: Viewing, found: Highlights) -> Sequence[str]:
         if cut is None or not found.top:

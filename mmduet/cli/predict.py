@@ -11,8 +11,8 @@ from typer import Option
 from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized, load
 
 if TYPE_CHECKING:
-    from mmduet.evaluation.predict import Viewing
-    from mmduet.evaluation.test_sets import Example, PredictionFile
+    from mmduet.annotations.prediction_files import Example, PredictionFile
+    from mmduet.evaluation.runs.predict import Viewing
     from mmduet.model import LoadedModel
 
 
@@ -42,9 +42,9 @@ def predict(
     from dataclasses import asdict, replace
     from hashlib import sha256
 
+    from mmduet.annotations.prediction_files import PredictionFile, instructed, read_test_set
     from mmduet.engine import own, recommended_options
-    from mmduet.evaluation.predict import Viewing
-    from mmduet.evaluation.test_sets import PredictionFile, instructed, read_test_set
+    from mmduet.evaluation.runs.predict import Viewing
     from mmduet.model.inspection import fingerprint
     from mmduet.options import parse_window
 
@@ -83,7 +83,7 @@ def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file:
     from rich.progress import Progress
 
     from mmduet.engine import Engine
-    from mmduet.evaluation.predict import Failure, predictions
+    from mmduet.evaluation.runs.predict import Failure, predictions
 
     failed = 0
     with Progress(console=Console(stderr=True)) as bar:

@@ -36,9 +36,9 @@ from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
 
 if TYPE_CHECKING:
-    from mmduet.cli._plot import FilmStrip
     from mmduet.engine import Engine
     from mmduet.video import VideoInfo
+    from mmduet.viz.run_plot import FilmStrip
 
 MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
 

@@ -48,7 +48,7 @@ def score(
 ) -> None:
     """Score MODEL on the split: when it speaks, what it says, questions, grounding, highlights, speed."""
     from mmduet.engine import Engine
-    from mmduet.evaluation.scenes_score import score_scenes
+    from mmduet.evaluation.runs.scene_scores import score_scenes
     from mmduet.files import write_json
 
     check_files({"--json": json_path})
@@ -74,7 +74,7 @@ def window(
     """Score MODEL with windows of several sizes: what keeping fewer frames in view costs, and what it saves."""
     from mmduet.cli._windows import draw, table
     from mmduet.engine import Engine
-    from mmduet.evaluation.window_cost import window_costs
+    from mmduet.evaluation.runs.window_ablation import window_costs
     from mmduet.files import write_json
     from mmduet.options import parse_window
 
@@ -105,7 +105,7 @@ def drift(
 ) -> None:
     """Say what quantised weights change: scores, decisions, words, and memory."""
     from mmduet.engine import Engine
-    from mmduet.evaluation.drift import drift as measure
+    from mmduet.evaluation.runs.quantization_drift import drift as measure
     from mmduet.files import write_json
     from mmduet.model.quantize import weight_bytes
 

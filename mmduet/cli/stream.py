@@ -35,9 +35,9 @@ from mmduet.events import Context, Query
 from mmduet.options import SpeakOptions, parse_window
 
 if TYPE_CHECKING:
-    from mmduet.cli._plot import FilmStrip
     from mmduet.client import RemoteStream
     from mmduet.video.source import LiveSource
+    from mmduet.viz.run_plot import FilmStrip
 
 SERVERS_OWN = "the server's"
 

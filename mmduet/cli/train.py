@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mmduet.training.nano_recipe import Progress
+    from mmduet.recipes.nano.recipe import Progress
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def nano(
     """Make nano from nothing: clips, vocabulary, tower, duet. Interrupt it at will; the same command goes on."""
     from dataclasses import replace
 
-    from mmduet.training.nano_recipe import NanoRecipe, make_nano
+    from mmduet.recipes.nano.recipe import NanoRecipe, make_nano
 
     recipe = NanoRecipe()
     if clips:

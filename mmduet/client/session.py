@@ -21,7 +21,7 @@ from mmduet.client.pictures import Encoding, encoded
 from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.frames import pack
-from mmduet.protocol.log import event_number
+from mmduet.protocol.session.event_log import event_number
 
 PATH = "/v1/realtime"
 MOST_UNCONSUMED = 256

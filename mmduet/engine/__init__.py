@@ -2,9 +2,9 @@
 
 from mmduet.engine.defaults import own, recommended_options, task_options
 from mmduet.engine.engine import Engine
-from mmduet.engine.playing import Job, Played, play
 from mmduet.engine.session import Session
 from mmduet.engine.thread import EngineThread, Stream
+from mmduet.pipelines.local import Job, Played, play
 
 __all__ = [
     "Engine",

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmduet.annotations import grounding_files, qvhighlights_files
+from mmduet.annotations.prediction_files import Example, read_test_set
+from mmduet.annotations.segment_files import read_events
 from mmduet.errors import AnnotationError, MmduetError, OptionError
-from mmduet.evaluation.benchmarks import grounding_files, qvhighlights_files, spoken
-from mmduet.evaluation.segment_files import read_events
-from mmduet.evaluation.test_sets import Example, read_test_set
+from mmduet.evaluation.benchmarks import spoken
 from mmduet.video import VideoFile
 
 Progress = Callable[[int, int], None]

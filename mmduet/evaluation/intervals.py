@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mmduet.evaluation.metrics.bootstrap import bootstrap_intervals
 from mmduet.evaluation.report import Report
+from mmduet.metrics.bootstrap import bootstrap_intervals
 
 TOLERANCE = 1e-6  # points
 

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmduet.annotations import scene_files
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.files import write_json
-from mmduet.scenes import formats, truth
+from mmduet.scenes import truth
 from mmduet.scenes.director import direct
 from mmduet.scenes.render import make_look, render
 from mmduet.video.writer import VideoWriter
@@ -79,7 +80,7 @@ def make_split(directory: str | Path, spec: SplitSpec, workers: int = 0, progres
         ) as pool:  # forking a process with threads may hang
             for _ in pool.map(_make_clip_star, [(root, spec, i) for i in todo], chunksize=4):
                 report(done := done + 1, spec.count)
-    formats.write_all(root, load_clips(root))
+    scene_files.write_all(root, load_clips(root))
     return root
 
 

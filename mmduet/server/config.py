@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from mmduet.errors import OptionError
-from mmduet.protocol.conversation import Bounds
+from mmduet.protocol.session.conversation import Bounds
 from mmduet.server.guard import Guard
 
 PREFIX = "MMDUET_"

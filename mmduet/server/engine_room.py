@@ -15,8 +15,8 @@ from mmduet.engine.thread import EngineThread
 from mmduet.errors import VideoError
 from mmduet.events import Frame, Output
 from mmduet.options import SessionOptions
-from mmduet.protocol.commands import Watch
 from mmduet.protocol.frames import Kind
+from mmduet.protocol.session.commands import Watch
 from mmduet.video.still import decode_still
 
 T = TypeVar("T")

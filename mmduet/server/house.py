@@ -14,10 +14,10 @@ from typing import Any
 from mmduet.engine import recommended_options
 from mmduet.errors import CapacityError, MmduetError, ServerError
 from mmduet.protocol import server_events as told
-from mmduet.protocol.conversation import Conversation
-from mmduet.protocol.journal import Opened, Scribe
-from mmduet.protocol.log import Entry, EventLog
-from mmduet.protocol.recovery import Recovered
+from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.event_log import Entry, EventLog
+from mmduet.protocol.session.journal import Opened, Scribe
+from mmduet.protocol.session.recovery import Recovered
 from mmduet.protocol.settings import Settings
 from mmduet.server.budget import Budget
 from mmduet.server.config import ServerConfig

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmduet.errors import OptionError
-from mmduet.protocol.journal import MAGIC, Scribe, facts, whole_length
-from mmduet.protocol.log import EventLog
-from mmduet.protocol.recovery import Recovered, recover
+from mmduet.protocol.session.event_log import EventLog
+from mmduet.protocol.session.journal import MAGIC, Scribe, facts, whole_length
+from mmduet.protocol.session.recovery import Recovered, recover
 
 log = logging.getLogger(__name__)
 SUFFIX, PART, UNREADABLE = ".journal", ".journal.part", ".unreadable"

@@ -15,10 +15,10 @@ from time import monotonic
 from mmduet.engine import Session
 from mmduet.errors import MmduetError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
-from mmduet.protocol import commands
 from mmduet.protocol import server_events as told
-from mmduet.protocol.conversation import Conversation
-from mmduet.protocol.recovery import Seen
+from mmduet.protocol.session import commands
+from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.recovery import Seen
 from mmduet.server.engine_room import EngineRoom
 from mmduet.server.journal import Journal
 from mmduet.server.media import Media

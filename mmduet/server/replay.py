@@ -10,8 +10,8 @@ from mmduet.engine.session import Picture
 from mmduet.errors import VideoError
 from mmduet.events import Context, ContextRead, Output, Query, QueryRead, Said, Scores, SessionFailed
 from mmduet.options import SessionOptions
-from mmduet.protocol.commands import ReadTurn, Watch
-from mmduet.protocol.recovery import Seen
+from mmduet.protocol.session.commands import ReadTurn, Watch
+from mmduet.protocol.session.recovery import Seen
 from mmduet.server.engine_room import EngineRoom
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 
-from mmduet.protocol.log import event_number
+from mmduet.protocol.session.event_log import event_number
 from mmduet.protocol.settings import SessionUpdate
 from mmduet.protocol.wire import Received
 from mmduet.server.auth import Keys

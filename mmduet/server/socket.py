@@ -12,8 +12,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from mmduet.errors import CapacityError, MmduetError, ProtocolError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.client_events import SessionResume, parse_client_event
-from mmduet.protocol.conversation import ProtocolAbuse
-from mmduet.protocol.log import event_name, event_number
+from mmduet.protocol.session.conversation import ProtocolAbuse
+from mmduet.protocol.session.event_log import event_name, event_number
 from mmduet.server.auth import Keys, refuse_strangers, spoken
 from mmduet.server.house import House
 from mmduet.server.http import problem

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmduet.annotations.training_samples import Kind, Sample, crop
 from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.training.collate import Batch, Lessons, collate
 from mmduet.training.frames import FrameStore
 from mmduet.training.layout import Layout, lay_out
-from mmduet.training.samples import Kind, Sample, crop
 
 
 class Tutor(Protocol):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Renderer, Role, informative_targets, relevance_targets
 from mmduet.model.tokenizer import Tokenizer
-from mmduet.training.samples import Sample
 
 FRAME_TOKEN = -1
 NEVER = 2**30  # the number of no frame: a token that leaves then stays in view

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from command_line import MODEL, Command, Done, in_process, write_video
 
+from mmduet.annotations.prediction_files import PredictionFile
 from mmduet.errors import OptionError
-from mmduet.evaluation.test_sets import PredictionFile
 
 
 @pytest.fixture(scope="module")

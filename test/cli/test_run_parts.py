@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mmduet.annotations.subtitles import Cue, apart, cues_of, srt, webvtt, write_subtitles
 from mmduet.cli._events import Said, Story, printable
 from mmduet.cli._files import check_file
-from mmduet.cli._plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
-from mmduet.cli._subtitles import Cue, apart, cues_of, srt, webvtt, write_subtitles
 from mmduet.cli._watching import parse_timed
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
 from mmduet.files import whole_file, write_text
 from mmduet.options import SpeakOptions
+from mmduet.viz.run_plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
 
 
 @pytest.mark.parametrize(

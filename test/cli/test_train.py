@@ -13,7 +13,7 @@ from mmduet.cli.main import app
 from mmduet.errors import TrainingError
 from mmduet.model import load_model
 from mmduet.model.presets import NANO
-from mmduet.training.nano_recipe import NanoRecipe, make_nano
+from mmduet.recipes.nano.recipe import NanoRecipe, make_nano
 
 
 def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

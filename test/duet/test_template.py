@@ -12,7 +12,7 @@ from mmduet.duet import END, IMAGE, START, Piece, Renderer, Role, Turn, make_fee
 from mmduet.errors import FormatError
 from mmduet.model.presets import byte_tokenizer
 from mmduet.model.tokenizer import Tokenizer
-from mmduet.training.vocabulary import train_tokenizer
+from mmduet.recipes.nano.vocabulary import train_tokenizer
 
 TEXTS = st.text(max_size=12).filter(lambda t: START not in t and END not in t and IMAGE not in t)
 LIKELY = st.lists(

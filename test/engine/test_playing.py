@@ -10,9 +10,9 @@ import pytest
 from duet_rig import Rig, endless_model, frames, lively_model, options, replies, scores
 
 from mmduet.engine import Session
-from mmduet.engine.playing import Job, play
 from mmduet.errors import OptionError, VideoError
 from mmduet.events import Context, Frame, Output, Query, StreamEnded
+from mmduet.pipelines.local import Job, play
 
 JOBS = [
     Job(k, options(0.5, tokens=5 + k), [Query(f"What about {k}?", 0.3 * k)], lambda k=k: frames(3 + 4 * k % 11, k))

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks.audio_description import evaluate
-from mmduet.evaluation.metrics.audio_description import hits, mean_over_movies, recall_at_k_in_n, windows
-from mmduet.evaluation.metrics.captions import Candidate, score_corpora
-from mmduet.evaluation.metrics.meteor import Meteor
 from mmduet.evaluation.similarity import Matrix, bert_score_f1, read_similarities
+from mmduet.metrics.audio_description import hits, mean_over_movies, recall_at_k_in_n, windows
+from mmduet.metrics.captions import Candidate, score_corpora
+from mmduet.metrics.meteor import Meteor
 
 
 def write(path: Path, value: Any) -> Path:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmduet.errors import OptionError
-from mmduet.evaluation.metrics import bootstrap
-from mmduet.evaluation.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
+from mmduet.metrics import bootstrap
+from mmduet.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
 
 VALUES = [0.0, 10.0, 20.0, 40.0, 80.0]
 

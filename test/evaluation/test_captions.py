@@ -14,9 +14,9 @@ from originals import SHARED, needs
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation import java
 from mmduet.evaluation.benchmarks.captions import evaluate
-from mmduet.evaluation.metrics.captions import METRICS, Candidate, CorpusScores, bleu, cider, rouge_l, score_corpora
-from mmduet.evaluation.metrics.meteor import Meteor
-from mmduet.evaluation.metrics.ptb import tokenise
+from mmduet.metrics.captions import METRICS, Candidate, CorpusScores, bleu, cider, rouge_l, score_corpora
+from mmduet.metrics.meteor import Meteor
+from mmduet.metrics.ptb import tokenise
 
 REFERENCE = SHARED / "captioning"
 needs_reference = needs(REFERENCE)

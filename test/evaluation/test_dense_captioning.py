@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.evaluation.metrics.captions import Candidate
-from mmduet.evaluation.metrics.dense_captions import (
+from mmduet.metrics.captions import Candidate
+from mmduet.metrics.dense_captions import (
     UNSEEN_WORD,
     Located,
     Video,
@@ -21,10 +21,10 @@ from mmduet.evaluation.metrics.dense_captions import (
     pairs_to_compare,
     starting_within,
 )
-from mmduet.evaluation.metrics.dense_evaluators import FLAVOURS, VideoScores, summary
-from mmduet.evaluation.metrics.meteor import Meteor
-from mmduet.evaluation.metrics.paragraphs import paragraph_candidates, shifted_paragraph_candidates
-from mmduet.evaluation.metrics.soda import best_assignment, in_string_order, soda_c
+from mmduet.metrics.dense_evaluators import FLAVOURS, VideoScores, summary
+from mmduet.metrics.meteor import Meteor
+from mmduet.metrics.paragraphs import paragraph_candidates, shifted_paragraph_candidates
+from mmduet.metrics.soda import best_assignment, in_string_order, soda_c
 from mmduet.tasks.dense_captioning import Segment
 
 

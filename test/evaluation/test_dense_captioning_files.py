@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from mmduet.annotations.segment_files import read_events, read_predictions
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks.dense_captioning import evaluate
-from mmduet.evaluation.metrics.dense_captions import (
+from mmduet.metrics.dense_captions import (
     f1,
 )
-from mmduet.evaluation.metrics.dense_evaluators import FLAVOURS
-from mmduet.evaluation.metrics.meteor import Meteor
-from mmduet.evaluation.segment_files import read_events, read_predictions
+from mmduet.metrics.dense_evaluators import FLAVOURS
+from mmduet.metrics.meteor import Meteor
 from mmduet.options import Profile
 from mmduet.tasks.dense_captioning import Segment
 

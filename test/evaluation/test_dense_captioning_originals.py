@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from originals import SHARED, needs
 
+from mmduet.annotations.segment_files import read_events, read_predictions
 from mmduet.evaluation.benchmarks.dense_captioning import evaluate, tokenised
-from mmduet.evaluation.metrics.dense_captions import (
+from mmduet.evaluation.report import Report
+from mmduet.metrics.dense_captions import (
     THRESHOLDS,
     Video,
 )
-from mmduet.evaluation.metrics.dense_evaluators import FLAVOURS, score_videos, summary
-from mmduet.evaluation.metrics.meteor import Meteor
-from mmduet.evaluation.metrics.soda import in_order
-from mmduet.evaluation.report import Report
-from mmduet.evaluation.segment_files import read_events, read_predictions
+from mmduet.metrics.dense_evaluators import FLAVOURS, score_videos, summary
+from mmduet.metrics.meteor import Meteor
+from mmduet.metrics.soda import in_order
 from mmduet.options import Profile
 from mmduet.tasks.dense_captioning import Segment
 

@@ -10,7 +10,7 @@ from one_by_one import normalised as normalised_slowly
 from one_by_one import normalised_so_far as normalised_so_far_slowly
 from one_by_one import smoothed
 
-from mmduet.evaluation.metrics.frame_scores import (
+from mmduet.metrics.frame_scores import (
     FrameBatch,
     FrameScores,
     batches,

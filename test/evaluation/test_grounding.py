@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from one_by_one import frame_iou
 
-from mmduet.evaluation.metrics.grounding import (
+from mmduet.metrics.grounding import (
     frame_ious,
     frames_in_spans,
     segment_iou,
@@ -19,7 +19,7 @@ from mmduet.evaluation.metrics.grounding import (
     text_iou,
     text_span,
 )
-from mmduet.evaluation.metrics.spans import iou
+from mmduet.metrics.spans import iou
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from grounding_cases import charades, files, frames, gold, segments, text
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks.grounding import evaluate
-from mmduet.evaluation.metrics.grounding import (
+from mmduet.metrics.grounding import (
     sweep_thresholds,
 )
 

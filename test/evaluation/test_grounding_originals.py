@@ -13,7 +13,7 @@ from one_by_one import grounding_ious, made_up_frames
 from originals import SHARED, needs
 
 from mmduet.evaluation.benchmarks.grounding import evaluate
-from mmduet.evaluation.metrics.grounding import (
+from mmduet.metrics.grounding import (
     sweep_thresholds,
 )
 

@@ -11,9 +11,9 @@ import pytest
 from judges import PROMPT, Scripted, json_file, json_lines, questions
 
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.evaluation.judge import Place, Question, ask, look_up
-from mmduet.evaluation.judge_files import CachedJudge, ReplyFile
-from mmduet.evaluation.judge_prompts import Prompt
+from mmduet.evaluation.judges.files import CachedJudge, ReplyFile
+from mmduet.evaluation.judges.judge import Place, Question, ask, look_up
+from mmduet.evaluation.judges.prompts import Prompt
 
 
 def test_questions_of_the_same_words_are_asked_once_and_progress_is_told() -> None:

@@ -20,9 +20,9 @@ from judges import Scripted, asked, json_file, json_lines, predicted, prompt_fil
 
 from mmduet.errors import AuthError, MmduetError, OptionError, ServerError
 from mmduet.evaluation.benchmarks import magqa
-from mmduet.evaluation.judge import Place, Question, ask
-from mmduet.evaluation.judge_files import CachedJudge
-from mmduet.evaluation.judge_http import KEY_VARIABLE, ChatJudge, address
+from mmduet.evaluation.judges.files import CachedJudge
+from mmduet.evaluation.judges.http import KEY_VARIABLE, ChatJudge, address
+from mmduet.evaluation.judges.judge import Place, Question, ask
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -134,8 +134,8 @@ def test_ctrl_c_ends_at_once_and_loses_nothing(tmp_path: Path) -> None:
 
 ASKING = """
 import sys
-from mmduet.evaluation.judge import Place, Question, ask
-from mmduet.evaluation.judge_http import ChatJudge
+from mmduet.evaluation.judges.judge import Place, Question, ask
+from mmduet.evaluation.judges.http import ChatJudge
 
 with ChatJudge(sys.argv[1], "tester") as judge:
     ask(judge, [Question(Place("q", 0, i), (("user", "x" * (i + 1)),)) for i in range(9)], workers=2)

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judges import Scripted, asked, json_file, json_lines, predicted, prompt_file
 
+from mmduet.annotations.scene_files import write_all
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks import magqa
-from mmduet.evaluation.judge import Place
-from mmduet.evaluation.metrics import in_span
-from mmduet.evaluation.metrics.verdicts import READINGS
+from mmduet.evaluation.judges.judge import Place
 from mmduet.evaluation.report import Report
-from mmduet.scenes.formats import write_all
+from mmduet.metrics import in_span
+from mmduet.metrics.verdicts import READINGS
 
 # One question with two gold answers. "x" is said at both ends of the first span, "y" in none, "z" in the second.
 GOLD = [

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.evaluation.metrics.spans import iou, recall_at_1
-from mmduet.evaluation.metrics.speaking import Counts, Said, compare, match
+from mmduet.metrics.spans import iou, recall_at_1
+from mmduet.metrics.speaking import Counts, Said, compare, match
 
 
 def test_matching_is_one_to_one_and_never_early() -> None:

@@ -13,7 +13,7 @@ from originals import SHARED, needs
 
 from mmduet.errors import AnnotationError
 from mmduet.evaluation.benchmarks import ovo as benchmark
-from mmduet.evaluation.metrics import ovo
+from mmduet.metrics import ovo
 
 REFERENCE = SHARED / "ovo_bench"
 needs_reference = needs(REFERENCE)

@@ -18,9 +18,9 @@ from pages import svg_of, written
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks import grounding, ovo, qvhighlights
-from mmduet.evaluation.page import write_page
-from mmduet.evaluation.page.cases import worst_items
 from mmduet.evaluation.report import Problem, Report
+from mmduet.reports import write_page
+from mmduet.reports.cases import worst_items
 
 needs_shared = needs(SHARED)
 
@@ -130,7 +130,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_nothing_large_is_loaded_before_it_is_needed() -> None:
-    code = "import sys, mmduet.evaluation.page; print(*sys.modules)"
+    code = "import sys, mmduet.reports; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "matplotlib", "numpy", "av", "PIL", "jinja2"}.isdisjoint(done.stdout.split())
 

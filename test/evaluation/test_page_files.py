@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judges import json_file, json_lines, predicted
 
-from mmduet.evaluation.page.joined import Files
-from mmduet.evaluation.page.told import Curve, Event, Told, Turn, tell
+from mmduet.reports.joined import Files
+from mmduet.reports.told import Curve, Event, Told, Turn, tell
 
 Json = dict[str, Any]
 

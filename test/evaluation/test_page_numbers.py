@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mmduet.evaluation.page.tables import PLAIN, bar, grid, kind_of, main_metric, main_number, shown, tables
 from mmduet.evaluation.report import Report
+from mmduet.reports.tables import PLAIN, bar, grid, kind_of, main_metric, main_number, shown, tables
 
 Json = dict[str, Any]
 

@@ -20,12 +20,12 @@ from judges import json_file
 from pages import svg_of, written
 from PIL import Image
 
-from mmduet.evaluation.page.curves import spread_panels, sweep_panels
-from mmduet.evaluation.page.drawing import DARK, nice_ticks
-from mmduet.evaluation.page.film import MOST_SECONDS, Films
-from mmduet.evaluation.page.timeline import MOST_POINTS, lanes_of, numbered, thinned, timeline
-from mmduet.evaluation.page.told import Curve, Event, Told, Turn
 from mmduet.evaluation.report import Report
+from mmduet.reports.curves import spread_panels, sweep_panels
+from mmduet.reports.drawing import DARK, nice_ticks
+from mmduet.reports.film import MOST_SECONDS, Films
+from mmduet.reports.timeline import MOST_POINTS, lanes_of, numbered, thinned, timeline
+from mmduet.reports.told import Curve, Event, Told, Turn
 from mmduet.video import VideoWriter
 
 Json = dict[str, Any]

@@ -13,8 +13,8 @@ from judges import Scripted, asked, json_file, json_lines, predicted, prompt_fil
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks import proactive
-from mmduet.evaluation.metrics.pauc import OMEGAS, Point, in_window, pauc, repeats, without_late_losses
 from mmduet.evaluation.report import Report
+from mmduet.metrics.pauc import OMEGAS, Point, in_window, pauc, repeats, without_late_losses
 
 WINDOW = (10.0, 20.0)
 TWO = [Point(12, 1), Point(16, 2)]

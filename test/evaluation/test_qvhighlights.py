@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from one_by_one import average_precision as average_precision_slowly
 from qvhighlights_cases import ap
 
-from mmduet.evaluation.metrics import moments
-from mmduet.evaluation.metrics.highlights import ClipScores, RatedClips, Ratings, highlight_scores
-from mmduet.evaluation.metrics.moments import IOU_THRESHOLDS, first_window_iou, moment_scores
+from mmduet.metrics import moments
+from mmduet.metrics.highlights import ClipScores, RatedClips, Ratings, highlight_scores
+from mmduet.metrics.moments import IOU_THRESHOLDS, first_window_iou, moment_scores
 
 
 @pytest.mark.parametrize(

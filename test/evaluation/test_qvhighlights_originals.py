@@ -13,10 +13,10 @@ from one_by_one import highlight_scores as highlight_scores_slowly
 from originals import SHARED, needs
 from qvhighlights_cases import files
 
+from mmduet.annotations.qvhighlights_files import read_queries
 from mmduet.evaluation.benchmarks.qvhighlights import evaluate
-from mmduet.evaluation.benchmarks.qvhighlights_files import read_queries
-from mmduet.evaluation.metrics.highlights import Ratings, average_precision
-from mmduet.evaluation.metrics.moments import IOU_THRESHOLDS, moment_scores
+from mmduet.metrics.highlights import Ratings, average_precision
+from mmduet.metrics.moments import IOU_THRESHOLDS, moment_scores
 
 FOLDER = SHARED / "qvhighlights"
 GOLD = FOLDER / "highlight_val_release.jsonl"

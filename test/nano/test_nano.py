@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mmduet.engine import Engine
-from mmduet.evaluation.scenes_score import SceneScores, score_scenes
+from mmduet.evaluation.runs.scene_scores import SceneScores, score_scenes
 from mmduet.model import load_model
 from mmduet.nano import BUNDLED
 from mmduet.scenes import SplitSpec, make_split

@@ -10,9 +10,9 @@ from wire_partner import PNG, Echo, conversation, events, frame, kinds, message,
 
 from mmduet.errors import CapacityError
 from mmduet.events import Reply, ReplyDelta, ReplyStarted, SessionFailed
-from mmduet.protocol import commands
-from mmduet.protocol.conversation import ProtocolAbuse
 from mmduet.protocol.frames import Kind, Picture, pack, to_data_url
+from mmduet.protocol.session import commands
+from mmduet.protocol.session.conversation import ProtocolAbuse
 
 GARBAGE = [
     ("{", "invalid_json", None),

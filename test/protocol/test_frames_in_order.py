@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from wire_partner import Echo, conversation, events, frame, message, query, update
 
-from mmduet.protocol.ledger import Accepted, Ledger
+from mmduet.protocol.session.frame_tracker import Accepted, Ledger
 
 
 def ends(talk: Any) -> list[tuple[int, str]]:

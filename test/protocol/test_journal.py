@@ -11,11 +11,11 @@ from wire_partner import Echo, conversation, events, frame, message, query
 
 from mmduet.events import ReplyDelta, ReplyStarted, Scores
 from mmduet.options import SessionOptions
-from mmduet.protocol.commands import Cancel, End, ReadTurn, SpeakNow, Watch
-from mmduet.protocol.conversation import Bounds, Conversation
-from mmduet.protocol.journal import MAGIC, Opened, Scribe, facts, whole_length
-from mmduet.protocol.log import EventLog
-from mmduet.protocol.recovery import Recovered, Uttered, recover
+from mmduet.protocol.session.commands import Cancel, End, ReadTurn, SpeakNow, Watch
+from mmduet.protocol.session.conversation import Bounds, Conversation
+from mmduet.protocol.session.event_log import EventLog
+from mmduet.protocol.session.journal import MAGIC, Opened, Scribe, facts, whole_length
+from mmduet.protocol.session.recovery import Recovered, Uttered, recover
 from mmduet.protocol.settings import Settings
 
 OPENED = Opened("s", "token", "somebody", "nano")

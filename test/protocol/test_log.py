@@ -14,7 +14,7 @@ from mmduet.errors import ProtocolError
 from mmduet.protocol import server_events as told
 from mmduet.protocol.client_events import MOST_PTS, MOST_SEQ, parse_client_event
 from mmduet.protocol.frames import Kind, Picture, from_base64, pack, to_data_url, unpack
-from mmduet.protocol.log import EventLog, event_name, event_number
+from mmduet.protocol.session.event_log import EventLog, event_name, event_number
 
 
 def ack(number: int) -> told.HeartbeatAck:

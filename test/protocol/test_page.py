@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmduet.protocol.page import page
+from mmduet.protocol.docs import page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmduet.annotations.training_samples import read_dense_captioning, read_grounding, read_magqa
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.scenes.director import direct
 from mmduet.scenes.render import make_look, render
 from mmduet.scenes.world import COLOURS, Scene, Thing
-from mmduet.training.samples import read_dense_captioning, read_grounding, read_magqa
 from mmduet.video import open_frames
 
 SPEC = SplitSpec("train", 3, 11, 8.0, 9.0, size=64, fps=4.0)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.duet import IGNORE, SYSTEM_PROMPT, Answer, Piece, Role, Turn, render
 from mmduet.errors import TrainingError
 from mmduet.events import Query
@@ -19,7 +20,6 @@ from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.training.collate import Batch, collate
 from mmduet.training.layout import FRAME_TOKEN, Layout, lay_out
 from mmduet.training.losses import forward_hidden, to_pixels
-from mmduet.training.samples import Sample
 
 TOKENIZER = byte_tokenizer()
 K = SHAPES["tiny"].frame_tokens

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.duet import IGNORE
 from mmduet.events import Query
 from mmduet.model.config import DuetConfig, TextShape, VisionShape
-from mmduet.scenes.prompts import KIND_PHRASES
-from mmduet.training.cells import ALONE, BACK, BYSTANDER, CHANGED, DOER, FORTH, OTHER, TOUCHING, UNCHANGED
-from mmduet.training.cells import STILL as S
-from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
-from mmduet.training.happenings import (
+from mmduet.recipes.nano.event_labels import (
     ENDED,
     GOING_ON,
     HEADING_CLASS,
@@ -24,9 +21,12 @@ from mmduet.training.happenings import (
     named_by,
     told,
 )
-from mmduet.training.looks import describe
-from mmduet.training.samples import Sample
-from mmduet.training.time_book import IDENTITIES, TimeBook
+from mmduet.recipes.nano.frame_labels import IDENTITIES, TimeBook
+from mmduet.recipes.nano.patch_labels import ALONE, BACK, BYSTANDER, CHANGED, DOER, FORTH, OTHER, TOUCHING, UNCHANGED
+from mmduet.recipes.nano.patch_labels import STILL as S
+from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS, label_patches
+from mmduet.recipes.nano.scene_description import describe
+from mmduet.scenes.prompts import KIND_PHRASES
 
 RED, BLUE = ["red", "circle", 0.125, 0.125, 0.115], ["blue", "square", 0.8, 0.8, 0.19]
 RED_CIRCLE = (COLOUR_CLASS["red"], SHAPE_CLASS["circle"])
@@ -68,19 +68,19 @@ def test_descriptions_go_from_left_to_right_and_leave_out_what_is_hidden_or_outs
 
 
 def test_patch_labels_name_what_is_nearest_at_each_place() -> None:
-    classes, geometry = patch_labels([RED, ["green", "star", 0.125, 0.125, 0.05]], 4)
+    classes, geometry = label_patches([RED, ["green", "star", 0.125, 0.125, 0.05]], 4)
     assert classes[0].tolist() == [COLOUR_CLASS["green"], SHAPE_CLASS["star"]]
     assert geometry[0] == pytest.approx([0.0, 0.0, 0.25])
     assert classes[1:].sum() == 0
 
 
 def test_a_thing_between_the_middles_of_patches_has_the_patch_of_its_own_centre() -> None:
-    classes, geometry = patch_labels([["red", "circle", 0.26, 0.26, 0.05]], 4)
+    classes, geometry = label_patches([["red", "circle", 0.26, 0.26, 0.05]], 4)
     assert classes.any(1).nonzero()[0].tolist() == [5]
     assert geometry[5] == pytest.approx([(0.26 - 0.375) * 5, (0.26 - 0.375) * 5, 0.25])
-    assert not patch_labels([["red", "circle", 1.01, 0.5, 0.05]], 4)[0].any()  # its centre is out of view
+    assert not label_patches([["red", "circle", 1.01, 0.5, 0.05]], 4)[0].any()  # its centre is out of view
     covered = [["red", "circle", 0.26, 0.5, 0.1], ["blue", "square", 0.2, 0.5, 0.19]]
-    classes, _ = patch_labels(covered, 4)
+    classes, _ = label_patches(covered, 4)
     assert {tuple(c) for c in classes.tolist()} == {(0, 0), tuple(BLUE_SQUARE)}
 
 

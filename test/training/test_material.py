@@ -10,18 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmduet.annotations.training_samples import Sample, read_dense_captioning, read_grounding, read_magqa
 from mmduet.duet import END, IGNORE, IMAGE, START
 from mmduet.errors import TrainingError
 from mmduet.model.config import DuetConfig, TextShape, VisionShape
 from mmduet.model.presets import byte_tokenizer
+from mmduet.recipes.nano.frame_labels import TimeBook
+from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS, label_patches
+from mmduet.recipes.nano.vocabulary import train_tokenizer
 from mmduet.scenes import SplitSpec, load_clips, make_split
 from mmduet.training.batches import BatchSource, Mixture, Phase
 from mmduet.training.collate import Batch
-from mmduet.training.first_sight import COLOUR_CLASS, SHAPE_CLASS, patch_labels
 from mmduet.training.frames import FrameStore, build_store
-from mmduet.training.samples import Sample, read_dense_captioning, read_grounding, read_magqa
-from mmduet.training.time_book import TimeBook
-from mmduet.training.vocabulary import train_tokenizer
 
 Material = tuple[FrameStore, list[Sample]]
 CONFIG = DuetConfig(
@@ -184,7 +184,7 @@ def test_newlines_never_merge() -> None:
 def test_patch_labels_by_hand() -> None:
     """A 4 by 4 grid: a red circle in the upper left, a blue star over its right edge."""
     boxes = [["red", "circle", 0.25, 0.25, 0.3], ["blue", "star", 0.625, 0.125, 0.1]]
-    classes, geometry = patch_labels(boxes, 4)
+    classes, geometry = label_patches(boxes, 4)
     red, blue = [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]], [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
     wanted = [[0, 0]] * 16
     for place in (0, 1, 4, 5):
@@ -198,9 +198,9 @@ def test_patch_labels_by_hand() -> None:
 
 def test_nearer_things_cover_farther_ones() -> None:
     boxes = [["red", "circle", 0.5, 0.5, 0.5], ["blue", "star", 0.5, 0.5, 0.4]]
-    classes, _ = patch_labels(boxes, 4)
+    classes, _ = label_patches(boxes, 4)
     assert classes[5].tolist() == [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
-    classes, _ = patch_labels(boxes[::-1], 4)
+    classes, _ = label_patches(boxes[::-1], 4)
     assert classes[5].tolist() == [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.events import Query
-from mmduet.training.nano_recipe import NanoRecipe, balanced, counted
-from mmduet.training.samples import Sample
+from mmduet.recipes.nano.recipe import NanoRecipe, balanced, counted
 
 
 def test_lessons_count_fully_at_first_and_little_at_the_end() -> None:

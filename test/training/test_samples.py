@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mmduet.annotations.training_samples import Sample, crop, read_dense_captioning, read_grounding, read_magqa
 from mmduet.duet import Answer
 from mmduet.errors import AnnotationError
 from mmduet.events import Query
-from mmduet.training.samples import Sample, crop, read_dense_captioning, read_grounding, read_magqa
 
 DENSE = {
     "a.mp4": {

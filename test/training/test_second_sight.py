@@ -9,10 +9,10 @@ from torch.nn.functional import log_softmax
 
 from mmduet.duet import IGNORE
 from mmduet.model.presets import random_config, random_model
-from mmduet.training.cells import BEFORE, MOTION
+from mmduet.recipes.nano.auxiliary_heads import TimeLessons
+from mmduet.recipes.nano.event_labels import NAMED, TOLD
+from mmduet.recipes.nano.patch_labels import BEFORE, MOTION
 from mmduet.training.collate import Batch, LessonLabels
-from mmduet.training.happenings import NAMED, TOLD
-from mmduet.training.second_sight import TimeLessons
 
 B, F, K, D = 2, 3, 4, 48
 CELLS = B * F * K

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.duet import IGNORE, Answer
 from mmduet.errors import TrainingError
 from mmduet.events import Query
@@ -19,7 +20,6 @@ from mmduet.training.collate import Batch, collate
 from mmduet.training.layout import lay_out
 from mmduet.training.losses import Losses, duet_losses, summed
 from mmduet.training.optimizer import Optimizer, Schedule
-from mmduet.training.samples import Sample
 from mmduet.training.trainer import Trainer
 
 TIMES = [i / 2 for i in range(5)]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from duet_rig import Rig, Scripted, lively_model, options, picture
 
+from mmduet.annotations.training_samples import Sample
 from mmduet.duet import SYSTEM_PROMPT, Answer
 from mmduet.engine import lifecycle
 from mmduet.events import Frame, Query
 from mmduet.training.collate import collate
 from mmduet.training.layout import lay_out
 from mmduet.training.losses import to_pixels
-from mmduet.training.samples import Sample
 
 TIMES = [k / 2 for k in range(14)]
 ANSWERS = (Answer(1.0, "one", (0.0, 2.0)), Answer(3.5, "two", (3.0, 4.0)))

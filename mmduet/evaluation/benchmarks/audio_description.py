@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from mmduet.annotations.caption_files import as_id, as_list, as_number, as_text, field, id_problems, read_entries
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.caption_files import as_id, as_list, as_number, as_text, field, id_problems, read_entries
-from mmduet.evaluation.metrics.audio_description import WINDOW, mean_over_movies, recall_at_k_in_n, windows
-from mmduet.evaluation.metrics.captions import Candidate, score_corpora
-from mmduet.evaluation.metrics.meteor import Meteor, running_meteor
-from mmduet.evaluation.metrics.ptb import tokenise
 from mmduet.evaluation.report import Json, Problem, Report, refuse_problems
 from mmduet.evaluation.similarity import Matrix, Similarity
+from mmduet.metrics.audio_description import WINDOW, mean_over_movies, recall_at_k_in_n, windows
+from mmduet.metrics.captions import Candidate, score_corpora
+from mmduet.metrics.meteor import Meteor, running_meteor
+from mmduet.metrics.ptb import tokenise
 from mmduet.options import Profile
 
 METRICS = ("CIDEr", "ROUGE_L", "METEOR", "Bleu_4")

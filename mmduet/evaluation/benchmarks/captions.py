@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmduet.annotations.caption_files import IDS, as_id, as_list, as_text, field, id_problems, once, read_entries
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.caption_files import IDS, as_id, as_list, as_text, field, id_problems, once, read_entries
-from mmduet.evaluation.metrics.captions import METRICS, Candidate, score_corpora
-from mmduet.evaluation.metrics.meteor import Meteor, running_meteor
-from mmduet.evaluation.metrics.ptb import tokenise
 from mmduet.evaluation.report import Report, refuse_problems
+from mmduet.metrics.captions import METRICS, Candidate, score_corpora
+from mmduet.metrics.meteor import Meteor, running_meteor
+from mmduet.metrics.ptb import tokenise
 from mmduet.options import Profile
 
 TEXTS = ("caption", "prediction", "text")

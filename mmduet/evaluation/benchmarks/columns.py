@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmduet.evaluation.metrics.bootstrap import Interval, bootstrap_intervals
+from mmduet.metrics.bootstrap import Interval, bootstrap_intervals
 
 FloatArray = npt.NDArray[np.float64]
 Columns = Mapping[str, FloatArray]  # name of a metric -> a number in [0, 1] for each query, NaN where it has none

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmduet.annotations.caption_files import id_problems
+from mmduet.annotations.segment_files import Predicted, Segments, read_events, read_predictions
 from mmduet.errors import OptionError
-from mmduet.evaluation.caption_files import id_problems
-from mmduet.evaluation.metrics.captions import CorpusScores, score_corpora
-from mmduet.evaluation.metrics.dense_captions import Video
-from mmduet.evaluation.metrics.dense_evaluators import (
+from mmduet.evaluation.report import Problem, Report, refuse_problems
+from mmduet.metrics.captions import CorpusScores, score_corpora
+from mmduet.metrics.dense_captions import Video
+from mmduet.metrics.dense_evaluators import (
     FLAVOURS,
     Flavour,
     FlavourName,
@@ -18,12 +20,10 @@ from mmduet.evaluation.metrics.dense_evaluators import (
     score_videos,
     summary,
 )
-from mmduet.evaluation.metrics.meteor import Meteor, running_meteor
-from mmduet.evaluation.metrics.paragraphs import paragraph_candidates, shifted_paragraph_candidates
-from mmduet.evaluation.metrics.ptb import tokenise
-from mmduet.evaluation.metrics.soda import in_order
-from mmduet.evaluation.report import Problem, Report, refuse_problems
-from mmduet.evaluation.segment_files import Predicted, Segments, read_events, read_predictions
+from mmduet.metrics.meteor import Meteor, running_meteor
+from mmduet.metrics.paragraphs import paragraph_candidates, shifted_paragraph_candidates
+from mmduet.metrics.ptb import tokenise
+from mmduet.metrics.soda import in_order
 from mmduet.options import Profile
 from mmduet.tasks.dense_captioning import Segment
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmduet.errors import OptionError
-from mmduet.evaluation.benchmarks.columns import intervals, items, means
-from mmduet.evaluation.benchmarks.grounding_files import (
+from mmduet.annotations.grounding_files import (
     Form,
     Gold,
     Predictions,
@@ -21,14 +19,17 @@ from mmduet.evaluation.benchmarks.grounding_files import (
     read_predictions,
     video_duration,
 )
-from mmduet.evaluation.benchmarks.prediction_rows import (
+from mmduet.annotations.prediction_rows import (
     UnusableError,
     frame_scores,
     one_sided,
     refuse_strangers,
     usable,
 )
-from mmduet.evaluation.metrics.frame_scores import (
+from mmduet.errors import OptionError
+from mmduet.evaluation.benchmarks.columns import intervals, items, means
+from mmduet.evaluation.report import Json, Problem, Report, refuse_problems
+from mmduet.metrics.frame_scores import (
     SMOOTHINGS,
     FrameBatch,
     batches,
@@ -36,7 +37,7 @@ from mmduet.evaluation.metrics.frame_scores import (
     normalised,
     normalised_so_far,
 )
-from mmduet.evaluation.metrics.grounding import (
+from mmduet.metrics.grounding import (
     columns,
     frame_ious,
     frames_in_spans,
@@ -47,8 +48,7 @@ from mmduet.evaluation.metrics.grounding import (
     text_iou,
     text_span,
 )
-from mmduet.evaluation.metrics.spans import Span
-from mmduet.evaluation.report import Json, Problem, Report, refuse_problems
+from mmduet.metrics.spans import Span
 from mmduet.options import Profile
 
 FloatArray = npt.NDArray[np.float64]

@@ -25,11 +25,11 @@ from mmduet.evaluation.benchmarks.spoken import (
     spoken_in,
     strangers,
 )
-from mmduet.evaluation.judge import WORKERS, Judge, Place, Progress, Question
-from mmduet.evaluation.judge_prompts import MAGQA, Prompt
-from mmduet.evaluation.judging import Judging
-from mmduet.evaluation.metrics import in_span
+from mmduet.evaluation.judges.grading import Judging
+from mmduet.evaluation.judges.judge import WORKERS, Judge, Place, Progress, Question
+from mmduet.evaluation.judges.prompts import MAGQA, Prompt
 from mmduet.evaluation.report import Problem, Report, refuse_problems
+from mmduet.metrics import in_span
 from mmduet.options import Profile
 
 PAPER_EXAMPLES = 2000  # questions of the test set, as the reference's default has it

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.judge import Judge, Progress
-from mmduet.evaluation.metrics import ovo
+from mmduet.evaluation.judges.judge import Judge, Progress
 from mmduet.evaluation.report import Problem, Report, refuse_problems
 from mmduet.files import read_json
+from mmduet.metrics import ovo
 from mmduet.options import Profile
 
 Json = dict[str, Any]

@@ -21,12 +21,12 @@ from mmduet.evaluation.benchmarks.spoken import (
     spoken_in,
     strangers,
 )
-from mmduet.evaluation.judge import WORKERS, Judge, Place, Progress, Question
-from mmduet.evaluation.judge_prompts import PROACTIVE, Prompt
-from mmduet.evaluation.judging import Judging
-from mmduet.evaluation.metrics import pauc
-from mmduet.evaluation.metrics.in_span import UNTIMED
+from mmduet.evaluation.judges.grading import Judging
+from mmduet.evaluation.judges.judge import WORKERS, Judge, Place, Progress, Question
+from mmduet.evaluation.judges.prompts import PROACTIVE, Prompt
 from mmduet.evaluation.report import Problem, Report, refuse_problems
+from mmduet.metrics import pauc
+from mmduet.metrics.in_span import UNTIMED
 from mmduet.options import Profile
 
 READING = {"fixed": "only_one", "paper": "first_character"}

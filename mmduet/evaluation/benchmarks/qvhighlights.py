@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mmduet.errors import AnnotationError, OptionError
-from mmduet.evaluation.benchmarks.columns import Columns, intervals, items, means
-from mmduet.evaluation.benchmarks.prediction_rows import (
+from mmduet.annotations.prediction_rows import (
     UnusableError,
     frame_scores,
     one_sided,
     refuse_strangers,
     usable,
 )
-from mmduet.evaluation.benchmarks.qvhighlights_files import (
+from mmduet.annotations.qvhighlights_files import (
     SCORES,
     WINDOWS,
     Predictions,
@@ -28,7 +26,10 @@ from mmduet.evaluation.benchmarks.qvhighlights_files import (
     read_predictions,
     read_queries,
 )
-from mmduet.evaluation.metrics.frame_scores import (
+from mmduet.errors import AnnotationError, OptionError
+from mmduet.evaluation.benchmarks.columns import Columns, intervals, items, means
+from mmduet.evaluation.report import Json, Problem, Report, refuse_problems
+from mmduet.metrics.frame_scores import (
     SMOOTHINGS,
     FrameBatch,
     FrameScores,
@@ -38,7 +39,7 @@ from mmduet.evaluation.metrics.frame_scores import (
     clips_by_time,
     moving_mean,
 )
-from mmduet.evaluation.metrics.highlights import (
+from mmduet.metrics.highlights import (
     CLIP_SECONDS,
     METRICS,
     ClipScores,
@@ -46,8 +47,7 @@ from mmduet.evaluation.metrics.highlights import (
     Ratings,
     highlight_scores,
 )
-from mmduet.evaluation.metrics.moments import IOU_THRESHOLDS, ScoredSpan, moment_scores
-from mmduet.evaluation.report import Json, Problem, Report, refuse_problems
+from mmduet.metrics.moments import IOU_THRESHOLDS, ScoredSpan, moment_scores
 from mmduet.options import Profile
 
 FloatArray = npt.NDArray[np.float64]

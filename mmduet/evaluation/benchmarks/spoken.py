@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmduet.annotations.prediction_rows import id_key, number
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.benchmarks.prediction_rows import id_key, number
-from mmduet.evaluation.metrics.spans import Span
 from mmduet.evaluation.report import Problem
 from mmduet.files import read_json, read_json_lines
+from mmduet.metrics.spans import Span
 
 Json = dict[str, Any]
 Id = str  # files do not agree on 60 or "60"

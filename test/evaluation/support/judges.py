@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mmduet.evaluation.judge import Place, Question
+from mmduet.evaluation.judges.judge import Place, Question
 
 PROMPT = "{question}|{gold}|{answer}"
 

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from mmduet.evaluation.page import write_page
 from mmduet.evaluation.report import Report
+from mmduet.reports import write_page
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

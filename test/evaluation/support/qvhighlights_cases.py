@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmduet.evaluation.metrics.highlights import average_precision
+from mmduet.metrics.highlights import average_precision
 
 Json = dict[str, Any]
 

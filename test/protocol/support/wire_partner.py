@@ -8,10 +8,10 @@ from typing import Any
 
 from mmduet.events import Context, ContextRead, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores, StreamEnded
 from mmduet.options import SessionOptions
-from mmduet.protocol import commands
-from mmduet.protocol.conversation import Bounds, Conversation
 from mmduet.protocol.frames import Kind, Picture, pack
-from mmduet.protocol.log import event_number
+from mmduet.protocol.session import commands
+from mmduet.protocol.session.conversation import Bounds, Conversation
+from mmduet.protocol.session.event_log import event_number
 from mmduet.protocol.settings import Settings
 
 PNG = b"\x89PNG\r\n\x1a\n rest"

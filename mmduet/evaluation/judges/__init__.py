@@ -1,0 +1,1 @@
+"""Judges that grade open answers."""

@@ -1,0 +1,1 @@
+"""Run tasks over many videos, in this process or against a server."""

@@ -1,0 +1,1 @@
+"""One session's server-side protocol state: conversation, events, journal and recovery; sans I/O."""

@@ -1,0 +1,1 @@
+"""The recipe that trains nano on procedural scenes."""
