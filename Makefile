@@ -1,10 +1,11 @@
-# Sets up, runs and checks mmduet with nothing but python3 and make; `make` alone lists the targets.
+# Set up, run and check mmduet with python3 and make only; `make` lists the targets.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CLIP   := outputs/demo
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,13 +16,13 @@ help: ## list the targets
 
 setup: $(READY) ## install mmduet and its tools into .venv
 
-demo: $(READY) $(CLIP)/.made ## watch a rendered clip in real time and plot when the model speaks
+demo: $(READY) $(CLIP)/.made ## narrate a rendered clip in real time and plot scores and replies
 	$(BIN)/mmduet run "$$(ls $(CLIP)/videos/*.mp4 | head -n 1)" --realtime \
 		--plot outputs/demo.png --subtitles outputs/demo.vtt --output outputs/demo.jsonl
 
-test: $(READY) ## run the tests (ARGS="-k layers" to choose)
+test: $(READY) ## run the default tests in WORKERS processes (ARGS="-k layers" to choose)
 	@scripts/test_packages.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 slow: $(READY) ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -33,10 +34,11 @@ lint: $(READY) ## check style and formatting
 types: $(READY) ## check types
 	$(BIN)/mypy
 
-check: lint types test ## all that has to hold before a change goes in
+check: lint types test ## everything that continuous integration checks
 
-docs: $(READY) ## write the pages that are made from the code
+docs: $(READY) ## regenerate the generated pages and build the documentation site in outputs/docs
 	$(BIN)/python scripts/write_pages.py
+	$(BIN)/zensical build --clean -f mkdocs.yml
 
 format: $(READY) ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
@@ -50,7 +52,7 @@ clean: ## remove the demo's output and the tools' caches
 distclean: clean ## remove .venv as well
 	rm -rf $(VENV)
 
-# A stamp, so that an interrupted set-up is repeated and a finished one costs nothing.
+# A stamp file: an interrupted set-up is repeated, a finished one costs nothing.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo "Installing into $(VENV); the first time, torch takes a while."

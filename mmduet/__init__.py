@@ -1,3 +1,118 @@
-"""mmduet: a VideoLLM that watches a stream frame by frame and knows when to speak."""
+"""Streaming inference for video language models in the duet format.
+
+Names are imported when they are first used, so ``import mmduet`` is fast and loads neither torch nor NumPy. What ``__all__``
+lists is the public API; everything else is internal.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmduet.client import RemoteSession, RemoteStream
+    from mmduet.engine import Engine, EngineThread, recommended_options
+    from mmduet.errors import (
+        AnnotationError,
+        EngineError,
+        FormatError,
+        MmduetError,
+        ModelError,
+        OptionError,
+        ServerError,
+        VideoError,
+    )
+    from mmduet.events import (
+        AssistantTurn,
+        Context,
+        Frame,
+        Query,
+        Reply,
+        ReplyDelta,
+        ReplyStarted,
+        Scores,
+        SessionFailed,
+        StreamEnded,
+    )
+    from mmduet.model import load_model
+    from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+    from mmduet.video import open_frames
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "mmduet.client": ("RemoteSession", "RemoteStream"),
+    "mmduet.engine": ("Engine", "EngineThread", "recommended_options"),
+    "mmduet.errors": (
+        "AnnotationError",
+        "EngineError",
+        "FormatError",
+        "MmduetError",
+        "ModelError",
+        "OptionError",
+        "ServerError",
+        "VideoError",
+    ),
+    "mmduet.events": (
+        "AssistantTurn",
+        "Context",
+        "Frame",
+        "Query",
+        "Reply",
+        "ReplyDelta",
+        "ReplyStarted",
+        "Scores",
+        "SessionFailed",
+        "StreamEnded",
+    ),
+    "mmduet.model": ("load_model",),
+    "mmduet.options": ("DecodeOptions", "SessionOptions", "SpeakOptions"),
+    "mmduet.video": ("open_frames",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AnnotationError",
+    "AssistantTurn",
+    "Context",
+    "DecodeOptions",
+    "Engine",
+    "EngineError",
+    "EngineThread",
+    "FormatError",
+    "Frame",
+    "MmduetError",
+    "ModelError",
+    "OptionError",
+    "Query",
+    "RemoteSession",
+    "RemoteStream",
+    "Reply",
+    "ReplyDelta",
+    "ReplyStarted",
+    "Scores",
+    "ServerError",
+    "SessionFailed",
+    "SessionOptions",
+    "SpeakOptions",
+    "StreamEnded",
+    "VideoError",
+    "__version__",
+    "load_model",
+    "open_frames",
+    "recommended_options",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'mmduet' has no attribute {name!r}; the public names are in mmduet.__all__")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, whether or not they have been imported yet."""
+    return sorted({*globals(), *__all__})

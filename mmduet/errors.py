@@ -154,7 +154,7 @@ class OriginError(AuthError):
     code = "forbidden_origin"
 
 
-class NowhereError(ServerError):
+class NoPublicAddressError(ServerError):
     """An address at which the server has nothing."""
 
     code = "not_found"

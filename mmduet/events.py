@@ -50,7 +50,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Said:
+class AssistantTurn:
     """An assistant's turn that was said before: history that the model is to know of."""
 
     text: str
@@ -139,5 +139,5 @@ class SessionFailed:
         return error
 
 
-Input = Frame | Query | Context | Said
+Input = Frame | Query | Context | AssistantTurn
 Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed

@@ -20,20 +20,20 @@ T = TypeVar("T")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to, which becomes ``path`` when the block ends well and is removed otherwise.
 
     A link stays one: what it leads to is written. A device or a pipe (``/dev/stdout``) is written to as it is, never replaced.
     Raises ``OptionError`` where the system refuses to write.
     """
     if is_special(path):
-        with told_as_option(path):
+        with as_option_error(path):
             yield path
         return
     path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with told_as_option(path):
+        with as_option_error(path):
             yield part
             part.replace(path)
     finally:
@@ -46,7 +46,7 @@ def is_special(path: Path) -> bool:
 
 
 @contextmanager
-def told_as_option(path: Path) -> Iterator[None]:
+def as_option_error(path: Path) -> Iterator[None]:
     """Turns the system's refusal to write into an error that names the file."""
     try:
         yield
@@ -54,13 +54,13 @@ def told_as_option(path: Path) -> Iterator[None]:
         raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error
 
 
-def only_one(lock: Path, path: Path) -> IO[str]:
+def exclusive_lock(lock: Path, path: Path) -> IO[str]:
     """A hold on ``path`` that one process at a time can have, until what is returned is closed, or the process is no more.
 
     ``lock`` is a file that stands for it and is left behind, empty. Raises ``OptionError`` where another has it. Where the
     system knows no such locks, nobody is kept out.
     """
-    with told_as_option(path):
+    with as_option_error(path):
         file = lock.open("a", encoding="utf-8")
         if fcntl is not None:
             try:
@@ -75,7 +75,7 @@ def only_one(lock: Path, path: Path) -> IO[str]:
 
 def read_json(path: str | Path, kind: type[T]) -> T:
     """An annotation file that holds a ``kind``; raises ``AnnotationError`` where it does not, or is not there."""
-    value = parsed(read_text(path), str(path))
+    value = parse_json(read_text(path), str(path))
     if not isinstance(value, kind):
         raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
     return value
@@ -88,11 +88,11 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text``; a reader never sees half a file."""
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def parsed(text: str, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+def parse_json(text: str, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """What JSON says; objects are made by ``pairs``. Raises ``AnnotationError`` that begins with ``where``."""
     try:
         return json.loads(text, object_pairs_hook=pairs)
@@ -120,7 +120,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):  # splitlines would split texts, too: at U+2028
         if not line.strip():
             continue
-        row = parsed(line, f"{path}, line {number}")
+        row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
             raise AnnotationError(f"{path}, line {number} holds a {type(row).__name__}, not an object")
         rows.append(row)

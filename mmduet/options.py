@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class SpeakOptions:
     min_interval: float = 0.0  # seconds of silence after a reply's frame
     repeat_window: float = 0.0  # seconds in which the same words are not said again; 0: said as often as decided
     at_end: bool = False  # speak once more after the last frame, where something was asked
-    unasked: bool = True  # also speak before anything has been asked
+    speak_before_query: bool = True  # also speak before anything has been asked
 
     def __post_init__(self) -> None:
         """Refuse what no policy can use."""
@@ -56,7 +57,33 @@ class SpeakOptions:
             raise OptionError(f"speak policy is {text!r}; {value!r} is not a number") from None
         return cls("threshold" if name == "threshold" else "sum", number, heads, **rest)
 
-    def revised(self, policy: str | None, heads: str | None) -> SpeakOptions:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options under their public names: those of the wire, of journals and of ``from_dict``."""
+        return {
+            "policy": self.policy,
+            "value": self.value,
+            "heads": self.heads,
+            "min_interval": self.min_interval,
+            "repeat_window": self.repeat_window,
+            "at_end": self.at_end,
+            "unasked": self.speak_before_query,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SpeakOptions:
+        """Build options from their public names. Missing values take their defaults, unknown names are ignored."""
+        known = cls().to_dict() | dict(values)
+        return cls(
+            policy=known["policy"],
+            value=float(known["value"]),
+            heads=tuple(known["heads"]),
+            min_interval=float(known["min_interval"]),
+            repeat_window=float(known["repeat_window"]),
+            at_end=known["at_end"],
+            speak_before_query=known["unasked"],
+        )
+
+    def with_overrides(self, policy: str | None, heads: str | None) -> SpeakOptions:
         """With what was given on a command line (``sum:2``; ``informative,relevance``) in place of its own."""
         revised = self
         if policy is not None:
@@ -118,9 +145,9 @@ class SessionOptions:
     system_prompt: str | None = None  # None: the format's own
     adapter: str | None = None  # one that the model keeps apart; None: the model as it is
 
-    def never_asked(self) -> SessionOptions:
+    def without_query(self) -> SessionOptions:
         """For a session without a single query: it need not wait for one before it speaks."""
-        return replace(self, speak=replace(self.speak, unasked=True))
+        return replace(self, speak=replace(self.speak, speak_before_query=True))
 
     def __post_init__(self) -> None:
         """Refuse windows that hold nothing and profiles that do not exist."""

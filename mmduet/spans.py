@@ -23,6 +23,27 @@ class ScoredSpan(NamedTuple):
 
 
 @dataclass(frozen=True)
+class AnnotatedReply:
+    """One annotated reply: its text, its latest time, and the span of the event that it is about.
+
+    With ``learn`` false the reply is context, not a training target.
+    """
+
+    time: float
+    text: str
+    timespan: Span
+    learn: bool = True
+
+
+class CaptionedSpan(NamedTuple):
+    """A time interval in seconds with the caption that describes it."""
+
+    start: float
+    end: float
+    caption: str
+
+
+@dataclass(frozen=True)
 class FrameScores:
     """The relevance of one video's frames.
 

@@ -1,12 +1,18 @@
-"""Writes the pages under docs/ that are made from the code."""
+"""Write the pages under docs/ that are generated from the code."""
 
 from pathlib import Path
 
+from mmduet.cli import _reference as cli
+from mmduet.cli.main import app
 from mmduet.protocol import docs as protocol
-from mmduet.server import settings_page as settings
+from mmduet.server import settings_page
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = {"protocol.md": protocol.page, "settings.md": settings.page}
+PAGES = {
+    "protocol.md": protocol.render,
+    "settings.md": settings_page.render_page,
+    "reference/cli.md": lambda: cli.render(app),
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -1,134 +1,93 @@
-"""What all files of captions have in common: one value or one object a line, ids that are there once, texts under some name."""
+"""Read captions of images or clips and their references, in COCO's and related forms."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmduet.annotations.prediction_rows import number
+from mmduet.annotations.json_files import check_unique_ids, read_json_content
+from mmduet.annotations.json_values import (
+    InvalidValueError,
+    Json,
+    annotation_errors,
+    as_id,
+    as_list,
+    as_text,
+    get_field,
+)
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.report import Problem
-from mmduet.files import parsed, read_text
 
-Json = dict[str, Any]
-IDS = ("image_id", "question_id", "id")
+ID_FIELDS = ("image_id", "question_id", "id")
+CAPTION_FIELDS = ("caption", "prediction", "text")
+REFERENCE_FIELDS = ("captions", "references", "caption")
 
 
-def read_entries(path: Path) -> Json | list[Any]:
-    """A JSON object or list, or JSON lines as a list; raises ``AnnotationError`` where it is none, or empty.
+def read_captions(path: Path) -> dict[str, str]:
+    """Return one caption per id.
 
-    A name that stands twice in one object is refused: JSON would let the last one win.
+    Read are ``[{image_id, caption}]`` (COCO results; also JSON lines, with the names of ``ID_FIELDS`` and
+    ``CAPTION_FIELDS``), ``{id: caption}`` and ``{id: [caption]}``. Raises ``AnnotationError`` naming the entry.
     """
-    text = read_text(path)
-    entries = _lines(text, path) if path.suffix == ".jsonl" else _whole(text, path)
-    if not isinstance(entries, dict | list):
-        raise AnnotationError(f"{path} holds a {type(entries).__name__}, neither an object nor a list")
-    if not entries:
-        raise AnnotationError(f"{path} is empty; is it the right file?")
+    pairs = []
+    for name, value, where in _entries(_rows(read_json_content(path), CAPTION_FIELDS), CAPTION_FIELDS, path):
+        with annotation_errors(where):
+            pairs.append((name, _parse_caption(value)))
+    check_unique_ids((name for name, _ in pairs), path)
+    return dict(pairs)
+
+
+def read_references(path: Path) -> dict[str, list[str]]:
+    """Return the references of each id, in the order of the file.
+
+    Read are ``{annotations: [{image_id, caption}]}`` (COCO), ``{id: [captions]}``, ``{id: caption}`` and lists of
+    ``{image_id, captions | references | caption}``; an id may have several rows. Raises ``AnnotationError`` naming the entry.
+    """
+    content = _rows(read_json_content(path), REFERENCE_FIELDS)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        content = content["annotations"]
+    references: dict[str, list[str]] = {}
+    for name, value, where in _entries(content, REFERENCE_FIELDS, path):
+        with annotation_errors(where):
+            references.setdefault(name, []).extend(_parse_references(value))
+    if not references:
+        raise AnnotationError(f"{path} has no references; check that it is the right file")
+    return references
+
+
+def _rows(content: Json | list[Any], texts: tuple[str, ...]) -> Json | list[Any]:
+    """Return JSON lines with a single line as a list; its field names distinguish it from a table by id."""
+    is_row = (
+        isinstance(content, dict)
+        and any(name in content for name in ID_FIELDS)
+        and any(name in content for name in texts)
+    )
+    return [content] if is_row else content
+
+
+def _entries(content: Json | list[Any], texts: tuple[str, ...], path: Path) -> list[tuple[str, Any, str]]:
+    """Return (id, value, place for a message) of a table by id, or of rows."""
+    if isinstance(content, dict):
+        return [(name, value, f"{path}, {name!r}") for name, value in content.items()]
+    entries = []
+    for i, row in enumerate(content):
+        where = f"{path}, entry {i}"
+        with annotation_errors(where):
+            entries.append((as_id(get_field(row, *ID_FIELDS)), get_field(row, *texts), where))
     return entries
 
 
-def _whole(text: str, path: Path) -> Any:
-    first, *more = text.strip().split("\n")
-    try:
-        return _parse(text, path, f"{path}")
-    except AnnotationError:
-        if more and _is_json(first):  # perhaps one a line
-            return _lines(text, path)
-        raise
+def _parse_caption(value: object) -> str:
+    """Return a caption, given as text or as a list of exactly one."""
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise InvalidValueError(f"there are {len(value)} captions, expected one prediction per id")
+        value = value[0]
+    return as_text(value, "the caption")
 
 
-def _is_json(text: str) -> bool:
-    try:
-        return parsed(text, "") is not None
-    except AnnotationError:
-        return False
-
-
-def _lines(text: str, path: Path) -> list[Any]:
-    lines = enumerate(text.split("\n"), 1)  # splitlines would split texts at U+2028 too
-    return [_parse(line, path, f"{path}, line {number}") for number, line in lines if line.strip()]
-
-
-def _parse(text: str, path: Path, where: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> Json:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise AnnotationError(f"{path}: {twice!r} is there twice in one object; keep one")
-        return table
-
-    return parsed(text, where, unique)
-
-
-def field(row: Any, names: Sequence[str], where: str) -> Any:
-    """The first of ``names`` that ``row`` has; raises ``AnnotationError`` where it is no object or has none."""
-    if isinstance(row, dict):
-        for name in names:
-            if name in row:
-                return row[name]
-    raise AnnotationError(f"{where} needs one of {', '.join(names)}; it is {shown(row)}")
-
-
-def as_id(value: Any, where: str) -> str:
-    """An id as a text; whole numbers are what COCO has."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise AnnotationError(f"{where} has the id {shown(value)}; an id is a text or a whole number")
-    return str(value)
-
-
-def as_text(value: Any, where: str) -> str:
-    """A caption."""
-    if not isinstance(value, str):
-        raise AnnotationError(f"{where} has {shown(value)} where a text should be")
-    return value
-
-
-def as_number(value: Any, where: str) -> float:
-    """A finite number."""
-    if (finite := number(value)) is None:
-        raise AnnotationError(f"{where} has {shown(value)} where a number should be")
-    return finite
-
-
-def as_list(value: Any, where: str) -> list[Any]:
-    """A list."""
-    if not isinstance(value, list):
-        raise AnnotationError(f"{where} has {shown(value)} where a list should be")
-    return value
-
-
-def shown(value: Any) -> str:
-    """A value as a message has room for it."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def once(ids: Iterable[str], path: Path) -> None:
-    """Raise ``AnnotationError`` that names an id which is there twice."""
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise AnnotationError(f"{path}: {name!r} is there twice; keep one prediction for each id")
-        seen.add(name)
-
-
-def id_problems(
-    predicted: Collection[str], gold: Collection[str], predictions: Path, annotations: str, counted: str
-) -> list[Problem]:
-    """Ids that only one side has; ``counted`` says what a missing prediction is taken for.
-
-    Raises ``AnnotationError`` where no id is on both sides.
-    """
-    if not set(predicted) & set(gold):
-        here, there = (next(iter(ids), None) for ids in (predicted, gold))
-        raise AnnotationError(
-            f"{predictions} and {annotations} have no id in common ({here!r} here, {there!r} there); do they belong together?"
-        )
-    missing = [Problem(name, "has no prediction", counted) for name in gold if name not in predicted]
-    unknown = [
-        Problem(name, "is not in the annotations", "nothing: left out") for name in predicted if name not in gold
-    ]
-    return missing + unknown
+def _parse_references(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if not (texts := as_list(value, "the list of references")):
+        raise InvalidValueError("there is no reference; add one, or remove the entry")
+    return [as_text(text, "a reference") for text in texts]

@@ -1,21 +1,41 @@
-"""Writes a split's truth in each benchmark's own file format; knows the formats, nothing of scenes or pixels."""
+"""Read and write the annotation files of a split of procedural scenes, among them every benchmark's own format."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from mmduet.annotations.json_files import read_json_table
+from mmduet.annotations.json_values import Json
+from mmduet.errors import AnnotationError
 from mmduet.files import write_json, write_text
-from mmduet.scenes.prompts import NARRATE
 
-Json = dict[str, Any]
+CLIPS_FOLDER = "clips"
 
 
-def write_all(root: Path, clips: list[Json]) -> None:
-    """``{dense_captioning,magqa,grounding}{,_test}.json``, ``highlights.jsonl``."""
+def clip_path(root: Path, index: int) -> Path:
+    """Return the path of one clip's annotations."""
+    return root / CLIPS_FOLDER / f"{index:05d}.json"
+
+
+def read_clips(root: str | Path) -> list[Json]:
+    """Return the annotations of every clip of a split, in order. Raises ``AnnotationError`` where none exists."""
+    paths = sorted((Path(root) / CLIPS_FOLDER).glob("*.json"))
+    if not paths:
+        raise AnnotationError(
+            f"{root} has no scenes (no {CLIPS_FOLDER}/*.json); create some with: mmduet scenes make {root}"
+        )
+    return [read_json_table(path) for path in paths]
+
+
+def write_benchmark_files(root: Path, clips: Sequence[Json], narration_prompt: str) -> None:
+    """Write ``{dense_captioning,magqa,grounding}{,_test}.json`` and ``highlights.jsonl``.
+
+    ``narration_prompt`` is the query of the dense captioning test set.
+    """
     write_json(root / "dense_captioning.json", {c["video"]: {"annotation": c["captions"]} for c in clips})
-    write_json(root / "dense_captioning_test.json", [_captions_test(c) for c in clips])
+    write_json(root / "dense_captioning_test.json", [_dense_captioning_test(c, narration_prompt) for c in clips])
     write_json(root / "magqa.json", [_magqa(c, q) for c in clips for q in c["questions"]])
     write_json(root / "magqa_test.json", [_magqa_test(c, i, q) for c in clips for i, q in enumerate(c["questions"])])
     write_json(
@@ -25,18 +45,18 @@ def write_all(root: Path, clips: list[Json]) -> None:
     write_json(
         root / "grounding_test.json", [_grounding_test(c, i, g) for c in clips for i, g in enumerate(c["groundings"])]
     )
-    rows = [
+    highlights = [
         {"qid": qid, "vid": vid, **h}
         for qid, (vid, h) in enumerate((c["video"], h) for c in clips for h in c["highlights"])
     ]
-    write_text(root / "highlights.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(root / "highlights.jsonl", "".join(json.dumps(row) + "\n" for row in highlights))
 
 
-def _captions_test(clip: Json) -> Json:
+def _dense_captioning_test(clip: Json, prompt: str) -> Json:
     return {
         "question_id": Path(clip["video"]).stem,
         "video": clip["video"],
-        "conversation": [{"role": "user", "content": NARRATE[0], "time": 0.0}],
+        "conversation": [{"role": "user", "content": prompt, "time": 0.0}],
         "answer": [{"role": "assistant", "content": c["text"], "time": c["timespan"]} for c in clip["captions"]],
     }
 
@@ -50,18 +70,18 @@ def _magqa(clip: Json, question: Json) -> Json:
     return {"video_uid": clip["video"], "conversation": turns}
 
 
-def _magqa_test(clip: Json, number: int, question: Json) -> Json:
+def _magqa_test(clip: Json, index: int, question: Json) -> Json:
     return {
-        "question_id": f"{Path(clip['video']).stem}-{number}",
+        "question_id": f"{Path(clip['video']).stem}-{index}",
         "video": clip["video"],
         "conversation": [{"role": "user", "content": question["question"], "time": question["time"]}],
         "answer": [{"content": a["content"], "time": a["timespan"]} for a in question["answers"]],
     }
 
 
-def _grounding_test(clip: Json, number: int, grounding: Json) -> Json:
+def _grounding_test(clip: Json, index: int, grounding: Json) -> Json:
     return {
-        "question_id": f"{Path(clip['video']).stem}-{number}",
+        "question_id": f"{Path(clip['video']).stem}-{index}",
         "video": clip["video"],
         "conversation": [{"role": "user", "content": grounding["query"], "time": 0.0}],
         "timestamps": grounding["timestamps"],

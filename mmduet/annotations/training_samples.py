@@ -1,117 +1,133 @@
-"""Annotation files of every supported kind, read into one plain form of training sample; no tensors, no pixels.
+"""Read MMDuet's training annotations (dense captioning, MAGQA, grounding) as one plain type of training sample.
 
-Kinds: dense captioning, MAGQA, grounding. Times are seconds from the clip's start.
+Times are seconds from the clip's start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from mmduet.duet import Answer
-from mmduet.errors import AnnotationError
+from mmduet.annotations.json_files import read_json_list, read_json_table
+from mmduet.annotations.json_values import (
+    Json,
+    annotation_errors,
+    as_objects,
+    as_span,
+    as_spans,
+    get_field,
+    number_field,
+    text_field,
+    value_errors,
+)
 from mmduet.events import Query
-from mmduet.files import read_json
+from mmduet.spans import AnnotatedReply, Span
 
-Kind = Literal["captioning", "qa", "grounding"]
-Span = tuple[float, float]
+SampleKind = Literal["captioning", "qa", "grounding"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One video with what is asked and what is answered. ``queries`` empty: an instruction is drawn when it is used."""
+    """One video with its queries and annotated replies. Without ``queries``, training draws an instruction."""
 
-    kind: Kind
+    kind: SampleKind
     video: str
     queries: tuple[Query, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[AnnotatedReply, ...] = ()
     spans: tuple[Span, ...] = ()
 
 
 def read_dense_captioning(path: str | Path) -> list[Sample]:
-    """``{video: {annotation: [{time, text, timespan, learn?}]}}``."""
+    """Return the samples of ``{video: {annotation: [{time, text, timespan?, learn?}]}}``.
+
+    Raises ``AnnotationError`` naming the video.
+    """
     samples = []
-    for video, entry in read_json(path, dict).items():
-        where = f"{path}, video {video!r}"
-        with _told(where):
-            answers = [_answer(a, "text", where) for a in _field(entry, "annotation", where)]
-        samples.append(Sample("captioning", video, answers=tuple(answers)))
+    for video, entry in read_json_table(Path(path), allow_empty=True).items():
+        with annotation_errors(f"{path}, video {video!r}"):
+            turns = as_objects(get_field(entry, "annotation"), "annotation")
+            samples.append(Sample("captioning", video, answers=_parse_replies(turns, "text")))
     return samples
 
 
 def read_magqa(path: str | Path) -> list[Sample]:
-    """``[{video_uid, video_start_time?, conversation: [{role, time, content, timespan?, learn?}]}]``."""
-    samples = []
-    for i, entry in enumerate(read_json(path, list)):
-        where = f"{path}, entry {i}"
-        with _told(where):
-            samples.append(_conversation(entry, where))
-    return samples
+    """Return the samples of ``[{video_uid, video_start_time?, conversation: [{role, time, content, timespan?, learn?}]}]``.
+
+    Raises ``AnnotationError`` naming the entry.
+    """
+    return _read_entries(Path(path), _parse_conversation)
 
 
 def read_grounding(path: str | Path) -> list[Sample]:
-    """``[{video_uid, query, timestamps: [[s, e], ...]}]``."""
-    samples = []
-    for i, entry in enumerate(read_json(path, list)):
-        where = f"{path}, entry {i}"
-        with _told(where):
-            spans = tuple((float(s), float(e)) for s, e in _field(entry, "timestamps", where))
-            query = Query(_field(entry, "query", where))
-            samples.append(Sample("grounding", _field(entry, "video_uid", where), (query,), spans=spans))
-    return samples
+    """Return the samples of ``[{video_uid, query, timestamps: [[start, end], ...]}]``; a query may have no span.
+
+    Raises ``AnnotationError`` naming the entry.
+    """
+    return _read_entries(Path(path), _parse_grounding)
 
 
 def crop(sample: Sample, start: float, end: float) -> Sample:
-    """The sample as seen by someone who watches only [start, end] s, its times counted from ``start``.
+    """Return the sample as a viewer of only [start, end] s has it, with times counted from ``start``.
 
-    An action that had begun before ``start`` is kept as something not to be learned; queries asked before it stand at 0.
+    An event that began before ``start`` is kept, but not learned. Queries from before ``start`` move to 0.
     """
     queries = tuple(Query(q.text, max(0.0, q.time - start)) for q in sample.queries if q.time < end)
     answers = tuple(
-        Answer(
-            a.time - start, a.text, (a.timespan[0] - start, a.timespan[1] - start), a.learn and a.timespan[0] >= start
+        AnnotatedReply(
+            a.time - start,
+            a.text,
+            Span(a.timespan[0] - start, a.timespan[1] - start),
+            a.learn and a.timespan[0] >= start,
         )
         for a in sample.answers
         if a.time >= start and a.timespan[0] < end
     )
-    spans = tuple((s - start, e - start) for s, e in sample.spans if e > start and s < end)
+    spans = tuple(Span(s - start, e - start) for s, e in sample.spans if e > start and s < end)
     return Sample(sample.kind, sample.video, queries, answers, spans)
 
 
-def _conversation(entry: dict[str, Any], where: str) -> Sample:
-    turns = _field(entry, "conversation", where)
-    offset = float(entry.get("video_start_time", 0.0))
-    users = [t for t in turns if _field(t, "role", where) == "user"]
-    queries = [Query(_field(t, "content", where), float(_field(t, "time", where)) - offset) for t in users]
-    answers = [_answer(t, "content", where, offset) for t in turns if t["role"] == "assistant"]
-    return Sample("qa", _field(entry, "video_uid", where), tuple(queries), tuple(answers))
+def _read_entries(path: Path, parse: Callable[[object], Sample]) -> list[Sample]:
+    samples = []
+    for i, entry in enumerate(read_json_list(path, allow_empty=True)):
+        with annotation_errors(f"{path}, entry {i}"):
+            samples.append(parse(entry))
+    return samples
 
 
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Values of the wrong kind become an error that says where they are."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError(f"{where}: a value cannot be used ({error}); is the file of another format?") from error
+def _parse_conversation(entry: object) -> Sample:
+    video, turns = text_field(entry, "video_uid"), as_objects(get_field(entry, "conversation"), "conversation")
+    offset = number_field(entry, "video_start_time") if isinstance(entry, dict) and "video_start_time" in entry else 0.0
+    roles = [get_field(turn, "role") for turn in turns]
+    queries = [
+        Query(text_field(turn, "content"), number_field(turn, "time") - offset)
+        for role, turn in zip(roles, turns, strict=True)
+        if role == "user"
+    ]
+    replies = [turn for role, turn in zip(roles, turns, strict=True) if role == "assistant"]
+    return Sample("qa", video, tuple(queries), _parse_replies(replies, "content", offset))
 
 
-def _answer(turn: dict[str, Any], text: str, where: str, offset: float = 0.0) -> Answer:
-    time = float(_field(turn, "time", where)) - offset
-    span: Sequence[float] = turn.get("timespan") or (time + offset, time + offset)
-    return Answer(
-        time,
-        _field(turn, text, where),
-        (float(span[0]) - offset, float(span[1]) - offset),
+def _parse_grounding(entry: object) -> Sample:
+    spans = as_spans(get_field(entry, "timestamps"), "timestamps")
+    return Sample("grounding", text_field(entry, "video_uid"), (Query(text_field(entry, "query")),), spans=spans)
+
+
+def _parse_replies(turns: Iterable[Json], field: str, offset: float = 0.0) -> tuple[AnnotatedReply, ...]:
+    replies = []
+    for i, turn in enumerate(turns):
+        with value_errors(f"reply {i}"):
+            replies.append(_parse_reply(turn, field, offset))
+    return tuple(replies)
+
+
+def _parse_reply(turn: Json, field: str, offset: float) -> AnnotatedReply:
+    time = number_field(turn, "time")
+    span = as_span(turn["timespan"], "timespan") if turn.get("timespan") else Span(time, time)
+    return AnnotatedReply(
+        time - offset,
+        text_field(turn, field),
+        Span(span.start - offset, span.end - offset),
         bool(turn.get("learn", True)),
     )
-
-
-def _field(entry: dict[str, Any], name: str, where: str) -> Any:
-    try:
-        return entry[name]
-    except (KeyError, TypeError):
-        raise AnnotationError(f"{where}: there is no {name!r}") from None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from mmduet.errors import EngineError
 
-MOST = 1.2  # peak over weights that is meant
+MAX_RATIO = 1.2  # peak over weights that is meant
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,16 @@ class LoadCost:
         return self.peak_bytes / self.weight_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "ratio": self.ratio}
+        """Return the measurement under the names of its JSON file."""
+        return {
+            "weight_bytes": self.weight_bytes,
+            "peak_bytes": self.peak_bytes,
+            "seconds": self.seconds,
+            "ratio": self.ratio,
+        }
 
 
-def load_cost(model: str, dtype: str, adapter: Path | None = None, pickles: bool = False) -> LoadCost:
+def measure_load_cost(model: str, dtype: str, adapter: Path | None = None, pickles: bool = False) -> LoadCost:
     """Load ``model`` in a fresh process, where nothing else has been.
 
     Raises what loading raises, and ``EngineError`` where the process is killed.

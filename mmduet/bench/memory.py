@@ -16,7 +16,7 @@ def resident_bytes() -> int:
 
 @contextmanager
 def peak_memory(every: float = 0.002) -> Iterator[list[int]]:
-    """While the block runs, looks every so many seconds; afterwards the list holds the most bytes that were resident."""
+    """While the block runs, samples every ``every`` seconds; afterwards the list holds the most bytes that were resident."""
     found, over = [resident_bytes()], Event()
 
     def look() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.events import Frame, Query, Scores
 from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events as told
-from mmduet.video.still import decode_still
+from mmduet.video.image import decode_image
 
-SKIPPED = 20  # frames until the window is full and everything has been used once
+WARM_UP_FRAMES = 20  # frames until the window is full and everything has been used once
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,37 @@ class Overhead:
     overhead_p99: float
 
     def to_dict(self) -> dict[str, Any]:
-        """For a file."""
-        return asdict(self)
+        """Return the measurement under the names of its JSON file."""
+        return {
+            "frames": self.frames,
+            "round_trip_p50": self.round_trip_p50,
+            "round_trip_p99": self.round_trip_p99,
+            "step_p50": self.step_p50,
+            "step_p99": self.step_p99,
+            "overhead_p50": self.overhead_p50,
+            "overhead_p99": self.overhead_p99,
+        }
 
 
-def overhead(url: str, engine: Engine, pictures: Sequence[bytes], query: str, key: str | None = None) -> Overhead:
+def measure_overhead(url: str, engine: Engine, images: Sequence[bytes], query: str, key: str | None = None) -> Overhead:
     """Send ``pictures`` one by one, each when the one before it has been scored, then do the same without a server.
 
     The engine is of the same model as the server's and steps while that has nothing to do; both only watch.
     """
-    trips = np.array(asyncio.run(_trips(url, pictures, query, key)))[SKIPPED:]
-    steps = np.array(_steps(engine, pictures, query))[SKIPPED:]
+    trips = np.array(asyncio.run(_round_trips(url, images, query, key)))[WARM_UP_FRAMES:]
+    steps = np.array(_step_times(engine, images, query))[WARM_UP_FRAMES:]
     between = trips - steps
     figures = [float(np.percentile(values, percent)) for values in (trips, steps, between) for percent in (50, 99)]
     return Overhead(len(trips), *figures)
 
 
-async def _trips(url: str, pictures: Sequence[bytes], query: str, key: str | None) -> list[float]:
+async def _round_trips(url: str, images: Sequence[bytes], query: str, key: str | None) -> list[float]:
     trips = []
     async with RemoteSession(url, key=key) as session:
         await session.update(duet={"fps": None, "speak": {"policy": "never"}})
         await session.ask(query)
         events = aiter(session)
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(images):
             begun = time.perf_counter()
             await session.push(picture, index / 2)
             while not isinstance(await anext(events), told.FrameScored):
@@ -64,13 +72,13 @@ async def _trips(url: str, pictures: Sequence[bytes], query: str, key: str | Non
     return trips
 
 
-def _steps(engine: Engine, pictures: Sequence[bytes], query: str) -> list[float]:
+def _step_times(engine: Engine, images: Sequence[bytes], query: str) -> list[float]:
     options = recommended_options(engine.model.config.recommended)
     session = engine.open(replace(options, speak=SpeakOptions("never", 0.0)))
     engine.push(session, Query(query))
     steps = []
-    for index, data in enumerate(pictures):
-        engine.push(session, engine.prepare(Frame(index, index / 2, decode_still(data))))
+    for index, data in enumerate(images):
+        engine.push(session, engine.prepare(Frame(index, index / 2, decode_image(data))))
         begun = time.perf_counter()
         while not any(isinstance(output, Scores) for _, output in engine.step()):
             pass

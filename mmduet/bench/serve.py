@@ -13,7 +13,7 @@ from mmduet.client import RemoteSession
 from mmduet.errors import OptionError
 from mmduet.protocol import server_events as told
 
-WARM_UP = 0.2
+WARM_UP_SHARE = 0.2
 """The part of a run, from its beginning, that is not counted: sessions open one after another."""
 
 
@@ -35,8 +35,8 @@ class Load:
 
 
 @dataclass
-class Heard:
-    """What one client was told, after the warm-up. Times in milliseconds."""
+class ClientTally:
+    """What one client received after the warm-up. Times in milliseconds."""
 
     ages: list[float] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Result:
+class ServeResult:
     """The whole run. Times in milliseconds; ``late`` counts frames that had to give way."""
 
     load: Load
@@ -66,30 +66,37 @@ class Result:
         return self.age_p99 <= 1000 / self.load.fps and not self.late and not self.unaccounted
 
     def to_dict(self) -> dict[str, Any]:
-        """For a file."""
-        figures = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "load"}
+        """Return the result under the names of its JSON file."""
         return {
             "streams": self.load.streams,
             "fps": self.load.fps,
             "seconds": self.load.seconds,
             "held": self.held,
-            **figures,
+            "frames": self.frames,
+            "late": self.late,
+            "other_drops": self.other_drops,
+            "unaccounted": self.unaccounted,
+            "age_p50": self.age_p50,
+            "age_p99": self.age_p99,
+            "replies": self.replies,
+            "first_delta_p50": self.first_delta_p50,
+            "first_delta_p99": self.first_delta_p99,
         }
 
 
-def measure(url: str, load: Load, pictures: Sequence[bytes], key: str | None = None) -> Result:
+def measure_load(url: str, load: Load, images: Sequence[bytes], key: str | None = None) -> ServeResult:
     """Run the load; ``pictures`` are encoded frames that recur. Raises as the client does."""
-    return asyncio.run(_measure(url, load, pictures, key))
+    return asyncio.run(_measure(url, load, images, key))
 
 
-def most_streams(
-    url: str, load: Load, pictures: Sequence[bytes], key: str | None, report: Callable[[Result], None]
-) -> Result | None:
+def find_max_streams(
+    url: str, load: Load, images: Sequence[bytes], key: str | None, report: Callable[[ServeResult], None]
+) -> ServeResult | None:
     """The largest load that is held: doubled until it is not, then halved between; None where not even one stream is."""
-    best: Result | None = None
+    best: ServeResult | None = None
     streams, above = load.streams, 0
     while streams != (best.load.streams if best is not None else 0):
-        result = measure(url, Load(streams, load.fps, load.seconds, load.query), pictures, key)
+        result = measure_load(url, Load(streams, load.fps, load.seconds, load.query), images, key)
         report(result)
         if result.held:
             best = result
@@ -102,13 +109,13 @@ def most_streams(
     return best
 
 
-async def _measure(url: str, load: Load, pictures: Sequence[bytes], key: str | None) -> Result:
-    heard = await asyncio.gather(*(_client(url, load, number, pictures, key) for number in range(load.streams)))
+async def _measure(url: str, load: Load, images: Sequence[bytes], key: str | None) -> ServeResult:
+    heard = await asyncio.gather(*(_run_client(url, load, number, images, key) for number in range(load.streams)))
     ages = [age for one in heard for age in one.ages]
     deltas = [delta for one in heard for delta in one.first_deltas]
     drops = [one.dropped for one in heard]
     late = sum(one.get("late", 0) for one in drops)
-    return Result(
+    return ServeResult(
         load,
         frames=len(ages),
         late=late,
@@ -122,14 +129,14 @@ async def _measure(url: str, load: Load, pictures: Sequence[bytes], key: str | N
     )
 
 
-async def _client(url: str, load: Load, number: int, pictures: Sequence[bytes], key: str | None) -> Heard:
+async def _run_client(url: str, load: Load, number: int, pictures: Sequence[bytes], key: str | None) -> ClientTally:
     """One stream; streams begin spread over a frame's time, as cameras do."""
-    heard, sent = Heard(), 0
+    heard, sent = ClientTally(), 0
     async with RemoteSession(url, key=key) as session:
         await session.update(duet={"fps": None})
         if load.query is not None:
             await session.ask(load.query)
-        listening = asyncio.create_task(_listen(session, heard, round(WARM_UP * load.seconds * load.fps)))
+        listening = asyncio.create_task(_collect_events(session, heard, round(WARM_UP_SHARE * load.seconds * load.fps)))
         loop = asyncio.get_running_loop()
         begin = loop.time() + number / load.streams / load.fps
         for sent in range(round(load.seconds * load.fps)):
@@ -140,7 +147,7 @@ async def _client(url: str, load: Load, number: int, pictures: Sequence[bytes], 
     return heard
 
 
-async def _listen(session: RemoteSession, heard: Heard, skip: int) -> None:
+async def _collect_events(session: RemoteSession, heard: ClientTally, skip: int) -> None:
     ended = 0
     async for event in session:
         match event:

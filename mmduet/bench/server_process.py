@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from mmduet.errors import ServerError
 
-GOODBYE_SECONDS = 30.0
+SHUTDOWN_SECONDS = 30.0
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         try:
-            process.wait(GOODBYE_SECONDS)
+            process.wait(SHUTDOWN_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""What every command that loads a model asks: an adapter, number types, whether pickles are read; and the loading."""
+"""Options of every command that loads a model, and the loading itself."""
 
 from __future__ import annotations
 
@@ -14,36 +14,48 @@ from mmduet.cli._progress import loading_bar
 if TYPE_CHECKING:
     from mmduet.model import LoadedModel
 
-Pickles = Annotated[
-    bool, Option("--allow-pickle", help="Read .bin weights too: pickles, of which to trust only your own.")
+MODEL_HELP = "The model: nano, random:SIZE, or the directory of a checkpoint."
+AllowPickle = Annotated[
+    bool,
+    Option(
+        "--allow-pickle", help="Also read .bin weights. These are pickles and can run code: only use trusted files."
+    ),
 ]
-Adapter = Annotated[Path | None, Option(metavar="DIR", help="A LoRA that PEFT saved, merged into the model.")]
-
+Adapter = Annotated[Path | None, Option(metavar="DIR", help="Merge a LoRA adapter saved by PEFT into the model.")]
 Quantized = Annotated[
-    Literal["int8", "nf4"] | None, Option(help="Hold the language model in so many bits; needs mmduet\\[quant].")
+    Literal["int8", "nf4"] | None,
+    Option(help="Quantize the weights of the language model; needs mmduet\\[quant]."),
 ]
-NumberType = Annotated[
+Dtype = Annotated[
     Literal["stored", "float32", "bfloat16", "float16"],
-    Option(help="Number type to compute in; stored: the file's own."),
+    Option(help="Data type of weights and computation; stored: that of the checkpoint."),
 ]
-AtOnce = Annotated[int, Option("--at-once", min=1, help="Watch so many videos together; each takes memory.")]
+MaxConcurrent = Annotated[
+    int, Option("--at-once", min=1, help="Maximum number of videos processed at the same time; each needs memory.")
+]
 
 
 def load(
     model: str,
     adapter: Path | None = None,
-    pickles: bool = False,
+    allow_pickle: bool = False,
     dtype: str = "float32",
     quantized: Literal["int8", "nf4"] | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     adapters: Mapping[str, Path] | None = None,
 ) -> LoadedModel:
-    """The model, told by ``report`` or else by a bar on stderr."""
+    """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr."""
     from mmduet.model import load_model
     from mmduet.model.inspection import number_type
 
-    number = number_type(dtype, model, pickles)
-    with loading_bar("loading") if report is None else nullcontext(report) as told:
+    torch_dtype = number_type(dtype, model, allow_pickle)
+    with loading_bar("loading") if progress is None else nullcontext(progress) as report:
         return load_model(
-            model, number, adapter=adapter, adapters=adapters, quantized=quantized, pickles=pickles, progress=told
+            model,
+            torch_dtype,
+            adapter=adapter,
+            adapters=adapters,
+            quantized=quantized,
+            pickles=allow_pickle,
+            progress=report,
         )

@@ -1,4 +1,4 @@
-"""The bars that commands show on stderr."""
+"""Progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, driven by calling what is yielded with (done, total); it is not there before the first call."""
+    """Yield a function ``(done, total)`` that updates a bar on stderr; its first call displays the bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,23 +16,23 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     bar = Progress(*columns, console=Console(stderr=True))
     task = bar.add_task(label, total=None)
 
-    def show(done: int, total: int) -> None:
-        bar.start()  # a second time it does nothing
+    def update(done: int, total: int) -> None:
+        bar.start()  # only the first call has an effect
         bar.update(task, completed=done, total=total)
 
     try:
-        yield show
+        yield update
     finally:
         bar.stop()
 
 
 @contextmanager
-def loading_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, where a person looks at it."""
+def loading_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function ``(done, total)`` that updates a bar on stderr if that is a terminal; it disappears at the end."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title)
+        task = bar.add_task(label)
         yield lambda done, total: bar.update(task, completed=done, total=total)

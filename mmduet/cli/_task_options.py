@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from typer import Argument, Option
 
-from mmduet.cli._files import check_files
-from mmduet.cli._watching import check_words
+from mmduet.cli._output_files import check_output_files
+from mmduet.cli._turns import check_text
 from mmduet.errors import OptionError
 from mmduet.options import Profile, SpeakOptions
 
@@ -37,7 +37,7 @@ Quiet = Annotated[bool, Option("--quiet", help="Show nothing but errors.")]
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskOptions:
     """The command line as it was given, as far as all tasks have it; None where nothing was said."""
 
     videos: list[Path]
@@ -60,12 +60,12 @@ class Asked:
     cut: Path | None = None
 
     @classmethod
-    def among(cls, values: Mapping[str, Any]) -> Self:
+    def from_arguments(cls, values: Mapping[str, Any]) -> Self:
         """Those of a command's arguments that are asked by all; refused, with ``OptionError``, where they cannot be used."""
         asked = cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
         asked.check()
         if values["query"] is not None:
-            check_words("--query", values["query"])
+            check_text("--query", values["query"])
         return asked
 
     @property
@@ -95,7 +95,7 @@ class Asked:
         for video in self.videos:
             each = {"--plot": self.plot, "--subtitles": self.subtitles}
             named = {option: self.named(path, video) for option, path in each.items() if path is not None}
-            check_files({"--output": self.output, **named}, *self.videos)
+            check_output_files({"--output": self.output, **named}, *self.videos)
 
     def _refuse_names_that_are_not_their_own(self) -> None:
         stems: dict[str, Path] = {}

@@ -7,42 +7,43 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mmduet.cli._display import spinner
 from mmduet.cli._loading import load
-from mmduet.cli._task_options import Asked
-from mmduet.cli._timeline import busy
-from mmduet.cli._watching import film_strip
+from mmduet.cli._task_options import TaskOptions
 from mmduet.errors import MmduetError, VideoError
 from mmduet.events import Frame, Output
-from mmduet.tasks.base import Own, Setting, Task, Watched, watch
+from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task
+from mmduet.tasks.streaming import run_stream
+from mmduet.viz.film_strip import FilmStrip
 
-if TYPE_CHECKING:
-    from mmduet.viz.run_plot import FilmStrip
-
-Report = Callable[[int, int], None]  # done, of so many
+Report = Callable[[int, int], None]  # done, total
 
 
 @dataclass
-class Viewing:
+class VideoRun:
     """One video, how it is watched, and what came of it: what was ``watched``, and the ``error`` that ended it early."""
 
     video: Path
     task: Task[Any]
-    asked: Asked
+    options: TaskOptions
     stop: threading.Event
     model: str = ""
-    setting: Setting = field(init=False)
+    setting: RunConfig = field(init=False)
     duration: float | None = None  # as its file says
     strip: FilmStrip | None = None
-    watched: Watched | None = None
+    result: StreamResult | None = None
     error: MmduetError | None = None
 
-    def prepare(self, model: str, own: Own) -> Setting:
+    def prepare(self, model: str, own: ModelDefaults) -> RunConfig:
         """Note which model watches, and settle how."""
-        setting = self.task.setting(own)
-        fps = setting.fps if self.asked.fps is None else self.asked.fps
-        self.model, self.setting = model, replace(setting, fps=fps, speak=setting.speak.revised(self.asked.speak, None))
+        setting = self.task.run_config(own)
+        fps = setting.fps if self.options.fps is None else self.options.fps
+        self.model, self.setting = (
+            model,
+            replace(setting, fps=fps, speak=setting.speak.with_overrides(self.options.speak, None)),
+        )
         return self.setting
 
     def frames(self) -> Iterator[Frame]:
@@ -60,21 +61,21 @@ class Viewing:
                 raise
             self.error, self.duration = error, None
 
-    def heard(self, outputs: Iterable[Output], error: MmduetError | None = None) -> None:
+    def finish(self, outputs: Iterable[Output], error: MmduetError | None = None) -> None:
         """Take what was said while it was watched, and what ended that early."""
         self.error = self.error or error
         if error is None:
-            self.watched = Watched.of(outputs, self.duration)
+            self.result = StreamResult.from_outputs(outputs, self.duration)
 
     def _read(self) -> Iterator[Frame]:
         from mmduet.video import VideoFile, open_frames
-        from mmduet.video.sampling import cap
+        from mmduet.video.sampling import frame_limit
 
         with VideoFile(self.video) as file:
             self.duration = file.info.duration
         setting = self.setting
-        most = cap(setting.profile, self.duration, setting.fps, setting.max_frames)
-        self.strip = film_strip(self.asked.plot)
+        most = frame_limit(setting.profile, self.duration, setting.fps, setting.max_frames)
+        self.strip = FilmStrip() if self.options.plot is not None else None
         for frame in open_frames(self.video, setting.fps, setting.profile, most):
             if self.stop.is_set():
                 return
@@ -83,20 +84,20 @@ class Viewing:
             yield frame
 
 
-def viewings(asked: Asked, task: Task[Any]) -> Iterator[Viewing]:
+def run_task_videos(asked: TaskOptions, task: Task[Any]) -> Iterator[VideoRun]:
     """Every video in the order in which it was given, each when it and all before it are over."""
     stop = threading.Event()
-    wanted = [Viewing(video, task, asked, stop) for video in asked.videos]
+    wanted = [VideoRun(video, task, asked, stop) for video in asked.videos]
     label = asked.videos[0].name if len(wanted) == 1 else f"{len(wanted)} videos"
     reports: list[Report] = []  # the one in use; what is found is shown while nobody says that one is waiting
 
     def tell(done: int, total: int) -> None:
         reports[-1](done, total)
 
-    found = (watch_here if asked.server is None else watch_remotely)(asked, wanted, tell)
+    found = (run_locally if asked.server is None else run_remotely)(asked, wanted, tell)
     try:
         while True:
-            with busy(f"watching {label}", asked.quiet) as report:
+            with spinner(f"watching {label}", asked.quiet) as report:
                 reports[:] = [report]
                 viewing = next(found, None)
             if viewing is None:
@@ -106,31 +107,32 @@ def viewings(asked: Asked, task: Task[Any]) -> Iterator[Viewing]:
         stop.set()
 
 
-def watch_here(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
+def run_locally(asked: TaskOptions, wanted: list[VideoRun], report: Report) -> Iterator[VideoRun]:
     """By a model that is loaded here, many at a time through one engine."""
-    from mmduet.engine import Engine, Job, own, task_options
-    from mmduet.pipelines.local import play_in_order
+    from mmduet.engine import Engine, model_defaults, task_options
+    from mmduet.pipelines.jobs import VideoJob
+    from mmduet.pipelines.local import run_videos
 
     model, untold = asked.model or "nano", lambda done, total: None
     loaded = load(model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, untold)
     engine, best = Engine(loaded), loaded.config.recommended
-    settings = [viewing.prepare(loaded.config.name, own(best)) for viewing in wanted]
+    settings = [viewing.prepare(loaded.config.name, model_defaults(best)) for viewing in wanted]
     jobs = [
-        Job(viewing, task_options(best, setting), setting.queries, viewing.frames)
+        VideoJob(viewing, task_options(best, setting), setting.queries, viewing.frames)
         for viewing, setting in zip(wanted, settings, strict=True)
     ]
-    for done, played in enumerate(play_in_order(engine, jobs, asked.at_once), 1):
-        viewing = played.job.name
-        viewing.heard(played.outputs, played.error)
+    for done, result in enumerate(run_videos(engine, jobs, asked.at_once, in_order=True), 1):
+        viewing = result.video
+        viewing.finish(result.events, result.error)
         report(done, len(wanted))
         yield viewing
 
 
-def watch_remotely(asked: Asked, wanted: list[Viewing], report: Report) -> Iterator[Viewing]:
+def run_remotely(asked: TaskOptions, wanted: list[VideoRun], report: Report) -> Iterator[VideoRun]:
     """By a server, in a session each."""
     pool = ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing")
     try:
-        for done, viewing in enumerate(pool.map(watch_one_remotely, wanted), 1):
+        for done, viewing in enumerate(pool.map(run_one_remotely, wanted), 1):
             report(done, len(wanted))
             yield viewing
     finally:
@@ -139,18 +141,18 @@ def watch_remotely(asked: Asked, wanted: list[Viewing], report: Report) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
-def watch_one_remotely(viewing: Viewing) -> Viewing:
+def run_one_remotely(viewing: VideoRun) -> VideoRun:
     """Send a video and hear what is said of it."""
     from mmduet.client import RemoteStream
-    from mmduet.client.tasks import adopt, own
+    from mmduet.client.tasks import configure, model_defaults
 
-    asked = viewing.asked
+    asked = viewing.options
     try:
-        with RemoteStream(asked.server or "", key=asked.key, encoding=asked.encoding, patient=True) as stream:
-            setting = viewing.prepare(stream.session.model, own(stream.session))
-            adopt(stream, setting)
-            outputs = list(watch(stream, viewing.frames(), setting.queries))
-        viewing.heard(outputs)
+        with RemoteStream(asked.server or "", key=asked.key, encoding=asked.encoding, block_when_behind=True) as stream:
+            setting = viewing.prepare(stream.session.model, model_defaults(stream.session))
+            configure(stream, setting)
+            outputs = list(run_stream(stream, viewing.frames(), setting.queries))
+        viewing.finish(outputs)
     except MmduetError as error:
-        viewing.heard((), error)
+        viewing.finish((), error)
     return viewing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import typer
 
 from mmduet.annotations.subtitles import Cue
-from mmduet.cli._events import printable
-from mmduet.cli._task_options import Asked
-from mmduet.cli._task_running import Viewing, viewings
-from mmduet.cli._timeline import on_terminal
-from mmduet.cli._watching import terminable
+from mmduet.cli._display import is_terminal
+from mmduet.cli._session_io import exit_on_sigterm
+from mmduet.cli._task_options import TaskOptions
+from mmduet.cli._task_running import VideoRun, run_task_videos
 from mmduet.errors import MmduetError
 from mmduet.files import write_json
-from mmduet.tasks.base import Task, Watched
-from mmduet.viz.task_plot import Drawing, Mark, draw
+from mmduet.spans import CaptionedSpan
+from mmduet.tasks.base import StreamResult, Task
+from mmduet.text import to_printable
+from mmduet.viz.run_plot import TimedText
+from mmduet.viz.task_plot import TaskPlot, save_task_plot
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,27 +39,30 @@ FAILED = 1  # the exit status where some of several videos could not be watched
 class View(Generic[R]):
     """How what a task finds is shown. ``rows`` are ``columns`` in words, ``marks`` what is drawn, ``cues`` what is subtitled.
 
-    ``more`` does what else was asked for with a video's findings, and returns what is to be told of it, a line each.
+    ``more`` does what else was asked for with a video's findings, and returns the lines to print about it.
     """
 
     columns: tuple[str, ...]
     rows: Callable[[R], Sequence[Sequence[str]]]
-    marks: Callable[[R], Sequence[Mark]]
+    marks: Callable[[R], Sequence[CaptionedSpan]]
     cues: Callable[[R], Sequence[Cue]] = lambda found: ()
-    more: Callable[[Viewing, R], Sequence[str]] = lambda viewing, found: ()
+    more: Callable[[VideoRun, R], Sequence[str]] = lambda viewing, found: ()
     threshold: float | None = None  # drawn; None: that of speaking, where there is one
 
 
-def carry_out(asked: Asked, task: Task[R], view: View[R]) -> None:
-    """Watch, show, write. One video that fails raises its error; of several, each is told and the status is 1 in the end."""
+def run_and_report(asked: TaskOptions, task: Task[R], view: View[R]) -> None:
+    """Run a task over the videos, show and write its results.
+
+    The error of a single video is raised. Of several videos, errors are reported and the exit status is 1.
+    """
     report: Json = {"task": task.name, "profile": asked.profile, "videos": []}
     failed = False
-    with terminable(), ExitStack() as last:
+    with exit_on_sigterm(), ExitStack() as last:
         last.callback(write_report, asked.output, report)
         with screen(asked) as console:
-            for viewing in viewings(asked, task):
+            for viewing in run_task_videos(asked, task):
                 entry: Json = {"video": str(viewing.video)}
-                if asked.several or viewing.watched is not None:
+                if asked.several or viewing.result is not None:
                     report["videos"].append(entry)
                 try:
                     show(console, viewing, task, view, entry)
@@ -77,11 +82,11 @@ def write_report(path: Path | None, report: Json) -> None:
         write_json(path, report, 2)
 
 
-def show(console: Console, viewing: Viewing, task: Task[R], view: View[R], entry: Json) -> None:
+def show(console: Console, viewing: VideoRun, task: Task[R], view: View[R], entry: Json) -> None:
     """Show what was found in one video, put it into ``entry``, write its files; then raise what ended it early."""
-    if viewing.watched is not None:
-        found = task.result(viewing.watched)
-        entry |= described(viewing, viewing.watched, found)
+    if viewing.result is not None:
+        found = task.result(viewing.result)
+        entry |= described(viewing, viewing.result, found)
         write_table(console, viewing, view.columns, view.rows(found))
         write_files(viewing, task, view, found)
         for line in view.more(viewing, found):
@@ -90,23 +95,23 @@ def show(console: Console, viewing: Viewing, task: Task[R], view: View[R], entry
         raise viewing.error
 
 
-def described(viewing: Viewing, watched: Watched, found: Any) -> Json:
+def described(viewing: VideoRun, watched: StreamResult, found: Any) -> Json:
     """How a video was watched, what was found and every score, as JSON has it."""
     scores = [
         {"time": score.time, "informative": score.informative, "relevance": score.relevance} for score in watched.scores
     ]
     how = {"model": viewing.model, "fps": viewing.setting.fps, "duration": watched.duration}
-    return {**how, **asdict(found), "scores": scores}
+    return {**how, **found.to_dict(), "scores": scores}
 
 
 @contextmanager
-def screen(asked: Asked) -> Iterator[Console]:
+def screen(asked: TaskOptions) -> Iterator[Console]:
     """Where tables go: a terminal as wide as it is, else text without colour; nowhere if quiet."""
     from rich.console import Console
 
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a letter that the terminal cannot show is no reason to stop
-    if on_terminal(sys.stdout):
+        sys.stdout.reconfigure(errors="replace")  # a letter that the terminal cannot show does not end the command
+    if is_terminal(sys.stdout):
         yield Console(highlight=False, quiet=asked.quiet)
     else:
         yield Console(
@@ -119,17 +124,17 @@ def screen(asked: Asked) -> Iterator[Console]:
         )
 
 
-def write_table(console: Console, viewing: Viewing, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def write_table(console: Console, viewing: VideoRun, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """The video's name, how it was watched, and what was found in it; numbers on the right, words on the left."""
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
-    assert viewing.watched is not None
-    frames = len(viewing.watched.scores)
+    assert viewing.result is not None
+    frames = len(viewing.result.scores)
     console.print(
-        f"{printable(viewing.video.name)}: {frames} frame{'s' * (frames != 1)}, {viewing.watched.duration:.2f} s, "
-        f"{printable(viewing.model)}",
+        f"{to_printable(viewing.video.name)}: {frames} frame{'s' * (frames != 1)}, {viewing.result.duration:.2f} s, "
+        f"{to_printable(viewing.model)}",
         markup=False, style="bold",
     )  # fmt: skip
     if not rows:
@@ -140,33 +145,33 @@ def write_table(console: Console, viewing: Viewing, columns: Sequence[str], rows
         words = column in WORDS
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(to_printable(cell)) for cell in row))
     console.print(table)
 
 
-def write_files(viewing: Viewing, task: Task[R], view: View[R], found: R) -> None:
+def write_files(viewing: VideoRun, task: Task[R], view: View[R], found: R) -> None:
     """Subtitles and the picture; nothing is drawn without a frame."""
-    asked, watched = viewing.asked, viewing.watched
+    asked, watched = viewing.options, viewing.result
     assert watched is not None
     if asked.subtitles is not None:
         from mmduet.annotations.subtitles import write_subtitles
 
         write_subtitles(asked.named(asked.subtitles, viewing.video), view.cues(found))
     if asked.plot is not None and viewing.strip is not None and watched.scores:
-        drawing = Drawing(
+        plot = TaskPlot(
             title=viewing.video.name,
             remark=f"{task.name} by {viewing.model}",
             times=watched.times,
-            curves={head: watched.curve((head,)) for head in task.heads},
+            curves={head: watched.mean_scores((head,)) for head in task.heads},
             threshold=threshold(viewing, task, view),
-            asked=[(query.time, query.text) for query in viewing.setting.queries],
-            marks=view.marks(found),
+            queries=[TimedText(query.time, query.text) for query in viewing.setting.queries],
+            spans=view.marks(found),
             strip=viewing.strip,
         )
-        draw(asked.named(asked.plot, viewing.video), drawing)
+        save_task_plot(asked.named(asked.plot, viewing.video), plot)
 
 
-def threshold(viewing: Viewing, task: Task[R], view: View[R]) -> tuple[str, float] | None:
+def threshold(viewing: VideoRun, task: Task[R], view: View[R]) -> tuple[str, float] | None:
     """The head and the score that decide, where one alone does."""
     speak = viewing.setting.speak
     if view.threshold is not None:

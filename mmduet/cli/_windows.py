@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmduet.files import whole_file
+from mmduet.files import atomic_write
 
 Row = dict[str, Any]
 #: What is shown, with its name and, in the drawing, Okabe and Ito's colour for it.
@@ -48,5 +48,5 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     axes.grid(color="#E3E3E3")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, format=path.suffix.removeprefix(".") or "png", dpi=150)

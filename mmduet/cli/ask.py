@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized
+from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
 from mmduet.cli._task_options import (
-    Asked,
     Encoded,
     Fps,
     Key,
@@ -20,9 +19,10 @@ from mmduet.cli._task_options import (
     ServerUrl,
     Speak,
     Subtitles,
+    TaskOptions,
     Videos,
 )
-from mmduet.cli._watching import parse_timed
+from mmduet.cli._turns import parse_timed_text
 
 if TYPE_CHECKING:
     from mmduet.cli._task_showing import View
@@ -34,16 +34,16 @@ def ask(
     query: Annotated[str, Option(metavar="TEXT[@SECONDS]", help="The question, and when.", show_default=False)],
     model: Model = None,
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
-    dtype: NumberType = "float32",
+    dtype: Dtype = "float32",
     server: ServerUrl = None,
     key: Key = None,
     encoding: Encoded = "jpeg",
     fps: Fps = None,
     speak: Speak = None,
     profile: Profiles = "fixed",
-    at_once: AtOnce = 8,
+    at_once: MaxConcurrent = 8,
     output: Output = None,
     plot: Plot = None,
     subtitles: Subtitles = None,
@@ -53,23 +53,26 @@ def ask(
 
     Exit status 1 if some of several videos could not be watched.
     """
-    asked = Asked.among(locals())
-    question, at = parse_timed("--query", query)
-    from mmduet.cli._task_showing import carry_out
+    asked = TaskOptions.from_arguments(locals())
+    question, at = parse_timed_text("--query", query)
+    from mmduet.cli._task_showing import run_and_report
     from mmduet.tasks import QuestionAnswering
 
-    carry_out(asked, QuestionAnswering(question, at, profile), view())
+    run_and_report(asked, QuestionAnswering(question, at, profile), view())
 
 
 def view() -> View[Answers]:
     """Answers by time."""
-    from mmduet.annotations.subtitles import LONGEST_CUE, Cue, apart
+    from mmduet.annotations.subtitles import Cue
     from mmduet.cli._task_showing import View, seconds
-    from mmduet.viz.task_plot import Mark
+    from mmduet.spans import CaptionedSpan
+    from mmduet.viz.subtitle_timing import MAX_REPLY_SECONDS, enforce_min_cue
 
     return View(
         columns=("from", "to", "answer"),
         rows=lambda found: [(seconds(a.start), seconds(a.end), a.text) for a in found.answers],
-        marks=lambda found: [Mark(a.start, a.end, a.text) for a in found.answers],
-        cues=lambda found: list(apart((Cue.of(a.start, a.end, a.text) for a in found.answers), LONGEST_CUE)),
+        marks=lambda found: [CaptionedSpan(a.start, a.end, a.text) for a in found.answers],
+        cues=lambda found: list(
+            enforce_min_cue((Cue.from_text(a.start, a.end, a.text) for a in found.answers), MAX_REPLY_SECONDS)
+        ),
     )

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from mmduet.cli._files import check_files
-from mmduet.cli._loading import Adapter, NumberType, Pickles, load
+from mmduet.cli._loading import Adapter, AllowPickle, Dtype, load
+from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
-    from mmduet.bench.serve import Result
+    from mmduet.bench.serve import ServeResult
     from mmduet.engine import Engine
-    from mmduet.engine.session import Picture
+    from mmduet.engine.session import PreparedFrame
 
 app = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
 
@@ -32,8 +32,8 @@ def soak(
     fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    dtype: NumberType = "float32",
+    allow_pickle: AllowPickle = False,
+    dtype: Dtype = "float32",
     lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Length of the scene that recurs.")] = 120.0,
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Asked at the beginning; the model's own by default.")
@@ -45,12 +45,12 @@ def soak(
     """Play one scene for hours: memory, step time and decisions must stay. Exit status 1 if they do not."""
     from dataclasses import replace
 
-    from mmduet.bench.soak import soak as run
+    from mmduet.bench.soak import run_soak as run
     from mmduet.engine import Engine, recommended_options
     from mmduet.errors import OptionError
     from mmduet.options import parse_window
 
-    check_files({"--json": json_path})
+    check_output_files({"--json": json_path})
     if not math.isfinite(hours):
         raise OptionError(f"hours is {hours}; use a number")
     engine = Engine(load(model, adapter, allow_pickle, dtype))
@@ -76,21 +76,21 @@ def soak(
 def measure_loading(
     model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    dtype: NumberType = "stored",
+    allow_pickle: AllowPickle = False,
+    dtype: Dtype = "stored",
 ) -> None:
     """Load MODEL in a process of its own: memory at its most, and time. Exit status 1 if over 1.2 times the weights."""
-    from mmduet.bench.load import MOST, load_cost
+    from mmduet.bench.load import MAX_RATIO, measure_load_cost
     from mmduet.model.inspection import number_type
 
     number = str(number_type(dtype, model, allow_pickle)).removeprefix("torch.")
-    cost = load_cost(model, number, adapter, allow_pickle)
+    cost = measure_load_cost(model, number, adapter, allow_pickle)
     typer.echo(
         f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {number}, at most {cost.peak_bytes / 2**20:.0f} MiB while "
         f"loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"
     )
-    if cost.ratio > MOST:
-        typer.echo(f"more than {MOST} times the weights", err=True)
+    if cost.ratio > MAX_RATIO:
+        typer.echo(f"more than {MAX_RATIO} times the weights", err=True)
         raise typer.Exit(1)
 
 
@@ -101,7 +101,7 @@ def serve(
     seconds: Annotated[float, Option(help="Length of a try; its first fifth is not counted.")] = 20.0,
     most: Annotated[bool, Option("--most", help="Find the most streams that are held.")] = False,
     overhead: Annotated[bool, Option("--overhead", help="One stream: what the server adds to the engine.")] = False,
-    connects: Annotated[int, Option(metavar="N", help="Come and go so many times instead.")] = 0,
+    connects: Annotated[int, Option(metavar="N", help="Open and close this many sessions instead.")] = 0,
     query: Annotated[str | None, Option(metavar="TEXT", help="Asked by each; the model's own by default.")] = None,
     model: Annotated[str, Option(help="What the server that is started runs.")] = "nano",
     server: Annotated[str | None, Option(metavar="URL", help="Measure this one instead of starting one.")] = None,
@@ -115,12 +115,12 @@ def serve(
     """
     from contextlib import ExitStack
 
-    from mmduet.bench.serve import Load, measure, most_streams
+    from mmduet.bench.serve import Load, find_max_streams, measure_load
     from mmduet.bench.server_process import server_process
     from mmduet.errors import OptionError
     from mmduet.files import write_json
 
-    check_files({"--json": json_path})
+    check_output_files({"--json": json_path})
     if (overhead or connects) and server is not None:
         raise OptionError("--overhead and --connects measure a server of their own; leave --server out")
     if connects:
@@ -132,13 +132,13 @@ def serve(
         address = server or running.enter_context(server_process("--model", model))[0]
         load = Load(streams, fps, seconds, query or _query_of(address, key))
 
-        def report(result: Result) -> None:
+        def report(result: ServeResult) -> None:
             typer.echo(_line(result))
 
         if most:
-            result = most_streams(address, load, pictures, key, report)
+            result = find_max_streams(address, load, pictures, key, report)
         else:
-            result = measure(address, load, pictures, key)
+            result = measure_load(address, load, pictures, key)
             report(result)
     if result is not None and json_path is not None:
         write_json(json_path, result.to_dict(), indent=2)
@@ -152,22 +152,24 @@ def serve(
 def _come_and_go(count: int, model: str, picture: bytes, json_path: Path | None) -> None:
     import asyncio
 
-    from mmduet.bench.connects import connects
+    from mmduet.bench.connection_churn import measure_connection_churn
     from mmduet.bench.server_process import server_process
 
     with server_process("--model", model) as (address, pid), progress_bar("connecting") as bar:
-        result = asyncio.run(connects(address, pid, count, picture, report=lambda done: bar(done, count)))
+        result = asyncio.run(
+            measure_connection_churn(address, pid, count, picture, report=lambda done: bar(done, count))
+        )
     _tell(result.to_dict(), json_path)
 
 
 def _compare(model: str, pictures: list[bytes], query: str | None, json_path: Path | None) -> None:
-    from mmduet.bench.overhead import overhead
+    from mmduet.bench.overhead import measure_overhead
     from mmduet.bench.server_process import server_process
     from mmduet.engine import Engine
 
     loaded = load(model)
     with server_process("--model", model) as (address, _):
-        result = overhead(address, Engine(loaded), pictures, query or _query_of(address, None))
+        result = measure_overhead(address, Engine(loaded), pictures, query or _query_of(address, None))
     _tell({**result.to_dict(), "faults": []}, json_path)
 
 
@@ -175,23 +177,26 @@ def _compare(model: str, pictures: list[bytes], query: str | None, json_path: Pa
 def chaos(
     minutes: Annotated[float, Option(help="How long.")] = 30.0,
     honest: Annotated[int, Option(help="Clients whose every score is compared.")] = 24,
-    villains: Annotated[int, Option(help="Clients that do what they should not.")] = 8,
+    hostile: Annotated[int, Option("--villains", help="Clients that break the protocol.")] = 8,
     fps: Annotated[float, Option(help="Frames per second of each honest stream.")] = 2.0,
     model: Annotated[str, Option(help="What the server runs.")] = "nano",
-    seed: Annotated[int, Option(help="Of the villains and of the scene.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the scene and of the hostile clients.")] = 0,
     json_path: Annotated[Path | None, Option("--json", help="Write the report here as well.")] = None,
 ) -> None:
-    """Honest clients among villains: nothing the honest are told may change, memory must stay. Exit status 1 otherwise."""
+    """Run well-behaved clients beside hostile ones.
+
+    Their results must not change and memory must not grow; otherwise the exit status is 1.
+    """
     import asyncio
 
-    from mmduet.bench.chaos import Plot
-    from mmduet.bench.chaos import chaos as run
+    from mmduet.bench.chaos import ChaosConfig
+    from mmduet.bench.chaos import run_chaos as run
     from mmduet.bench.server_process import server_process
 
-    check_files({"--json": json_path})
+    check_output_files({"--json": json_path})
     pictures = _stills(fps, seed)[: max(round(12 * fps), 1)]
     with server_process("--model", model) as (address, pid), progress_bar("streaming") as bar:
-        plot = Plot(honest, villains, fps, minutes, pictures, _query_of(address, None), seed)
+        plot = ChaosConfig(honest, hostile, fps, minutes, pictures, _query_of(address, None), seed)
         result = asyncio.run(run(address, pid, plot, lambda done: bar(round(done * 1000), 1000)))
     _tell(result.to_dict(), json_path)
 
@@ -211,7 +216,7 @@ def _tell(report: dict[str, Any], json_path: Path | None) -> None:
         raise typer.Exit(1)
 
 
-def _line(result: Result) -> str:
+def _line(result: ServeResult) -> str:
     load = result.load
     return (
         f"{load.streams:4} streams at {load.fps:g} fps: age p50 {result.age_p50:.0f} ms, p99 {result.age_p99:.0f} ms, "
@@ -232,24 +237,26 @@ def _stills(fps: float, seed: int) -> list[bytes]:
     """A scene's frames as JPEG."""
     from tempfile import TemporaryDirectory
 
-    from mmduet.client.pictures import encoded
-    from mmduet.scenes import SplitSpec, load_clips, make_split
+    from mmduet.annotations.scene_files import read_clips
+    from mmduet.client.images import encode_image
+    from mmduet.scenes import SplitSpec, make_split
     from mmduet.video import open_frames
 
     with TemporaryDirectory() as folder:
         make_split(folder, SplitSpec("test", 1, seed, 60.0, 60.0))
-        video = Path(folder) / "videos" / load_clips(folder)[0]["video"]
-        return [encoded(frame.image).data for frame in open_frames(video, fps)]
+        video = Path(folder) / "videos" / read_clips(folder)[0]["video"]
+        return [encode_image(frame.image).data for frame in open_frames(video, fps)]
 
 
-def _lap(engine: Engine, seconds: float, fps: float, seed: int) -> list[Picture]:
+def _lap(engine: Engine, seconds: float, fps: float, seed: int) -> list[PreparedFrame]:
     """A scene's frames, ready for the tower."""
     from tempfile import TemporaryDirectory
 
-    from mmduet.scenes import SplitSpec, load_clips, make_split
+    from mmduet.annotations.scene_files import read_clips
+    from mmduet.scenes import SplitSpec, make_split
     from mmduet.video import open_frames
 
     with TemporaryDirectory() as folder:
         make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
-        video = Path(folder) / "videos" / load_clips(folder)[0]["video"]
+        video = Path(folder) / "videos" / read_clips(folder)[0]["video"]
         return [engine.prepare(frame) for frame in open_frames(video, fps)]

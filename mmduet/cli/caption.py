@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized
+from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
 from mmduet.cli._task_options import (
-    Asked,
     Encoded,
     Fps,
     Key,
@@ -20,6 +19,7 @@ from mmduet.cli._task_options import (
     ServerUrl,
     Speak,
     Subtitles,
+    TaskOptions,
     Videos,
 )
 
@@ -33,16 +33,16 @@ def caption(
     query: Annotated[str | None, Option(metavar="TEXT", help="Ask for this.", show_default="the model's own")] = None,
     model: Model = None,
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
-    dtype: NumberType = "float32",
+    dtype: Dtype = "float32",
     server: ServerUrl = None,
     key: Key = None,
     encoding: Encoded = "jpeg",
     fps: Fps = None,
     speak: Speak = None,
     profile: Profiles = "fixed",
-    at_once: AtOnce = 8,
+    at_once: MaxConcurrent = 8,
     output: Output = None,
     plot: Plot = None,
     subtitles: Subtitles = None,
@@ -52,22 +52,23 @@ def caption(
 
     Exit status 1 if some of several videos could not be watched.
     """
-    asked = Asked.among(locals())
-    from mmduet.cli._task_showing import carry_out
+    asked = TaskOptions.from_arguments(locals())
+    from mmduet.cli._task_showing import run_and_report
     from mmduet.tasks import DenseCaptioning
 
-    carry_out(asked, DenseCaptioning(query, profile), view())
+    run_and_report(asked, DenseCaptioning(query, profile), view())
 
 
 def view() -> View[Captions]:
     """Segments, as they follow each other."""
-    from mmduet.annotations.subtitles import Cue, apart
+    from mmduet.annotations.subtitles import Cue
     from mmduet.cli._task_showing import View, seconds
-    from mmduet.viz.task_plot import Mark
+    from mmduet.spans import CaptionedSpan
+    from mmduet.viz.subtitle_timing import enforce_min_cue
 
     return View(
         columns=("start", "end", "caption"),
         rows=lambda found: [(seconds(s.start), seconds(s.end), s.caption) for s in found.segments],
-        marks=lambda found: [Mark(s.start, s.end, s.caption) for s in found.segments],
-        cues=lambda found: list(apart(Cue.of(s.start, s.end, s.caption) for s in found.segments)),
+        marks=lambda found: [CaptionedSpan(s.start, s.end, s.caption) for s in found.segments],
+        cues=lambda found: list(enforce_min_cue(Cue.from_text(s.start, s.end, s.caption) for s in found.segments)),
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._loading import Adapter, Pickles, load
+from mmduet.cli._loading import Adapter, AllowPickle, load
 
 
 def convert(
@@ -18,7 +18,7 @@ def convert(
     dtype: Annotated[
         Literal["stored", "float32", "bfloat16", "float16"], Option(help="Number type of the weights written.")
     ] = "stored",
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Write SRC as one directory that holds everything needed to serve; DST is whole or not there."""
     from mmduet.errors import OptionError
@@ -26,7 +26,7 @@ def convert(
     from mmduet.model.inspection import number_type
 
     if target.exists() and not (target / MANIFEST).exists():
-        raise OptionError(f"{target} exists and is no checkpoint of ours; give a directory that does not exist")
+        raise OptionError(f"{target} exists and is not an mmduet checkpoint; give a directory that does not exist")
     number = number_type(dtype, source, allow_pickle)
     model = load(source, adapter, allow_pickle, str(number).removeprefix("torch."))
     extra = {"converted_from": {"source": Path(source).name, "adapter": adapter.name if adapter else None}}

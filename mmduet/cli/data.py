@@ -25,12 +25,12 @@ def check(
 ) -> None:
     """Say whether a local copy is all there: annotations parsed, every video opened. Exit status 1 if not."""
     from mmduet.cli._progress import progress_bar
-    from mmduet.evaluation import data_sets
+    from mmduet.evaluation import datasets
 
     with progress_bar("videos") as bar:
-        found = data_sets.check(name, folder or Path("datasets") / name, bar)
-    for fault in found.faults:
+        found = datasets.check_dataset(name, folder or Path("datasets") / name, bar)
+    for fault in found.problems:
         typer.echo(fault, err=True)
-    typer.echo(f"{name}: {found.questions} questions, {found.videos} videos, {len(found.faults)} faults")
-    if found.faults:
+    typer.echo(f"{name}: {found.questions} questions, {found.videos} videos, {len(found.problems)} faults")
+    if found.problems:
         raise typer.Exit(1)

@@ -31,7 +31,9 @@ EvaluationProfile = Annotated[
 ]
 Smoothing = Annotated[
     int | None,
-    Option(max=10_000, help="qvhighlights, grounding: mean over so many frames to each side.", show_default="4"),
+    Option(
+        max=10_000, help="qvhighlights, grounding: moving mean over this many frames on each side.", show_default="4"
+    ),
 ]
 Threshold = Annotated[
     float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
@@ -96,7 +98,7 @@ def evaluate(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if similarities is not None:
-        from mmduet.evaluation.similarity import read_similarities
+        from mmduet.evaluation.scorers.sentence_similarity import read_similarities
 
         given["similarity"] = read_similarities(similarities)
     with ExitStack() as last:
@@ -108,23 +110,23 @@ def evaluate(
     if json_path is not None:
         files = [str(predictions), *map(str, annotations or ())]
         made = {"mmduet": mmduet.__version__, "files": files, "options": told(given), "count": len(report.items)}
-        write_json(json_path, report.to_json(per_item=per_item) | made, indent=2)
+        write_json(json_path, report.to_dict(per_item=per_item) | made, indent=2)
     if html is not None:
-        from mmduet.reports import write_page
+        from mmduet.reports import write_html_report
 
-        write_page(html, report, predictions=predictions, annotations=annotations, videos=videos)
+        write_html_report(html, report, predictions=predictions, annotations=annotations, videos=videos)
 
 
 def check(**values: Any) -> None:
     """Raise ``OptionError`` for files that could not be written in the end, and for options that would do nothing."""
-    from mmduet.cli._files import check_files
+    from mmduet.cli._output_files import check_output_files
     from mmduet.errors import OptionError
 
     judge, asks = values["judge"], values["judge"] not in (None, "exact")
     others = (values[name] for name in ("judgements", "judge_prompt", "similarities"))
     read = [values["predictions"], *(values["annotations"] or ()), *(file for file in others if file is not None)]
     written = {"--json": values["json_path"], "--html": values["html"], "--judge-cache": values["judge_cache"]}
-    check_files(written, *read)
+    check_output_files(written, *read)
     refuse_alone({name: values[name] for name in ("judge_model", "judge_cache")}, "--judge URL", asks)
     graded = asks or values["judgements"] is not None
     refuse_alone({"judge_prompt": values["judge_prompt"]}, "--judge URL or --judgements", graded)
@@ -150,10 +152,10 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
     from importlib import import_module
     from inspect import signature
 
-    from mmduet.annotations.prediction_files import made_for_others
+    from mmduet.annotations.prediction_settings import from_other_test_set
     from mmduet.cli._progress import progress_bar
     from mmduet.errors import AnnotationError, OptionError
-    from mmduet.evaluation.intervals import with_intervals
+    from mmduet.evaluation.intervals import add_intervals
 
     name = benchmark.replace("-", "_")
     run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
@@ -177,19 +179,19 @@ def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] |
         raise AnnotationError(
             f"{predictions}: nothing in it can be evaluated{first}; give other predictions or annotations"
         )
-    if made_for_others(predictions, [path for path in annotations or () if path.is_file()]):
+    if from_other_test_set(predictions, [path for path in annotations or () if path.is_file()]):
         other = f"{predictions.name} was made for another test set than these annotations; only the ids were compared."
         report = replace(report, notes=[*report.notes, other])
-    return with_intervals(report, seed)
+    return add_intervals(report, seed)
 
 
 @contextmanager
 def judge_of(benchmark: Benchmark, url: str, model: str | None, cache: Path) -> Iterator[Judge]:
     """The judge at ``url``, whose replies are kept in ``cache``; ``exact`` needs neither."""
     from mmduet.errors import OptionError
-    from mmduet.evaluation.judges.files import CachedJudge
-    from mmduet.evaluation.judges.http import ChatJudge
+    from mmduet.evaluation.judges.chat_judge import ChatJudge
     from mmduet.evaluation.judges.judge import ExactJudge
+    from mmduet.evaluation.judges.judgement_files import CachedJudge
 
     if benchmark not in HIGHEST:
         raise OptionError(f"--judge means nothing to {benchmark}; leave it out")

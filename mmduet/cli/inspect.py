@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._loading import Adapter, Pickles
+from mmduet.cli._loading import Adapter, AllowPickle
 
 if TYPE_CHECKING:
     from mmduet.model import DuetConfig
@@ -22,7 +22,7 @@ def inspect(
     directory: Annotated[Path, Argument(metavar="DIR", help="A checkpoint or an adapter.")],
     adapter: Adapter = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Say what DIR is, whether it would load, and what it would cost. Exit status 5 if it would not load."""
     from mmduet.errors import CheckpointError

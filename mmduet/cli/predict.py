@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AtOnce, NumberType, Pickles, Quantized, load
+from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized, load
 
 if TYPE_CHECKING:
-    from mmduet.annotations.prediction_files import Example, PredictionFile
-    from mmduet.evaluation.runs.predict import Viewing
+    from mmduet.annotations.prediction_files import PredictionFile
+    from mmduet.annotations.test_sets import Example
+    from mmduet.evaluation.runs.predict import PredictionConfig
     from mmduet.model import LoadedModel
 
 
@@ -22,11 +23,11 @@ def predict(
     output: Annotated[Path, Option(metavar="PRED.jsonl", help="Where predictions go; an interrupted run goes on.")],
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
-    dtype: NumberType = "float32",
+    dtype: Dtype = "float32",
     fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
-    max_frames: Annotated[int | None, Option(min=1, help="Watch no more than so many.")] = None,
+    max_frames: Annotated[int | None, Option(min=1, help="Process at most this many frames.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
     score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads that are added up.")] = None,
     keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Leave replies in view.")] = False,
@@ -36,15 +37,16 @@ def predict(
         str | None, Option(metavar="N|SECONDSs|none", help="In view; the model's own by default.")
     ] = None,
     profile: Annotated[Literal["fixed", "paper"], Option(help="Feed and sample as the paper did.")] = "fixed",
-    at_once: AtOnce = 8,
+    at_once: MaxConcurrent = 8,
 ) -> None:
     """Answer every question of a test set. Exit status 1 if some could not be answered."""
-    from dataclasses import asdict, replace
-    from hashlib import sha256
+    from dataclasses import replace
 
-    from mmduet.annotations.prediction_files import PredictionFile, instructed, read_test_set
-    from mmduet.engine import own, recommended_options
-    from mmduet.evaluation.runs.predict import Viewing
+    from mmduet.annotations.prediction_files import PredictionFile
+    from mmduet.annotations.prediction_settings import PredictionSettings, file_digest
+    from mmduet.annotations.test_sets import read_test_set
+    from mmduet.engine import model_defaults, recommended_options
+    from mmduet.evaluation.runs.predict import PredictionConfig, with_prompts
     from mmduet.model.inspection import fingerprint
     from mmduet.options import parse_window
 
@@ -55,41 +57,48 @@ def predict(
     said: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
     options = replace(
         base,
-        speak=base.speak.revised(speak, score_heads),
+        speak=base.speak.with_overrides(speak, score_heads),
         decode=replace(base.decode, **{name: value for name, value in said.items() if value is not None}),
         keep_replies=keep_replies,
         window=base.window if window is None else parse_window(window, rate),
     )
-    viewing = Viewing(videos, rate, max_frames, options)
-    settings = {
-        "annotations": sha256(annotations.read_bytes()).hexdigest(), "videos": str(videos.resolve()),
-        "model": fingerprint(model), "adapter": fingerprint(adapter) if adapter else None,
-        "quantized": quantized, "dtype": dtype,
-        "fps": viewing.fps, "max_frames": max_frames, "options": asdict(options),
-    }  # fmt: skip
-    examples = instructed(examples, own(best))
-    with PredictionFile(output, settings) as file:
+    viewing = PredictionConfig(videos, rate, max_frames, options)
+    settings = PredictionSettings(
+        annotations=file_digest(annotations),
+        videos=str(videos.resolve()),
+        model=fingerprint(model),
+        adapter=fingerprint(adapter) if adapter else None,
+        quantized=quantized,
+        dtype=dtype,
+        fps=viewing.fps,
+        max_frames=max_frames,
+        options=options,
+    )
+    examples = with_prompts(examples, model_defaults(best))
+    with PredictionFile(output, settings.to_dict()) as file:
         failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
-        file.arrange([example.question_id for example in examples])
+        file.sort([example.question_id for example in examples])
         answered = sum(example.question_id in file.done for example in examples)
     typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
 
-def _answer(model: LoadedModel, examples: list[Example], viewing: Viewing, file: PredictionFile, at_once: int) -> int:
+def _answer(
+    model: LoadedModel, examples: list[Example], viewing: PredictionConfig, file: PredictionFile, at_once: int
+) -> int:
     """Answer with a bar on stderr, and a line for every question that could not be; returns how many those were."""
     from rich.console import Console
     from rich.progress import Progress
 
     from mmduet.engine import Engine
-    from mmduet.evaluation.runs.predict import Failure, predictions
+    from mmduet.evaluation.runs.predict import FailedPrediction, predict_examples
 
     failed = 0
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("questions", total=len(examples))
-        for result in predictions(Engine(model), examples, viewing, at_once):
-            if isinstance(result, Failure):
+        for result in predict_examples(Engine(model), examples, viewing, at_once):
+            if isinstance(result, FailedPrediction):
                 failed += 1
                 bar.console.print(
                     f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False, soft_wrap=True

@@ -1,11 +1,10 @@
-"""``mmduet run`` narrates a video file as it plays: joins file, engine and screen, and knows none of them inside."""
+"""``mmduet run``: process one video frame by frame with a local model and display its replies as they come."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,205 +13,207 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._events import Listener, Story, json_lines
-from mmduet.cli._files import check_files
-from mmduet.cli._loading import Adapter, NumberType, Pickles, Quantized, load
-from mmduet.cli._timeline import Screening, busy, open_timeline
-from mmduet.cli._watching import (
-    HEADS,
-    POLICIES,
-    feed,
-    film_strip,
-    given,
-    paced,
-    parse_turns,
-    summary,
-    tell,
-    terminable,
-    write_files,
+from mmduet.cli._display import DisplayOptions, open_display, spinner
+from mmduet.cli._json_lines import open_json_lines
+from mmduet.cli._loading import MODEL_HELP, Adapter, AllowPickle, Dtype, Quantized, load
+from mmduet.cli._options import takes_options
+from mmduet.cli._session_io import (
+    at_realtime,
+    drop_none,
+    exit_on_sigterm,
+    run_session,
+    write_plot,
+    write_subtitle_file,
 )
-from mmduet.errors import OptionError
+from mmduet.cli._session_options import (
+    HEADS_HELP,
+    SPEAK_HELP,
+    SPEAK_METAVAR,
+    WINDOW_HELP,
+    WINDOW_METAVAR,
+    ResultOptions,
+    TurnOptions,
+)
+from mmduet.cli._transcript import OutputListener, Transcript
 from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
+from mmduet.viz.film_strip import FilmStrip
 
 if TYPE_CHECKING:
     from mmduet.engine import Engine
     from mmduet.video import VideoInfo
-    from mmduet.viz.run_plot import FilmStrip
 
-MODELS_OWN, MODELS_OR_0, MODELS_OR_NONE = "the model's", "the model's; paper: 0", "the model's; paper: none"
-
-
-def run(
-    video: Annotated[Path, Argument(metavar="VIDEO", help="The video to watch.", show_default=False)],
-    query: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Ask this; repeatable.")] = None,
-    no_query: Annotated[bool, Option("--no-query", help="Ask nothing, not even the model's own query.")] = False,
-    context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
-    model: Annotated[str, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.")] = "nano",
-    adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    quantized: Quantized = None,
-    dtype: NumberType = "float32",
-    fps: Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)] = None,
-    speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=MODELS_OWN)] = None,
-    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=MODELS_OWN)] = None,
-    min_interval: Annotated[float | None, Option(help="Seconds between replies.", show_default=MODELS_OR_0)] = None,
-    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Let replies stay in view.")] = False,
-    profile: Annotated[Literal["fixed", "paper"], Option(help="The duet format, or exactly as published.")] = "fixed",
-    window: Annotated[
-        str | None, Option(metavar="N|SECONDSs|none", help="In view.", show_default=MODELS_OR_NONE)
-    ] = None,
-    max_frames: Annotated[int | None, Option(help="Stop after so many frames.")] = None,
-    max_new_tokens: Annotated[int | None, Option(help="Longest reply.", show_default=MODELS_OWN)] = None,
-    temperature: Annotated[float | None, Option(help="0 always takes the likeliest token.", show_default="0")] = None,
-    top_p: Annotated[float | None, Option(help="Sample within this probability mass.", show_default="1")] = None,
-    repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition.", show_default="1")] = None,
-    seed: Annotated[int | None, Option(help="Of the sampling.", show_default="0")] = None,
-    realtime: Annotated[bool, Option("--realtime", help="Play as a live camera would, not at full speed.")] = False,
-    output: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write every event as a line of JSON.")] = None,
-    plot: Annotated[Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time.")] = None,
-    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as subtitles.")] = None,
-    scores: Annotated[bool, Option("--scores", help="Show a line per frame as well.")] = False,
-    quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False,
-    threads: Annotated[int | None, Option(min=1, help="Processor threads to compute with.")] = None,
-) -> None:
-    """Narrate VIDEO as it plays: the model watches frame by frame and decides when to speak."""
-    narrate(Asked(**locals()))
+FROM_MODEL = "the model's"
+FROM_MODEL_OR_0, FROM_MODEL_OR_NONE = "the model's; paper: 0", "the model's; paper: none"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The command line as it was given; None where nothing was said."""
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model runs, and how."""
 
-    video: Path
-    query: list[str] | None
-    no_query: bool
-    context: list[str] | None
-    model: str
-    adapter: Path | None
-    allow_pickle: bool
-    quantized: Literal["int8", "nf4"] | None
-    dtype: Literal["stored", "float32", "bfloat16", "float16"]
-    fps: float | None
-    speak: str | None
-    score_heads: str | None
-    min_interval: float | None
-    keep_replies: bool
-    profile: Literal["fixed", "paper"]
-    window: str | None
-    max_frames: int | None
-    max_new_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    repetition_penalty: float | None
-    seed: int | None
-    realtime: bool
-    output: Path | None
-    plot: Path | None
-    subtitles: Path | None
-    scores: bool
-    quiet: bool
-    threads: int | None
+    model: Annotated[str, Option(metavar="NAME|DIR", help=MODEL_HELP)] = "nano"
+    adapter: Adapter = None
+    allow_pickle: AllowPickle = False
+    quantized: Quantized = None
+    dtype: Dtype = "float32"
+    fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None
+    speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_MODEL)] = None
+    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS_HELP, show_default=FROM_MODEL)] = None
+    min_interval: Annotated[
+        float | None, Option(help="Minimum number of seconds between two replies.", show_default=FROM_MODEL_OR_0)
+    ] = None
+    keep_replies: Annotated[
+        bool,
+        Option("--keep-replies/--remove-replies", help="Keep replies in the context, or remove each one at its end."),
+    ] = False
+    profile: Annotated[
+        Literal["fixed", "paper"], Option(help="The corrected duet format, or exactly the format of the paper.")
+    ] = "fixed"
+    window: Annotated[str | None, Option(metavar=WINDOW_METAVAR, help=WINDOW_HELP, show_default=FROM_MODEL_OR_NONE)] = (
+        None
+    )
+    max_frames: Annotated[int | None, Option(help="Stop after this number of frames.")] = None
+    max_new_tokens: Annotated[
+        int | None, Option(help="Maximum length of a reply in tokens.", show_default=FROM_MODEL)
+    ] = None
+    temperature: Annotated[
+        float | None, Option(help="Sampling temperature; 0 always picks the most likely token.", show_default="0")
+    ] = None
+    top_p: Annotated[
+        float | None, Option(help="Sample from the most likely tokens with this total probability.", show_default="1")
+    ] = None
+    repetition_penalty: Annotated[
+        float | None, Option(help="Values above 1 make repetition within a reply less likely.", show_default="1")
+    ] = None
+    seed: Annotated[int | None, Option(help="Random seed for sampling.", show_default="0")] = None
+    realtime: Annotated[
+        bool,
+        Option(
+            "--realtime", help="Process at the speed of the video, as a live camera would, not as fast as possible."
+        ),
+    ] = False
+    threads: Annotated[int | None, Option(min=1, help="Number of CPU threads.", show_default="PyTorch's")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ResultOptions, ModelOptions, TurnOptions):
+    """The command line."""
+
+    video: Annotated[Path, Argument(metavar="VIDEO", help="The video file to process.", show_default=False)]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is going to be done, once the model is known."""
+class RunPlan:
+    """What runs, once the model is loaded."""
 
     engine: Engine
-    options: SessionOptions
+    session: SessionOptions
     fps: float
     turns: tuple[Query | Context, ...]
     video: VideoInfo
 
 
-def narrate(asked: Asked) -> None:
-    """Watch and tell; whatever ends it, what was told until then is written before the error is."""
-    plan = prepare(asked)
-    story, strip = Story(), film_strip(asked.plot)
-    begun = time.monotonic()
-    with terminable(), ExitStack() as last:
-        title = (plan.video.name, f"watched by {plan.engine.model.config.name}")
-        last.callback(write_files, asked.plot, asked.subtitles, title, story, strip, plan.options.speak)
-        if not asked.quiet:
-            last.callback(lambda: typer.echo(summary(story, time.monotonic() - begun), err=True))
-        screening = Screening(plan.video.duration, plan.options.window, asked.realtime, asked.scores, asked.quiet)
-        with json_lines(asked.output) as log, open_timeline(screening) as show:
-            begun = time.monotonic()
-            watch(asked, plan, (story.add, log, show), strip)
+@takes_options(RunOptions)
+def run(options: RunOptions) -> None:
+    """Process VIDEO as a stream: the model sees it frame by frame and decides when to speak."""
+    plan = prepare(options)
+    transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
+    start = time.monotonic()
+    with exit_on_sigterm(), ExitStack() as at_exit:  # files and summary are written whatever ends the run
+
+        def write_files() -> None:
+            write_subtitle_file(options.subtitles, transcript)
+            remark = f"watched by {plan.engine.model.config.name}"
+            write_plot(options.plot, plan.video.name, remark, transcript, strip, plan.session.speak)
+
+        at_exit.callback(write_files)
+        if not options.quiet:
+            at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
+        display = DisplayOptions(
+            plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
+        )
+        with open_json_lines(options.output) as write_json_line, open_display(display) as show:
+            start = time.monotonic()
+            process(options, plan, (transcript.add, write_json_line, show), strip)
 
 
-# before
+# preparation
 
 
-def prepare(asked: Asked) -> Plan:
-    """Refuse what cannot be done, the cheapest to find out first, then load the model."""
-    turns: list[Query | Context] = [*parse_turns("--context", asked.context, Context)]
-    turns += parse_turns("--query", asked.query, Query)
-    overlaid(asked, SessionOptions(), fps=1.0)
-    check_files({"--output": asked.output, "--plot": asked.plot, "--subtitles": asked.subtitles}, asked.video)
-    if asked.no_query and asked.query:
-        raise OptionError("--no-query and --query contradict each other; give one of them")
-    if asked.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(asked.threads)  # read when torch is loaded
-    with busy(f"loading {asked.model}", asked.quiet) as report:
-        video = look_at(asked)
+def prepare(options: RunOptions) -> RunPlan:
+    """Check the options, the cheapest checks first, then load the model.
+
+    Raises:
+        MmduetError: An option is invalid, the video cannot be read, or the model cannot be loaded.
+    """
+    turns = options.parse_turns()
+    session_options(options, SessionOptions(), fps=1.0)
+    options.check_files(options.video)
+    if options.threads is not None:  # PyTorch reads these when it is imported
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+    with spinner(f"loading {options.model}", options.quiet) as progress:
+        video = probe(options)
         from mmduet.engine import Engine, recommended_options
 
-        loaded = load(asked.model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, report)
+        loaded = load(options.model, options.adapter, options.allow_pickle, options.dtype, options.quantized, progress)
         engine = Engine(loaded)
-    best = engine.model.config.recommended
-    if best.query and not asked.query and not asked.no_query:
-        turns.append(Query(best.query))
-    fps = best.fps if asked.fps is None else asked.fps
-    options = overlaid(asked, recommended_options(best, asked.profile), fps)
+    recommended = engine.model.config.recommended
+    if recommended.query and not options.query and not options.no_query:
+        turns.append(Query(recommended.query))
+    fps = recommended.fps if options.fps is None else options.fps
+    session = session_options(options, recommended_options(recommended, options.profile), fps)
     if not any(isinstance(turn, Query) for turn in turns):
-        options = options.never_asked()
-    engine.slot_tokens(options)  # refuses a window that the model has no room for
-    return Plan(engine, options, fps, tuple(turns), video)
+        session = session.without_query()
+    engine.slot_tokens(session)  # raises if the window does not fit the model
+    return RunPlan(engine, session, fps, tuple(turns), video)
 
 
-def overlaid(asked: Asked, base: SessionOptions, fps: float) -> SessionOptions:
-    """``base`` with what the user said over it, at ``fps``. Raises ``OptionError`` for what no session can use."""
-    speak = replace(base.speak, **given(min_interval=asked.min_interval)).revised(asked.speak, asked.score_heads)
-    names = ("max_new_tokens", "temperature", "top_p", "repetition_penalty", "seed")
-    decode = replace(base.decode, **given(**{name: getattr(asked, name) for name in names}))
-    window = base.window if asked.window is None else parse_window(asked.window, fps)
-    base = replace(base, keep_replies=asked.keep_replies, profile=asked.profile)
-    return replace(base, speak=speak, decode=decode, window=window)
+def session_options(options: RunOptions, base: SessionOptions, fps: float) -> SessionOptions:
+    """Return ``base`` with the user's options in its place. Raises ``OptionError`` for invalid values."""
+    speak = replace(base.speak, **drop_none(min_interval=options.min_interval))
+    decode = drop_none(
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        repetition_penalty=options.repetition_penalty,
+        seed=options.seed,
+    )
+    return replace(
+        base,
+        speak=speak.with_overrides(options.speak, options.score_heads),
+        decode=replace(base.decode, **decode),
+        window=base.window if options.window is None else parse_window(options.window, fps),
+        keep_replies=options.keep_replies,
+        profile=options.profile,
+    )
 
 
-def look_at(asked: Asked) -> VideoInfo:
-    """What the file says of itself; raises for one that cannot be watched and for rates that cannot be."""
+def probe(options: RunOptions) -> VideoInfo:
+    """Return the metadata of the video. Raises ``VideoError`` for an unreadable file, ``OptionError`` for invalid rates."""
     from mmduet.video import VideoFile
-    from mmduet.video.sampling import check_cap, check_rate
+    from mmduet.video.sampling import check_frame_limit, check_rate
 
-    check_rate("--fps", asked.fps)
-    check_cap(asked.max_frames)
-    with VideoFile(asked.video) as file:
+    check_rate("--fps", options.fps)
+    check_frame_limit(options.max_frames)
+    with VideoFile(options.video) as file:
         return file.info
 
 
-# while it plays
+# processing
 
 
-def watch(asked: Asked, plan: Plan, listeners: tuple[Listener, ...], strip: FilmStrip | None) -> None:
-    """Frames go in from a thread of their own, what comes out goes to the listeners; raises what ended it early."""
+def process(options: RunOptions, plan: RunPlan, listeners: tuple[OutputListener, ...], strip: FilmStrip | None) -> None:
+    """Run the session to its end. Raises what ended it early."""
     from mmduet.engine import EngineThread
     from mmduet.video import open_frames
 
-    frames = open_frames(asked.video, plan.fps, asked.profile, asked.max_frames)
+    frames = open_frames(options.video, plan.fps, options.profile, options.max_frames)
     stop = threading.Event()
-    with EngineThread(plan.engine) as thread, ThreadPoolExecutor(1, "mmduet-source") as pool:
-        stream = thread.open(plan.options)
+    with EngineThread(plan.engine) as thread:
+        stream = thread.open(plan.session)
         for turn in plan.turns:
             stream.push(turn)
-        feeding = pool.submit(feed, paced(frames, stop) if asked.realtime else frames, stream, stop, strip)
-        try:
-            failed = tell(stream, listeners)
-        finally:
-            stop.set()
-            stream.close()
-        feeding.result()
-    if failed:
-        raise failed.as_error()
+        items = at_realtime(frames, stop) if options.realtime else frames
+        failure = run_session(stream, items, listeners, strip=strip, stop=stop, close=stream.close)
+    if failure:
+        raise failure.as_error()

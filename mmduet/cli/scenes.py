@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmduet.cli._files import check_files
-from mmduet.cli._loading import Adapter, NumberType, Pickles, load
+from mmduet.cli._loading import Adapter, AllowPickle, Dtype, load
+from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
 app = typer.Typer(help="Render video clips whose annotations are exact.", no_args_is_help=True)
@@ -42,8 +42,8 @@ def score(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    dtype: NumberType = "float32",
+    allow_pickle: AllowPickle = False,
+    dtype: Dtype = "float32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the table here as well.")] = None,
 ) -> None:
     """Score MODEL on the split: when it speaks, what it says, questions, grounding, highlights, speed."""
@@ -51,7 +51,7 @@ def score(
     from mmduet.evaluation.runs.scene_scores import score_scenes
     from mmduet.files import write_json
 
-    check_files({"--json": json_path})
+    check_output_files({"--json": json_path})
     engine = Engine(load(model, adapter, allow_pickle, dtype))
     with progress_bar("scoring") as report:
         table = score_scenes(directory, engine, report).to_dict()
@@ -65,8 +65,8 @@ def window(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`; long clips, of minutes.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    dtype: NumberType = "float32",
+    allow_pickle: AllowPickle = False,
+    dtype: Dtype = "float32",
     windows: Annotated[str, typer.Option(metavar="N|SECONDSs|none,...", help="What to try.")] = "2,4,8,16,32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them.")] = None,
@@ -74,16 +74,16 @@ def window(
     """Score MODEL with windows of several sizes: what keeping fewer frames in view costs, and what it saves."""
     from mmduet.cli._windows import draw, table
     from mmduet.engine import Engine
-    from mmduet.evaluation.runs.window_ablation import window_costs
+    from mmduet.evaluation.runs.window_ablation import run_window_ablation
     from mmduet.files import write_json
     from mmduet.options import parse_window
 
-    check_files({"--json": json_path, "--plot": plot})
+    check_output_files({"--json": json_path, "--plot": plot})
     engine = Engine(load(model, adapter, allow_pickle, dtype))
     fps = engine.model.config.recommended.fps
     asked = [parse_window(text.strip(), fps) for text in windows.split(",")]
     with progress_bar("scoring") as report:
-        rows = [row.to_dict() for row in window_costs(directory, engine, asked, report)]
+        rows = [row.to_dict() for row in run_window_ablation(directory, engine, asked, report)]
     typer.echo(table(rows))
     if json_path is not None:
         write_json(json_path, rows, indent=2)
@@ -96,20 +96,20 @@ def drift(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
-    allow_pickle: Pickles = False,
-    dtype: NumberType = "float32",
+    allow_pickle: AllowPickle = False,
+    dtype: Dtype = "float32",
     quantized: Annotated[
-        Literal["int8", "nf4"], typer.Option(help="Against the model with weights in so many bits.")
+        Literal["int8", "nf4"], typer.Option(help="Against the model with quantised weights.")
     ] = "int8",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Say what quantised weights change: scores, decisions, words, and memory."""
     from mmduet.engine import Engine
-    from mmduet.evaluation.runs.quantization_drift import drift as measure
+    from mmduet.evaluation.runs.quantization_drift import measure_drift as measure
     from mmduet.files import write_json
     from mmduet.model.quantize import weight_bytes
 
-    check_files({"--json": json_path})
+    check_output_files({"--json": json_path})
     plain = load(model, adapter, allow_pickle, dtype)
     other = load(model, adapter, allow_pickle, dtype, quantized)
     sizes = {"plain_weight_bytes": weight_bytes(plain.network), "weight_bytes": weight_bytes(other.network)}

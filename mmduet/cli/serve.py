@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, Pickles, Quantized, load
+from mmduet.cli._loading import Adapter, AllowPickle, Quantized, load
 
 
 def serve(
@@ -20,7 +20,7 @@ def serve(
     ] = None,
     dtype: Annotated[str | None, Option(help="float32, bfloat16, float16 or stored.")] = None,
     quantized: Quantized = None,
-    allow_pickle: Pickles = False,
+    allow_pickle: AllowPickle = False,
     host: Annotated[str | None, Option(help="Address to listen on; others than loopback need a key.")] = None,
     port: Annotated[int | None, Option(help="0 for any that is free.")] = None,
     max_sessions: Annotated[int | None, Option(help="By default as many as memory allows.")] = None,
@@ -33,8 +33,8 @@ def serve(
     """Serve live streams over WebSockets until SIGTERM or Ctrl-C. Keys come from MMDUET_KEYS or the config file."""
     from mmduet.server.app import create_app
     from mmduet.server.config import load_config
-    from mmduet.server.logs import set_up_logs
-    from mmduet.server.serve import serve as run
+    from mmduet.server.logging_config import configure_logging
+    from mmduet.server.uvicorn_server import run_server as run
 
     settings = load_config(
         config,
@@ -51,14 +51,16 @@ def serve(
         log_level=log_level,
         log_json=log_json,
     )
-    set_up_logs(settings.log_level, as_json=settings.log_json)
+    configure_logging(settings.log_level, as_json=settings.log_json)
     loaded = load(settings.model, settings.adapter, allow_pickle, settings.dtype, quantized, adapters=settings.adapters)
     app = create_app(loaded, settings)
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
 
     def started(port: int) -> None:
-        most = app.state.house.budget.most
-        typer.echo(f"mmduet serves {settings.model} at ws://{name}:{port}/v1/realtime, room for {most} sessions")
+        max_sessions = app.state.manager.budget.max_sessions
+        typer.echo(
+            f"mmduet serves {settings.model} at ws://{name}:{port}/v1/realtime, room for {max_sessions} sessions"
+        )
 
     run(app, settings, started)
 

@@ -1,12 +1,12 @@
-"""``mmduet stream`` sends a video to a server as it plays and shows what comes back, as ``run`` shows it; no model here."""
+"""``mmduet stream``: send a video or camera to a server frame by frame and display its replies as ``run`` does."""
 
 from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,95 +14,77 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._events import Listener, Story, json_lines
-from mmduet.cli._files import check_files
-from mmduet.cli._timeline import Screening, open_timeline
-from mmduet.cli._watching import (
-    HEADS,
-    POLICIES,
-    feed,
-    film_strip,
-    given,
-    paced,
-    parse_turns,
-    summary,
-    tell,
-    terminable,
-    write_files,
+from mmduet.cli._display import DisplayOptions, open_display
+from mmduet.cli._json_lines import open_json_lines
+from mmduet.cli._options import takes_options
+from mmduet.cli._session_io import (
+    at_realtime,
+    drop_none,
+    exit_on_sigterm,
+    run_session,
+    write_plot,
+    write_subtitle_file,
 )
-from mmduet.errors import ServerError
-from mmduet.events import Context, Query
+from mmduet.cli._session_options import (
+    HEADS_HELP,
+    SPEAK_HELP,
+    SPEAK_METAVAR,
+    WINDOW_HELP,
+    WINDOW_METAVAR,
+    ResultOptions,
+    TurnOptions,
+)
+from mmduet.cli._transcript import OutputListener, Transcript
+from mmduet.errors import OptionError, ServerError
+from mmduet.events import Context, Frame, Query
 from mmduet.options import SpeakOptions, parse_window
+from mmduet.viz.film_strip import FilmStrip
 
 if TYPE_CHECKING:
     from mmduet.client import RemoteStream
     from mmduet.video.source import LiveSource
-    from mmduet.viz.run_plot import FilmStrip
 
-SERVERS_OWN = "the server's"
+FROM_SERVER = "the server's"
+DEFAULT_FPS = 2.0  # frames per second, if neither user, server nor source has a rate
 
 
-def stream(
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Which server processes the video, and how."""
+
+    server: Annotated[str, Option(metavar="URL", help="Address of `mmduet serve`.")] = "ws://127.0.0.1:8765"
+    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="API key of the server.", show_default=False)] = None
+    fps: Annotated[float | None, Option(help="Frames per second to send.", show_default=FROM_SERVER)] = None
+    speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_SERVER)] = None
+    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS_HELP, show_default=FROM_SERVER)] = None
+    window: Annotated[str | None, Option(metavar=WINDOW_METAVAR, help=WINDOW_HELP, show_default=FROM_SERVER)] = None
+    max_new_tokens: Annotated[
+        int | None, Option(help="Maximum length of a reply in tokens.", show_default=FROM_SERVER)
+    ] = None
+    encoding: Annotated[Literal["jpeg", "png", "raw"], Option(help="Encoding of the frames that are sent.")] = "jpeg"
+    transport: Annotated[Literal["tcp", "udp"], Option(help="Transport protocol of an RTSP camera.")] = "tcp"
+    seconds: Annotated[
+        float | None, Option(help="Stop after this number of seconds of video.", show_default="at the end")
+    ] = None
+    realtime: Annotated[
+        bool,
+        Option("--realtime/--fast", help="Send at the speed of the video, as a camera would, or as fast as possible."),
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(ResultOptions, ServerOptions, TurnOptions):
+    """The command line."""
+
     video: Annotated[
         str,
         Argument(metavar="VIDEO", help="A file, webcam[:N], or an rtsp:// or http(s):// address.", show_default=False),
-    ],
-    server: Annotated[str, Option(metavar="URL", help="Where `mmduet serve` listens.")] = "ws://127.0.0.1:8765",
-    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="Key for the server.", show_default=False)] = None,
-    query: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Ask this; repeatable.")] = None,
-    no_query: Annotated[bool, Option("--no-query", help="Ask nothing: the model speaks of itself.")] = False,
-    context: Annotated[list[str] | None, Option(metavar="TEXT[@SECONDS]", help="Tell this; repeatable.")] = None,
-    fps: Annotated[float | None, Option(help="Frames sent per second.", show_default=SERVERS_OWN)] = None,
-    speak: Annotated[str | None, Option(metavar=POLICIES, help="When to speak.", show_default=SERVERS_OWN)] = None,
-    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS, show_default=SERVERS_OWN)] = None,
-    window: Annotated[str | None, Option(metavar="N|SECONDSs|none", help="In view.", show_default=SERVERS_OWN)] = None,
-    max_new_tokens: Annotated[int | None, Option(help="Longest reply.", show_default=SERVERS_OWN)] = None,
-    encoding: Annotated[Literal["jpeg", "png", "raw"], Option(help="How frames travel.")] = "jpeg",
-    transport: Annotated[Literal["tcp", "udp"], Option(help="How an RTSP camera sends.")] = "tcp",
-    seconds: Annotated[float | None, Option(help="Stop after so many seconds of video.", show_default="never")] = None,
-    realtime: Annotated[bool, Option("--realtime/--fast", help="As a camera would, or as fast as it goes.")] = True,
-    output: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write every event as a line of JSON.")] = None,
-    plot: Annotated[Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time.")] = None,
-    subtitles: Annotated[Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as subtitles.")] = None,
-    scores: Annotated[bool, Option("--scores", help="Show a line per frame as well.")] = False,
-    quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False,
-) -> None:
-    """Send VIDEO to a server frame by frame and show when the model there speaks; lost connections are resumed.
-
-    What is live is shown as it comes, until Ctrl-C or --seconds.
-    """
-    show_remotely(Asked(**locals()))
+    ]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The command line as it was given; None where nothing was said."""
-
-    video: str
-    server: str
-    key: str | None
-    query: list[str] | None
-    no_query: bool
-    context: list[str] | None
-    fps: float | None
-    speak: str | None
-    score_heads: str | None
-    window: str | None
-    max_new_tokens: int | None
-    encoding: Literal["jpeg", "png", "raw"]
-    transport: Literal["tcp", "udp"]
-    seconds: float | None
-    realtime: bool
-    output: Path | None
-    plot: Path | None
-    subtitles: Path | None
-    scores: bool
-    quiet: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is going to be sent, once the server has said what it runs."""
+class StreamPlan:
+    """What is sent, once the session is configured."""
 
     source: LiveSource
     turns: tuple[Query | Context, ...]
@@ -112,88 +94,103 @@ class Plan:
     model: str
 
 
-def show_remotely(asked: Asked) -> None:
-    """Send and tell; whatever ends it, what was told until then is written before the error is."""
+@takes_options(StreamOptions)
+def stream(options: StreamOptions) -> None:
+    """Send VIDEO to a server frame by frame and display the replies of its model. Lost connections are resumed.
+
+    A live source is displayed as it arrives, until Ctrl-C or --seconds.
+    """
     from mmduet.client import RemoteStream
-    from mmduet.video.named import open_source
+    from mmduet.video.open_source import open_source
 
-    turns = look(asked)
-    story, strip = Story(), film_strip(asked.plot)
-    remote = RemoteStream(asked.server, key=asked.key, encoding=asked.encoding, patient=not asked.realtime)
-    with terminable(), closing(open_source(asked.video, asked.transport)) as source, remote, ExitStack() as last:
-        plan = configured(remote, asked, source, turns)
-        title = (source.info.name, f"watched by {plan.model}")
-        last.callback(write_files, asked.plot, asked.subtitles, title, story, strip, plan.speak)
-        begun = time.monotonic()
-        if not asked.quiet:
-            last.callback(lambda: typer.echo(summary(story, time.monotonic() - begun), err=True))
-        screening = Screening(length(source, asked), plan.window, asked.realtime, asked.scores, asked.quiet)
-        with json_lines(asked.output) as log, open_timeline(screening) as show:
-            watch(asked, plan, remote, (story.add, log, show), strip)
+    turns = validate(options)
+    transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
+    remote = RemoteStream(
+        options.server, key=options.key, encoding=options.encoding, block_when_behind=not options.realtime
+    )
+    with exit_on_sigterm(), closing(open_source(options.video, options.transport)) as source, remote:
+        plan = configure(remote, options, source, turns)
+        show_stream(options, plan, remote, transcript, strip)
 
 
-def look(asked: Asked) -> list[Query | Context]:
-    """Refuse what cannot be done before a server is asked; returns what is to be said."""
-    from mmduet.errors import OptionError
+def validate(options: StreamOptions) -> list[Query | Context]:
+    """Return the turns. Raises ``OptionError`` for invalid options, before the server is contacted."""
     from mmduet.video.sampling import check_rate
 
-    turns: list[Query | Context] = [*parse_turns("--context", asked.context, Context)]
-    turns += parse_turns("--query", asked.query, Query)
-    if asked.no_query and asked.query:
-        raise OptionError("--no-query and --query contradict each other; give one of them")
-    check_rate("--fps", asked.fps)
-    if asked.seconds is not None and not asked.seconds > 0:
-        raise OptionError(f"--seconds {asked.seconds} leaves nothing to watch; give a number above 0")
-    SpeakOptions().revised(asked.speak, asked.score_heads)
-    check_files({"--output": asked.output, "--plot": asked.plot, "--subtitles": asked.subtitles}, Path(asked.video))
+    turns = options.parse_turns()
+    check_rate("--fps", options.fps)
+    if options.seconds is not None and not options.seconds > 0:
+        raise OptionError(f"--seconds must be greater than 0, got {options.seconds}")
+    SpeakOptions().with_overrides(options.speak, options.score_heads)
+    options.check_files(Path(options.video))
     return turns
 
 
-def length(source: LiveSource, asked: Asked) -> float | None:
-    """Seconds of video that are going to be sent, where that is known."""
-    ends = [end for end in (source.info.duration, asked.seconds) if end is not None]
-    return min(ends, default=None)
-
-
-def configured(remote: RemoteStream, asked: Asked, source: LiveSource, turns: list[Query | Context]) -> Plan:
-    """Set the session as it was asked for, over what the server does by itself."""
-    own = remote.session.duet
-    fps = asked.fps if asked.fps is not None else own.fps or source.info.fps or 2.0
-    speak = SpeakOptions(**{**own.speak, "heads": tuple(own.speak["heads"])}).revised(asked.speak, asked.score_heads)
-    if not asked.query and not asked.no_query and own.query:
-        turns = [*turns, Query(own.query)]
+def configure(
+    remote: RemoteStream, options: StreamOptions, source: LiveSource, turns: list[Query | Context]
+) -> StreamPlan:
+    """Update the session with the user's options; everything else keeps the server's defaults."""
+    defaults = remote.session.duet
+    fps = options.fps if options.fps is not None else defaults.fps or source.info.fps or DEFAULT_FPS
+    speak = SpeakOptions.from_dict(defaults.speak).with_overrides(options.speak, options.score_heads)
+    if not options.query and not options.no_query and defaults.query:
+        turns = [*turns, Query(defaults.query)]
     if not any(isinstance(turn, Query) for turn in turns):
-        speak = SpeakOptions(**{**asdict(speak), "unasked": True})
-    window = own.window if asked.window is None else parse_window(asked.window, fps)
-    duet: dict[str, Any] = {"fps": None, "speak": asdict(speak), "window": window}  # frames are sampled here
-    remote.update(duet=duet, **given(max_output_tokens=asked.max_new_tokens))
+        speak = replace(speak, speak_before_query=True)
+    window = defaults.window if options.window is None else parse_window(options.window, fps)
+    duet: dict[str, Any] = {"fps": None, "speak": speak.to_dict(), "window": window}  # frames are sampled here
+    remote.update(duet=duet, **drop_none(max_output_tokens=options.max_new_tokens))
     ordered = tuple(sorted(turns, key=lambda turn: turn.time))
-    return Plan(source, ordered, speak, fps, window, remote.session.model)
+    return StreamPlan(source, ordered, speak, fps, window, remote.session.model)
 
 
-def watch(
-    asked: Asked, plan: Plan, remote: RemoteStream, listeners: tuple[Listener, ...], strip: FilmStrip | None
+def show_stream(
+    options: StreamOptions, plan: StreamPlan, remote: RemoteStream, transcript: Transcript, strip: FilmStrip | None
 ) -> None:
-    """Frames go out from a thread of their own, what comes back goes to the listeners; raises what ended it early."""
-    from mmduet.tasks.base import interleaved
+    """Run the session; write files and summary whatever ends it."""
+    start = time.monotonic()
 
-    frames = plan.source.frames(plan.fps)
-    if asked.seconds is not None:
-        end = asked.seconds
-        frames = takewhile(lambda frame: frame.time < end, frames)
+    def write_files() -> None:
+        write_subtitle_file(options.subtitles, transcript)
+        write_plot(options.plot, plan.source.info.name, f"watched by {plan.model}", transcript, strip, plan.speak)
+
+    with ExitStack() as at_exit:
+        at_exit.callback(write_files)
+        if not options.quiet:
+            at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
+        duration = min((end for end in (plan.source.info.duration, options.seconds) if end is not None), default=None)
+        display = DisplayOptions(duration, plan.window, options.realtime, options.scores, options.quiet)
+        with open_json_lines(options.output) as write_json_line, open_display(display) as show:
+            process(options, plan, remote, (transcript.add, write_json_line, show), strip)
+
+
+def process(
+    options: StreamOptions,
+    plan: StreamPlan,
+    remote: RemoteStream,
+    listeners: tuple[OutputListener, ...],
+    strip: FilmStrip | None,
+) -> None:
+    """Send the video and handle the outputs. Raises what ended the session early."""
+    from mmduet.tasks.streaming import merge_by_time
+
     stop = threading.Event()
-    with ThreadPoolExecutor(1, "mmduet-source") as pool:
-        plays_itself = plan.source.live or not asked.realtime
-        sent = interleaved(frames if plays_itself else paced(frames, stop), plan.turns)
-        feeding = pool.submit(feed, sent, remote, stop, strip)
-        try:
-            failed = tell(remote, listeners)
-        finally:
-            stop.set()
-            plan.source.close()
-            remote.close()
-        feeding.result()
-    if failed:
-        error = ServerError(failed.message)
-        error.code = failed.code
+
+    def close() -> None:
+        plan.source.close()
+        remote.close()
+
+    items = merge_by_time(frames_to_send(options, plan, stop), plan.turns)
+    failure = run_session(remote, items, listeners, strip=strip, stop=stop, close=close)
+    if failure:
+        error = ServerError(failure.message)
+        error.code = failure.code
         raise error
+
+
+def frames_to_send(options: StreamOptions, plan: StreamPlan, stop: threading.Event) -> Iterator[Frame]:
+    """Return the sampled frames up to ``--seconds``, at the speed at which they are sent."""
+    frames = plan.source.frames(plan.fps)
+    if (end := options.seconds) is not None:
+        frames = takewhile(lambda frame: frame.time < end, frames)
+    return at_realtime(frames, stop) if options.realtime and not plan.source.live else frames

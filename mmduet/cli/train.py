@@ -37,7 +37,7 @@ def nano(
     if clips:
         recipe = replace(recipe, clips=clips)
     if lesson_steps:
-        recipe = replace(recipe, lessons=replace(recipe.lessons, steps=lesson_steps))
+        recipe = replace(recipe, patch_pretraining=replace(recipe.patch_pretraining, steps=lesson_steps))
     if duet_steps:
         refining = max(1, round(duet_steps * recipe.refinement.steps / recipe.duet.steps))
         recipe = replace(

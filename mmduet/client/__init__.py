@@ -1,6 +1,24 @@
-"""Clients of a server: push frames, ask, and listen; they reconnect and resume by themselves. No torch."""
+"""Clients of a server, which reconnect and resume on their own, and of OpenAI-compatible endpoints; no torch."""
 
-from mmduet.client.blocking import RemoteStream
-from mmduet.client.session import RemoteSession
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmduet.client.blocking import RemoteStream
+    from mmduet.client.session import RemoteSession
 
 __all__ = ["RemoteSession", "RemoteStream"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the clients on first use: they need the optional package websockets, which other modules here do not."""
+    if name == "RemoteStream":
+        from mmduet.client.blocking import RemoteStream
+
+        return RemoteStream
+    if name == "RemoteSession":
+        from mmduet.client.session import RemoteSession
+
+        return RemoteSession
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

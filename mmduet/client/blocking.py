@@ -10,12 +10,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from mmduet.client.outputs import Translator
-from mmduet.client.pictures import Encoding
+from mmduet.client.images import Encoding
+from mmduet.client.output_decoder import OutputDecoder
 from mmduet.client.session import RemoteSession
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 
 T = TypeVar("T")
 
@@ -31,10 +31,10 @@ class RemoteStream:
         model: str | None = None,
         give_up: float | None = None,
         encoding: Encoding = "jpeg",
-        patient: bool = False,
+        block_when_behind: bool = False,
     ) -> None:
         self._arguments: dict[str, Any] = {
-            "url": url, "key": key, "model": model, "give_up": give_up, "patient": patient,
+            "url": url, "key": key, "model": model, "give_up": give_up, "block_when_behind": block_when_behind,
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._entering = False, threading.Lock()
@@ -58,7 +58,7 @@ class RemoteStream:
         self.close()
 
     @property
-    def session(self) -> told.SessionTold:
+    def session(self) -> server_events.Session:
         """The session as the server created it."""
         assert self._session.created is not None
         return self._session.created
@@ -74,7 +74,7 @@ class RemoteStream:
         elif isinstance(item, Query):
             self._do(self._session.ask(item.text, item.time))
         else:
-            self._do(self._session.tell(item.text, item.time, keep=item.keep))
+            self._do(self._session.add_context(item.text, item.time, keep=item.keep))
 
     def speak_now(self) -> None:
         """Have the model reply, whatever its policy says."""
@@ -97,7 +97,7 @@ class RemoteStream:
                 self._do(self._session.__aexit__(None, None, None))
             self._stop()
 
-    def events(self) -> Iterator[told.ServerEvent]:
+    def events(self) -> Iterator[server_events.ServerEvent]:
         """The server's events, as they come, to the last."""
         iterator = aiter(self._session)
         while True:
@@ -108,7 +108,7 @@ class RemoteStream:
 
     def outputs(self) -> Iterator[Output]:
         """The events as outputs of the timeline."""
-        translator = Translator()
+        translator = OutputDecoder()
         for event in self.events():
             yield from translator.outputs(event)
 
@@ -132,13 +132,13 @@ class RemoteStream:
             if self._closed:
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(_finish_the_rest(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(_cancel_remaining_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-async def _finish_the_rest() -> None:
+async def _cancel_remaining_tasks() -> None:
     """What sockets leave behind in the loop ends before the loop does."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:

@@ -33,7 +33,7 @@ class Outbox:
         self._next += 1
         return message
 
-    def consumed(self, last: int) -> None:
+    def acknowledge(self, last: int) -> None:
         """The server has consumed every message up to index ``last``."""
         while self._kept and self._first <= last:
             self._kept.popleft()
@@ -42,5 +42,5 @@ class Outbox:
 
     def rewind(self, last: int) -> None:
         """A new socket: send again what comes after index ``last``."""
-        self.consumed(last)
+        self.acknowledge(last)
         self._next = self._first

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
+from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
-from mmduet.client.pictures import Encoding, encoded
 from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
-from mmduet.protocol import server_events as told
-from mmduet.protocol.frames import pack
-from mmduet.protocol.session.event_log import event_number
+from mmduet.protocol import server_events
+from mmduet.protocol.event_ids import parse_event_id
+from mmduet.protocol.frames import pack_frame
 
 PATH = "/v1/realtime"
 MOST_UNCONSUMED = 256
@@ -34,12 +34,12 @@ LEAVE_SECONDS = 1.0
 
 
 class RemoteSession:
-    """``async with RemoteSession(url) as session``: push, ask, and iterate over the server's events (``server_events``).
+    """Run a session at a server: ``async with RemoteSession(url) as session``, then push, ask and iterate over its events.
 
-    A lost socket is replaced and the session resumed, for at most ``give_up`` seconds (None: a minute, or as long as the server
-    keeps the session, if that is longer: one that is started anew has to load first); then iteration and whatever waits raise
-    ``ConnectionLostError``. Raises ``AuthError`` for a wrong key, ``CapacityError`` where the server is full, ``ServerError``
-    for what else stops it from connecting.
+    A lost connection is replaced and the session resumed, for at most ``give_up`` seconds (None: a minute, or the time for
+    which the server keeps the session if that is longer, because a restarted server has to load the model first). After that,
+    iteration and pending calls raise ``ConnectionLostError``. Raises ``AuthError`` for a wrong key, ``CapacityError`` if the
+    server is full, and ``ServerError`` for anything else that prevents a connection.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class RemoteSession:
         key: str | None = None,
         model: str | None = None,
         give_up: float | None = None,
-        patient: bool = False,
+        block_when_behind: bool = False,
     ) -> None:
         """``patient``: ``push`` waits rather than have a frame dropped because the server is behind, as files want."""
         self.url = endpoint(url)
-        self.created: told.SessionTold | None = None
+        self.created: server_events.Session | None = None
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._model, self._give_up, self._patient = model, give_up, patient
-        self._unwatched = 0  # frames of which the server has not told the end
+        self._model, self._give_up, self._block_when_behind = model, give_up, block_when_behind
+        self._unfinished_frames = 0  # frames of which the server has not told the end
         self._acknowledged = True  # it tells of every frame
         self._outbox = Outbox()
         self._seq = 0
@@ -70,7 +70,7 @@ class RemoteSession:
 
     async def __aenter__(self) -> Self:
         """Connect; the session has been created when this returns."""
-        self._run = asyncio.create_task(self._keep_talking())
+        self._run = asyncio.create_task(self._run_until_closed())
         opened = asyncio.create_task(self._open.wait())
         await asyncio.wait([self._run, opened], return_when=asyncio.FIRST_COMPLETED)
         opened.cancel()
@@ -110,20 +110,25 @@ class RemoteSession:
 
     async def push(self, image: NDArray[np.uint8] | bytes, time: float, encoding: Encoding = "jpeg") -> int:
         """A frame at ``time`` seconds: RGB uint8 ``[H, W, 3]``, or bytes of JPEG, PNG or WebP. Returns its seq."""
-        picture = encoded(image, encoding)
-        while self._patient and self._acknowledged and self._unwatched * 2 > self._most_waiting() and not self._over:
+        picture = encode_image(image, encoding)
+        while (
+            self._block_when_behind
+            and self._acknowledged
+            and self._unfinished_frames * 2 > self._max_waiting()
+            and not self._over
+        ):
             self._room.clear()
             await self._room.wait()
         seq, self._seq = self._seq, self._seq + 1
-        self._unwatched += 1
-        await self._put(pack(seq, round(time * 1e6), picture))
+        self._unfinished_frames += 1
+        await self._put(pack_frame(seq, round(time * 1e6), picture))
         return seq
 
     async def ask(self, text: str, time: float | None = None) -> None:
         """A query, to be read before the next frame; ``time`` is when it was said, and only told back."""
         await self._turn("user", text, keep=True, time=time)
 
-    async def tell(self, text: str, time: float | None = None, *, keep: bool = False) -> None:
+    async def add_context(self, text: str, time: float | None = None, *, keep: bool = False) -> None:
         """A context: a transcript line, a cast list; ``keep`` pins it in the window."""
         await self._turn("system", text, keep=keep, time=time)
 
@@ -143,7 +148,7 @@ class RemoteSession:
         """Any message of the protocol."""
         await self._put(json.dumps({"type": kind, **fields}))
 
-    def _most_waiting(self) -> int:
+    def _max_waiting(self) -> int:
         limits = self.created.duet.limits if self.created is not None else None
         return limits.max_waiting_frames if limits is not None else 2
 
@@ -154,7 +159,7 @@ class RemoteSession:
 
     async def _put(self, message: str | bytes) -> None:
         """Queue a message; waits while the server has not consumed what was sent before."""
-        self._refuse_oversize(message)
+        self._check_message_size(message)
         while len(self._outbox) >= MOST_UNCONSUMED and not self._over:
             self._room.clear()
             await self._room.wait()
@@ -165,7 +170,7 @@ class RemoteSession:
             self._outbox.append(json.dumps({"type": "session.heartbeat"}))
         self._to_send.set()
 
-    def _refuse_oversize(self, message: str | bytes) -> None:
+    def _check_message_size(self, message: str | bytes) -> None:
         limits = self.created.duet.limits if self.created is not None else None
         if limits is not None and len(message) > limits.max_message_bytes:
             raise OptionError(
@@ -185,21 +190,23 @@ class RemoteSession:
 
     # sockets
 
-    async def _keep_talking(self) -> None:
+    async def _run_until_closed(self) -> None:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
         lost = loop.time()
         try:
             while not self._over:
                 try:
-                    await self._talk()
+                    await self._run_connection()
                     break
                 except (ConnectionClosed, OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
                     if self._open.is_set():
                         self._open.clear()
                         lost, pause = loop.time(), FIRST_PAUSE
-                    refuse_what_stays(self.url, error, resuming=self.created is not None)
-                    if loop.time() + pause - lost > self._patience:
-                        raise ConnectionLostError(f"{self.url} cannot be reached ({error}); start anew") from error
+                    raise_if_permanent(self.url, error, resuming=self.created is not None)
+                    if loop.time() + pause - lost > self._max_retry_seconds:
+                        raise ConnectionLostError(
+                            f"{self.url} cannot be reached ({error}); open a new session"
+                        ) from error
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
         except (ServerError, CapacityError) as error:
@@ -214,13 +221,13 @@ class RemoteSession:
             self._events.put_nowait(None)
 
     @property
-    def _patience(self) -> float:
+    def _max_retry_seconds(self) -> float:
         if self._give_up is not None:
             return self._give_up
         limits = self.created.duet.limits if self.created is not None else None
         return max(LEAST_PATIENCE, limits.time_to_live_s if limits is not None else 0.0)
 
-    async def _talk(self) -> None:
+    async def _run_connection(self) -> None:
         """One socket, from its opening to the session's end. Raises what ends it before."""
         url = f"{self.url}?{urlencode(self._query())}"
         headers = self._headers
@@ -232,7 +239,7 @@ class RemoteSession:
             writing = asyncio.create_task(self._write(ws))
             try:
                 async for message in ws:
-                    await self._hear(message)
+                    await self._on_message(message)
                     if self._over:
                         return
                 raise ConnectionResetError("the server closed the socket")
@@ -246,7 +253,7 @@ class RemoteSession:
         model = {"model": self._model} if self._model is not None else {}
         return {**model, **({"resume": self.created.id} if self.created is not None else {})}
 
-    def _resume(self, session: told.SessionTold) -> str:
+    def _resume(self, session: server_events.Session) -> str:
         fields = {"session_id": session.id, "resume_token": session.duet.resume_token or ""}
         return json.dumps({"type": "session.resume", **fields, "last_event_id": f"event_{self._last:012d}"})
 
@@ -264,57 +271,59 @@ class RemoteSession:
             except TimeoutError:
                 self._outbox.append(json.dumps({"type": "session.heartbeat"}))
 
-    async def _hear(self, message: str | bytes) -> None:
+    async def _on_message(self, message: str | bytes) -> None:
         try:
-            event = told.parse_server_event(message)
+            event = server_events.parse_server_event(message)
         except ValidationError as error:
             raise ServerError(
-                f"{self.url} sent what is no event of the protocol ({error.error_count()} faults)"
+                f"{self.url} sent what is not an event of the protocol ({error.error_count()} faults)"
             ) from error
-        number = event_number(event.event_id) or 0
+        number = parse_event_id(event.event_id) or 0
         if number and number <= self._last:
             return
         self._last = max(self._last, number)
-        self._keep_books(event)
+        self._track(event)
         match event:
-            case told.HeartbeatAck():
+            case server_events.HeartbeatAck():
                 return
-            case told.SessionExpired():
-                raise ConnectionLostError(f"session {event.session_id} is no longer kept by {self.url}; start anew")
-            case told.SessionReplaced():
+            case server_events.SessionExpired():
+                raise ConnectionLostError(
+                    f"session {event.session_id} is no longer kept by {self.url}; open a new session"
+                )
+            case server_events.SessionReplaced():
                 raise ConnectionLostError(f"session {event.session_id} goes on at another socket")
-            case told.ErrorEvent(error=fault) if fault.event_id in self._updates:
+            case server_events.ErrorEvent(error=fault) if fault.event_id in self._updates:
                 self._updated(fault.event_id or "", fault.message)
                 return
-            case told.SessionUpdated() if self._updates:
+            case server_events.SessionUpdated() if self._updates:
                 self._updated(next(iter(self._updates)), None)
         self._events.put_nowait(event)
 
-    def _keep_books(self, event: Any) -> None:
+    def _track(self, event: Any) -> None:
         """What the event says of the session, of messages that were consumed, of frames that were watched."""
         match event:
-            case told.SessionCreated():
+            case server_events.SessionCreated():
                 self.created = event.session
                 self._open.set()
-            case told.SessionUpdated(session=session):
+            case server_events.SessionUpdated(session=session):
                 self._acknowledged = session.duet.ack
-            case told.SessionResumed() | told.ResyncRequired():
-                if isinstance(event, told.ResyncRequired):
-                    self._forget_answers()
+            case server_events.SessionResumed() | server_events.ResyncRequired():
+                if isinstance(event, server_events.ResyncRequired):
+                    self._fail_pending_updates()
                 self._outbox.rewind(event.last_consumed_client_message_index)
                 self._open.set()
-            case told.HeartbeatAck():
-                self._outbox.consumed(event.last_consumed_client_message_index)
+            case server_events.HeartbeatAck():
+                self._outbox.acknowledge(event.last_consumed_client_message_index)
                 self._room.set()
-            case told.FrameScored() | told.FrameDropped():
-                self._unwatched -= 1
+            case server_events.FrameScored() | server_events.FrameDropped():
+                self._unfinished_frames -= 1
                 self._room.set()
-            case told.SessionClosed():
+            case server_events.SessionClosed():
                 self._over = True
 
-    def _forget_answers(self) -> None:
+    def _fail_pending_updates(self) -> None:
         """Some events were lost: what they would have said is not waited for."""
-        self._unwatched = 0
+        self._unfinished_frames = 0
         for name in list(self._updates):
             self._updated(name, "the answer was lost with the connection; set it again")
 
@@ -329,19 +338,19 @@ def endpoint(url: str) -> str:
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.hostname:
-        raise OptionError(f"server {url!r} is no address; use ws://HOST:PORT, or wss:// over TLS")
+        raise OptionError(f"server {url!r} is not a valid address; use ws://HOST:PORT, or wss:// over TLS")
     path = parts.path if parts.path not in ("", "/") else PATH
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 
-def refuse_what_stays(url: str, error: Exception, *, resuming: bool) -> None:
+def raise_if_permanent(url: str, error: Exception, *, resuming: bool) -> None:
     """Raise where connecting again would not help: a wrong key, a wrong model; a full or absent server at the first try."""
     if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
         raise ServerError(f"{url} will not take what was sent: {error.rcvd.reason}") from error
     if isinstance(error, InvalidURI):
-        raise OptionError(f"server {url!r} is no address: {error}") from error
+        raise OptionError(f"server {url!r} is not a valid address: {error}") from error
     if isinstance(error, InvalidStatus):
-        status, words = error.response.status_code, _words(error)
+        status, words = error.response.status_code, _error_text(error)
         if status in (401, 403):
             raise AuthError(f"{url} refuses: {words} (here: key, --key or MMDUET_KEY)") from error
         if status == 503 and not resuming:
@@ -352,7 +361,7 @@ def refuse_what_stays(url: str, error: Exception, *, resuming: bool) -> None:
         raise ServerError(f"{url} cannot be reached ({error}); is a server running there?") from error
 
 
-def _words(error: InvalidStatus) -> str:
+def _error_text(error: InvalidStatus) -> str:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(error.response.body or b"")["error"]["message"])
     return error.response.reason_phrase

@@ -34,8 +34,8 @@ class Feed(Protocol):
     def end_reply(self, *, removed: bool, cut: bool) -> list[Piece]:
         """After a reply; ``removed``: it has been rolled back; ``cut``: it reached its token limit."""
 
-    def written(self, text: str) -> str:
-        """A finished reply as it is told."""
+    def clean_reply(self, text: str) -> str:
+        """Return the text of a finished reply as it is emitted."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class FixedFeed:
             return []
         return self._renderer.end_reply()
 
-    def written(self, text: str) -> str:
+    def clean_reply(self, text: str) -> str:
         """As it was decoded."""
         return text
 
@@ -118,7 +118,7 @@ class PaperFeed:
         self._after_reply, self._cut = self._open or not removed, cut
         return []
 
-    def written(self, text: str) -> str:
+    def clean_reply(self, text: str) -> str:
         """Q14: tokenization spaces are closed up."""
         for spaced in SPACED:
             text = text.replace(spaced, spaced.replace(" ", ""))

@@ -7,24 +7,14 @@ the reply, 0 elsewhere, and never outside the reply's own stream turn; *relevanc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from mmduet.spans import AnnotatedReply, Span
 
 IGNORE = -100
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One annotated reply: what is said, at the latest when, about which span; ``learn`` false keeps it as context only."""
-
-    time: float
-    text: str
-    timespan: Span
-    learn: bool = True
 
 
 def informative_targets(
-    times: Sequence[float], answers: Sequence[Answer], starts: Sequence[int] | None = None
+    times: Sequence[float], answers: Sequence[AnnotatedReply], starts: Sequence[int] | None = None
 ) -> list[int]:
     """One target (0, 1 or ``IGNORE``) per frame time.
 
@@ -48,7 +38,7 @@ def relevance_targets(times: Sequence[float], spans: Sequence[Span]) -> list[int
     return [int(any(start <= time <= end for start, end in spans)) for time in times]
 
 
-def reply_frame(times: Sequence[float], answer: Answer) -> int | None:
+def reply_frame(times: Sequence[float], answer: AnnotatedReply) -> int | None:
     """The last frame from which the reply may be given: the latest in [middle of the span, reply time], or None."""
     middle = sum(answer.timespan) / 2
     inside = [k for k, time in enumerate(times) if middle <= time <= answer.time]

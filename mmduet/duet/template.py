@@ -51,7 +51,7 @@ class Renderer:
             raise FormatError(
                 f"a {role} turn is not a text turn; use frame() for stream and begin_reply() for assistant"
             )
-        refuse_markers(text, role)
+        check_no_markers(text, role)
         return [*self._close(), self._open(role, text + END)]
 
     def frame(self) -> list[Piece]:
@@ -104,7 +104,7 @@ def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
         for _ in range(turn.frames):
             yield from renderer.frame()
     elif turn.role is Role.ASSISTANT:
-        refuse_markers(turn.text, turn.role)
+        check_no_markers(turn.text, turn.role)
         yield from renderer.begin_reply()
         yield Piece(turn.text, Role.ASSISTANT)
         yield from renderer.end_reply()
@@ -112,7 +112,7 @@ def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
         yield from renderer.text_turn(turn.role, turn.text)
 
 
-def refuse_markers(text: str, role: Role) -> None:
+def check_no_markers(text: str, role: Role) -> None:
     """Raise ``FormatError`` where a turn's text would open or close turns of its own."""
     for marker in (START, END):
         if marker in text:

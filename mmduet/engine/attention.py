@@ -21,7 +21,7 @@ NAME = "mmduet_packed"
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SequenceSlice:
     """The tokens [begin, begin + count) of the row, which go to the end of ``slot``."""
 
     slot: Slot
@@ -34,7 +34,7 @@ class StepCache:
 
     is_compileable = False
 
-    def __init__(self, stretches: Sequence[Stretch]) -> None:
+    def __init__(self, stretches: Sequence[SequenceSlice]) -> None:
         self.stretches = stretches
         self.masks = [_causal(s) for s in stretches]
 
@@ -55,7 +55,7 @@ class StepCache:
         return torch.cat([torch.arange(s.slot.end, s.slot.end + s.count, device=device) for s in self.stretches])[None]
 
 
-def _causal(stretch: Stretch) -> Tensor | None:
+def _causal(stretch: SequenceSlice) -> Tensor | None:
     """Who may see whom [count, length + count]; None where a single token sees everything."""
     if stretch.count == 1:
         return None
@@ -94,7 +94,7 @@ def use_packed_attention(lm: PreTrainedModel) -> None:
     lm.config._attn_implementation = NAME
 
 
-def forward_packed(lm: PreTrainedModel, embeds: Tensor, stretches: Sequence[Stretch]) -> Tensor:
+def forward_packed(lm: PreTrainedModel, embeds: Tensor, stretches: Sequence[SequenceSlice]) -> Tensor:
     """Embeddings [N, D] of a packed row to final-norm hidden states [N, D]; keys and values are in the slots afterwards."""
     cache = StepCache(stretches)
     hidden: Tensor = lm(

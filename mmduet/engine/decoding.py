@@ -13,23 +13,23 @@ class Sampler:
 
     def __init__(self, options: DecodeOptions, reply: int) -> None:
         self._options = options
-        self._said: list[int] = []
+        self._tokens: list[int] = []
         self._generator = torch.Generator().manual_seed(options.seed * 1_000_003 + reply)
 
     def next(self, logits: Tensor) -> int:
         """The next token, from logits [V]."""
         scores = self._penalised(logits.float().cpu())
         token = int(scores.argmax()) if self._options.temperature == 0 else self._draw(scores)
-        self._said.append(token)
+        self._tokens.append(token)
         return token
 
     def _penalised(self, logits: Tensor) -> Tensor:
         penalty = self._options.repetition_penalty
-        if penalty == 1.0 or not self._said:
+        if penalty == 1.0 or not self._tokens:
             return logits
-        said = torch.tensor(sorted(set(self._said)))
-        chosen = logits[said]
-        return logits.index_put((said,), torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+        seen = torch.tensor(sorted(set(self._tokens)))
+        chosen = logits[seen]
+        return logits.index_put((seen,), torch.where(chosen > 0, chosen / penalty, chosen * penalty))
 
     def _draw(self, logits: Tensor) -> int:
         probabilities = (logits / self._options.temperature).softmax(-1)
@@ -39,7 +39,7 @@ class Sampler:
 
 
 class RepeatFilter:
-    """Holds text back for as long as it may turn out to be what was said a moment ago."""
+    """Hold text back while it may still turn out to repeat a recent reply."""
 
     def __init__(self, recent: tuple[str, ...]) -> None:
         self._recent = recent
@@ -49,7 +49,7 @@ class RepeatFilter:
     def push(self, delta: str) -> str:
         """The text that may be shown now."""
         self._held += delta
-        if not self._open and any(said.startswith(self._held) for said in self._recent):
+        if not self._open and any(text.startswith(self._held) for text in self._recent):
             return ""
         self._open = True
         shown, self._held = self._held, ""

@@ -7,36 +7,38 @@ from dataclasses import replace
 from mmduet.errors import OptionError
 from mmduet.model import DuetConfig, Recommended
 from mmduet.options import DecodeOptions, Profile, SessionOptions, SpeakOptions
-from mmduet.tasks.base import Own, Setting
+from mmduet.tasks.base import ModelDefaults, RunConfig
 
 PAPER_TOKENS = 200
 REPLY_HEADER = 32  # tokens of slack for a reply's header and closing
 
 
-def recommended_options(best: Recommended, profile: Profile = "fixed") -> SessionOptions:
+def recommended_options(recommended: Recommended, profile: Profile = "fixed") -> SessionOptions:
     """What ``best`` recommends, silent until something is asked.
 
     Under ``paper`` with the paper's 200 tokens a reply, without window, minimum interval and that silence, which it did not
     have.
     """
     paper = profile == "paper"
-    interval = 0.0 if paper else best.min_interval
+    interval = 0.0 if paper else recommended.min_interval
     return SessionOptions(
-        speak=SpeakOptions.parse(best.speak, best.score_heads, min_interval=interval, unasked=paper),
-        decode=DecodeOptions(max_new_tokens=PAPER_TOKENS if paper else best.max_new_tokens),
-        window=None if paper else best.window,
+        speak=SpeakOptions.parse(
+            recommended.speak, recommended.score_heads, min_interval=interval, speak_before_query=paper
+        ),
+        decode=DecodeOptions(max_new_tokens=PAPER_TOKENS if paper else recommended.max_new_tokens),
+        window=None if paper else recommended.window,
         profile=profile,
     )
 
 
-def own(best: Recommended) -> Own:
-    """What tasks are told of a model."""
-    return Own(best.fps, best.query, recommended_options(best).speak)
+def model_defaults(best: Recommended) -> ModelDefaults:
+    """Return the defaults that tasks use for a model."""
+    return ModelDefaults(best.fps, best.query, recommended_options(best).speak)
 
 
-def task_options(best: Recommended, setting: Setting) -> SessionOptions:
+def task_options(recommended: Recommended, setting: RunConfig) -> SessionOptions:
     """How a session is opened for a task."""
-    options = replace(recommended_options(best, setting.profile), speak=setting.speak)
+    options = replace(recommended_options(recommended, setting.profile), speak=setting.speak)
     tokens = options.decode.max_new_tokens if setting.max_new_tokens is None else setting.max_new_tokens
     return replace(options, decode=replace(options.decode, max_new_tokens=tokens))
 

@@ -13,8 +13,8 @@ from mmduet.engine.defaults import slot_tokens
 from mmduet.engine.kv_cache import Slot
 from mmduet.engine.runner import Runner
 from mmduet.engine.scheduler import Scheduler
-from mmduet.engine.session import Picture, Session, check_prompt
-from mmduet.events import Context, Frame, Output, Query, Said
+from mmduet.engine.session import PreparedFrame, Session, check_prompt
+from mmduet.events import AssistantTurn, Context, Frame, Output, Query
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.video.letterbox import letterbox
@@ -31,7 +31,7 @@ class Engine:
         self._scheduler = Scheduler(self._runner, max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
-        self.served = 0  # sessions that the last step did something for
+        self.last_batch_size = 0  # sessions that the last step did something for
 
     # sessions
 
@@ -64,37 +64,37 @@ class Engine:
         pinned = min(options.text_tokens, self.slot_tokens(options)) * values * (4 + shape.dtype.itemsize)
         return 2 * self.slot_tokens(options) * values * shape.dtype.itemsize + pinned
 
-    def prepare(self, frame: Frame) -> Picture:
+    def prepare(self, frame: Frame) -> PreparedFrame:
         """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""
-        return Picture(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
+        return PreparedFrame(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
 
-    def push(self, session: Session, item: Frame | Picture | Query | Context | Said) -> None:
+    def push(self, session: Session, item: Frame | PreparedFrame | Query | Context | AssistantTurn) -> None:
         """Put something on a session's timeline."""
-        if isinstance(item, Query | Context | Said):
+        if isinstance(item, Query | Context | AssistantTurn):
             session.push_turn(item)
         else:
-            session.push_picture(self.prepare(item) if isinstance(item, Frame) else item)
+            session.push_frame(self.prepare(item) if isinstance(item, Frame) else item)
 
     def end(self, session: Session) -> None:
         """No more frames: finish what is pending, then ``StreamEnded``."""
-        session.refuse_if_over()
+        session.check_open()
         session.ending = True
 
     def speak_now(self, session: Session) -> None:
         """Reply after the latest frame, whatever the policy says."""
-        session.refuse_if_over()
+        session.check_open()
         session.forced = True
 
-    def revise(self, session: Session, speak: SpeakOptions) -> None:
-        """Decide by other options from the next frame on; a running sum begins anew."""
-        session.refuse_if_over()
+    def update_policy(self, session: Session, speak: SpeakOptions) -> None:
+        """Decide by other options from the next frame on; a running sum restarts."""
+        session.check_open()
         session.options = replace(session.options, speak=speak)
         session.policy = replace(session.policy, total=0.0)
 
     def cancel(self, session: Session, reply: int | None = None) -> None:
         """Stop the reply that is being written, if there is one, and if it is number ``reply``."""
-        if session.speaking is not None and reply in (None, session.speaking.number):
-            session.speaking.cancelled = True
+        if session.reply is not None and reply in (None, session.reply.number):
+            session.reply.cancelled = True
 
     def close(self, session: Session) -> None:
         """Drop a session and its memory at once."""
@@ -112,16 +112,16 @@ class Engine:
         """One packed forward for every session that has something to do; returns what came of it, in order."""
         sessions = list(self._sessions.values())
         for session in sessions:
-            lifecycle.settle(session)
+            lifecycle.before_step(session)
         jobs = self._scheduler.schedule(sessions)
-        self.served = len(jobs)
+        self.last_batch_size = len(jobs)
         if jobs:
             result = self._runner.run(jobs)
             for (session, work), scores, logits in zip(jobs, result.scores, result.logits, strict=True):
                 if scores is not None:
-                    lifecycle.watched(session, work, *scores)
+                    lifecycle.on_frame_scored(session, work, *scores)
                 elif logits is not None:
-                    lifecycle.spoke(session, logits)
+                    lifecycle.on_token(session, logits)
         return self._collect(sessions)
 
     def run(self, session: Session) -> Iterator[Output]:

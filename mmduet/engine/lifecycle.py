@@ -7,38 +7,38 @@ from torch import Tensor
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.engine.defaults import REPLY_HEADER
 from mmduet.engine.policy import decide
-from mmduet.engine.session import Session, Speaking, Work
-from mmduet.engine.window import make_room
+from mmduet.engine.session import ReplyState, Session, WorkItem
+from mmduet.engine.window import ensure_capacity
 from mmduet.errors import CapacityError, MmduetError
 from mmduet.events import FinishReason, Frame, Reply, ReplyDelta, ReplyStarted, Scores, SessionFailed, StreamEnded
 from mmduet.model.tokenizer import TextStream
 
 
-def settle(session: Session) -> None:
+def before_step(session: Session) -> None:
     """Before a step: begin a reply that was asked for, or end a stream that has nothing left."""
-    if session.closed or session.speaking:
+    if session.closed or session.reply:
         return
     if session.ending and not session.inbox:
         session.read_late_turns()
-    elif session.may_speak_now:
+    elif session.can_speak_now:
         session.begin()
-        session.read_turns(session.here.time)
-    if session.pending and (session.may_speak_now or session.ending):
+        session.read_turns(session.latest_frame.time)
+    if session.pending and (session.can_speak_now or session.ending):
         return  # what is read must be fed before the reply's mark is taken
-    if session.may_speak_now:
-        _begin_reply(session, session.here)
+    if session.can_speak_now:
+        _begin_reply(session, session.latest_frame)
     elif session.ending and not session.inbox:
         _end(session)
 
 
-def watched(session: Session, work: Work, informative: float, relevance: float) -> None:
+def on_frame_scored(session: Session, work: WorkItem, informative: float, relevance: float) -> None:
     """A frame was scored: decide, tell it, and begin to reply."""
     frame = work.frame
     assert frame is not None
-    session.last_frame, session.frames_seen = frame, session.frames_seen + 1
+    session.last_frame, session.frame_count = frame, session.frame_count + 1
     scores = Scores(frame.index, frame.time, informative, relevance)
     fires = False
-    if session.asked or session.options.speak.unasked:
+    if session.has_query or session.options.speak.speak_before_query:
         session.policy, fires = decide(session.options.speak, session.policy, scores)
     speak = fires or session.forced
     session.outbox.append(Scores(frame.index, frame.time, informative, relevance, speak))
@@ -50,27 +50,27 @@ def _begin_reply(session: Session, frame: Frame) -> None:
     forced, session.forced = session.forced, False
     decode = session.options.decode
     try:
-        make_room(session, decode.max_new_tokens + REPLY_HEADER)
+        ensure_capacity(session, decode.max_new_tokens + REPLY_HEADER)
     except CapacityError as error:
         fail(session, error)
         return
-    session.speaking = Speaking(
-        number=session.replies,
+    session.reply = ReplyState(
+        number=session.reply_count,
         frame=frame,
         forced=forced,
         mark=session.slot.mark(),
         context=session.slot.length,
-        sampler=Sampler(decode, session.replies),
+        sampler=Sampler(decode, session.reply_count),
         stream=TextStream(session.tokenizer),
-        repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.said_at_end else ()),
+        repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.spoke_at_end else ()),
     )
-    session.replies += 1
+    session.reply_count += 1
     session.queue(session.feed.begin_reply())
 
 
-def spoke(session: Session, logits: Tensor) -> None:
+def on_token(session: Session, logits: Tensor) -> None:
     """A token of a reply is due: choose it, show its text, go on or finish."""
-    speaking = session.speaking
+    speaking = session.reply
     assert speaking is not None
     if speaking.cancelled:
         return _finish(session, speaking, "cancelled", [])
@@ -78,14 +78,14 @@ def spoke(session: Session, logits: Tensor) -> None:
     if token == session.tokenizer.end_id:
         return _finish(session, speaking, "stop", [])
     speaking.tokens += 1
-    _show(session, speaking, speaking.repeats.push(speaking.stream.push(token)))
+    _emit_text(session, speaking, speaking.repeats.push(speaking.stream.push(token)))
     if speaking.tokens >= session.options.decode.max_new_tokens:
         return _finish(session, speaking, "length", [token])
     session.queue_ids([token])
     return None
 
 
-def _show(session: Session, speaking: Speaking, text: str) -> None:
+def _emit_text(session: Session, speaking: ReplyState, text: str) -> None:
     if not text:
         return
     if not speaking.shown:
@@ -94,14 +94,14 @@ def _show(session: Session, speaking: Speaking, text: str) -> None:
     session.outbox.append(ReplyDelta(speaking.number, text))
 
 
-def _finish(session: Session, speaking: Speaking, reason: FinishReason, unfed: list[int]) -> None:
+def _finish(session: Session, speaking: ReplyState, reason: FinishReason, unfed: list[int]) -> None:
     """Tell the reply, then roll back or close the turn. A repeat of what was just said is not told at all."""
-    _show(session, speaking, speaking.repeats.push(speaking.stream.flush()))
+    _emit_text(session, speaking, speaking.repeats.push(speaking.stream.flush()))
     rest, repeated = speaking.repeats.finish()
-    _show(session, speaking, rest)
+    _emit_text(session, speaking, rest)
     if not repeated or speaking.shown:
-        _tell(session, speaking, reason)
-    session.speaking = None
+        _emit_reply(session, speaking, reason)
+    session.reply = None
     if session.options.keep_replies:
         session.queue_ids(unfed)
         session.queue(session.feed.end_reply(removed=False, cut=reason == "length"))
@@ -111,8 +111,8 @@ def _finish(session: Session, speaking: Speaking, reason: FinishReason, unfed: l
         session.feed.end_reply(removed=True, cut=reason == "length")
 
 
-def _tell(session: Session, speaking: Speaking, reason: FinishReason) -> None:
-    frame, text = speaking.frame, session.feed.written(speaking.stream.text)
+def _emit_reply(session: Session, speaking: ReplyState, reason: FinishReason) -> None:
+    frame, text = speaking.frame, session.feed.clean_reply(speaking.stream.text)
     if not speaking.shown:  # an empty reply is still a reply
         session.outbox.append(ReplyStarted(speaking.number, frame.index, frame.time, speaking.forced))
     session.outbox.append(
@@ -120,22 +120,27 @@ def _tell(session: Session, speaking: Speaking, reason: FinishReason) -> None:
             speaking.number, frame.index, frame.time, text, speaking.tokens, reason, speaking.forced, speaking.context
         )
     )
-    session.said.append((frame.time, text))
+    session.recent_replies.append((frame.time, text))
 
 
 def _end(session: Session) -> None:
     """The last frame was scored: speak once more if asked to, else close."""
-    if session.options.speak.at_end and session.asked and not session.said_at_end and session.last_frame is not None:
-        session.said_at_end = session.forced = True
+    if (
+        session.options.speak.at_end
+        and session.has_query
+        and not session.spoke_at_end
+        and session.last_frame is not None
+    ):
+        session.spoke_at_end = session.forced = True
         _begin_reply(session, session.last_frame)
         return
     duration = session.last_frame.time if session.last_frame is not None else 0.0
-    session.outbox.append(StreamEnded(session.frames_seen, duration))
+    session.outbox.append(StreamEnded(session.frame_count, duration))
     session.closed = True
 
 
 def fail(session: Session, error: MmduetError) -> None:
     """End this session, and only this one."""
     session.outbox.append(SessionFailed(error.code, str(error), error.exit_status))
-    session.speaking = None
+    session.reply = None
     session.closed = True

@@ -14,21 +14,21 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, make_feed, refuse_markers
+from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, check_no_markers, make_feed
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
-from mmduet.engine.text_room import TextRoom
+from mmduet.engine.text_budget import TextBudget
 from mmduet.errors import FormatError, SessionClosedError
-from mmduet.events import Context, ContextRead, Frame, Output, Query, QueryRead, Said
+from mmduet.events import AssistantTurn, Context, ContextRead, Frame, Output, Query, QueryRead
 from mmduet.model.tokenizer import TextStream, Tokenizer
 from mmduet.options import SessionOptions
 
-Turn = Query | Context | Said
+Turn = Query | Context | AssistantTurn
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PreparedFrame:
     """A frame made ready for the tower: ``pixels`` is letterboxed ``uint8 [S, S, 3]``."""
 
     frame: Frame
@@ -36,25 +36,25 @@ class Picture:
 
 
 @dataclass
-class Run:
+class TokenSpan:
     """Tokens that enter the slot as one segment: literal ids, or one picture's visual tokens."""
 
     ids: list[int]
-    picture: Picture | None = None
+    picture: PreparedFrame | None = None
     pinned: bool = False
 
 
 @dataclass
-class Work:
+class WorkItem:
     """What one session puts into one step, and what it wants read at the last token."""
 
-    runs: list[Run]
+    runs: list[TokenSpan]
     wants: Literal["scores", "token", "nothing"]
     frame: Frame | None = None
 
 
 @dataclass
-class Speaking:
+class ReplyState:
     """A reply that is being written."""
 
     number: int
@@ -66,7 +66,7 @@ class Speaking:
     repeats: RepeatFilter
     context: int = 0  # tokens in view when it began
     tokens: int = 0
-    shown: bool = False  # some of it has been told
+    shown: bool = False  # some of its text has been emitted
     cancelled: bool = False
 
 
@@ -78,18 +78,18 @@ class Session:
     options: SessionOptions
     slot: Slot
     tokenizer: Tokenizer
-    inbox: deque[Picture] = field(default_factory=deque)
+    inbox: deque[PreparedFrame] = field(default_factory=deque)
     outbox: list[Output] = field(default_factory=list)
-    pending: list[Run] = field(default_factory=list)  # fed before anything else
+    pending: list[TokenSpan] = field(default_factory=list)  # fed before anything else
     policy: PolicyState = field(default_factory=PolicyState)
-    speaking: Speaking | None = None
-    said: list[tuple[float, str]] = field(default_factory=list)  # lately, for repeat suppression
+    reply: ReplyState | None = None
+    recent_replies: list[tuple[float, str]] = field(default_factory=list)  # lately, for repeat suppression
     last_frame: Frame | None = None
-    frames_seen: int = 0
-    replies: int = 0
+    frame_count: int = 0
+    reply_count: int = 0
     forced: bool = False
-    asked: bool = False
-    said_at_end: bool = False
+    has_query: bool = False
+    spoke_at_end: bool = False
     ending: bool = False
     closed: bool = False
     pinned_tokens: int = 0
@@ -100,7 +100,7 @@ class Session:
 
     def __post_init__(self) -> None:
         """A fresh feed under the session's profile."""
-        self._text_room = check_prompt(self.options, self.tokenizer)
+        self._text_budget = check_prompt(self.options, self.tokenizer)
         self.feed: Feed = make_feed(self.options.profile, _prompt(self.options))
 
     # what comes in
@@ -111,19 +111,19 @@ class Session:
         Raises ``SessionClosedError`` after the end, ``FormatError`` on bad text, ``CapacityError`` where the window's text has
         no room for it; the session goes on.
         """
-        self.refuse_if_over()
-        refuse_markers(turn.text, _role(turn))
-        _refuse_surrogates(turn.text)
-        self._text_room.take(_role(turn), turn.text)
+        self.check_open()
+        check_no_markers(turn.text, _role(turn))
+        check_unicode(turn.text)
+        self._text_budget.reserve(_role(turn), turn.text)
         heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
         self._arrivals += 1
 
-    def push_picture(self, picture: Picture) -> None:
+    def push_frame(self, picture: PreparedFrame) -> None:
         """Put a frame on the timeline. Raises ``SessionClosedError`` after the end."""
-        self.refuse_if_over()
+        self.check_open()
         self.inbox.append(picture)
 
-    def refuse_if_over(self) -> None:
+    def check_open(self) -> None:
         """Raise ``SessionClosedError`` if nothing more may come."""
         if self.closed or self.ending:
             raise SessionClosedError(f"session {self.id} has ended; open another")
@@ -133,23 +133,23 @@ class Session:
     @property
     def ready(self) -> bool:
         """Whether there is anything to put into a step."""
-        return not self.closed and bool(self.speaking or self.inbox or self.ending or self.may_speak_now)
+        return not self.closed and bool(self.reply or self.inbox or self.ending or self.can_speak_now)
 
     @property
-    def may_speak_now(self) -> bool:
+    def can_speak_now(self) -> bool:
         """Whether a reply was asked for that need not wait for another frame, or is about a turn that no frame follows."""
         begun = self._begun or bool(self._turns and self._turns[0][0] <= 0)
-        return self.forced and not self.speaking and (self.last_frame is not None or (begun and not self.inbox))
+        return self.forced and not self.reply and (self.last_frame is not None or (begun and not self.inbox))
 
-    def next_work(self) -> Work | None:
+    def next_work(self) -> WorkItem | None:
         """The next work of a ready session, taken off the timeline; None where there is nothing to feed."""
-        if self.speaking:
-            return Work(self._take_pending(), "token")
-        if self.may_speak_now or not self.inbox:
-            return Work(self._take_pending(), "nothing") if self.pending else None
-        return self._watch(self.inbox.popleft())
+        if self.reply:
+            return WorkItem(self._take_pending(), "token")
+        if self.can_speak_now or not self.inbox:
+            return WorkItem(self._take_pending(), "nothing") if self.pending else None
+        return self._score_frame(self.inbox.popleft())
 
-    def _watch(self, picture: Picture) -> Work:
+    def _score_frame(self, picture: PreparedFrame) -> WorkItem:
         """The turns that stand before the frame, then the frame."""
         self.begin()
         self.read_turns(picture.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
@@ -157,10 +157,10 @@ class Session:
         assert last.frame
         self.queue(header, pinned=self._pin_header)
         self._pin_header = False
-        return Work([*self._take_pending(), Run([], picture)], "scores", picture.frame)
+        return WorkItem([*self._take_pending(), TokenSpan([], picture)], "scores", picture.frame)
 
     def read_turns(self, until: float, at_most: int | None = None) -> None:
-        """Queue the turns that stand at or before ``until``, ``at_most`` so many queries among them."""
+        """Queue the turns that stand at or before ``until``, at most ``at_most`` queries among them."""
         queries = 0
         while self._turns and self._turns[0][0] <= until and queries != at_most:
             turn = heapq.heappop(self._turns)[2]
@@ -174,7 +174,7 @@ class Session:
             if self.options.profile == "fixed" and self.last_frame is not None:
                 self._queue_turn(turn)
                 if isinstance(turn, Query):
-                    self.forced = self.said_at_end = True  # its answer is the last word
+                    self.forced = self.spoke_at_end = True  # its answer is the last word
 
     def begin(self) -> None:
         """Queue the system turn, if that has not been done."""
@@ -186,14 +186,14 @@ class Session:
     def _queue_turn(self, turn: Turn) -> None:
         pinned = isinstance(turn, Query) or (isinstance(turn, Context) and turn.keep)
         if not pinned:
-            self._text_room.give_back(_role(turn), turn.text)
+            self._text_budget.release(_role(turn), turn.text)
         self._pin_header |= pinned  # a passing turn must not take it along
-        if isinstance(turn, Said):
+        if isinstance(turn, AssistantTurn):
             self.queue([*self.feed.begin_reply(), Piece(turn.text, Role.ASSISTANT)])
             self.queue(self.feed.end_reply(removed=False, cut=False))
             return
         self.queue(self.feed.text(_role(turn), turn.text), pinned=pinned)
-        self.asked |= isinstance(turn, Query)
+        self.has_query |= isinstance(turn, Query)
         read = max(turn.time, 0.0)
         self.outbox.append(QueryRead(turn, read) if isinstance(turn, Query) else ContextRead(turn, read))
 
@@ -205,33 +205,35 @@ class Session:
     def queue_ids(self, ids: list[int], *, pinned: bool = False) -> None:
         """Have tokens fed before anything else."""
         if ids:
-            self.pending.append(Run(ids, pinned=pinned))
+            self.pending.append(TokenSpan(ids, pinned=pinned))
             self.pinned_tokens += len(ids) * pinned
 
-    def _take_pending(self) -> list[Run]:
+    def _take_pending(self) -> list[TokenSpan]:
         runs, self.pending = self.pending, []
         return runs
 
     # replies
 
     @property
-    def here(self) -> Frame:
+    def latest_frame(self) -> Frame:
         """The latest frame; before the first one an empty picture at time 0, of index -1."""
         return self.last_frame or Frame(-1, 0.0, np.zeros((0, 0, 3), np.uint8))
 
     def recent_texts(self, time: float) -> tuple[str, ...]:
         """What was said within the repeat window before ``time``."""
-        self.said = [(t, text) for t, text in self.said if time - t < self.options.speak.repeat_window]
-        return tuple(text for _, text in self.said)
+        self.recent_replies = [
+            (t, text) for t, text in self.recent_replies if time - t < self.options.speak.repeat_window
+        ]
+        return tuple(text for _, text in self.recent_replies)
 
 
-def check_prompt(options: SessionOptions, tokenizer: Tokenizer) -> TextRoom:
+def check_prompt(options: SessionOptions, tokenizer: Tokenizer) -> TextBudget:
     """The room for text with the system turn in it. Raises ``FormatError`` or ``CapacityError`` where it cannot be."""
     prompt = _prompt(options)
-    refuse_markers(prompt, Role.SYSTEM)
-    _refuse_surrogates(prompt)
-    room = TextRoom(tokenizer, options)
-    room.take(Role.SYSTEM, prompt)
+    check_no_markers(prompt, Role.SYSTEM)
+    check_unicode(prompt)
+    room = TextBudget(tokenizer, options)
+    room.reserve(Role.SYSTEM, prompt)
     return room
 
 
@@ -240,12 +242,12 @@ def _prompt(options: SessionOptions) -> str:
 
 
 def _role(turn: Turn) -> Role:
-    return {Query: Role.USER, Context: Role.SYSTEM, Said: Role.ASSISTANT}[type(turn)]
+    return {Query: Role.USER, Context: Role.SYSTEM, AssistantTurn: Role.ASSISTANT}[type(turn)]
 
 
-def _refuse_surrogates(text: str) -> None:
+def check_unicode(text: str) -> None:
     """Half a character cannot be tokenised; better refused where it is pushed than met in a step that others share."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise FormatError(f"the text {text[:40]!r} is not valid Unicode ({error.reason}); encode it anew") from None
+        raise FormatError(f"the text {text[:40]!r} is not valid Unicode ({error.reason}); encode it again") from None

@@ -1,6 +1,6 @@
 """One thread owns the engine; everybody else asks it. Knows threads, no model.
 
-``EngineThread`` carries out requests between steps and hands every output to whoever listens to its session. ``Stream`` is a
+``EngineThread`` carries out requests between steps and hands every output to the listener of its session. ``Stream`` is a
 session for an owner who works with blocking calls: a source that pushes faster than the engine watches is made to wait; a
 reader that does not read holds up nobody, since what a session says is bounded by what was pushed to it.
 """
@@ -30,7 +30,7 @@ class EngineThread:
     """Runs an engine until the ``with`` block ends."""
 
     def __init__(self, engine: Engine, observe: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
-        """``observe`` is told of each step: how long it took, and how many sessions it served."""
+        """``observe`` is called after each step with its duration in seconds and the number of sessions that took part."""
         self.engine, self._observe = engine, observe
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
@@ -63,17 +63,17 @@ class EngineThread:
         """
         future: Future[T] = Future()
 
-        def carry_out() -> None:
+        def execute() -> None:
             if self._stopped:
-                future.set_exception(self._over())
+                future.set_exception(self._stopped_error())
             elif future.set_running_or_notify_cancel():
-                _settle(future, request, self.engine)
+                _resolve(future, request, self.engine)
 
         with self._stopping:
             if not self._stopped:
-                self._requests.put(carry_out)
+                self._requests.put(execute)
                 return future
-        carry_out()
+        execute()
         return future
 
     def listen(self, options: SessionOptions | None, listener: Listener) -> Callable[[Engine], Session]:
@@ -86,7 +86,7 @@ class EngineThread:
 
         return request
 
-    def forget(self, session: Session) -> Callable[[Engine], None]:
+    def close_session(self, session: Session) -> Callable[[Engine], None]:
         """The request that drops a session; its listener hears no more."""
 
         def request(engine: Engine) -> None:
@@ -102,9 +102,9 @@ class EngineThread:
     def raise_failure(self) -> None:
         """Raise ``EngineError`` from what stopped the engine's thread, if something did."""
         if self._failure is not None:
-            raise self._over() from self._failure
+            raise self._stopped_error() from self._failure
 
-    def _over(self) -> EngineError:
+    def _stopped_error(self) -> EngineError:
         if self._failure is not None:
             return EngineError(f"the engine stopped: {self._failure}")
         return SessionClosedError("the engine has stopped; nothing more can be asked of it")
@@ -116,16 +116,16 @@ class EngineThread:
                     self._listeners[session.id](output)
                     if isinstance(output, StreamEnded | SessionFailed):
                         del self._listeners[session.id]
-        except BaseException as error:  # noqa: BLE001 - the thread's edge: told to all who wait on it
+        except BaseException as error:  # noqa: BLE001 - the thread's edge: reported to everything that waits for it
             self._failure = error
         finally:
-            self._refuse_the_rest()
+            self._reject_pending()
 
     def _step(self) -> list[tuple[Session, Output]]:
         began = perf_counter()
         events = self.engine.step()
-        if self.engine.served:
-            self._observe(perf_counter() - began, self.engine.served)
+        if self.engine.last_batch_size:
+            self._observe(perf_counter() - began, self.engine.last_batch_size)
         return events
 
     def _serve_requests(self) -> bool:
@@ -141,7 +141,7 @@ class EngineThread:
             request()
             wait = False
 
-    def _refuse_the_rest(self) -> None:
+    def _reject_pending(self) -> None:
         with self._stopping:
             self._stopped = True
         while not self._requests.empty():
@@ -151,7 +151,7 @@ class EngineThread:
             listener(None)
 
 
-def _settle(future: Future[T], request: Callable[[Engine], T], engine: Engine) -> None:
+def _resolve(future: Future[T], request: Callable[[Engine], T], engine: Engine) -> None:
     try:
         future.set_result(request(engine))
     except BaseException as error:  # noqa: BLE001 - raised again where the future is asked
@@ -173,15 +173,15 @@ class Stream:
             return self._thread.submit(lambda engine: engine.push(self._session, item)).result()
         picture = self._thread.engine.prepare(item)
         while not self._room.acquire(timeout=0.2):
-            self._refuse_if_over()
-        self._refuse_if_over()
+            self._check_open()
+        self._check_open()
         self._thread.submit(lambda engine: engine.push(self._session, picture))
         return None
 
-    def _refuse_if_over(self) -> None:
+    def _check_open(self) -> None:
         if not self._thread.alive:
             self._thread.submit(lambda engine: None).result()  # raises what stopped it
-        self._session.refuse_if_over()
+        self._session.check_open()
 
     def end(self) -> None:
         """No more frames will come."""
@@ -198,7 +198,7 @@ class Stream:
     def close(self) -> None:
         """Drop the session at once; ``outputs`` stops."""
         if self._thread.alive:
-            self._thread.submit(self._thread.forget(self._session)).result()
+            self._thread.submit(self._thread.close_session(self._session)).result()
         self._outputs.put(None)
 
     def outputs(self) -> Iterator[Output]:

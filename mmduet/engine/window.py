@@ -6,7 +6,7 @@ from mmduet.engine.session import Session
 from mmduet.errors import CapacityError
 
 
-def make_room(session: Session, tokens: int, frames: int = 0) -> None:
+def ensure_capacity(session: Session, tokens: int, frames: int = 0) -> None:
     """Make room for ``tokens`` more, ``frames`` of them frames. Raises ``CapacityError`` where nothing more may go."""
     slot, options = session.slot, session.options
     if options.window is not None and session.pinned_tokens > options.text_tokens:

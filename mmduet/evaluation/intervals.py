@@ -1,4 +1,4 @@
-"""Bootstrap intervals for whatever metric of a report is the plain mean of its items."""
+"""Bootstrap confidence intervals of the metrics that are means over the items of a report."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from mmduet.evaluation.report import Report
 from mmduet.metrics.bootstrap import bootstrap_intervals
 
-TOLERANCE = 1e-6  # points
+TOLERANCE = 1e-6  # in units of the metric
 
 
-def with_intervals(report: Report, seed: int = 0) -> Report:
-    """The report with 95 % percentile intervals where it had none; items are resampled together for all metrics.
+def add_intervals(report: Report, seed: int = 0) -> Report:
+    """Return the report with 95 % percentile intervals, unless it has intervals; items are resampled jointly for all metrics.
 
-    A corpus score (CIDEr over all captions, a padded mean) is no mean of items, and gets none.
+    A metric that is not the mean of its items (CIDEr over all captions, a padded mean) gets no interval.
     """
     if report.intervals or len(report.items) < 2:
         return report

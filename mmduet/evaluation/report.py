@@ -1,4 +1,4 @@
-"""What an evaluator says: metrics under the field's own names, the items behind them, and what was wrong with the input."""
+"""The result of an evaluation: metrics, per-item values, sweep, confidence intervals and problems with the input."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmduet.annotations.json_values import Json
+from mmduet.annotations.problems import Problem
 from mmduet.errors import AnnotationError
 from mmduet.options import Profile
 
-Json = dict[str, Any]
 Number = float | int
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A prediction, or a missing one, that cannot be used as it is; ``counted`` says what it was taken for."""
-
-    id: str
-    what: str
-    counted: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.id}: {self.what} (counted as {self.counted})"
 
 
 @dataclass(frozen=True)
 class Report:
     """The result of one evaluation.
 
-    ``metrics`` are times 100 except counts and scores from 1 to 5. ``items`` have an ``id`` and one number for each metric that
-    an item has by itself (scaled as in ``metrics``). ``sweep`` has one row for each setting tried on the test set itself.
-    ``intervals`` are bootstrap confidence intervals of ``metrics``.
+    Attributes:
+        metrics: Values by metric name, times 100 except for counts and scores from 1 to 5.
+        items: One row per item with its ``id`` and its own value of each metric, scaled as in ``metrics``.
+        sweep: One row per setting that was evaluated on the test set.
+        problems: Predictions that are missing or cannot be used as they are.
+        notes: Remarks that a reader of the metrics should know.
+        intervals: Bootstrap confidence intervals of metrics.
     """
 
     benchmark: str
@@ -45,39 +37,39 @@ class Report:
     profile: Profile = "fixed"
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def to_json(self, *, per_item: bool = False) -> Json:
-        """As it is written to a file; what is no number (NaN, infinity) becomes null."""
+    def to_dict(self, *, per_item: bool = False) -> Json:
+        """Return the report under its names in JSON files; NaN and infinities become None."""
         report: Json = {
             "benchmark": self.benchmark,
             "profile": self.profile,
             "metrics": dict(self.metrics),
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "sweep": list(self.sweep),
-            "problems": [{"id": p.id, "what": p.what, "counted": p.counted} for p in self.problems],
+            "problems": [{"id": p.id, "what": p.message, "counted": p.counted_as} for p in self.problems],
             "notes": list(self.notes),
         }
         if per_item:
             report["items"] = list(self.items)
-        clean: Json = without_nan(report)
+        clean: Json = nan_to_none(report)
         return clean
 
 
-def refuse_problems(problems: Sequence[Problem], most_told: int = 10) -> None:
-    """Raise ``AnnotationError`` that names them, for ``--strict``; nothing where there are none."""
+def check_no_problems(problems: Sequence[Problem], max_listed: int = 10) -> None:
+    """Raise ``AnnotationError`` with the first ``max_listed`` problems, if there are any (``--strict``)."""
     if not problems:
         return
-    told = "\n".join(f"  {problem.id}: {problem.what}" for problem in problems[:most_told])
-    more = f"\n  and {len(problems) - most_told} more" if len(problems) > most_told else ""
-    what = "1 prediction" if len(problems) == 1 else f"{len(problems)} predictions"
-    raise AnnotationError(f"{what} cannot be used as they are (mend them, or do without --strict):\n{told}{more}")
+    listed = "\n".join(f"  {problem.id}: {problem.message}" for problem in problems[:max_listed])
+    more = f"\n  and {len(problems) - max_listed} more" if len(problems) > max_listed else ""
+    count = "1 prediction has" if len(problems) == 1 else f"{len(problems)} predictions have"
+    raise AnnotationError(f"{count} problems (fix them, or leave out --strict):\n{listed}{more}")
 
 
-def without_nan(value: Any) -> Any:
-    """The same value with None for every float that JSON has no word for."""
+def nan_to_none(value: Any) -> Any:
+    """Return a value with None for every float that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: without_nan(v) for key, v in value.items()}
+        return {key: nan_to_none(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(v) for v in value]
+        return [nan_to_none(v) for v in value]
     return value

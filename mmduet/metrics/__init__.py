@@ -1,1 +1,1 @@
-"""Pure functions from predictions and ground truth to numbers; no torch, no files."""
+"""Compute evaluation metrics as pure functions of plain values and NumPy arrays."""

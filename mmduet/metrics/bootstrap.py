@@ -1,4 +1,4 @@
-"""How sure a mean over items is: percentile bootstrap intervals, all metrics resampled by the same items; no files."""
+"""Compute percentile bootstrap intervals of means, with all metrics resampled over the same items."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mmduet.errors import OptionError
 Interval = tuple[float, float]
 FloatArray = npt.NDArray[np.float64]
 
-MOST_DRAWS = 1 << 21  # items drawn at once: bounds the memory, and changes no result
+MAX_DRAWS_PER_CHUNK = 1 << 21  # items drawn at once: bounds memory, does not change results
 
 
 def bootstrap_interval(
     values: Sequence[float] | FloatArray, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """The percentile bootstrap interval (Efron 1979) of the mean of ``values`` [N], in their unit.
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of ``values`` [N], in their unit.
 
-    The same seed gives the same interval. Raises ``OptionError`` where there are no values or an option makes no sense.
+    The same seed gives the same interval. Raises ``OptionError``; see ``bootstrap_intervals``.
     """
     columns = {"values": values}
     return bootstrap_intervals(columns, samples=samples, confidence=confidence, seed=seed)["values"]
@@ -33,11 +33,14 @@ def bootstrap_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The interval of the mean of each column [N]; place i of every column is item i, so the resamples are paired.
+    """Return the interval of the mean of each column [N]. Position i of every column is item i, so resamples are paired.
 
-    NaN says that an item has no such number: it is left out of that column's mean, in every resample. A column's interval
-    does not depend on which others stand beside it. Raises ``OptionError`` for columns of unequal lengths, an infinite
-    number, a column without any number, fewer than one sample, or a confidence that is not between 0 and 1.
+    An item whose value is NaN is left out of that column's mean in every resample. A column's interval does not depend on
+    the other columns.
+
+    Raises:
+        OptionError: the columns differ in length, a column has an infinite value or only NaN, ``samples`` is below 1, or
+            ``confidence`` is not between 0 and 1.
     """
     _check(samples, confidence)
     if not columns:
@@ -52,38 +55,36 @@ def bootstrap_intervals(
 
 def _check(samples: int, confidence: float) -> None:
     if samples < 1:
-        raise OptionError(f"bootstrap samples is {samples}; use 1 or more (1000 is usual)")
+        raise OptionError(f"bootstrap samples must be at least 1 (usually 1000), got {samples}")
     if not 0 < confidence < 1:
-        raise OptionError(f"bootstrap confidence is {confidence}; use a share between 0 and 1 (0.95 is usual)")
+        raise OptionError(f"bootstrap confidence must be between 0 and 1 (usually 0.95), got {confidence}")
 
 
 def _table(columns: Mapping[str, Sequence[float] | FloatArray]) -> FloatArray:
-    """The columns side by side, [N, M], checked."""
+    """Check the columns and return them as a table [N, M]."""
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     if len({len(values) for values in arrays.values()}) > 1:
-        raise OptionError(
-            f"columns differ in length: { ({n: len(v) for n, v in arrays.items()}) }; give all the same items"
-        )
+        raise OptionError(f"columns must have the same length, got { ({n: len(v) for n, v in arrays.items()}) }")
     for name, values in arrays.items():
         if np.isinf(values).any():
-            raise OptionError(f"column {name} holds an infinite number; its mean has no interval")
+            raise OptionError(f"column {name} has an infinite value; its mean has no interval")
         if np.isnan(values).all():
-            raise OptionError(f"column {name} holds no number; leave it out")
+            raise OptionError(f"column {name} has only NaN; leave it out")
     return np.stack(list(arrays.values()), axis=1)
 
 
 def _resamples(items: int, samples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """How often each item is drawn in each resample, [some samples, N] at a time; every row sums to N."""
-    at_once = max(1, MOST_DRAWS // items)
-    for start in range(0, samples, at_once):
-        rows = min(at_once, samples - start)
+    """Yield how often each item is drawn in each resample, in chunks [some samples, N]; every row sums to N."""
+    chunk = max(1, MAX_DRAWS_PER_CHUNK // items)
+    for start in range(0, samples, chunk):
+        rows = min(chunk, samples - start)
         drawn = rng.integers(items, size=(rows, items)) + items * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * items)
         yield counts.reshape(rows, items).astype(np.float64)
 
 
 def _means(weights: FloatArray, table: FloatArray) -> FloatArray:
-    """Weighted means over the items that have the number, [S, M]; NaN for a resample that drew none of them."""
+    """Return weighted means over the items with a value [S, M]; NaN for a resample that drew none of them."""
     present = ~np.isnan(table)
     total = weights @ np.where(present, table, 0.0)
     with np.errstate(invalid="ignore"):

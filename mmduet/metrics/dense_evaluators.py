@@ -1,4 +1,4 @@
-"""The published evaluators of dense captioning: what each makes of a set of videos, and where they differ."""
+"""Reproduce the published evaluators of dense captioning, and the ways in which they differ."""
 
 from __future__ import annotations
 
@@ -8,85 +8,87 @@ from typing import Literal
 
 import numpy as np
 
-from mmduet.metrics.captions import METRICS, score_corpora
+from mmduet.metrics.captions import METRICS, MeteorScorer, score_captions
 from mmduet.metrics.dense_captions import (
-    THRESHOLDS,
-    UNSEEN_WORD,
-    Located,
-    Video,
+    IOU_THRESHOLDS,
+    UNMATCHED_CAPTION,
+    LocalizationScore,
+    VideoCaptions,
     f1,
-    located,
+    iou_above,
+    localization_score,
+    matched_pairs,
     mean,
-    overlapping_by_more_than,
-    pairs_to_compare,
     starting_within,
 )
-from mmduet.metrics.meteor import Meteor
-from mmduet.metrics.soda import in_string_order, soda_c, soda_pairs
+from mmduet.metrics.soda import permute_columns_by_string, soda_c, soda_pairs
 
-FlavourName = Literal["vid2seq", "densevid2018", "densevid2021", "vidchapters"]
-DISTANCES = (1, 3, 5, 10, 30, 60)  # seconds
+EvaluatorName = Literal["vid2seq", "densevid2018", "densevid2021", "vidchapters"]
+DISTANCES_SECONDS = (1, 3, 5, 10, 30, 60)  # seconds
 
 
 @dataclass(frozen=True)
-class Flavour:
-    """How one published evaluator differs from the others.
+class EvaluatorRules:
+    """The ways in which one published evaluator differs from the others.
 
-    ``f1`` says of what precision and recall it is: each video's, then averaged; the means over videos and thresholds; or the
-    means over videos at each threshold, then averaged. ``unseen`` is what a prediction that overlaps nothing is compared with.
+    ``f1`` is computed from the precision and recall of each video and then averaged, from the means over videos and
+    thresholds, or from the means over videos at each threshold and then averaged. ``unmatched`` is the caption that a
+    prediction without overlap is compared with.
     """
 
     f1: Literal["of each video", "of the means", "of each threshold"]
-    unseen: str = UNSEEN_WORD
-    counts_missing: bool = True  # a video without prediction is 0 in every mean, else it is in none
-    swaps_reversed: bool = False  # a segment that ends before it starts is turned round, else it overlaps nothing
-    string_order_bug: bool = False  # the original's SODA_c has it
-    sorts: bool = True  # the original's SODA_c sorts by start
+    unmatched: str = UNMATCHED_CAPTION
+    counts_missing: bool = True  # a video without prediction counts as 0, else it is left out
+    swaps_reversed: bool = False  # the ends of a reversed segment are swapped, else it overlaps nothing
+    string_order_bug: bool = False  # see ``permute_columns_by_string``
+    sorts_events: bool = True  # the original's SODA_c sorts by start
     paragraphs: bool = False
     distances: tuple[int, ...] = ()
 
 
-FLAVOURS: Mapping[FlavourName, Flavour] = {
+EVALUATORS: Mapping[EvaluatorName, EvaluatorRules] = {
     # scenic's Vid2Seq; TimeChat's and MMDuet's evaluators are copies of it
-    "vid2seq": Flavour("of each video", swaps_reversed=True, string_order_bug=True, sorts=False, paragraphs=True),
-    # PDVC's densevid_eval3, evaluate2018 (in METEOR, its unseen "word" has a length of four tokens) and evaluate2021
-    "densevid2018": Flavour("of the means", unseen="abc123!@#"),
-    "densevid2021": Flavour("of the means"),
-    "vidchapters": Flavour("of each threshold", counts_missing=False, distances=DISTANCES),
+    "vid2seq": EvaluatorRules(
+        "of each video", swaps_reversed=True, string_order_bug=True, sorts_events=False, paragraphs=True
+    ),
+    # PDVC's densevid_eval3: evaluate2018 (METEOR counts its unmatched caption as four tokens) and evaluate2021
+    "densevid2018": EvaluatorRules("of the means", unmatched="abc123!@#"),
+    "densevid2021": EvaluatorRules("of the means"),
+    "vidchapters": EvaluatorRules("of each threshold", counts_missing=False, distances=DISTANCES_SECONDS),
 }
 
 
 @dataclass(frozen=True)
 class VideoScores:
-    """One video's numbers, fractions (CIDEr: 0 to 10).
+    """The scores of one video, as fractions (CIDEr: 0 to 10).
 
-    ``located`` and ``captions`` are by IoU threshold, ``distant`` by distance, ``soda`` by reference set, None where the set
-    does not have the video.
+    ``localization`` and ``captions`` are by IoU threshold, ``by_distance`` by distance, and ``soda`` by reference set, None
+    where the set does not have the video.
     """
 
     predictions: int
-    located: tuple[Located, ...]
+    localization: tuple[LocalizationScore, ...]
     captions: tuple[Mapping[str, float], ...]
     soda: tuple[float | None, ...]
-    distant: tuple[Located, ...] = ()
+    by_distance: tuple[LocalizationScore, ...] = ()
 
     @property
     def precision(self) -> float:
         """The mean over thresholds."""
-        return mean(at.precision for at in self.located)
+        return mean(at.precision for at in self.localization)
 
     @property
     def recall(self) -> float:
         """The mean over thresholds."""
-        return mean(at.recall for at in self.located)
+        return mean(at.recall for at in self.localization)
 
     @property
     def soda_present(self) -> list[float]:
-        """SODA_c against each set that has the video."""
+        """SODA_c against each reference set that has the video."""
         return [value for value in self.soda if value is not None]
 
-    def by_itself(self) -> dict[str, float]:
-        """The headline metrics of this video alone."""
+    def headline_metrics(self) -> dict[str, float]:
+        """Return the headline metrics of this video alone."""
         scores = {"SODA_c": mean(self.soda_present)}
         if len(self.soda) > 1:
             scores |= {f"SODA_c_{i}": value for i, value in enumerate(self.soda, 1) if value is not None}
@@ -99,30 +101,32 @@ class VideoScores:
 
 
 def score_videos(
-    videos: Sequence[Video], meteor: Meteor, flavour: Flavour, *, string_order: bool = False
+    videos: Sequence[VideoCaptions], meteor: MeteorScorer, rules: EvaluatorRules, *, string_order: bool = False
 ) -> list[VideoScores]:
-    """Each video by itself; their captions are tokenised and, for SODA_c, in the order of time.
+    """Score each video; captions are tokenized and, for SODA_c, in the order of time.
 
-    ``string_order``: SODA_c with the columns as ``in_string_order`` has them.
+    ``string_order`` computes SODA_c with the columns of ``permute_columns_by_string``.
     """
-    compared = [pairs_to_compare(video, threshold, flavour.unseen) for video in videos for threshold in THRESHOLDS]
-    captions = iter(score_corpora(compared, meteor))
+    compared = [matched_pairs(video, threshold, rules.unmatched) for video in videos for threshold in IOU_THRESHOLDS]
+    captions = iter(score_captions(compared, meteor))
     sodas = _soda(videos, meteor, string_order)
     return [
         VideoScores(
             predictions=len(video.predictions),
-            located=tuple(located(video, overlapping_by_more_than(threshold)) for threshold in THRESHOLDS),
-            captions=tuple(next(captions).corpus for _ in THRESHOLDS),
+            localization=tuple(localization_score(video, iou_above(threshold)) for threshold in IOU_THRESHOLDS),
+            captions=tuple(next(captions).corpus for _ in IOU_THRESHOLDS),
             soda=next(sodas),
-            distant=tuple(located(video, starting_within(seconds)) for seconds in flavour.distances),
+            by_distance=tuple(localization_score(video, starting_within(seconds)) for seconds in rules.distances),
         )
         for video in videos
     ]
 
 
-def _soda(videos: Sequence[Video], meteor: Meteor, string_order: bool) -> Iterator[tuple[float | None, ...]]:
-    """SODA_c of each video against each set; what METEOR has to compare goes to it in one piece."""
-    pairs = [soda_pairs(video.predictions, events) for video in videos for events in video.present]
+def _soda(
+    videos: Sequence[VideoCaptions], meteor: MeteorScorer, string_order: bool
+) -> Iterator[tuple[float | None, ...]]:
+    """Yield SODA_c of each video against each reference set. All pairs are sent to METEOR in one call."""
+    pairs = [soda_pairs(video.predictions, events) for video in videos for events in video.present_references]
     similarities = iter(meteor.scores(pairs))
     for video in videos:
         scores: list[float | None] = []
@@ -131,29 +135,34 @@ def _soda(videos: Sequence[Video], meteor: Meteor, string_order: bool) -> Iterat
                 scores.append(None)
                 continue
             similarity = np.array(next(similarities)[1]).reshape(len(events), len(video.predictions))
-            ordered = in_string_order(similarity) if string_order else similarity
+            ordered = permute_columns_by_string(similarity) if string_order else similarity
             scores.append(soda_c(video.predictions, events, ordered))
         yield tuple(scores)
 
 
-def summary(scores: Sequence[VideoScores], flavour: Flavour) -> dict[str, float]:
-    """The means over videos, under the field's names, fractions (CIDEr: 0 to 10); ``n_preds`` is a count.
+def summarize(scores: Sequence[VideoScores], rules: EvaluatorRules) -> dict[str, float]:
+    """Return the means over videos, under the field's names, as fractions (CIDEr: 0 to 10); ``n_preds`` is a count.
 
-    With several reference sets ``SODA_c`` is the mean of the sets' (``SODA_c_1``, ...), as Vid2Seq and PDVC have it, and
+    With several reference sets ``SODA_c`` is the mean over the sets (``SODA_c_1``, ...), as in Vid2Seq and PDVC, and
     ``SODA_c_best`` takes each video's best set, as the metric's authors do.
     """
-    precisions = [mean(video.located[i].precision for video in scores) for i in range(len(THRESHOLDS))]
-    recalls = [mean(video.located[i].recall for video in scores) for i in range(len(THRESHOLDS))]
-    captions = {name: [mean(v.captions[i][name] for v in scores) for i in range(len(THRESHOLDS))] for name in METRICS}
+    precisions = [mean(video.localization[i].precision for video in scores) for i in range(len(IOU_THRESHOLDS))]
+    recalls = [mean(video.localization[i].recall for video in scores) for i in range(len(IOU_THRESHOLDS))]
+    captions = {
+        name: [mean(v.captions[i][name] for v in scores) for i in range(len(IOU_THRESHOLDS))] for name in METRICS
+    }
     metrics = _soda_summary(scores) | {name: mean(values) for name, values in captions.items()}
-    metrics |= {"F1": _f1(scores, precisions, recalls, flavour)}
+    metrics |= {"F1": _f1(scores, precisions, recalls, rules)}
     metrics |= {"Precision_Mean": mean(precisions), "Recall_Mean": mean(recalls)}
-    for i, threshold in enumerate(THRESHOLDS):
+    for i, threshold in enumerate(IOU_THRESHOLDS):
         metrics |= {f"Precision@{threshold}": precisions[i], f"Recall@{threshold}": recalls[i]}
         metrics |= {f"F1@{threshold}": f1(precisions[i], recalls[i])}
         metrics |= {f"{name}@{threshold}": values[i] for name, values in captions.items()}
-    for i, seconds in enumerate(flavour.distances):
-        precision, recall = mean(v.distant[i].precision for v in scores), mean(v.distant[i].recall for v in scores)
+    for i, seconds in enumerate(rules.distances):
+        precision, recall = (
+            mean(v.by_distance[i].precision for v in scores),
+            mean(v.by_distance[i].recall for v in scores),
+        )
         metrics |= {f"Precision@{seconds}s": precision, f"Recall@{seconds}s": recall}
         metrics |= {f"F1@{seconds}s": f1(precision, recall)}
     return metrics | {"n_preds": mean(video.predictions for video in scores)}
@@ -170,9 +179,9 @@ def _soda_summary(scores: Sequence[VideoScores]) -> dict[str, float]:
 
 
 def _f1(
-    scores: Sequence[VideoScores], precisions: Sequence[float], recalls: Sequence[float], flavour: Flavour
+    scores: Sequence[VideoScores], precisions: Sequence[float], recalls: Sequence[float], rules: EvaluatorRules
 ) -> float:
-    match flavour.f1:
+    match rules.f1:
         case "of each video":
             return mean(f1(video.precision, video.recall) for video in scores)
         case "of the means":

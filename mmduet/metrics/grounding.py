@@ -1,4 +1,4 @@
-"""Temporal grounding: how well a segment, frame scores or an answer in words fit the annotated spans; seconds, no files."""
+"""Score temporal grounding from segments, frame scores or text answers against gold spans; times are in seconds."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mmduet.metrics.spans import Span
+from mmduet.spans import Span
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-RECALL_AT = (0.3, 0.5, 0.7)
+RECALL_IOUS = (0.3, 0.5, 0.7)
 NUMBER = re.compile(r"\d+\.?\d*")
 
 
 def sweep_thresholds() -> FloatArray:
-    """The thresholds that MMDuet's evaluator tries, 0.30 to 0.70, as numpy counts them: above 0.5 with its float error."""
+    """Return the thresholds that MMDuet's evaluator tries, 0.30 to 0.70, with NumPy's float error above 0.5."""
     return np.arange(0.30, 0.71, 0.02)
 
 
-def summary(ious: FloatArray) -> dict[str, float]:
-    """``mIoU`` and ``R1@0.3``, ``R1@0.5``, ``R1@0.7`` (share of IoU >= t), times 100, of ``ious`` [Q], Q > 0."""
-    return {name: 100 * float(values.mean()) for name, values in columns(ious).items()}
+def mean_metrics(ious: FloatArray) -> dict[str, float]:
+    """Return ``mIoU`` and ``R1@0.3``, ``R1@0.5``, ``R1@0.7`` (share of IoU >= t) of ``ious`` [Q], Q > 0, times 100."""
+    return {name: 100 * float(values.mean()) for name, values in per_query_metrics(ious).items()}
 
 
-def columns(ious: FloatArray, prefix: str = "") -> dict[str, FloatArray]:
-    """One number in [0, 1] for each query and metric of ``summary``; ``ious`` [Q]."""
-    hits = {f"{prefix}R1@{t}": (ious >= t).astype(np.float64) for t in RECALL_AT}
+def per_query_metrics(ious: FloatArray, prefix: str = "") -> dict[str, FloatArray]:
+    """Return each metric of ``mean_metrics`` for each query [Q], from 0 to 1."""
+    hits = {f"{prefix}R1@{t}": (ious >= t).astype(np.float64) for t in RECALL_IOUS}
     return {f"{prefix}mIoU": ious, **hits}
 
 
 def segment_iou(predicted: Span | None, gold: Span) -> float:
-    """Intersection over the hull (TimeChat's ``eval_tvg``); 0 for no segment, and for one that ends before it starts."""
+    """Return intersection over hull (TimeChat's ``eval_tvg``); 0 for no segment, or one that ends before it starts."""
     if predicted is None:
         return 0.0
     shared = min(predicted[1], gold[1]) - max(predicted[0], gold[0])
@@ -44,28 +44,28 @@ def segment_iou(predicted: Span | None, gold: Span) -> float:
 
 
 def text_span(answer: str, duration: float | None) -> Span | None:
-    """The span that an answer names: its two numbers, seconds, or per cent of ``duration`` where "from" and "to" both occur.
+    """Return the span of an answer's two numbers: seconds, or per cent of ``duration`` where "from" and "to" both occur.
 
-    None unless there are exactly two finite numbers, and a duration where one is needed. Source: MMDuet's evaluation of its
+    None unless there are exactly two finite numbers, and a duration where one is needed. Source: MMDuet's evaluation of
     baselines.
     """
     numbers = [float(digits) for digits in NUMBER.findall(answer)]
     if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
         return None
-    if not in_percent(answer):
-        return numbers[0], numbers[1]
-    return None if duration is None else (numbers[0] / 100 * duration, numbers[1] / 100 * duration)
+    if not is_in_percent(answer):
+        return Span(numbers[0], numbers[1])
+    return None if duration is None else Span(numbers[0] / 100 * duration, numbers[1] / 100 * duration)
 
 
-def in_percent(answer: str) -> bool:
-    """Whether the numbers of an answer are per cent of the duration: "from" and "to" both occur in it, in any case."""
+def is_in_percent(answer: str) -> bool:
+    """Return whether an answer's numbers are per cent of the duration: it has both "from" and "to", in any case."""
     return "from" in answer.lower() and "to" in answer.lower()
 
 
 def text_iou(predicted: Span, gold: Span) -> float:
-    """IoU that counts both ends as whole seconds (+1), as MMDuet's evaluation of its baselines does.
+    """Return an IoU that counts both ends as whole seconds (+1), as MMDuet's evaluation of baselines does.
 
-    It is greater than ``segment_iou`` of the same spans, so the two do not compare. ``gold`` does not end before it starts.
+    It is greater than ``segment_iou`` of the same spans, so the two are not comparable. ``gold`` does not end before it starts.
     """
     shared = min(predicted[1], gold[1]) - max(predicted[0], gold[0]) + 1
     hull = max(predicted[1], gold[1]) - min(predicted[0], gold[0]) + 1
@@ -73,7 +73,7 @@ def text_iou(predicted: Span, gold: Span) -> float:
 
 
 def frames_in_spans(times: FloatArray, spans: Sequence[Sequence[Span]]) -> BoolArray:
-    """Which frames ``times`` [Q, F] lie in any of their query's spans, both ends inclusive; [Q, F]."""
+    """Return which frames at ``times`` [Q, F] lie in any span of their query, both ends included; [Q, F]."""
     inside = np.zeros(times.shape, dtype=bool)
     for q, query_spans in enumerate(spans):
         for start, end in query_spans:
@@ -81,23 +81,23 @@ def frames_in_spans(times: FloatArray, spans: Sequence[Sequence[Span]]) -> BoolA
     return inside
 
 
-def frame_ious(scores: FloatArray, gold: BoolArray, real: BoolArray, thresholds: FloatArray) -> FloatArray:
-    """IoU of the frames with score >= threshold and the ``gold`` ones, for all ascending ``thresholds`` [T] at once; [Q, T].
+def frame_ious(scores: FloatArray, gold: BoolArray, mask: BoolArray, thresholds: FloatArray) -> FloatArray:
+    """Return the IoU of frames with score >= threshold and ``gold`` frames, for ascending ``thresholds`` [T]; [Q, T].
 
-    ``scores``, ``gold`` and ``real`` (not padding) are [Q, F]. A NaN score reaches no threshold. 0 where neither side has a
-    frame. All frames count, not only the longest run (MMDuet's evaluator).
+    ``scores``, ``gold`` and ``mask`` (False for padding) are [Q, F]. A NaN score reaches no threshold. The IoU is 0 where
+    neither side has a frame. All frames count, not only the longest run (MMDuet's evaluator).
     """
     # A frame's level is the number of thresholds it reaches, so counts of levels give the counts at all thresholds.
     level = np.where(np.isnan(scores), 0, np.searchsorted(thresholds, scores, side="right"))
-    both = _reaching(level, gold & real, len(thresholds))
-    predicted = _reaching(level, real, len(thresholds))
-    union = predicted + (gold & real).sum(axis=1)[:, None] - both
+    both = _count_reaching(level, gold & mask, len(thresholds))
+    predicted = _count_reaching(level, mask, len(thresholds))
+    union = predicted + (gold & mask).sum(axis=1)[:, None] - both
     ious: FloatArray = np.divide(both, union, out=np.zeros(both.shape), where=union > 0)
     return ious
 
 
-def _reaching(level: npt.NDArray[np.int64], counted: BoolArray, thresholds: int) -> npt.NDArray[np.int64]:
-    """How many of the ``counted`` frames reach each threshold; [Q, T]."""
+def _count_reaching(level: npt.NDArray[np.int64], counted: BoolArray, thresholds: int) -> npt.NDArray[np.int64]:
+    """Return how many of the ``counted`` frames reach each threshold; [Q, T]."""
     cell = level + (thresholds + 1) * np.arange(len(level))[:, None]
     histogram = np.bincount(cell[counted], minlength=len(level) * (thresholds + 1)).reshape(len(level), thresholds + 1)
     reaching: npt.NDArray[np.int64] = histogram[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]

@@ -1,6 +1,6 @@
-"""Moment retrieval of QVHighlights: mAP over IoU thresholds and R1 from ranked windows, many queries at once; no files.
+"""Score moment retrieval of QVHighlights: mAP over IoU thresholds and R1 from windows, for many queries at once.
 
-Source: Lei et al. 2021 (QVHighlights), section 5.1, as their ``standalone_eval`` computes it. Windows are in seconds.
+Source: Lei et al. 2021 (QVHighlights), section 5.1, as computed by their ``standalone_eval``. Windows are in seconds.
 """
 
 from __future__ import annotations
@@ -11,59 +11,58 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mmduet.metrics.spans import Span
+from mmduet.spans import ScoredSpan, Span
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-ScoredSpan = tuple[float, float, float]  # start, end, score
 
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-MOST_WINDOWS = 10  # predicted windows that mAP looks at
-LENGTHS = {
+MAX_WINDOWS = 10  # predicted windows that mAP uses
+LENGTH_RANGES = {
     "full": (-math.inf, math.inf),
     "long": (30, 150),
     "middle": (10, 30),
     "short": (0, 10),
 }  # seconds: (above, up to]
-AT_ONCE = 512  # queries: bounds the memory, and changes no result
+QUERIES_PER_CHUNK = 512  # bounds memory, does not change results
 
 
 def moment_scores(
     gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]]
 ) -> dict[str, dict[str, FloatArray]]:
-    """For each range of lengths the ``AP`` [Q, 10] over ``IOU_THRESHOLDS`` and the ``IoU`` [Q] of the first window, in [0, 1].
+    """Return by range of lengths the ``AP`` [Q, 10] over ``IOU_THRESHOLDS`` and the ``IoU`` [Q] of the first window, 0 to 1.
 
-    Gold windows of other lengths are left out, predicted ones are not. A query without a gold window left is NaN. Each query
-    has at least one predicted window.
+    Gold windows of other lengths are left out; predicted windows are not. A query without a gold window in the range is NaN.
+    Each query has at least one predicted window.
     """
-    return {name: _in_range(gold, predicted, *bounds) for name, bounds in LENGTHS.items()}
+    return {name: _in_range(gold, predicted, *bounds) for name, bounds in LENGTH_RANGES.items()}
 
 
 def _in_range(
     gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]], above: float, up_to: float
 ) -> dict[str, FloatArray]:
-    kept = [[(s, e) for s, e in windows if above < e - s <= up_to] for windows in gold]
-    there = [q for q, windows in enumerate(kept) if windows]
-    gold_there, predicted_there = [kept[q] for q in there], [predicted[q] for q in there]
+    kept = [[Span(s, e) for s, e in windows if above < e - s <= up_to] for windows in gold]
+    queries = [q for q, windows in enumerate(kept) if windows]
+    gold_kept, predicted_kept = [kept[q] for q in queries], [predicted[q] for q in queries]
     ap, first = np.full((len(gold), len(IOU_THRESHOLDS)), np.nan), np.full(len(gold), np.nan)
-    ap[there] = average_precision(gold_there, predicted_there)
-    first[there] = first_window_iou(gold_there, predicted_there)
+    ap[queries] = average_precision(gold_kept, predicted_kept)
+    first[queries] = first_window_iou(gold_kept, predicted_kept)
     return {"AP": ap, "IoU": first}
 
 
 def average_precision(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]]) -> FloatArray:
-    """All-point interpolated (VOC) AP of each query at each of ``IOU_THRESHOLDS``, [Q, 10]; every query has gold windows.
+    """Return the all-point interpolated (VOC) AP at each of ``IOU_THRESHOLDS`` [Q, 10]; every query has gold windows.
 
-    The first ten windows in the order of the file are taken, then sorted by score, descending and stable. Each is matched to
-    the free gold window of highest IoU, the later one where two are equal, if that reaches the threshold.
+    The first ten windows in the order of the file are sorted by score, descending and stable. Each is matched with the free
+    gold window of highest IoU, the later one of equals, if that IoU reaches the threshold.
     """
-    chunks = [slice(q, q + AT_ONCE) for q in range(0, len(gold), AT_ONCE)]
+    chunks = [slice(q, q + QUERIES_PER_CHUNK) for q in range(0, len(gold), QUERIES_PER_CHUNK)]
     empty = np.zeros((0, len(IOU_THRESHOLDS)))
     return np.concatenate([empty, *(_chunk_average_precision(gold[c], predicted[c]) for c in chunks)])
 
 
 def first_window_iou(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]]) -> FloatArray:
-    """IoU of each query's first window in the order of the file, whatever its score, with the best gold window; [Q]."""
+    """Return the IoU of each query's first window in the order of the file with the best gold window; [Q]."""
     targets, real = _padded(gold)
     firsts, _ = _padded([windows[:1] for windows in predicted])
     best: FloatArray = np.where(real, iou_matrix(firsts, targets)[:, 0], 0.0).max(axis=1, initial=0.0)
@@ -71,9 +70,9 @@ def first_window_iou(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequenc
 
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Intersection over (sum of lengths - intersection) of windows ``a`` [Q, K, 2] and ``b`` [Q, G, 2]; [Q, K, G].
+    """Return intersection over (sum of lengths - intersection) of windows ``a`` [Q, K, 2] and ``b`` [Q, G, 2]; [Q, K, G].
 
-    0 for windows that do not meet, that have no length or end before they start.
+    The IoU is 0 for windows that do not overlap, have no length, or end before they start.
     """
     start, end = a[:, :, None, 0], a[:, :, None, 1]
     other_start, other_end = b[:, None, :, 0], b[:, None, :, 1]
@@ -84,27 +83,27 @@ def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _chunk_average_precision(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]]) -> FloatArray:
-    ranked = [sorted(windows[:MOST_WINDOWS], key=lambda w: -w[2]) for windows in predicted]
+    ranked = [sorted(windows[:MAX_WINDOWS], key=lambda w: -w[2]) for windows in predicted]
     targets, real_target = _padded(gold)
     windows, real_window = _padded(ranked)
     true = _true_positives(iou_matrix(windows, targets), real_window, real_target)  # [Q, T, K]
     precision = true.cumsum(axis=2) / np.arange(1, true.shape[2] + 1)
     interpolated = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]
-    # Recall rises by one gold window at each true positive, and only there.
+    # Recall rises by one gold window at each true positive, and nowhere else.
     result: FloatArray = (interpolated * true).sum(axis=2) / real_target.sum(axis=1)[:, None]
     return result
 
 
 def _true_positives(iou: FloatArray, real_window: BoolArray, real_target: BoolArray) -> BoolArray:
-    """Greedy matching in order of rank; ``iou`` [Q, K, G] to [Q, T, K]."""
+    """Match greedily in order of rank; ``iou`` [Q, K, G] gives [Q, T, K]."""
     thresholds = np.array(IOU_THRESHOLDS)
     queries, ranks, _ = iou.shape
     free = np.repeat(real_target[:, None], len(thresholds), axis=1)  # [Q, T, G]
     true = np.zeros((queries, len(thresholds), ranks), dtype=bool)
     for k in range(ranks):
-        rival = np.where(free, iou[:, k][:, None], -1.0)
-        best = rival.shape[2] - 1 - rival[..., ::-1].argmax(axis=2)  # the later one where two are equal
-        reached = np.take_along_axis(rival, best[..., None], axis=2)[..., 0] >= thresholds
+        candidate = np.where(free, iou[:, k][:, None], -1.0)
+        best = candidate.shape[2] - 1 - candidate[..., ::-1].argmax(axis=2)  # the later one of equals
+        reached = np.take_along_axis(candidate, best[..., None], axis=2)[..., 0] >= thresholds
         true[..., k] = reached & real_window[:, k][:, None]
         q, t = np.nonzero(true[..., k])
         free[q, t, best[q, t]] = False
@@ -112,7 +111,7 @@ def _true_positives(iou: FloatArray, real_window: BoolArray, real_target: BoolAr
 
 
 def _padded(rows: Sequence[Sequence[Sequence[float]]]) -> tuple[FloatArray, BoolArray]:
-    """Starts and ends [Q, most, 2], and which are real [Q, most]."""
+    """Return starts and ends padded to the longest row [Q, N, 2], and which are not padding [Q, N]."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     windows = np.zeros((len(rows), lengths.max(initial=1), 2))
     for q, row in enumerate(rows):

@@ -1,7 +1,7 @@
-"""OVO-Bench: what a response to each of its twelve tasks is taken for, and the averages; pure functions.
+"""Parse responses to OVO-Bench's tasks, and average accuracies over groups of tasks.
 
-Source: OVO-Bench (arXiv 2501.05510) and its scorer. ``*_contained`` and ``digits_joined`` are the scorer's own rules;
-``option``, ``yes_no`` and ``number`` find the answer that a reader would.
+Source: OVO-Bench (arXiv 2501.05510) and its scorer. ``contains_*`` and ``join_digits`` are the scorer's own rules;
+``chosen_option``, ``stated_yes_no`` and ``stated_number`` find the answer as a reader would.
 """
 
 from __future__ import annotations
@@ -12,22 +12,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "backward": ("EPM", "ASI", "HLD"),
-    "realtime": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
-    "forward": ("REC", "SSR", "CRR"),
-}
-GROUP_OF = {task: group for group, tasks in GROUPS.items() for task in tasks}
-AVERAGES = {"backward": "Backward", "realtime": "Realtime", "forward": "Forward"}
 TOTAL = "Total"
 
 OPENING, CLOSING = r"[\s\"'*(\[]*", r"[\s\"'*)\].:;,]*"
-ALONE = r"(?!A\s+(?!and\b|or\b)[a-z])([A-H])(?![\w'\u2019])"  # "A dog" begins with an article
-BARE = re.compile(f"{OPENING}([A-Ha-h]){CLOSING}")
+STANDALONE_LETTER = (
+    r"(?!A\s+(?!and\b|or\b)[a-z])([A-H])(?![\w'\u2019])"  # "A dog" starts with an article, not with option A
+)
+BARE_LETTER = re.compile(f"{OPENING}([A-Ha-h]){CLOSING}")
 LABEL = re.compile(rf"{OPENING}(?:(?i:option|choice)\s*)?{OPENING}([A-Ha-h])\s*[)\].:;*]")
-SAID = re.compile(rf"\b(?i:answer|option|choice)(?:\s+is)?\s*:?{OPENING}{ALONE}")
-LETTER = re.compile(rf"(?<![\w'\u2019]){ALONE}")
-AFFIRMED = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+NAMED_ANSWER = re.compile(rf"\b(?i:answer|option|choice)(?:\s+is)?\s*:?{OPENING}{STANDALONE_LETTER}")
+LETTER = re.compile(rf"(?<![\w'\u2019]){STANDALONE_LETTER}")
+YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 NUMERAL = re.compile(r"(?<![\w.,])\d+(?:\.\d+)?(?![\w]|[.,]\d)")
 NUMBER_OF = {
     "zero": 0.0, "one": 1.0, "once": 1.0, "two": 2.0, "twice": 2.0, "three": 3.0, "thrice": 3.0, "four": 4.0, "five": 5.0,
@@ -37,70 +32,78 @@ NUMBER_OF = {
 WORD = re.compile(rf"\b({'|'.join(NUMBER_OF)})\b", re.IGNORECASE)
 
 
-def letter_contained(response: str, gold: str) -> bool:
-    """The scorer's rule: right if the gold letter is anywhere in the response ("Because" is right for B)."""
+def contains_letter(response: str, gold: str) -> bool:
+    """Apply the scorer's rule: correct if the gold letter occurs anywhere ("Because" is correct for B)."""
     return gold in response
 
 
-def digits_joined(response: str) -> str:
-    """The scorer's rule for counts: all digits of the response, one after the other ("2.0" is 20)."""
+def join_digits(response: str) -> str:
+    """Apply the scorer's rule for counts: join all digits of the response ("2.0" gives 20)."""
     return "".join(re.findall(r"\d+", response))
 
 
-def answer_contained(response: str, gold: str) -> bool:
-    """The scorer's rule for "Yes" and "No": contained ("Not sure" is No), or the one letter Y or N."""
+def contains_yes_no(response: str, gold: str) -> bool:
+    """Apply the scorer's rule for "Yes" and "No": contained ("Not sure" is No), or exactly Y or N."""
     return gold in response or response == gold[0]
 
 
-def option(response: str) -> str | None:
-    """The option, A to H, that a response chooses; None where it chooses none or leaves several open.
+def chosen_option(response: str) -> str | None:
+    """Return the option, A to H, that a response chooses; None where it chooses none, or leaves several open.
 
-    A letter that labels the beginning ("B. red", "(C) blue") is the choice; else one that is called the answer; else the
-    only letter that stands by itself.
+    The choice is the letter that labels the beginning ("B. red", "(C) blue"), else the letter that is called the answer, else
+    the only standalone letter.
     """
-    if bare := BARE.fullmatch(response):
+    if bare := BARE_LETTER.fullmatch(response):
         return bare[1].upper()
     listed = set(LETTER.findall(response))
-    if (label := LABEL.match(response)) and not _listing(response, listed):
+    if (label := LABEL.match(response)) and not _is_listing(response, listed):
         return label[1].upper()
-    said = set(SAID.findall(response))
-    return _only(said) if said else _only(listed)
+    named = set(NAMED_ANSWER.findall(response))
+    return _only(named) if named else _only(listed)
 
 
-def yes_no(response: str) -> str | None:
-    """ "Yes" or "No": the word that the response begins with, else the only one of them in it."""
+def stated_yes_no(response: str) -> str | None:
+    """Return "Yes" or "No": the word that the response starts with, else the only one of the two in it; else None."""
     if response.strip().rstrip(".").upper() in ("Y", "N"):
         return "Yes" if response.strip()[0] in "yY" else "No"
-    found = [word.capitalize() for word in AFFIRMED.findall(response)]
-    begins = AFFIRMED.match(response.lstrip(" \t\r\n\"'*("))
+    found = [word.capitalize() for word in YES_OR_NO.findall(response)]
+    begins = YES_OR_NO.match(response.lstrip(" \t\r\n\"'*("))
     return found[0] if begins else _only(set(found))
 
 
-def number(response: str) -> float | None:
-    """The only number of a response, in figures ("2.0", "03"), or in words where it has no figures ("three times")."""
+def stated_number(response: str) -> float | None:
+    """Return the only number of a response, in figures ("2.0", "03"), or in words if it has no figures ("three times")."""
     figures = {float(figure) for figure in NUMERAL.findall(response)}
     return _only(figures or {NUMBER_OF[word.lower()] for word in WORD.findall(response)})
 
 
-def averages(accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Each group's unweighted mean over those of its tasks that ``accuracies`` has; ``Total``, where all three are there."""
+def group_averages(accuracies: Mapping[str, float], tasks_of_group: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the unweighted mean of each group over those of its tasks that ``accuracies`` has.
+
+    ``Total`` is the mean over the groups, and present only where every group is.
+    """
     means = {}
-    for group, tasks in GROUPS.items():
+    for group, tasks in tasks_of_group.items():
         present = [accuracies[task] for task in tasks if task in accuracies]
         if present:
-            means[AVERAGES[group]] = sum(present) / len(present)
-    if len(means) == len(GROUPS):
+            means[average_name(group)] = sum(present) / len(present)
+    if len(means) == len(tasks_of_group):
         means[TOTAL] = sum(means.values()) / len(means)
     return means
 
 
-def accuracy(right: Sequence[bool]) -> float:
-    """Share of right answers, 0 to 1; NaN of none."""
-    return sum(right) / len(right) if right else float("nan")
+def average_name(group: str) -> str:
+    """Return the name of a group's average, such as ``Backward``."""
+    return group.capitalize()
 
 
-def _listing(response: str, letters: set[str]) -> bool:
-    """Whether a response does nothing but enumerate letters ("A. B. C")."""
+def accuracy(correct: Sequence[bool]) -> float:
+    """Return the share of correct answers, 0 to 1; NaN without answers."""
+    return sum(correct) / len(correct) if correct else float("nan")
+
+
+def _is_listing(response: str, letters: set[str]) -> bool:
+    """Return whether a response only enumerates letters ("A. B. C")."""
     return len(letters) > 1 and not re.search(r"[^\W\d_]{2,}|\d", re.sub(r"\b(?:and|or)\b", "", response))
 
 

@@ -1,4 +1,4 @@
-"""All captions of a video as one paragraph, against all its events as another: the ``Para_`` metrics of TimeChat and MMDuet."""
+"""Join all captions of a video into a paragraph: the ``Para_`` metrics of TimeChat and MMDuet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NOT_LETTERS = re.compile("[^a-z]+")
 def paragraph_candidates(
     predicted: Mapping[str, Sequence[str]], events: Mapping[str, Sequence[Sequence[str]]]
 ) -> list[Candidate]:
-    """One candidate for each video of ``events``; no prediction is the empty paragraph.
+    """Return one candidate per video of ``events``; a video without prediction has an empty paragraph.
 
-    ``predicted`` are captions by video, in the order of time, untokenised; ``events`` the same, one list a reference set.
+    ``predicted`` holds untokenized captions by video, in the order of time; ``events`` the same, one list per reference set.
     """
     return [
-        Candidate(_plain(predicted.get(video, ())), tuple(_plain(captions) for captions in sets))
+        Candidate(_to_letters(predicted.get(video, ())), tuple(_to_letters(captions) for captions in sets))
         for video, sets in events.items()
     ]
 
@@ -26,12 +26,12 @@ def paragraph_candidates(
 def shifted_paragraph_candidates(
     predicted: Mapping[str, Sequence[str]], events: Mapping[str, Sequence[Sequence[str]]]
 ) -> list[Candidate]:
-    """As TimeChat and MMDuet pair them, by place: a missing video shifts all later ones, and the last are left without."""
-    told = [_plain(predicted[video]) for video in events if video in predicted]
-    wanted = [tuple(_plain(captions) for captions in sets) for sets in events.values()]
-    return [Candidate(caption, references) for caption, references in zip(told, wanted, strict=False)]
+    """Pair paragraphs by position, as TimeChat and MMDuet do: a missing video shifts all later pairs."""
+    paragraphs = [_to_letters(predicted[video]) for video in events if video in predicted]
+    references = [tuple(_to_letters(captions) for captions in sets) for sets in events.values()]
+    return [Candidate(*pair) for pair in zip(paragraphs, references, strict=False)]
 
 
-def _plain(captions: Sequence[str]) -> str:
-    """Letters and single spaces; the metric has no other tokeniser."""
+def _to_letters(captions: Sequence[str]) -> str:
+    """Return lower-case letters and single spaces, which is the metric's only tokenization."""
     return NOT_LETTERS.sub(" ", " ".join(captions).lower()).strip()

@@ -1,4 +1,4 @@
-"""SODA_c: whether the captions of a video tell its story in order (Fujita et al., ECCV 2020); written from the paper."""
+"""Compute SODA_c, the score of dense captions as one ordered story (Fujita et al., ECCV 2020); written from the paper."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 
 from mmduet.metrics.captions import Candidate
 from mmduet.metrics.dense_captions import f1, iou
-from mmduet.tasks.dense_captioning import Segment
+from mmduet.spans import CaptionedSpan
 
 Matrix = NDArray[np.float64]
 
 
-def in_order(segments: Sequence[Segment]) -> list[Segment]:
-    """By start, as the assignment wants them; those that start together stay as they were, as in the official tool."""
+def sort_by_start(segments: Sequence[CaptionedSpan]) -> list[CaptionedSpan]:
+    """Return the segments by start, as the assignment requires. Equal starts keep their order, as in the official tool."""
     return sorted(segments, key=lambda segment: segment.start)
 
 
-def soda_pairs(predictions: Sequence[Segment], events: Sequence[Segment]) -> list[Candidate]:
-    """What METEOR compares, event by event: the *prediction* is the reference, the event's caption what is judged."""
+def soda_pairs(predictions: Sequence[CaptionedSpan], events: Sequence[CaptionedSpan]) -> list[Candidate]:
+    """Return the pairs for METEOR, event by event: the *prediction* is the reference, the event's caption the hypothesis."""
     return [Candidate(event.caption, (prediction.caption,)) for event in events for prediction in predictions]
 
 
-def soda_c(predictions: Sequence[Segment], events: Sequence[Segment], similarity: Matrix) -> float:
-    """F1 of one video against one reference set, 0 to 1; both in the order of time.
+def soda_c(predictions: Sequence[CaptionedSpan], events: Sequence[CaptionedSpan], similarity: Matrix) -> float:
+    """Return the F1 score of one video against one reference set, 0 to 1; both are in the order of time.
 
-    ``similarity`` ``[events, predictions]`` are METEOR scores of ``soda_pairs``. Each is weighed with the two segments' IoU;
-    the best assignment that goes forward in both is what predictions and events gain.
+    ``similarity`` [events, predictions] holds the METEOR scores of ``soda_pairs``. Each is multiplied by the IoU of the two
+    segments; the order-preserving one-to-one assignment with the highest sum gives precision and recall.
     """
     if not predictions or not events:
         return 0.0
     overlap = np.array([[iou(event, prediction) for prediction in predictions] for event in events])
-    gained = best_assignment(overlap * similarity)
-    return f1(gained / len(predictions), gained / len(events))
+    total = max_ordered_assignment(overlap * similarity)
+    return f1(total / len(predictions), total / len(events))
 
 
-def best_assignment(weights: Matrix) -> float:
-    """The most that one-to-one pairs of rows and columns can sum up to which never cross."""
+def max_ordered_assignment(weights: Matrix) -> float:
+    """Return the highest sum of one-to-one pairs of rows and columns whose order is the same in both."""
     best = np.zeros(weights.shape[1] + 1)
     for row in weights:
         paired = best[:-1] + row
@@ -46,9 +46,9 @@ def best_assignment(weights: Matrix) -> float:
     return float(best[-1])
 
 
-def in_string_order(similarity: Matrix) -> Matrix:
-    """The columns as Vid2Seq, TimeChat and MMDuet have them: sorted by index as a *text* (0, 1, 10, 11, 2), a bug.
+def permute_columns_by_string(similarity: Matrix) -> Matrix:
+    """Reproduce a bug of Vid2Seq, TimeChat and MMDuet: columns sorted by their index as *text* (0, 1, 10, 11, 2).
 
-    With more than ten predictions a caption's score is then multiplied with another prediction's overlap.
+    With more than ten predictions, scores are then multiplied by the overlap of a different prediction.
     """
     return similarity[:, sorted(range(similarity.shape[1]), key=str)]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmduet.errors import CheckpointError, ModelNotFoundError
-from mmduet.model.names import ours
+from mmduet.model.key_mapping import to_internal_key
 from mmduet.model.network import DuetModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -53,18 +53,18 @@ def read_adapter(directory: str | Path) -> Adapter:
         raise ModelNotFoundError(f"{root} holds no {CONFIG}; give the directory that PEFT's save_pretrained wrote")
     try:
         config: dict[str, Any] = json.loads((root / CONFIG).read_text())
-        _refuse_other_math(root, config)
+        check_lora_config(root, config)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         tensors = load_file(root / WEIGHTS)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"adapter {root} cannot be read ({type(error).__name__}: {error}); save it anew with PEFT, as safetensors"
+            f"adapter {root} cannot be read ({type(error).__name__}: {error}); save it again with PEFT, as safetensors"
         ) from error
     return _sorted(root, scale, rank, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()})
 
 
-def _refuse_other_math(root: Path, config: dict[str, Any]) -> None:
+def check_lora_config(root: Path, config: dict[str, Any]) -> None:
     odd = [name for name in OTHER_MATH if config.get(name)]
     if config.get("init_lora_weights", True) not in PLAIN_BEGINNINGS:
         odd.append("init_lora_weights")
@@ -79,15 +79,15 @@ def _sorted(root: Path, scale: float, rank: int, tensors: dict[str, Tensor]) -> 
     whole: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         lora = LORA.fullmatch(name)
-        place = sides.setdefault(ours(lora["path"]), {}) if lora else whole
-        key = lora["side"] if lora else ours(WHOLE.sub("", name))
+        place = sides.setdefault(to_internal_key(lora["path"]), {}) if lora else whole
+        key = lora["side"] if lora else to_internal_key(WHOLE.sub("", name))
         if key in place:
-            raise CheckpointError(f"adapter {root}: {name} is there twice, under another name too; keep one")
+            raise CheckpointError(f"adapter {root}: {name} is listed twice, also under another name; keep one")
         place[key] = tensor
     for path, pair in sides.items():
         if set(pair) != {"A", "B"} or not pair["A"].shape[0] == pair["B"].shape[1] == rank:
             found = {side: tuple(tensor.shape) for side, tensor in pair.items()}
-            raise CheckpointError(f"adapter {root}: {path} has {found}, not A and B of rank {rank}; save it anew")
+            raise CheckpointError(f"adapter {root}: {path} has {found}, not A and B of rank {rank}; save it again")
     return Adapter(root, scale, {path: (pair["A"], pair["B"]) for path, pair in sides.items()}, whole)
 
 
@@ -108,10 +108,10 @@ def check_adapter(adapter: Adapter, model: DuetModel) -> None:
     """Raise ``CheckpointError`` naming every tensor of the adapter that does not fit ``model``."""
     parameters = dict(model.named_parameters())
     linears = {path for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    wanted = {f"{path}.weight": (up.shape[0], down.shape[1]) for path, (down, up) in adapter.pairs.items()}
-    faults = [f"{path} is no matrix of the model" for path in adapter.pairs.keys() - linears]
-    faults += [f"{name} is there whole and as LoRA" for name in adapter.whole.keys() & wanted.keys()]
-    for name, shape in (wanted | {name: tuple(tensor.shape) for name, tensor in adapter.whole.items()}).items():
+    required = {f"{path}.weight": (up.shape[0], down.shape[1]) for path, (down, up) in adapter.pairs.items()}
+    faults = [f"{path} is not a matrix of the model" for path in adapter.pairs.keys() - linears]
+    faults += [f"{name} is there whole and as LoRA" for name in adapter.whole.keys() & required.keys()]
+    for name, shape in (required | {name: tuple(tensor.shape) for name, tensor in adapter.whole.items()}).items():
         if name not in parameters:
             faults.append(f"{name}: the model has no such tensor")
         elif tuple(parameters[name].shape) != shape:

@@ -54,7 +54,7 @@ class AdapterBank:
         self._model, self._routing = model, Rows()
         for adapter in adapters.values():  # all of them first: then nothing is changed if one does not fit
             check_adapter(adapter, model)
-            _refuse_what_is_shared(adapter)
+            check_not_shared(adapter)
         like = model.lm_head.weight  # the base's own matrices may be quantised
         for name, adapter in adapters.items():
             for path, (down, up) in adapter.pairs.items():
@@ -78,8 +78,8 @@ class AdapterBank:
             raise OptionError(f"there is no adapter {owner!r}; loaded: {', '.join(self.names) or 'none'}")
 
     @contextmanager
-    def routed(self, owners: Sequence[Owner], counts: Sequence[int]) -> Iterator[None]:
-        """For one packed forward: so many rows each belong to these owners, in order.
+    def route_rows(self, owners: Sequence[Owner], counts: Sequence[int]) -> Iterator[None]:
+        """For one packed forward: ``counts[i]`` rows belong to ``owners[i]``, in order.
 
         Raises ``EngineError`` while another engine is in its own.
         """
@@ -107,14 +107,14 @@ class AdapterBank:
     def _by_owner(self, part: str, inputs: Tensor, owners: Sequence[Owner]) -> Tensor:
         """``part`` of the model over ``inputs`` [N, ...], each by its owner's weights."""
         if len(set(owners)) == 1:
-            return self._of(owners[0], part, inputs)
+            return self._project_part(owners[0], part, inputs)
         outputs = dict[int, Tensor]()
         for owner in dict.fromkeys(owners):
             own = [i for i, other in enumerate(owners) if other == owner]
-            outputs.update(zip(own, self._of(owner, part, inputs[own]), strict=True))
+            outputs.update(zip(own, self._project_part(owner, part, inputs[own]), strict=True))
         return torch.stack([outputs[i] for i in range(len(owners))])
 
-    def _of(self, owner: Owner, part: str, inputs: Tensor) -> Tensor:
+    def _project_part(self, owner: Owner, part: str, inputs: Tensor) -> Tensor:
         """``part`` of the model by one owner's weights."""
         module, whole = self._model.get_submodule(part), {} if owner is None else self._whole[owner]
         changed = {k.removeprefix(f"{part}."): v for k, v in whole.items() if k.startswith(f"{part}.")}
@@ -132,7 +132,7 @@ class AdapterBank:
         return adapted
 
 
-def _refuse_what_is_shared(adapter: Adapter) -> None:
+def check_not_shared(adapter: Adapter) -> None:
     """Raise ``CheckpointError`` where an adapter changes more than the LM's layers, the projector and the heads."""
     odd = [path for path in adapter.pairs if not path.startswith("lm.layers.")]
     odd += [name for name in adapter.whole if not name.startswith(("projector.", "heads."))]

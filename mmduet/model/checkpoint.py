@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mmduet.errors import CheckpointError
 from mmduet.model.config import DuetConfig
-from mmduet.model.filling import Progress, fill, wanted_by
-from mmduet.model.foreign import CONFIG, TOWER_LAYER, read_config
-from mmduet.model.names import UNUSED, ours
+from mmduet.model.key_mapping import UNUSED, to_internal_key
+from mmduet.model.llava_config import CONFIG, TOWER_LAYER, read_config
 from mmduet.model.network import DuetModel
 from mmduet.model.tensor_files import Stored, TensorFiles
 from mmduet.model.tokenizer import Tokenizer
+from mmduet.model.weight_loading import Progress, load_weights, required_shapes
 
 MANIFEST, WEIGHTS, TOKENIZER = "mmduet.json", "model.safetensors", "tokenizer.json"
 FORMAT = 1
@@ -42,7 +42,7 @@ def save_checkpoint(
     Raises ``CheckpointError`` for a model whose weights are no longer those of its description.
     """
     target = Path(directory)
-    if wanted_by(model) != wanted_by(empty_model(target, model.config)):
+    if required_shapes(model) != required_shapes(empty_model(target, model.config)):
         raise CheckpointError(
             "a model that is quantised, or keeps adapters apart, cannot be written; save it before that, or merged"
         )
@@ -69,8 +69,8 @@ def _swap(temporary: Path, target: Path) -> None:
 
 
 def _stored(model: DuetModel) -> dict[str, Tensor]:
-    wanted = wanted_by(model)
-    return {name: tensor for name, tensor in model.state_dict().items() if name in wanted}
+    required = required_shapes(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name in required}
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     try:
         manifest: Any = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{directory} holds no {MANIFEST} and no {CONFIG}; it is no checkpoint") from None
+        raise CheckpointError(f"{directory} holds no {MANIFEST} and no {CONFIG}; it is not a checkpoint") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -106,7 +106,7 @@ def load_checkpoint(
     config, files, named = describe_checkpoint(root, pickles)
     tokenizer = read_tokenizer(root, config.text.vocab_size)  # first: its faults cost no reading of weights
     model = empty_model(root, config)
-    fill(model, files, named, dtype, device, given=given, progress=progress)
+    load_weights(model, files, named, dtype, device, given=given, progress=progress)
     return model.eval(), tokenizer
 
 
@@ -135,9 +135,11 @@ def _translated(files: TensorFiles) -> dict[str, Stored]:
     for name, entry in files.stored.items():
         if UNUSED.fullmatch(name):
             continue
-        if ours(name) in named:
-            raise CheckpointError(f"{files.root} holds {named[ours(name)].name} and {name}, which are one tensor here")
-        named[ours(name)] = entry
+        if to_internal_key(name) in named:
+            raise CheckpointError(
+                f"{files.root} holds {named[to_internal_key(name)].name} and {name}, which are one tensor here"
+            )
+        named[to_internal_key(name)] = entry
     return named
 
 

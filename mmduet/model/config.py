@@ -11,10 +11,10 @@ VisionFamily = Literal["siglip", "siglip2"]
 TextFamily = Literal["qwen2", "qwen3"]
 
 
-def _known(part: str, family: str, families: Any) -> None:
+def check_family(part: str, family: str, families: Any) -> None:
     if family not in get_args(families):
         raise CheckpointError(
-            f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}; convert it anew"
+            f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}; convert it again"
         )
 
 
@@ -36,7 +36,7 @@ class VisionShape:
 
     def __post_init__(self) -> None:
         """Refuse a family that nothing here computes."""
-        _known("vision tower", self.family, VisionFamily)
+        check_family("vision tower", self.family, VisionFamily)
 
     @property
     def grid(self) -> int:
@@ -63,7 +63,7 @@ class TextShape:
 
     def __post_init__(self) -> None:
         """Refuse a family that nothing here computes."""
-        _known("language model", self.family, TextFamily)
+        check_family("language model", self.family, TextFamily)
 
 
 @dataclass(frozen=True)

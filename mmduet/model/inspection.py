@@ -15,9 +15,9 @@ from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
 from mmduet.model.adapter import Adapter, check_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, describe_checkpoint, empty_model, read_tokenizer
 from mmduet.model.config import DuetConfig
-from mmduet.model.filling import check, wanted_by
 from mmduet.model.network import HEADS
 from mmduet.model.tensor_files import Stored
+from mmduet.model.weight_loading import check, required_shapes
 from mmduet.nano import BUNDLED
 
 Kind = Literal["mmduet", "llava-onevision", "adapter"]
@@ -57,7 +57,7 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
     config, files, named = describe_checkpoint(root, pickles)
     model = empty_model(root, config)
     try:
-        check(files, named, wanted_by(model), change.whole if change else ())
+        check(files, named, required_shapes(model), change.whole if change else ())
         if change is not None:
             check_adapter(change, model)
         read_tokenizer(root, config.text.vocab_size)
@@ -69,14 +69,14 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
         "mmduet" if (root / MANIFEST).exists() else "llava-onevision",
         problem,
         tuple(name for name in HEADS if f"heads.{name}.weight" in {*named, *(change.whole if change else ())}),
-        commonest_dtype(named),
+        most_common_dtype(named),
         sum(parameter.numel() for parameter in model.parameters()),
         sum(entry.size for entry in named.values()),
         config,
     )
 
 
-def commonest_dtype(named: dict[str, Stored]) -> torch.dtype:
+def most_common_dtype(named: dict[str, Stored]) -> torch.dtype:
     """The number type that most of the weights are stored in."""
     bytes_of: Counter[torch.dtype] = Counter()
     for entry in named.values():
@@ -90,7 +90,7 @@ def number_type(wanted: str, name: str, pickles: bool = False) -> torch.dtype:
         named: torch.dtype = getattr(torch, wanted)
         return named
     root = BUNDLED.get(name, Path(name))
-    return commonest_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
+    return most_common_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
 
 
 def fingerprint(name: str | Path) -> str:

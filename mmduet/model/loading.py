@@ -14,11 +14,11 @@ from mmduet.model.adapter import merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
-from mmduet.model.filling import Progress
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
 from mmduet.model.quantize import Quantization, quantize
 from mmduet.model.tokenizer import Tokenizer
+from mmduet.model.weight_loading import Progress
 from mmduet.nano import BUNDLED
 
 
@@ -52,7 +52,7 @@ def load_model(
     ``adapters``: others, by name, that are kept apart, over what that makes; a session chooses one by ``options.adapter``.
     ``quantized``: hold the language model's matrices in 8 or 4 bits, once ``adapter`` has been merged; at its most loading
     takes what the unquantised model does.
-    ``pickles``: read ``.bin`` weights too. ``progress`` is told (tensors read, of how many).
+    ``pickles``: read ``.bin`` weights too. ``progress`` is called with the number of tensors read and the total.
 
     Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load, does not
     fit or changes what all share, ``OptionError`` for another ``quantized`` or where its library is not installed.

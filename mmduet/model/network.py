@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model, Qwen3Config, Qwen3Model
 
 from mmduet.model.config import DuetConfig, TextShape
-from mmduet.model.tower import Tower
+from mmduet.model.tower import VisionTower
 
 HeadName = Literal["informative", "relevance"]
 HEADS: tuple[HeadName, ...] = ("informative", "relevance")
@@ -57,7 +57,7 @@ class DuetModel(nn.Module):
     def __init__(self, config: DuetConfig) -> None:
         super().__init__()
         self.config = config
-        self.tower = Tower(config.vision)
+        self.tower = VisionTower(config.vision)
         self.projector = Projector(config)
         self.lm = language_model(config.text)
         self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)

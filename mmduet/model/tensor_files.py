@@ -72,7 +72,7 @@ class TensorFiles:
             yield from (Stored(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items())
             return
         with _opened(file) as opened:
-            for name in opened.keys():  # noqa: SIM118, it is no mapping
+            for name in opened.keys():  # noqa: SIM118, not a mapping
                 part = opened.get_slice(name)
                 yield Stored(file, name, tuple(part.get_shape()), _dtype(file, name, part.get_dtype()))
 
@@ -93,7 +93,7 @@ def _files(root: Path, pickles: bool) -> list[Path]:
         return bins
     if bins:
         raise CheckpointError(
-            f"{root} holds its weights as pickles ({bins[0].name}), which are no safe format; if you trust where they come "
+            f"{root} holds its weights as pickles ({bins[0].name}), which are not a safe format; if you trust where they come "
             "from, ask for them: --allow-pickle"
         )
     raise CheckpointError(f"{root} holds no weights: no *.safetensors file is in it")
@@ -123,7 +123,7 @@ def _unpickle(file: Path) -> dict[str, Tensor]:
             f"{file} cannot be read: {error}; fetch it again, as safetensors if there are any"
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise CheckpointError(f"{file} is no plain table of tensors; fetch the model as safetensors")
+        raise CheckpointError(f"{file} is not a plain table of tensors; fetch the model as safetensors")
     return tensors
 
 

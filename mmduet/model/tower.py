@@ -9,7 +9,7 @@ from transformers import Siglip2VisionConfig, Siglip2VisionModel, SiglipVisionCo
 from mmduet.model.config import VisionShape
 
 
-class Tower(nn.Module):
+class VisionTower(nn.Module):
     """Square pictures to patch features.
 
     SigLIP2 comes in two kinds. Its towers of one resolution are SigLIP's to the letter; its towers for any shape of picture
@@ -28,12 +28,12 @@ class Tower(nn.Module):
             features: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
             return features
         sides = torch.full((len(pixels), 2), self.shape.grid, device=pixels.device)
-        patches = patched(pixels, self.shape.patch_size)
+        patches = patchify(pixels, self.shape.patch_size)
         features = self.siglip(patches, pixel_attention_mask=None, spatial_shapes=sides).last_hidden_state
         return features
 
 
-def patched(pixels: Tensor, side: int) -> Tensor:
+def patchify(pixels: Tensor, side: int) -> Tensor:
     """Pictures [B, 3, S, S] as patches [B, G*G, side * side * 3], row by row, the colours of a pixel together."""
     batch, colours, size, _ = pixels.shape
     grid = size // side

@@ -1,149 +1,144 @@
-"""Plays many videos through one engine, a bounded number at a time, stepped together; knows no files and no tasks."""
+"""Run many videos through one engine of this process, a bounded number at a time, stepped together."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic
 
 from mmduet.engine.engine import Engine
-from mmduet.engine.session import Picture
-from mmduet.errors import MmduetError, OptionError
-from mmduet.events import Context, Frame, Output, Query, SessionFailed
-from mmduet.options import SessionOptions
-
-K = TypeVar("K")
-AT_ONCE = 8
+from mmduet.engine.session import PreparedFrame
+from mmduet.errors import MmduetError
+from mmduet.events import Frame, Output, SessionFailed
+from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, V, VideoJob, VideoResult, check_max_concurrent
 
 
-@dataclass(frozen=True)
-class Job(Generic[K]):
-    """A video to be watched. ``name`` is the caller's own; ``frames`` is called in a thread when the job's turn has come."""
+def run_videos(
+    engine: Engine,
+    jobs: Iterable[VideoJob[V]],
+    max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+    *,
+    in_order: bool = False,
+) -> Iterator[VideoResult[V, Any]]:
+    """Run every job once and yield its result when it finishes, or in the order of the jobs if ``in_order``.
 
-    name: K
-    options: SessionOptions
-    turns: Sequence[Query | Context]
-    frames: Callable[[], Iterable[Frame]]
+    At most ``max_concurrent`` sessions are open, and ``jobs`` is read no further ahead than that. Every open session has a
+    frame or a token to process in every step, so the composition of the batches does not depend on how fast files are
+    read: the same jobs give the same outputs, to the last bit. Another ``max_concurrent`` changes scores by rounding only.
 
+    A job that raises ``MmduetError`` (in its frames, its turns or its session) ends alone, with that error in its result. Any
+    other exception ends all jobs. Nothing else may use the engine meanwhile. Closing the iterator closes all sessions.
 
-@dataclass(frozen=True)
-class Played(Generic[K]):
-    """A job that is over: all that its session said, and what ended it early, if something did."""
-
-    job: Job[K]
-    outputs: Sequence[Output]
-    error: MmduetError | None = None
-
-
-def play(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterator[Played[K]]:
-    """Every job once, as they finish; at most ``most`` of them are open sessions, and ``jobs`` is read no further ahead.
-
-    An open session has a frame, or a token to write, in every step, so which work shares a step does not depend on how fast
-    files are read: the same jobs give the same outputs, to the last bit. Another ``most`` moves scores by rounding only. A
-    job that fails (``MmduetError``: its frames, its turns, its session) ends alone; whatever else is raised ends them all. The
-    engine is nobody else's meanwhile.
+    Raises:
+        OptionError: ``max_concurrent`` is less than 1.
     """
-    if most < 1:
-        raise OptionError(f"{most} videos at once are none; use 1 or more")
-    waiting, playing = iter(jobs), dict[int, _Player[K]]()
-    with ThreadPoolExecutor(most, "mmduet-source") as pool, contextlib.ExitStack() as last:
-        last.callback(_close_all, playing)
+    finished = _run(engine, jobs, check_max_concurrent(max_concurrent))
+    return _sort_by_index(finished) if in_order else _drop_index(finished)
+
+
+Finished = Generator[tuple[int, VideoResult[V, Any]], None, None]
+
+
+def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Finished[V]:
+    """Yield the index and the result of each job, as they finish."""
+    pending, running = iter(enumerate(jobs)), dict[int, _RunningJob[V]]()
+    with ThreadPoolExecutor(max_concurrent, "mmduet-source") as pool, contextlib.ExitStack() as stack:
+        stack.callback(_close_all, running)
         while True:
-            while len(playing) < most and (job := next(waiting, None)) is not None:
+            while len(running) < max_concurrent and (entry := next(pending, None)) is not None:
+                index, job = entry
                 try:
-                    player = _Player(engine, job, pool)
+                    started = _RunningJob(engine, index, job, pool)
                 except MmduetError as error:
-                    yield Played(job, (), error)
+                    yield index, VideoResult.from_events(job.video, (), error, engine.model.config.name)
                 else:
-                    playing[player.session.id] = player
-            if not playing:
+                    running[started.session.id] = started
+            if not running:
                 return
-            for player in playing.values():
-                player.feed()
+            for each in running.values():
+                each.feed()
             for session, output in engine.step():
-                playing[session.id].hear(output)
-            for player in [player for player in playing.values() if player.session.closed]:
-                yield playing.pop(player.session.id).played
+                running[session.id].add_output(output)
+            for each in [each for each in running.values() if each.session.closed]:
+                yield each.index, running.pop(each.session.id).result()
 
 
-def play_in_order(engine: Engine, jobs: Iterable[Job[K]], most: int = AT_ONCE) -> Iterator[Played[K]]:
-    """As ``play``, but in the jobs' order: what is over before its turn waits for those before it."""
-    begun: dict[int, Job[K]] = {}
-    over: dict[int, Played[K]] = {}
-
-    def by_place() -> Iterator[Job[int]]:
-        for place, job in enumerate(jobs):
-            begun[place] = job
-            yield Job(place, job.options, job.turns, job.frames)
-
-    due = 0
-    for played in play(engine, by_place(), most):
-        place = played.job.name
-        over[place] = Played(begun.pop(place), played.outputs, played.error)
-        while due in over:
-            yield over.pop(due)
-            due += 1
+def _drop_index(finished: Finished[V]) -> Iterator[VideoResult[V, Any]]:
+    """Yield results as they finish."""
+    with contextlib.closing(finished):
+        for _, result in finished:
+            yield result
 
 
-def _close_all(playing: dict[int, _Player[K]]) -> None:
-    for player in playing.values():
-        player.close()
+def _sort_by_index(finished: Finished[V]) -> Iterator[VideoResult[V, Any]]:
+    """Yield results in the order of their indices; one that finishes early waits for those before it."""
+    with contextlib.closing(finished):
+        waiting: dict[int, VideoResult[V, Any]] = {}
+        due = 0
+        for index, result in finished:
+            waiting[index] = result
+            while due in waiting:
+                yield waiting.pop(due)
+                due += 1
 
 
-class _Player(Generic[K]):
-    """One job while it is open."""
+def _close_all(running: dict[int, _RunningJob[V]]) -> None:
+    for each in running.values():
+        each.close()
 
-    def __init__(self, engine: Engine, job: Job[K], pool: ThreadPoolExecutor) -> None:
-        self.job, self._engine, self._pool = job, engine, pool
+
+class _RunningJob(Generic[V]):
+    """One job while its session is open."""
+
+    def __init__(self, engine: Engine, index: int, job: VideoJob[V], pool: ThreadPoolExecutor) -> None:
+        self.index, self._job, self._engine, self._pool = index, job, engine, pool
         self.session = engine.open(job.options)
-        self._outputs: list[Output] = []
+        self._events: list[Output] = []
         self._error: MmduetError | None = None
-        self._frames: Iterator[Frame] | None = None
+        self._frames: Iterator[Frame | PreparedFrame] | None = None
         try:
             for turn in job.turns:
                 engine.push(self.session, turn)
         except MmduetError:
-            self._engine.close(self.session)
+            engine.close(self.session)
             raise
-        self._next: Future[Picture | None] = pool.submit(self._read)
+        self._next_frame: Future[PreparedFrame | None] = pool.submit(self._read)
 
     def feed(self) -> None:
-        """Give the session its next frame where it has none left; meanwhile the one after that is read."""
+        """Push the next frame if the session has none left; a thread reads the following one meanwhile."""
         if self.session.inbox or self.session.ending:
             return
         try:
-            picture = self._next.result()
+            frame = self._next_frame.result()
         except MmduetError as error:
             self._error = error
             self._engine.close(self.session)
             return
-        if picture is None:
+        if frame is None:
             self._engine.end(self.session)
         else:
-            self._engine.push(self.session, picture)
-            self._next = self._pool.submit(self._read)
+            self._engine.push(self.session, frame)
+            self._next_frame = self._pool.submit(self._read)
 
-    def hear(self, output: Output) -> None:
-        """Take note of one output."""
-        self._outputs.append(output)
+    def add_output(self, output: Output) -> None:
+        """Record one output of the session."""
+        self._events.append(output)
         if isinstance(output, SessionFailed):
             self._error = output.as_error()
 
-    @property
-    def played(self) -> Played[K]:
-        """What came of it."""
-        return Played(self.job, self._outputs, self._error)
+    def result(self) -> VideoResult[V, Any]:
+        """Return the result of the finished job."""
+        return VideoResult.from_events(self._job.video, self._events, self._error, self._engine.model.config.name)
 
     def close(self) -> None:
-        """Give up."""
-        self._next.cancel()
+        """Abandon the job."""
+        self._next_frame.cancel()
         self._engine.close(self.session)
 
-    def _read(self) -> Picture | None:
-        """In the pool: the next frame, made ready for the tower; None after the last."""
+    def _read(self) -> PreparedFrame | None:
+        """Return the next frame, prepared for the vision tower; None after the last. Runs in the thread pool."""
         if self._frames is None:
-            self._frames = iter(self.job.frames())
+            self._frames = iter(self._job.frames())
         frame = next(self._frames, None)
-        return None if frame is None else self._engine.prepare(frame)
+        return self._engine.prepare(frame) if isinstance(frame, Frame) else frame

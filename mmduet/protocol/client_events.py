@@ -8,31 +8,31 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from mmduet.errors import ProtocolError
-from mmduet.protocol.settings import SessionUpdate
-from mmduet.protocol.wire import Received, refusal
+from mmduet.protocol.session_update import SessionUpdate
+from mmduet.protocol.wire import ClientModel, to_protocol_error
 
-MOST_PTS = 2**53 - 1
+MAX_PTS = 2**53 - 1
 """Microseconds that a JSON number holds exactly in every language; 285 years."""
-MOST_SEQ = 2**32 - 1
-MOST_TEXT = 32_768
+MAX_SEQ = 2**32 - 1
+MAX_TEXT_CHARS = 32_768
 """Characters of one query or context."""
-MOST_ID = 128
+MAX_ID_CHARS = 128
 
 
-class Event(Received):
+class ClientEventBase(ClientModel):
     """What every message may bear: ``event_id``, the client's own name for it, which an error about it repeats."""
 
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
-class InputText(Received):
+class InputText(ClientModel):
     """Words."""
 
     type: Literal["input_text"]
-    text: str = Field(min_length=1, max_length=MOST_TEXT)
+    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
 
 
-class InputImage(Received):
+class InputImage(ClientModel):
     """A still picture, put on the timeline as a frame of its own, one tick after the latest. Base64 in a data URL."""
 
     type: Literal["input_image"]
@@ -43,26 +43,26 @@ class InputImage(Received):
 Content = Annotated[InputText | InputImage, Field(discriminator="type")]
 
 
-class ItemExtras(Received):
+class ItemDuet(ClientModel):
     """``keep`` pins a context in the window; a query is always pinned.
 
     ``pts`` is when it was said, in microseconds, and only repeated: a turn is read where it comes among the frames.
     """
 
     keep: bool = False
-    pts: int | None = Field(default=None, ge=0, le=MOST_PTS)
+    pts: int | None = Field(default=None, ge=0, le=MAX_PTS)
 
 
-class Item(Received):
+class ItemInput(ClientModel):
     """A turn: role ``user`` is a query, ``system`` a context (a transcript line, a cast list, a catalogue hit)."""
 
     type: Literal["message"]
     role: Literal["user", "system"]
     content: tuple[Content, ...] = Field(min_length=1, max_length=16)
-    id: Annotated[str, Field(min_length=1, max_length=MOST_ID)] | None = None
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)] | None = None
     object: Literal["realtime.item"] | None = None
     status: Literal["completed", "incomplete", "in_progress"] | None = None
-    duet: ItemExtras = ItemExtras()
+    duet: ItemDuet = ItemDuet()
 
     @property
     def text(self) -> str:
@@ -70,29 +70,29 @@ class Item(Received):
         return "\n".join(part.text for part in self.content if isinstance(part, InputText))
 
 
-class SessionUpdateEvent(Event):
+class UpdateSession(ClientEventBase):
     """Set the session; before the first input everything, afterwards what can change under way."""
 
     type: Literal["session.update"]
     session: SessionUpdate
 
 
-class ItemCreate(Event):
+class CreateItem(ClientEventBase):
     """Put a turn on the timeline, after the frames that were sent before it."""
 
     type: Literal["conversation.item.create"]
-    item: Item
+    item: ItemInput
     previous_item_id: str | None = None
 
     @field_validator("previous_item_id")
     @classmethod
-    def _at_the_end(cls, value: str | None) -> str | None:
+    def _check_previous_item_id(cls, value: str | None) -> str | None:
         if value is not None:
             raise ValueError("turns are put where the stream stands, not after an earlier one")
         return value
 
 
-class ResponseParams(Received):
+class ResponseOptions(ClientModel):
     """What a single reply may be asked with. ``metadata`` is repeated in the reply's events."""
 
     output_modalities: tuple[Literal["text"], ...] | None = None
@@ -100,39 +100,39 @@ class ResponseParams(Received):
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
 
 
-class ResponseCreate(Event):
+class CreateResponse(ClientEventBase):
     """Speak now, whatever the policy says."""
 
     type: Literal["response.create"]
-    response: ResponseParams = ResponseParams()
+    response: ResponseOptions = ResponseOptions()
 
 
-class ResponseCancel(Event):
+class CancelResponse(ClientEventBase):
     """Stop the reply that is being written."""
 
     type: Literal["response.cancel"]
     response_id: str | None = None
 
 
-class FrameAppend(Event):
+class AppendFrame(ClientEventBase):
     """A frame as text: ``pts`` in microseconds, ``image`` JPEG, PNG or WebP in base64, or a data URL of it.
 
     Without ``seq`` it follows the frame before it.
     """
 
     type: Literal["input_frame.append"]
-    pts: int = Field(ge=0, le=MOST_PTS)
-    seq: int | None = Field(default=None, ge=0, le=MOST_SEQ)
+    pts: int = Field(ge=0, le=MAX_PTS)
+    seq: int | None = Field(default=None, ge=0, le=MAX_SEQ)
     image: str
 
 
-class FrameEnd(Event):
+class EndFrames(ClientEventBase):
     """No more frames: what is pending is finished and answered, then the session is closed."""
 
     type: Literal["input_frame.end"]
 
 
-class SourceOpen(Event):
+class OpenSource(ClientEventBase):
     """Have the server pull frames, where its settings allow it: of a file that it may read, of one on the web (http, https), of
     an HLS playlist, of a camera (``rtsp``, ``rtsps``, by ``transport``), or of its own ``webcam`` or ``webcam:NUMBER``.
     """
@@ -142,37 +142,37 @@ class SourceOpen(Event):
     transport: Literal["tcp", "udp"] = "tcp"
 
 
-class SourceClose(Event):
+class CloseSource(ClientEventBase):
     """Stop pulling."""
 
     type: Literal["input_source.close"]
 
 
-class SessionResume(Event):
+class ResumeSession(ClientEventBase):
     """Go on with a session whose socket was lost; the first message on a new socket, else an error."""
 
     type: Literal["session.resume"]
-    session_id: str = Field(max_length=MOST_ID)
-    resume_token: str = Field(max_length=MOST_ID)
-    last_event_id: Annotated[str, Field(max_length=MOST_ID)] | None = None
+    session_id: str = Field(max_length=MAX_ID_CHARS)
+    resume_token: str = Field(max_length=MAX_ID_CHARS)
+    last_event_id: Annotated[str, Field(max_length=MAX_ID_CHARS)] | None = None
 
 
-class Heartbeat(Event):
+class Heartbeat(ClientEventBase):
     """Still there; answered at once with how much has been consumed."""
 
     type: Literal["session.heartbeat"]
 
 
 ClientEvent = Annotated[
-    SessionUpdateEvent
-    | ItemCreate
-    | ResponseCreate
-    | ResponseCancel
-    | FrameAppend
-    | FrameEnd
-    | SourceOpen
-    | SourceClose
-    | SessionResume
+    UpdateSession
+    | CreateItem
+    | CreateResponse
+    | CancelResponse
+    | AppendFrame
+    | EndFrames
+    | OpenSource
+    | CloseSource
+    | ResumeSession
     | Heartbeat,
     Field(discriminator="type"),
 ]
@@ -188,23 +188,23 @@ def parse_client_event(text: str) -> Any:
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
-        raise refusal(error, _event_id(text)) from None
+        raise to_protocol_error(error, _find_event_id(text)) from None
     except UnicodeEncodeError:
         raise ProtocolError(
-            "the message holds half a character (a lone surrogate); encode it anew", "invalid_json"
+            "the message holds half a character (a lone surrogate); encode it again", "invalid_json"
         ) from None
 
 
-class _Named(Received):
+class _EventWithId(ClientModel):
     model_config = ConfigDict(extra="ignore")
 
     event_id: str | None = None
 
 
-def _event_id(text: str) -> str | None:
+def _find_event_id(text: str) -> str | None:
     """The client's name for a message that is otherwise wrong, where it can be read."""
     try:
-        found = _Named.model_validate_json(text).event_id
+        found = _EventWithId.model_validate_json(text).event_id
     except ValueError:
         return None
     return found[:512] if found is not None else None

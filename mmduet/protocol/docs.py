@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from mmduet.protocol import client_events as sent
 from mmduet.protocol import server_events as told
-from mmduet.protocol.wire import Told
+from mmduet.protocol.wire import ServerModel
 
-HEAD = """\
+INTRODUCTION = """\
 # The wire protocol
 
 Written by `make docs` from the messages in `mmduet/protocol`; a test holds it to them.
@@ -31,13 +31,13 @@ be sent as binary messages, which is how `mmduet.client` sends them:
 
 ## Rules
 
-1. Every frame that comes is told of once, as `input_frame.scored` or `input_frame.dropped`, in the order in which frames came.
+1. Every frame gets exactly one outcome, as `input_frame.scored` or `input_frame.dropped`, in the order in which frames came.
    Frames of a session that is behind give way, the oldest first; the newest are kept. `seq` increases, with gaps or without; a
    `seq` or a `pts` that came before is a `duplicate`, a `pts` before the latest is `late`.
 2. `event_id`s increase, as text and as numbers. A client that was away sends `session.resume` first on a new socket (with
    `?resume=1` in the URL, so that no new session is opened for it) and gets every event after `last_event_id` once, then
    `session.resumed`, which says which of its messages have been consumed. It sends the rest again.
-3. A message that is wrong gets an `error` that names what is, and the session goes on. A frame that is no picture costs itself.
+3. An invalid message gets an `error` that names the fault, and the session continues. A frame that is not an image is dropped.
 4. A turn is read after the frames that were sent before it, and before those that were sent after it. A query is pinned in the
    window; a context passes with the frames unless `keep` is set.
 5. A session's memory is set aside when it opens: full is HTTP 503 with `Retry-After` at the handshake, never a failure later.
@@ -52,7 +52,7 @@ be sent as binary messages, which is how `mmduet.client` sends them:
 
 | code | when |
 |---|---|
-| 1000 | `session.closed` was told |
+| 1000 | `session.closed` was sent |
 | 1007, 1009 | text that is no UTF-8; a message larger than `max_message_bytes` |
 | 1008 | a flood of messages; a resume that was announced and did not come |
 | 1012 | the server restarts: resume when it is back |
@@ -62,52 +62,52 @@ be sent as binary messages, which is how `mmduet.client` sends them:
 """
 
 
-def page() -> str:
+def render() -> str:
     """The whole document."""
-    client, server = members(sent.ClientEvent), members(told.AnyServerEvent)
-    parts = [HEAD, "## Client to server\n", *map(section, client), *details(client)]
-    parts += ["## Server to client\n", *map(section, server), *details(server, parts)]
+    client, server = union_members(sent.ClientEvent), union_members(told.ServerEvents)
+    parts = [INTRODUCTION, "## Client to server\n", *map(render_section, client), *nested_sections(client)]
+    parts += ["## Server to client\n", *map(render_section, server), *nested_sections(server, parts)]
     return "\n".join(parts)
 
 
-def members(union: Any) -> list[type[BaseModel]]:
+def union_members(union: Any) -> list[type[BaseModel]]:
     """The models of an annotated union."""
     return list(get_args(get_args(union)[0]))
 
 
-def details(events: Iterable[type[BaseModel]], before: Iterable[str] = ()) -> list[str]:
+def nested_sections(events: Iterable[type[BaseModel]], before: Iterable[str] = ()) -> list[str]:
     """Sections of the models that events hold, each once, in the order in which they are met."""
     known = "\n".join(before)
     found: dict[str, type[BaseModel]] = {}
     for event in events:
         _collect(event, found)
-    return [section(model) for name, model in found.items() if f"### {name}\n" not in known]
+    return [render_section(model) for name, model in found.items() if f"### {name}\n" not in known]
 
 
 def _collect(model: type[BaseModel], found: dict[str, type[BaseModel]]) -> None:
     for field in model.model_fields.values():
-        for inner in _models(field.annotation):
+        for inner in _nested_models(field.annotation):
             if inner.__name__ not in found:
                 found[inner.__name__] = inner
                 _collect(inner, found)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _nested_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
+    return [model for argument in get_args(annotation) for model in _nested_models(argument)]
 
 
-def section(model: type[BaseModel]) -> str:
+def render_section(model: type[BaseModel]) -> str:
     """A model's heading, what it is for, and its fields."""
     kind = model.model_fields.get("type")
     name = kind.default if kind is not None and isinstance(kind.default, str) and "." in kind.default else None
-    if name is None and kind is not None and kind.is_required() and issubclass(model, sent.Event):
+    if name is None and kind is not None and kind.is_required() and issubclass(model, sent.ClientEventBase):
         (name,) = get_args(kind.annotation)
     heading = f"### `{name}`" if name else f"### {model.__name__}"
     words = " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()).replace("``", "`")
     rows = [
-        row(model, field)
+        render_row(model, field)
         for field in model.model_fields
         if field not in ("event_id",) and not (name and field == "type")
     ]
@@ -115,17 +115,17 @@ def section(model: type[BaseModel]) -> str:
     return "\n".join([heading, "", words, *table, ""])
 
 
-def row(model: type[BaseModel], name: str) -> str:
+def render_row(model: type[BaseModel], name: str) -> str:
     """One field: its name, its type, whether it must be there or what it is otherwise."""
     field = model.model_fields[name]
     properties = model.model_json_schema()["properties"][name]
     default = "required" if field.is_required() else f"default `{field.get_default(call_default_factory=True)!r}`"
-    if issubclass(model, Told) or (not field.is_required() and isinstance(field.default, BaseModel)):
+    if issubclass(model, ServerModel) or (not field.is_required() and isinstance(field.default, BaseModel)):
         default = ""
-    return f"| `{name}` | {shape(properties)} | {default} |"
+    return f"| `{name}` | {describe_type(properties)} | {default} |"
 
 
-def shape(schema: dict[str, Any]) -> str:
+def describe_type(schema: dict[str, Any]) -> str:
     """A JSON schema in a few words."""
     if "$ref" in schema:
         return str(schema["$ref"]).rsplit("/", 1)[-1]
@@ -135,10 +135,10 @@ def shape(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     options = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
     if options:
-        return " or ".join(dict.fromkeys(shape(option) for option in options))
+        return " or ".join(dict.fromkeys(describe_type(option) for option in options))
     if schema.get("type") == "array":
         inner = schema.get("items") or schema.get("prefixItems", [{}])[0]
-        return f"list of {shape(inner)}"
+        return f"list of {describe_type(inner)}"
     return str(schema.get("type", "any")) + _bounds(schema)
 
 

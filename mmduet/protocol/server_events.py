@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from mmduet.protocol.wire import Told
+from mmduet.protocol.wire import ServerModel
 
 DropReason = Literal["late", "rate", "decode_error", "duplicate", "closed"]
 CloseReason = Literal["asked", "ended", "failed"]
-Status = Literal["in_progress", "completed", "cancelled", "incomplete"]
+ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete"]
 
 
-class ServerEvent(Told):
+class ServerEvent(ServerModel):
     """What every message bears: ``event_id`` increases within a session, as text and as a number."""
 
     event_id: str = ""
 
 
-class Limits(Told):
+class Limits(ServerModel):
     """What the server holds a session to, and what it may choose. Times in seconds; ``window`` in frames."""
 
     max_sessions: int
@@ -32,7 +32,7 @@ class Limits(Told):
     adapters: tuple[str, ...] = ()
 
 
-class SessionDuet(Told):
+class SessionDuet(ServerModel):
     """What the session is set to beyond Realtime, and, when it is created, its limits and the token that resumes it.
 
     ``query`` is what the model is best asked where its user asks nothing.
@@ -51,7 +51,7 @@ class SessionDuet(Told):
     resume_token: str | None = None
 
 
-class SessionTold(Told):
+class Session(ServerModel):
     """The session as it is set."""
 
     id: str
@@ -68,14 +68,14 @@ class SessionCreated(ServerEvent):
     """The first message: the session, its limits, its resume token."""
 
     type: Literal["session.created"] = "session.created"
-    session: SessionTold
+    session: Session
 
 
 class SessionUpdated(ServerEvent):
     """The session after ``session.update``."""
 
     type: Literal["session.updated"] = "session.updated"
-    session: SessionTold
+    session: Session
 
 
 class SessionResumed(ServerEvent):
@@ -98,7 +98,7 @@ class ResyncRequired(ServerEvent):
 
 
 class SessionExpired(ServerEvent):
-    """There is no such session any more, or its token is another; connect anew."""
+    """There is no such session any more, or its token is another; open a new session."""
 
     type: Literal["session.expired"] = "session.expired"
     session_id: str
@@ -179,20 +179,20 @@ class SourceClosed(ServerEvent):
     message: str | None = None
 
 
-class TextPart(Told):
+class TextPart(ServerModel):
     """Words of an assistant's turn."""
 
     type: Literal["output_text"] = "output_text"
     text: str
 
 
-class ItemTold(Told):
+class Item(ServerModel):
     """A turn. A picture's bytes are not repeated."""
 
     id: str
     type: Literal["message"] = "message"
     object: Literal["realtime.item"] = "realtime.item"
-    status: Status = "completed"
+    status: ResponseStatus = "completed"
     role: Literal["user", "system", "assistant"]
     content: tuple[dict[str, Any], ...] = ()
     duet: dict[str, Any] | None = None
@@ -203,7 +203,7 @@ class ItemAdded(ServerEvent):
 
     type: Literal["conversation.item.added"] = "conversation.item.added"
     previous_item_id: str | None = None
-    item: ItemTold
+    item: Item
 
 
 class ItemDone(ServerEvent):
@@ -211,10 +211,10 @@ class ItemDone(ServerEvent):
 
     type: Literal["conversation.item.done"] = "conversation.item.done"
     previous_item_id: str | None = None
-    item: ItemTold
+    item: Item
 
 
-class Trigger(Told):
+class Trigger(ServerModel):
     """The frame that set a reply off, its scores, and whether the client asked for it. Null before the first frame."""
 
     trigger_seq: int | None
@@ -224,7 +224,7 @@ class Trigger(Told):
     forced: bool
 
 
-class Usage(Told):
+class Usage(ServerModel):
     """Tokens: in view when the reply began, and written."""
 
     input_tokens: int
@@ -232,7 +232,7 @@ class Usage(Told):
     total_tokens: int
 
 
-class Timing(Told):
+class Timing(ServerModel):
     """Milliseconds from the frame's coming (or the asking, where it was asked for) to the first words and to the end."""
 
     first_delta_ms: float | None
@@ -245,16 +245,16 @@ class ResponseDuet(Trigger):
     timing: Timing | None = None
 
 
-class ResponseTold(Told):
+class Response(ServerModel):
     """A reply as a whole."""
 
     id: str
     object: Literal["realtime.response"] = "realtime.response"
-    status: Status
+    status: ResponseStatus
     status_details: dict[str, str] | None = None
     conversation_id: str
     output_modalities: tuple[Literal["text"], ...] = ("text",)
-    output: tuple[ItemTold, ...] = ()
+    output: tuple[Item, ...] = ()
     metadata: dict[str, str] | None = None
     usage: Usage | None = None
     duet: ResponseDuet
@@ -264,7 +264,7 @@ class ResponseCreated(ServerEvent):
     """The model begins to speak."""
 
     type: Literal["response.created"] = "response.created"
-    response: ResponseTold
+    response: Response
 
 
 class OutputItemAdded(ServerEvent):
@@ -273,7 +273,7 @@ class OutputItemAdded(ServerEvent):
     type: Literal["response.output_item.added"] = "response.output_item.added"
     response_id: str
     output_index: int = 0
-    item: ItemTold
+    item: Item
 
 
 class OutputItemDone(ServerEvent):
@@ -282,38 +282,38 @@ class OutputItemDone(ServerEvent):
     type: Literal["response.output_item.done"] = "response.output_item.done"
     response_id: str
     output_index: int = 0
-    item: ItemTold
+    item: Item
 
 
-class _OfText(ServerEvent):
+class _TextEvent(ServerEvent):
     response_id: str
     item_id: str
     output_index: int = 0
     content_index: int = 0
 
 
-class ContentPartAdded(_OfText):
+class ContentPartAdded(_TextEvent):
     """Words begin."""
 
     type: Literal["response.content_part.added"] = "response.content_part.added"
     part: dict[str, str] = Field(default_factory=lambda: {"type": "text", "text": ""})
 
 
-class ContentPartDone(_OfText):
+class ContentPartDone(_TextEvent):
     """Words end."""
 
     type: Literal["response.content_part.done"] = "response.content_part.done"
     part: dict[str, str]
 
 
-class TextDelta(_OfText):
+class TextDelta(_TextEvent):
     """More words."""
 
     type: Literal["response.output_text.delta"] = "response.output_text.delta"
     delta: str
 
 
-class TextDone(_OfText):
+class TextDone(_TextEvent):
     """All the words."""
 
     type: Literal["response.output_text.done"] = "response.output_text.done"
@@ -324,10 +324,10 @@ class ResponseDone(ServerEvent):
     """The reply is over: ``completed``, ``cancelled``, or ``incomplete`` at its limit of tokens."""
 
     type: Literal["response.done"] = "response.done"
-    response: ResponseTold
+    response: Response
 
 
-class ErrorTold(Told):
+class Error(ServerModel):
     """``param`` is the dotted name of what is wrong, ``event_id`` the client's name for the message that was."""
 
     type: Literal["invalid_request_error", "server_error"] = "invalid_request_error"
@@ -341,16 +341,16 @@ class ErrorEvent(ServerEvent):
     """Something could not be done; the session goes on unless ``session.closed`` follows."""
 
     type: Literal["error"] = "error"
-    error: ErrorTold
+    error: Error
 
 
-class Unknown(ServerEvent):
+class UnknownEvent(ServerEvent):
     """A message of a newer server, as a client of this version reads it."""
 
     type: str
 
 
-AnyServerEvent = Annotated[
+ServerEvents = Annotated[
     SessionCreated
     | SessionUpdated
     | SessionResumed
@@ -383,14 +383,14 @@ _ADAPTER: list[TypeAdapter[Any]] = []
 def parse_server_event(text: str | bytes) -> Any:
     """The message, one of ``AnyServerEvent``, or ``Unknown``. Raises ``pydantic.ValidationError`` for what is none."""
     if not _ADAPTER:
-        _ADAPTER.append(TypeAdapter(AnyServerEvent))
-    unknown = Unknown.model_validate_json(text)
-    known = unknown.type in KNOWN
+        _ADAPTER.append(TypeAdapter(ServerEvents))
+    unknown = UnknownEvent.model_validate_json(text)
+    known = unknown.type in KNOWN_TYPES
     return _ADAPTER[0].validate_json(text) if known else unknown
 
 
-KNOWN = frozenset(
+KNOWN_TYPES = frozenset(
     event.model_fields["type"].default
-    for event in (*ServerEvent.__subclasses__(), *_OfText.__subclasses__())
-    if event not in (Unknown, _OfText)
+    for event in (*ServerEvent.__subclasses__(), *_TextEvent.__subclasses__())
+    if event not in (UnknownEvent, _TextEvent)
 )

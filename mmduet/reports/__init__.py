@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing beside it: tables, curves, and the items that went worst."""
+"""HTML reports of evaluations: one self-contained file with tables, curves and the worst items."""
 
 from __future__ import annotations
 
-from mmduet.reports.write import write_page
+from mmduet.reports.html_report import write_html_report
 
-__all__ = ["write_page"]
+__all__ = ["write_html_report"]

@@ -1,4 +1,4 @@
-"""Which numbers of a report stand in which table, how they are written, and by which one an item is judged; draws nothing."""
+"""Arrange a report's metrics in tables, format numbers, and choose the metric that items are ranked by; no drawing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmduet.evaluation.report import Report
 
-MAIN = {
+MAIN_METRICS = {
     "qvhighlights": ("HL-min-VeryGood-mAP", "MR-full-mAP"),
     "grounding": ("mIoU",),
     "magqa": ("in_span",),
@@ -21,13 +21,13 @@ MAIN = {
 }
 COUNTS = frozenset({"turns", "distinct_turns", "n_preds"})
 OUT_OF_FIVE = frozenset({"in_span"})
-NOTHING = "\N{EN DASH}"
-FEWEST_FAMILIES = 3  # of metrics at levels that make a grid
+NO_VALUE = "\N{EN DASH}"
+MIN_GRID_ROWS = 3  # metrics with the same levels that justify a grid
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Where a value and the ends of its interval lie on a scale, in per cent of it."""
+class MetricBar:
+    """A value and the ends of its interval as percentages of the metric's range."""
 
     value: float
     low: float
@@ -35,153 +35,158 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A metric as it is written; ``bar`` None: it has no scale."""
+class MetricRow:
+    """A formatted metric; ``bar`` is None for a metric without a range."""
 
     name: str
     value: str
     interval: str
-    bar: Bar | None
+    bar: MetricBar | None
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a prefix of metrics' names says of them; ``mark`` is what a reader must not miss."""
+class MetricKind:
+    """A kind of metrics, recognised by a prefix of their names.
 
-    prefix: str  # a pattern
+    ``prefix`` is a regular expression; ``badge`` is a warning displayed beside the title.
+    """
+
+    prefix: str
     title: str
-    mark: str
+    badge: str
     remark: str
 
 
 @dataclass(frozen=True)
-class Table:
-    """Metrics of one kind."""
+class MetricTable:
+    """The metrics of one kind."""
 
-    kind: Kind
-    rows: Sequence[Row]
+    kind: MetricKind
+    rows: Sequence[MetricRow]
 
     @property
-    def intervals(self) -> bool:
-        """Whether any metric has one."""
+    def has_intervals(self) -> bool:
+        """Whether any metric has an interval."""
         return any(row.interval for row in self.rows)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Metrics that are told at several levels each, such as thresholds: a row for each metric, a column for each level."""
+class LevelGrid:
+    """Metrics at several levels, such as thresholds: one row per metric, one column per level."""
 
     levels: Sequence[str]
     rows: Sequence[tuple[str, Sequence[str]]]
 
 
-PLAIN = Kind("", "Metrics", "", "")
-KINDS = (
-    Kind(
+PLAIN_METRICS = MetricKind("", "Metrics", "", "")
+METRIC_KINDS = (
+    MetricKind(
         "causal-",
         "Without look-ahead",
         "no future frames",
-        "A frame is judged by itself and the frames before it, as a live stream has to be.",
+        "Each frame is scored from itself and earlier frames only, as in a live stream.",
     ),
-    Kind(
+    MetricKind(
         "best-",
         "Best of the sweep",
         "tuned on the test set",
-        "Each metric at the setting that suits it best, found by looking at these very results. It compares with numbers that "
-        "were chosen in the same way, and with no others.",
+        "Each metric at its best setting, chosen on these results. Compare it only with numbers that were chosen the same way.",
     ),
-    Kind(
+    MetricKind(
         "oracle-(?:[a-z]+-)?",
         "Oracle",
-        "knows the answers",
-        "Every item takes the setting that suits its own gold answer best: an upper bound, not a result.",
+        "uses the gold answers",
+        "Each item uses the setting that fits its own gold answer best: an upper bound, not a result.",
     ),
 )
 
 
-def tables(report: Report) -> list[Table]:
-    """One table for each kind of metric that the report has, in the order of ``KINDS``, less what stands in ``grid``."""
-    elsewhere = {f"{base}@{level}" for base, levels in _families(report).items() for level in levels}
-    listed = [name for name in report.metrics if name not in elsewhere]
-    names = {kind: [name for name in listed if kind_of(name) is kind] for kind in (PLAIN, *KINDS)}
-    return [Table(kind, [_row(name, report) for name in of_kind]) for kind, of_kind in names.items() if of_kind]
+def build_tables(report: Report) -> list[MetricTable]:
+    """Return one table per kind of metric in the order of ``METRIC_KINDS``, without the metrics of ``build_grid``."""
+    in_grid = {f"{base}@{level}" for base, levels in _metric_families(report).items() for level in levels}
+    listed = [name for name in report.metrics if name not in in_grid]
+    names = {kind: [name for name in listed if kind_of(name) is kind] for kind in (PLAIN_METRICS, *METRIC_KINDS)}
+    return [
+        MetricTable(kind, [_build_row(name, report) for name in of_kind]) for kind, of_kind in names.items() if of_kind
+    ]
 
 
-def grid(report: Report) -> Grid | None:
-    """Metrics at several levels; None where a table holds them as well."""
-    families = _families(report)
+def build_grid(report: Report) -> LevelGrid | None:
+    """Return the metrics that have several levels as a grid, or None if there are too few of them."""
+    families = _metric_families(report)
     levels = next(iter(families.values()), [])
-    rows = [(base, [shown(report.metrics[f"{base}@{level}"]) for level in levels]) for base in families]
-    return Grid(levels, rows) if rows else None
+    rows = [(base, [format_number(report.metrics[f"{base}@{level}"]) for level in levels]) for base in families]
+    return LevelGrid(levels, rows) if rows else None
 
 
-def _families(report: Report) -> dict[str, list[str]]:
-    """Levels by what stands before the "@", where so many metrics have the same levels that a table of them all is no use."""
-    found: dict[str, list[str]] = {}
+def _metric_families(report: Report) -> dict[str, list[str]]:
+    """Return the levels of metrics named ``base@level`` by base, if enough bases share the same levels for a grid."""
+    levels_of: dict[str, list[str]] = {}
     for name in report.metrics:
         base, _, level = name.rpartition("@")
-        if base and kind_of(name) is PLAIN and name not in report.intervals:
-            found.setdefault(base, []).append(level)
-    common = max(found.values(), key=len, default=[])
-    families = {base: levels for base, levels in found.items() if levels == common and len(levels) > 1}
-    return families if len(families) >= FEWEST_FAMILIES else {}
+        if base and kind_of(name) is PLAIN_METRICS and name not in report.intervals:
+            levels_of.setdefault(base, []).append(level)
+    common = max(levels_of.values(), key=len, default=[])
+    families = {base: levels for base, levels in levels_of.items() if levels == common and len(levels) > 1}
+    return families if len(families) >= MIN_GRID_ROWS else {}
 
 
-def kind_of(name: str) -> Kind:
-    """The kind that a metric's prefix says."""
-    return next((kind for kind in KINDS if re.match(kind.prefix, name)), PLAIN)
+def kind_of(name: str) -> MetricKind:
+    """Return the kind of a metric."""
+    return next((kind for kind in METRIC_KINDS if re.match(kind.prefix, name)), PLAIN_METRICS)
 
 
-def _row(name: str, report: Report) -> Row:
+def _build_row(name: str, report: Report) -> MetricRow:
     value, interval = report.metrics[name], report.intervals.get(name)
-    told = f"{shown(interval[0])} to {shown(interval[1])}" if interval else ""
-    return Row(name, shown(value), told, bar(name, value, interval))
+    text = f"{format_number(interval[0])} to {format_number(interval[1])}" if interval else ""
+    return MetricRow(name, format_number(value), text, build_bar(name, value, interval))
 
 
-def bar(name: str, value: float, interval: tuple[float, float] | None = None) -> Bar | None:
-    """None for counts and for what is no number."""
-    ends = (value, *(interval or (value, value)))
-    if any(name.endswith(count) for count in COUNTS) or not all(map(math.isfinite, ends)):
+def build_bar(name: str, value: float, interval: tuple[float, float] | None = None) -> MetricBar | None:
+    """Return the bar of a metric; None for counts and values that are not finite."""
+    points = (value, *(interval or (value, value)))
+    if any(name.endswith(count) for count in COUNTS) or not all(map(math.isfinite, points)):
         return None
-    low, high = scale(name, ends)
-    share, start, end = (100 * min(max((x - low) / (high - low), 0.0), 1.0) for x in ends)
-    return Bar(share, start, end)
+    low, high = value_range(name, points)
+    shares = (100 * min(max((x - low) / (high - low), 0.0), 1.0) for x in points)
+    return MetricBar(*shares)
 
 
-def scale(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """The least and the greatest a metric can be, or is: CIDEr may exceed 100."""
+def value_range(name: str, values: Sequence[float]) -> tuple[float, float]:
+    """Return the smallest and the largest possible value of a metric, widened to ``values``: CIDEr may exceed 100."""
     if any(name.endswith(score) for score in OUT_OF_FIVE):
         return 1.0, 5.0
     return min(0.0, *values), max(100.0, *values)
 
 
-def shown(value: object) -> str:
-    """A number as it is written: two digits, none for whole numbers, a dash for what is none."""
+def format_number(value: object) -> str:
+    """Return a number with two decimals, an integer without; a dash for anything that is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return NOTHING
+        return NO_VALUE
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
 def main_metric(report: Report) -> str | None:
-    """The metric that stands for the report; None where it has none."""
-    return next((name for name in _preferred(report) if name in report.metrics), None)
+    """Return the metric that is displayed as the headline, or None without metrics."""
+    return next((name for name in _metrics_by_preference(report) if name in report.metrics), None)
 
 
-def main_number(report: Report) -> str | None:
-    """The number that items are compared by; None where no item has one that is also a metric, or known as main."""
-    return next((name for name in _preferred(report) if any(is_number(item.get(name)) for item in report.items)), None)
+def main_item_metric(report: Report) -> str | None:
+    """Return the metric that items are ranked by, or None if no item has one."""
+    names = _metrics_by_preference(report)
+    return next((name for name in names if any(is_number(item.get(name)) for item in report.items)), None)
 
 
-def _preferred(report: Report) -> Iterator[str]:
-    yield from MAIN.get(report.benchmark, ())
+def _metrics_by_preference(report: Report) -> Iterator[str]:
+    yield from MAIN_METRICS.get(report.benchmark, ())
     yield from report.metrics
 
 
 def is_number(value: object) -> bool:
-    """A finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def numbers(item: Mapping[str, object]) -> list[tuple[str, str]]:
-    """An item's numbers, written."""
-    return [(name, shown(value)) for name, value in item.items() if name != "id" and is_number(value)]
+def item_numbers(item: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the names and formatted values of an item's numbers."""
+    return [(name, format_number(value)) for name, value in item.items() if name != "id" and is_number(value)]

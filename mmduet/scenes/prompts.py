@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmduet.scenes.world import Kind
+from mmduet.scenes.world import EventKind
 
-NARRATE = (
+NARRATION_PROMPTS = (
     "Narrate the scene.",
     "Describe what happens as it happens.",
     "Tell me everything that happens.",
@@ -14,7 +14,7 @@ NARRATE = (
     "Comment on the video live.",
     "Please caption every event.",
 )
-LOOK = (
+VIEW_QUESTIONS = (
     "What do you see?",
     "What is in view?",
     "What is there now?",
@@ -42,7 +42,7 @@ GROUND = (
     "Locate {x} in the video.",
 )
 #: What "tell me when something ..." can ask for, and the kinds of event that answer it.
-KIND_PHRASES: dict[str, tuple[Kind, ...]] = {
+KIND_PHRASES: dict[str, tuple[EventKind, ...]] = {
     "enters": ("enter",),
     "leaves": ("leave",),
     "moves": ("move",),
@@ -53,7 +53,7 @@ KIND_PHRASES: dict[str, tuple[Kind, ...]] = {
 }
 
 
-def fill(rng: np.random.Generator, templates: tuple[str, ...], x: str = "") -> str:
+def fill_template(rng: np.random.Generator, templates: tuple[str, ...], x: str = "") -> str:
     """One of the templates with ``x`` put in; now and then in lower case or without its full stop, as people type."""
     text = templates[int(rng.integers(len(templates)))].format(x=x)
     if rng.random() < 0.3:

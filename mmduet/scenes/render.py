@@ -1,4 +1,4 @@
-"""Paints a scene at a given time as an RGB picture; knows how things look, nothing of plots or files.
+"""Render a scene at a given time as an RGB image.
 
 Each thing is painted from its signed distance function inside its own bounding box, with one pixel of antialiasing.
 """
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmduet.scenes.world import COLOURS, Scene, Thing
+from mmduet.scenes.world import COLOURS, Scene, SceneObject
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 
 @dataclass
-class Look:
+class RenderStyle:
     """What the camera adds: a backdrop larger than the frame, shake in pixels, noise tiles, flicker."""
 
     backdrop: F32  # [S + 2 M, S + 2 M, 3]
@@ -31,14 +31,14 @@ class Look:
     seed: int
 
 
-def make_look(rng: np.random.Generator, size: int) -> Look:
+def make_render_style(rng: np.random.Generator, size: int) -> RenderStyle:
     """A random look for a square frame of ``size`` pixels."""
     margin = max(2, size // 32)
     side = size + 2 * margin
     amount = float(rng.choice([0.0, 3.0, 6.0, 10.0]))
     noise = rng.normal(0, 1, (4, size, size, 1)).astype(np.float32) * amount
     shake = float(rng.choice([0.0, 0.0, 0.004, 0.01])) * size
-    return Look(
+    return RenderStyle(
         _backdrop(rng, side), margin, shake, noise, float(rng.choice([0.0, 0.0, 4.0])), int(rng.integers(2**31))
     )
 
@@ -69,20 +69,20 @@ def _clouds(rng: np.random.Generator, side: int) -> F32:
     return np.stack([np.interp(place, np.arange(6), column) for column in rows.T], axis=1).astype(np.float32)
 
 
-def render(scene: Scene, look: Look, time: float, size: int) -> U8:
+def render_frame(scene: Scene, look: RenderStyle, time: float, size: int) -> U8:
     """The picture at ``time``: ``uint8 [size, size, 3]``."""
     rng = np.random.default_rng((look.seed, round(time * 1000)))
     dx, dy = (round(float(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
     top, left = look.margin + dy, look.margin + dx
     canvas = look.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
-    for thing in sorted((t for t in scene.things if t.on_stage(time)), key=lambda t: t.depth_at(time)):
+    for thing in sorted((t for t in scene.objects if t.on_stage(time)), key=lambda t: t.depth_at(time)):
         _paint(canvas, thing, time, size, dx, dy)
     canvas += np.roll(look.noise[rng.integers(4)], tuple(rng.integers(0, size, 2)), (0, 1))
     canvas += rng.normal() * look.flicker
     return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
 
 
-def _paint(canvas: F32, thing: Thing, time: float, size: int, dx: int, dy: int) -> None:
+def _paint(canvas: F32, thing: SceneObject, time: float, size: int, dx: int, dy: int) -> None:
     x, y, radius = thing.x.at(time) * size - dx, thing.y.at(time) * size - dy, thing.radius.at(time) * size
     reach = radius * 1.15 + 2
     x0, x1 = max(0, int(x - reach)), min(size, int(x + reach) + 1)
@@ -98,7 +98,7 @@ def _paint(canvas: F32, thing: Thing, time: float, size: int, dx: int, dy: int) 
     patch += cover * (colour - patch)
 
 
-def _colour(thing: Thing, time: float) -> tuple[float, ...]:
+def _colour(thing: SceneObject, time: float) -> tuple[float, ...]:
     """Its colour at ``time``; a change is a quarter-second blend that ends when the change does."""
     now = COLOURS[thing.colour_at(time)]
     for end, name in thing.colours[1:]:

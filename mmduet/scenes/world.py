@@ -1,4 +1,4 @@
-"""A scene as exact mathematics: things on tracks, and the state of the stage at any time; knows nothing of pixels or files.
+"""The exact description of a scene: objects on tracks, and their state at any time.
 
 Coordinates are fractions of the frame's side, x to the right and y downwards; times are seconds. A thing's track is
 piecewise linear, so that the moment a movement ends is the moment the thing stands still.
@@ -12,7 +12,7 @@ from typing import Literal
 
 Size = Literal["small", "big"]
 Shape = Literal["circle", "square", "triangle", "star", "cross"]
-Kind = Literal["enter", "leave", "move", "turn", "grow", "shrink", "touch", "hide", "reveal"]
+EventKind = Literal["enter", "leave", "move", "turn", "grow", "shrink", "touch", "hide", "reveal"]
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 38, 38),
@@ -54,7 +54,7 @@ class Track:
 
 
 @dataclass
-class Thing:
+class SceneObject:
     """One object: its shape never changes, its place, size and colour follow tracks; the higher of two depths is nearer."""
 
     shape: Shape
@@ -93,7 +93,7 @@ class Thing:
 class Event:
     """Something that happens between ``start`` and ``end``; ``text`` is its caption, exact by construction."""
 
-    kind: Kind
+    kind: EventKind
     start: float
     end: float
     text: str
@@ -106,6 +106,6 @@ class Scene:
     """A whole clip: duration in seconds, every thing that ever appears, every event in order of time."""
 
     duration: float
-    things: list[Thing]
+    objects: list[SceneObject]
     events: list[Event]
-    contacts: list[tuple[Thing, Thing, float, float]]  # (mover, stander, from, to) while they touch
+    contacts: list[tuple[SceneObject, SceneObject, float, float]]  # (mover, stander, from, to) while they touch

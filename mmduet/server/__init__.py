@@ -1,1 +1,1 @@
-"""The engine on the network: many live streams over WebSockets, and HTTP beside them."""
+"""The inference server: live streams over WebSockets, and HTTP endpoints."""

@@ -1,4 +1,4 @@
-"""Puts a server together: one engine, one house of sessions, the routes to them."""
+"""Assembles the FastAPI application of a server: one engine, one session manager and the routes."""
 
 from __future__ import annotations
 
@@ -12,78 +12,99 @@ from fastapi import Depends, FastAPI, Request, Response, WebSocket
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import MmduetError, NowhereError
+from mmduet.errors import MmduetError, NoPublicAddressError
 from mmduet.model import LoadedModel
-from mmduet.server import chat, http, sessions
-from mmduet.server.auth import Keys, refuse_strangers
-from mmduet.server.budget import Budget
+from mmduet.server import chat_completions, session_routes, status_routes
+from mmduet.server.async_engine import AsyncEngine
+from mmduet.server.auth import KeyStore, check_origin
+from mmduet.server.chat_schema import ChatRequest
 from mmduet.server.config import ServerConfig
-from mmduet.server.engine_room import EngineRoom
-from mmduet.server.house import House
+from mmduet.server.error_response import error_response
 from mmduet.server.journal import JournalFolder
-from mmduet.server.media import Media
+from mmduet.server.kv_budget import KVBudget
+from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
-from mmduet.server.openapi import describe
-from mmduet.server.socket import realtime
+from mmduet.server.openapi import document_bodies
+from mmduet.server.realtime import handle_socket
+from mmduet.server.session_manager import SessionManager
+from mmduet.server.session_routes import CreateSession
 
-SHARE_OF_FREE_MEMORY = 0.5
+KV_SHARE_OF_FREE_MEMORY = 0.5
 
 
-def create_app(model: LoadedModel, config: ServerConfig) -> FastAPI:
-    """The application for one model. ``app.state.house`` is its house; it runs from the app's start to its end.
+def create_app(
+    model: LoadedModel,
+    config: ServerConfig,
+    *,
+    media: MediaLoader | None = None,
+    journals: JournalFolder | None = None,
+) -> FastAPI:
+    """Return the application that serves ``model``; ``app.state.manager`` is its ``SessionManager``.
 
-    Raises ``CapacityError`` where there is no memory for a single session.
+    ``media`` and ``journals`` replace the objects built from ``config``.
+
+    Raises ``CapacityError`` if the memory does not suffice for a single session.
     """
     metrics = Metrics()
-    thread = EngineThread(Engine(model), observe=metrics.stepped)
-    room = EngineRoom(thread, config.max_picture_pixels)
-    size = model.config.vision.image_size
-    media = Media(config.guard, config.max_download_bytes, config.max_picture_pixels, config.max_chat_frames, size)
-    journals = JournalFolder(config.journal) if config.journal is not None else None
-    house = House(config, room, _budget(room, config), media, metrics, journals)
-    keys = Keys([key.get_secret_value() for key in config.keys], config.client_secret_seconds)
+    thread = EngineThread(Engine(model), observe=metrics.on_step)
+    engine = AsyncEngine(thread, config.max_picture_pixels)
+    media = media or _media_loader(model, config)
+    if journals is None and config.journal is not None:
+        journals = JournalFolder(config.journal)
+    manager = SessionManager(config, engine, _kv_budget(engine, config), media, metrics, journals)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with thread:
-            house.recover()
-            sweeping = asyncio.create_task(house.sweep())
+            manager.restore_sessions()
+            expiry = asyncio.create_task(manager.expire_idle())
             yield
-            sweeping.cancel()
-            await house.close()
-            room.close()
+            expiry.cancel()
+            await manager.close()
+            engine.close()
 
-    async def no_strangers(request: Request) -> None:
-        refuse_strangers(request.headers, keys, config.allowed_origins)
-
-    known = [Depends(no_strangers)]
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
-    app.state.house = house
-    app.include_router(http.routes(house, keys), dependencies=known)
-    app.include_router(sessions.routes(house, keys), dependencies=known)
-    app.include_router(chat.routes(house, keys, media), dependencies=known)
-
-    @app.exception_handler(MmduetError)
-    async def told(_: Request, error: MmduetError) -> Response:
-        return http.problem(error)
-
-    @app.websocket("/v1/realtime")
-    async def socket(ws: WebSocket) -> None:
-        await realtime(ws, house, keys)
-
-    @app.websocket("/{path:path}")
-    async def nowhere(ws: WebSocket, path: str) -> None:
-        await ws.send_denial_response(
-            http.problem(NowhereError(f"there is nothing at /{path}; connect to /v1/realtime"))
-        )
-
-    describe(app, {"/v1/chat/completions": chat.ChatRequest, "/v1/sessions": sessions.NewSession})
-
+    app.state.manager = manager
+    _add_routes(app, manager, KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds))
     return app
 
 
-def _budget(room: EngineRoom, config: ServerConfig) -> Budget:
-    best = recommended_options(room.engine.model.config.recommended)
-    free = psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY
-    total = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free)
-    return Budget(total, room.engine.slot_bytes(best), config.max_sessions, config.max_sessions_per_key)
+def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
+    async def require_allowed_origin(request: Request) -> None:
+        check_origin(request.headers, keys, manager.config.allowed_origins)
+
+    dependencies = [Depends(require_allowed_origin)]
+    for routes in (status_routes, session_routes, chat_completions):
+        app.include_router(routes.build_router(manager, keys), dependencies=dependencies)
+
+    @app.exception_handler(MmduetError)
+    async def on_error(_: Request, error: MmduetError) -> Response:
+        return error_response(error)
+
+    @app.websocket("/v1/realtime")
+    async def realtime(ws: WebSocket) -> None:
+        await handle_socket(ws, manager, keys)
+
+    @app.websocket("/{path:path}")
+    async def unknown_path(ws: WebSocket, path: str) -> None:
+        error = NoPublicAddressError(f"there is no WebSocket endpoint at /{path}; connect to /v1/realtime")
+        await ws.send_denial_response(error_response(error))
+
+    document_bodies(app, {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession})
+
+
+def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
+    return MediaLoader(
+        config.url_policy,
+        config.max_download_bytes,
+        config.max_picture_pixels,
+        config.max_chat_frames,
+        model.config.vision.image_size,
+    )
+
+
+def _kv_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
+    options = recommended_options(engine.model_config.recommended)
+    free_bytes = psutil.virtual_memory().available * KV_SHARE_OF_FREE_MEMORY
+    total_bytes = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free_bytes)
+    return KVBudget(total_bytes, engine.slot_bytes(options), config.max_sessions, config.max_sessions_per_key)

@@ -1,4 +1,7 @@
-"""Who may come in: keys, short-lived client secrets, origins; compares in constant time and never tells what was wrong."""
+"""Authenticates requests: API keys, short-lived client secrets and origins.
+
+Keys are compared in constant time, and errors do not reveal which part of a credential was wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,61 +13,67 @@ from time import time
 from urllib.parse import urlsplit
 
 from mmduet.errors import AuthError, OriginError
-from mmduet.server.config import LOOPBACK
+from mmduet.server.config import LOOPBACK_HOSTS
 
 KEY_PROTOCOL = "mmduet.key."
 OPENAI_KEY_PROTOCOL = "openai-insecure-api-key."
-"""What OpenAI's own browser clients put a client secret into."""
+"""Subprotocol prefix in which OpenAI's browser clients send a client secret."""
 REALTIME_PROTOCOLS = ("mmduet", "realtime")
-ANYBODY = "anybody"
+ANONYMOUS = "anybody"
 
 
-class Keys:
-    """The keys of a server. Without any, whoever reaches it may come in (and it listens on loopback alone)."""
+class KeyStore:
+    """The API keys of a server and the client secrets it has issued.
 
-    def __init__(self, keys: Iterable[str], secret_seconds: float) -> None:
+    Without keys every request is accepted as ``ANONYMOUS``; the server then listens on loopback only.
+    """
+
+    def __init__(self, keys: Iterable[str], client_secret_seconds: float) -> None:
         self._keys = tuple(keys)
-        self._seconds = secret_seconds
-        self._secrets: dict[str, tuple[str, float]] = {}  # owner and expiry by digest
+        self._client_secret_seconds = client_secret_seconds
+        self._client_secrets: dict[str, tuple[str, float]] = {}  # digest -> owner, expiry
 
-    def owner(self, headers: Mapping[str, str], protocols: Iterable[str] = (), *, secrets: bool = True) -> str:
-        """Whose key comes with a request, as a name that is no secret. Raises ``AuthError``.
+    def owner(
+        self, headers: Mapping[str, str], protocols: Iterable[str] = (), *, allow_client_secrets: bool = True
+    ) -> str:
+        """Return the id of the key that a request presents, which may be logged.
 
-        ``secrets``: a client secret will do as well.
+        Raises ``AuthError`` if there is no valid key. A client secret counts as its owner's key unless
+        ``allow_client_secrets`` is False.
         """
         if not self._keys:
-            return ANYBODY
-        for key in presented(headers, protocols):
-            found = [name_of(known) for known in self._keys if hmac.compare_digest(key.encode(), known.encode())]
-            owner = found[0] if found else self._owner_of_secret(key) if secrets else None
+            return ANONYMOUS
+        for key in presented_keys(headers, protocols):
+            found = [key_id(known) for known in self._keys if hmac.compare_digest(key.encode(), known.encode())]
+            owner = found[0] if found else self._owner_of_secret(key) if allow_client_secrets else None
             if owner is not None:
                 return owner
         raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")
 
     @property
-    def needed(self) -> bool:
-        """Whether a key has to be brought."""
+    def required(self) -> bool:
+        """Return whether requests must present a key."""
         return bool(self._keys)
 
-    def client_secret(self, owner: str) -> tuple[str, float]:
-        """A key for a browser, and when it expires, in seconds since 1970."""
-        self._forget_expired()
-        secret, expires = f"ek_{secrets.token_urlsafe(24)}", time() + self._seconds
-        self._secrets[_digest(secret)] = owner, expires
+    def create_client_secret(self, owner: str) -> tuple[str, float]:
+        """Return a new client secret for a browser and its expiry as a Unix time in seconds."""
+        self._remove_expired()
+        secret, expires = f"ek_{secrets.token_urlsafe(24)}", time() + self._client_secret_seconds
+        self._client_secrets[_digest(secret)] = owner, expires
         return secret, expires
 
     def _owner_of_secret(self, key: str) -> str | None:
-        self._forget_expired()
-        found = self._secrets.get(_digest(key))  # a look-up by digest gives nothing away
+        self._remove_expired()
+        found = self._client_secrets.get(_digest(key))  # looking up the digest does not leak timing
         return found[0] if found is not None else None
 
-    def _forget_expired(self) -> None:
+    def _remove_expired(self) -> None:
         now = time()
-        self._secrets = {digest: kept for digest, kept in self._secrets.items() if kept[1] > now}
+        self._client_secrets = {digest: entry for digest, entry in self._client_secrets.items() if entry[1] > now}
 
 
-def presented(headers: Mapping[str, str], protocols: Iterable[str]) -> list[str]:
-    """The keys that come with a request: in its Authorization header, or among a browser's subprotocols."""
+def presented_keys(headers: Mapping[str, str], protocols: Iterable[str]) -> list[str]:
+    """Return the keys in a request's Authorization header and in a browser's WebSocket subprotocols."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     keys = [key.strip()] if scheme.lower() == "bearer" and key.strip() else []
     for protocol in protocols:
@@ -74,34 +83,39 @@ def presented(headers: Mapping[str, str], protocols: Iterable[str]) -> list[str]
     return keys
 
 
-def spoken(protocols: Iterable[str]) -> str | None:
-    """The subprotocol to answer with: one of ours, never the one that holds the key."""
+def accepted_subprotocol(protocols: Iterable[str]) -> str | None:
+    """Return the offered subprotocol to accept, never one that carries a key; None if there is none."""
     return next((protocol for protocol in protocols if protocol in REALTIME_PROTOCOLS), None)
 
 
-def refuse_strangers(headers: Mapping[str, str], keys: Keys, allowed: Iterable[str]) -> None:
-    """Raise ``OriginError`` for pages of other origins, and, where no key is needed, for other names of this machine."""
-    if not origin_allowed(headers, allowed):
-        raise OriginError(f"pages of {headers['origin']} may not connect; add it to allowed_origins")
-    if not keys.needed and not host_allowed(headers):
-        raise OriginError(f"host {headers.get('host', '')!r} is not this machine; use 127.0.0.1, or set a key")
+def check_origin(headers: Mapping[str, str], keys: KeyStore, allowed: Iterable[str]) -> None:
+    """Raise ``OriginError`` for a page of another origin.
+
+    Without keys, also raise it for a ``Host`` that is not a loopback name.
+    """
+    if not is_origin_allowed(headers, allowed):
+        raise OriginError(f"origin {headers['origin']} is not allowed; add it to allowed_origins")
+    if not keys.required and not is_loopback_host(headers):
+        raise OriginError(
+            f"host {headers.get('host', '')!r} is not a loopback name; connect to 127.0.0.1 or configure a key"
+        )
 
 
-def origin_allowed(headers: Mapping[str, str], allowed: Iterable[str]) -> bool:
-    """Whether a page of this origin may connect: those that are allowed, and pages of the server itself. No page, no origin."""
+def is_origin_allowed(headers: Mapping[str, str], allowed: Iterable[str]) -> bool:
+    """Return whether a request has no origin, an allowed origin, or the server's own origin."""
     origin = headers.get("origin")
     if origin is None or "*" in allowed or origin in allowed:
         return True
     return origin.split("://", 1)[-1] == headers.get("host", "")
 
 
-def host_allowed(headers: Mapping[str, str]) -> bool:
-    """Whether a request names this machine as its host: a page elsewhere may have pointed its own name here (DNS rebinding)."""
-    return urlsplit(f"//{headers.get('host', '')}").hostname in LOOPBACK
+def is_loopback_host(headers: Mapping[str, str]) -> bool:
+    """Return whether the ``Host`` header is a loopback name, which protects against DNS rebinding."""
+    return urlsplit(f"//{headers.get('host', '')}").hostname in LOOPBACK_HOSTS
 
 
-def name_of(key: str) -> str:
-    """A key as it may be logged and counted by."""
+def key_id(key: str) -> str:
+    """Return an id for a key that may be logged and counted."""
     return f"key-{_digest(key)[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""Every setting of a server: one schema, read from a TOML file, then the environment, then flags, each over the one before."""
+"""The server's settings: one schema, read from a TOML file, the environment and command-line flags."""
 
 from __future__ import annotations
 
@@ -18,99 +18,138 @@ from pydantic_settings import (
 )
 
 from mmduet.errors import OptionError
-from mmduet.protocol.session.conversation import Bounds
-from mmduet.server.guard import Guard
+from mmduet.protocol.session.conversation import SessionLimits
+from mmduet.server.url_policy import UrlPolicy
 
-PREFIX = "MMDUET_"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+ENV_PREFIX = "MMDUET_"
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ServerConfig(BaseSettings):
-    """Where to listen, whom to let in, how much to take on. Times in seconds."""
+    """Every setting of a server, with its description for ``docs/settings.md``. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True)
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8765, ge=0, le=65535)
-    model: str = "nano"
-    adapter: Path | None = None
-    adapters: dict[str, Path] = Field(default={}, description="adapters that sessions may choose from, by name")
-    dtype: str = "float32"
-    keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), description="API keys; none: loopback only")
+    host: str = Field(default="127.0.0.1", description="Address to listen on. A non-loopback address requires `keys`.")
+    port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    model: str = Field(default="nano", description="`nano`, `random:SIZE` or a checkpoint directory.")
+    adapter: Path | None = Field(default=None, description="Directory of a LoRA adapter to merge into the model.")
+    adapters: dict[str, Path] = Field(
+        default={}, description="LoRA adapters, by name, that a session can select with `duet.adapter`."
+    )
+    dtype: str = Field(default="float32", description="Compute dtype: `stored`, `float32`, `bfloat16` or `float16`.")
+    keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="API keys. Without keys the server only listens on loopback."
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="origins of pages that may connect; * for any"
+        default=(), description="Origins whose pages may connect; `*` allows any."
     )
-    max_sessions: int | None = Field(default=None, ge=1, description="at most so many; by default as memory allows")
-    max_sessions_per_key: int | None = Field(default=None, ge=1)
+    max_sessions: int | None = Field(
+        default=None, ge=1, description="Maximum number of sessions; by default as many as fit into `kv_memory_mb`."
+    )
+    max_sessions_per_key: int | None = Field(
+        default=None, ge=1, description="Maximum number of sessions per API key; unlimited by default."
+    )
     kv_memory_mb: int | None = Field(
-        default=None, ge=1, description="for sessions' memory; by default half of what is free"
+        default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
     )
-    max_message_bytes: int = Field(default=4 << 20, ge=1024)
-    max_request_bytes: int = Field(default=32 << 20, ge=1024)
-    max_picture_pixels: int = Field(default=4096 * 4096, ge=1)
-    max_waiting_frames: int = Field(default=32, ge=1)
-    max_waiting_turns: int = Field(default=64, ge=1)
-    messages_per_second: float = Field(default=500.0, gt=0)
-    message_burst: int = Field(default=2000, ge=1)
-    log_events: int = Field(default=4096, ge=16, description="events kept for clients that come back")
-    log_bytes: int = Field(default=4 << 20, ge=4096)
-    time_to_live: float = Field(default=60.0, ge=0, description="how long a session waits for a lost client")
+    max_message_bytes: int = Field(
+        default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."
+    )
+    max_request_bytes: int = Field(
+        default=32 << 20, ge=1024, description="Maximum size of a chat completion request body."
+    )
+    max_picture_pixels: int = Field(
+        default=4096 * 4096, ge=1, description="Maximum pixels of an image or frame, checked before decoding."
+    )
+    max_waiting_frames: int = Field(
+        default=32, ge=1, description="Maximum queued frames per session; the oldest are dropped beyond that."
+    )
+    max_waiting_turns: int = Field(
+        default=64, ge=1, description="Maximum queued turns per session; more are rejected with an error."
+    )
+    messages_per_second: float = Field(
+        default=500.0, gt=0, description="Sustained rate limit for messages of one session."
+    )
+    message_burst: int = Field(default=2000, ge=1, description="Messages a session may send above that rate at once.")
+    log_events: int = Field(default=4096, ge=16, description="Events kept per session for clients that reconnect.")
+    log_bytes: int = Field(default=4 << 20, ge=4096, description="Maximum characters of the events kept per session.")
+    time_to_live: float = Field(
+        default=60.0, ge=0, description="How long a session waits for a disconnected client, in seconds."
+    )
     journal: Path | None = Field(
-        default=None, description="folder in which sessions outlive the server; by default they end with it"
+        default=None,
+        description="Directory for session journals, with which sessions survive a restart. Off by default.",
     )
-    idle_timeout: float = Field(default=600.0, gt=0, description="how long a client may say nothing")
-    send_timeout: float = Field(default=10.0, gt=0)
-    ping_interval: float = Field(default=20.0, gt=0)
-    drain_seconds: float = Field(default=20.0, ge=0)
-    client_secret_seconds: float = Field(default=60.0, gt=0)
+    idle_timeout: float = Field(
+        default=600.0, gt=0, description="How long a connected client may send nothing, in seconds."
+    )
+    send_timeout: float = Field(
+        default=10.0, gt=0, description="How long sending one event may take before the socket is closed, in seconds."
+    )
+    ping_interval: float = Field(
+        default=20.0, gt=0, description="Time between WebSocket pings, and the timeout for a pong, in seconds."
+    )
+    drain_seconds: float = Field(
+        default=20.0, ge=0, description="How long replies may take to finish after SIGTERM, in seconds."
+    )
+    client_secret_seconds: float = Field(
+        default=60.0, gt=0, description="How long a client secret can open sessions, in seconds."
+    )
     pull_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="hosts that may be reached for a client; *.example.org for those below, * for any"
+        default=(),
+        description="Hosts the server may fetch from; `*.example.org` for subdomains, `*` for any host.",
     )
     pull_networks: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="private networks that they may be in, as 192.168.1.0/24"
+        default=(), description="Private networks that those hosts may be in, such as `192.168.1.0/24`."
     )
     pull_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(), description="folders that files may be read from"
+        default=(), description="Directories the server may read video files from."
     )
     pull_webcams: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="cameras of this machine that may be used: webcam, webcam:1"
+        default=(), description="Webcams of this machine that clients may open, such as `webcam` or `webcam:1`."
     )
-    max_download_bytes: int = Field(default=256 << 20, ge=1)
-    max_chat_frames: int = Field(default=512, ge=1)
-    tracing: bool = Field(default=False, description="send spans to where OTEL_EXPORTER_OTLP_ENDPOINT says")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_json: bool = False
+    max_download_bytes: int = Field(default=256 << 20, ge=1, description="Maximum size of a file the server fetches.")
+    max_chat_frames: int = Field(default=512, ge=1, description="Maximum number of frames in a chat completion.")
+    tracing: bool = Field(default=False, description="Export OpenTelemetry spans to `OTEL_EXPORTER_OTLP_ENDPOINT`.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
+    log_json: bool = Field(default=False, description="Log one JSON object per line.")
 
     @property
-    def bounds(self) -> Bounds:
-        """What one client may have waiting, and how fast it may send."""
-        return Bounds(self.max_waiting_frames, self.max_waiting_turns, self.messages_per_second, self.message_burst)
+    def session_limits(self) -> SessionLimits:
+        """Return the limits of one session's queue and message rate."""
+        return SessionLimits(
+            self.max_waiting_frames, self.max_waiting_turns, self.messages_per_second, self.message_burst
+        )
 
     @property
-    def guard(self) -> Guard:
-        """What may be reached for clients."""
-        return Guard(self.pull_hosts, self.pull_networks, self.pull_roots, self.pull_webcams)
+    def url_policy(self) -> UrlPolicy:
+        """Return what the server may access for clients."""
+        return UrlPolicy(self.pull_hosts, self.pull_networks, self.pull_roots, self.pull_webcams)
 
     @field_validator("pull_networks")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
-            ip_network(network)  # raises ValueError, which names it
+            ip_network(network)  # raises ValueError with the network in its message
         return value
 
     @field_validator(
         "keys", "allowed_origins", "pull_hosts", "pull_networks", "pull_roots", "pull_webcams", mode="before"
     )
     @classmethod
-    def _listed(cls, value: Any) -> Any:
-        """``a, b`` in the environment is two values."""
+    def _split_commas(cls, value: Any) -> Any:
+        """Split ``a, b`` from the environment into two values."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
-    """The settings; flags that are None were not given. Raises ``OptionError`` naming the setting and where it stands."""
+    """Return the settings from the TOML file ``path``, the environment and ``flags``; later ones override earlier ones.
 
-    class Sourced(ServerConfig):
+    A flag that is None was not given. Raises ``OptionError`` that names the setting and its source.
+    """
+
+    class LayeredConfig(ServerConfig):
         @classmethod
         def settings_customise_sources(
             cls,
@@ -120,27 +159,31 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            below = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path is not None else ()
-            return init_settings, env_settings, *below
+            file_settings = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path is not None else ()
+            return init_settings, env_settings, *file_settings
 
     if path is not None and not path.is_file():
         raise OptionError(f"config file {path} does not exist; check the name")
     try:
-        config = Sourced(**{name: value for name, value in flags.items() if value is not None})
+        config = LayeredConfig(**{name: value for name, value in flags.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"config file {path} is not TOML ({error}); mend it") from None
+        raise OptionError(f"config file {path} is not valid TOML ({error}); fix that line") from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            alike = get_close_matches(name, ServerConfig.model_fields, 1)
-            meant = f", perhaps {alike[0]} is meant" if alike else ""
-            raise OptionError(
-                f"{path or 'the command line'}: {name} is no setting{meant}; docs/settings.md has all"
-            ) from None
-        raise OptionError(f"setting {name}: {first['msg']}; docs/settings.md tells what it may be") from None
-    if config.host not in LOOPBACK and not config.keys:
+        raise OptionError(_describe(error, path)) from None
+    if config.host not in LOOPBACK_HOSTS and not config.keys:
         raise OptionError(
-            f"host {config.host} can be reached from elsewhere and no key is set; set {PREFIX}KEYS, or listen on 127.0.0.1"
+            f"host {config.host} is reachable from other machines and no key is set; "
+            f"set {ENV_PREFIX}KEYS or listen on 127.0.0.1"
         )
     return config
+
+
+def _describe(error: ValidationError, path: Path | None) -> str:
+    """Return a message for the first invalid setting."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"setting {name}: {first['msg']}; see docs/settings.md"
+    similar = get_close_matches(name, ServerConfig.model_fields, 1)
+    suggestion = f", did you mean {similar[0]}?" if similar else ";"
+    return f"{path or 'the command line'}: unknown setting {name}{suggestion} docs/settings.md lists all settings"

@@ -1,7 +1,7 @@
-"""Journals as files: one folder for a server, one file for a session, appended to, and now and then written anew.
+"""Session journals on disk: one folder per server, one append-only file per session, compacted when it has grown.
 
-Appending outlives the death of the process, not of the machine: the system writes its pages when it likes. A file that has
-grown to several times what a session needs is replaced, whole, by one that holds just that.
+A journal survives the death of the process but not a power failure, because the operating system writes its pages later.
+A file that has grown to several times its compacted size is replaced atomically by one with only the current state.
 """
 
 from __future__ import annotations
@@ -17,130 +17,139 @@ from pathlib import Path
 
 from mmduet.errors import OptionError
 from mmduet.protocol.session.event_log import EventLog
-from mmduet.protocol.session.journal import MAGIC, Scribe, facts, whole_length
-from mmduet.protocol.session.recovery import Recovered, recover
+from mmduet.protocol.session.journal import MAGIC, JournalWriter, complete_length, read_records
+from mmduet.protocol.session.recovery import RecoveredSession, recover
 
 log = logging.getLogger(__name__)
-SUFFIX, PART, UNREADABLE = ".journal", ".journal.part", ".unreadable"
-SMALLEST = 1 << 20  # bytes below which a file is never written anew
-GROWTH = 4  # times what it began with at which it is
+SUFFIX, PART_SUFFIX, UNREADABLE_SUFFIX = ".journal", ".journal.part", ".unreadable"
+MIN_COMPACTION_BYTES = 1 << 20  # smaller files are never compacted
+COMPACTION_GROWTH = 4  # a file is compacted when it exceeds this multiple of its last compacted size
 
 
 class Journal:
-    """What is written down of one session. ``scribe`` collects, ``commit`` appends; it begins with the first commit."""
+    """The journal file of one session, created with the first commit.
 
-    def __init__(self, folder: Path, scribe: Scribe) -> None:
-        self.scribe = scribe
-        self._path = folder / f"{scribe.session.id}{SUFFIX}"
-        self._size = self._began_with = 0
+    ``writer`` collects records and ``commit`` appends them.
+    """
+
+    def __init__(self, folder: Path, writer: JournalWriter, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
+        self.writer = writer
+        self._path = folder / f"{writer.session.id}{SUFFIX}"
+        self._min_compaction_bytes = min_compaction_bytes
+        self._size = self._compacted_size = 0
         self._file: int | None = None
-        self._over = False
+        self._closed = False
 
     def commit(self, state: bytes, events: EventLog) -> None:
-        """Have it on file that all this has happened. A disk that refuses ends the journal, never the session."""
-        if self._over:
-            self.scribe.batch()
+        """Append the collected records and the session's state. A write error ends the journal but not the session."""
+        if self._closed:
+            self.writer.take_batch()
             return
         try:
             if self._file is None:
-                self._replace(Recovered(), state, events)
+                self._rewrite(RecoveredSession(), state, events)
             else:
-                self.scribe.state(state)
-                self._append(self.scribe.batch())
-                if self._size > max(SMALLEST, GROWTH * self._began_with):
-                    self._replace(recover(facts(self._path.read_bytes())), state, events)
+                self.writer.state_changed(state)
+                self._append(self.writer.take_batch())
+                if self._size > max(self._min_compaction_bytes, COMPACTION_GROWTH * self._compacted_size):
+                    self._rewrite(recover(read_records(self._path.read_bytes())), state, events)
         except OSError as error:
-            log.error("session %s is no longer journaled: %s", self.scribe.session.id, error.strerror or error)
+            log.error("session %s is no longer journaled: %s", self.writer.session.id, error.strerror or error)
             self.remove()
 
-    def go_on(self) -> None:
-        """Append to the file that is there, whose torn tail is cut. Raises ``OSError``."""
+    def reopen(self) -> None:
+        """Continue the existing file after cutting off an incomplete last record. Raises ``OSError``."""
         data = self._path.read_bytes()
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._size = self._began_with = whole_length(data)
+        self._size = self._compacted_size = complete_length(data)
         os.ftruncate(self._file, self._size)
 
-    def _replace(self, known: Recovered, state: bytes, events: EventLog) -> None:
-        """Begin with what is ``known``; facts that were not written yet follow."""
-        held = self.scribe.batch()
-        known.write(self.scribe, events.entries)
-        self.scribe.state(state)
-        whole = MAGIC + self.scribe.batch() + held
-        part = self._path.with_suffix(PART)
-        before, self._file = self._file, None
+    def _rewrite(self, known: RecoveredSession, state: bytes, events: EventLog) -> None:
+        """Replace the file by one that holds ``known`` and the state, followed by records that are not yet written."""
+        unwritten = self.writer.take_batch()
+        known.write_to(self.writer, events.entries)
+        self.writer.state_changed(state)
+        content = MAGIC + self.writer.take_batch() + unwritten
+        part = self._path.with_suffix(PART_SUFFIX)
+        previous, self._file = self._file, None
         try:
             self._file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             self._size = 0
-            self._append(whole)
+            self._append(content)
             part.replace(self._path)
         finally:
-            if before is not None:
-                os.close(before)
-        self._began_with = self._size
+            if previous is not None:
+                os.close(previous)
+        self._compacted_size = self._size
 
     def _append(self, data: bytes) -> None:
-        assert self._file is not None, "it has begun"
+        assert self._file is not None, "the file has been opened"
         if os.write(self._file, data) < len(data):
             raise OSError(errno.ENOSPC, "the disk is full")
         self._size += len(data)
 
     def close(self) -> None:
-        """Leave it for the next server."""
-        self._over = True
+        """Stop writing and leave the file for the next server."""
+        self._closed = True
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
                 os.close(file)
 
     def remove(self) -> None:
-        """Nobody will come back; nothing more is written."""
+        """Stop writing and delete the file of a session that will not be resumed."""
         self.close()
-        for path in (self._path, self._path.with_suffix(PART)):
+        for path in (self._path, self._path.with_suffix(PART_SUFFIX)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                log.error("%s cannot be removed (%s); remove it, or the session comes back", path, error.strerror)
+                log.error(
+                    "%s cannot be deleted (%s); delete it, or its session is restored at the next start",
+                    path,
+                    error.strerror,
+                )
 
 
 class JournalFolder:
-    """One server's journals. Raises ``OptionError`` for a folder that cannot be used, or that another server uses."""
+    """The journals of one server, protected by a lock file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
+        """Create and lock the folder. Raises ``OptionError`` if it is unusable or in use by another server."""
+        self._path, self._min_compaction_bytes = path, min_compaction_bytes
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise OptionError(f"journal {path} is in use by another server; give each its own folder") from None
+            raise OptionError(f"journal {path} is in use by another server; give each server its own folder") from None
         except OSError as error:
             raise OptionError(
-                f"journal {path} cannot be used ({error.strerror or error}); give another folder"
+                f"journal {path} cannot be used ({error.strerror or error}); choose another folder"
             ) from None
 
-    def open(self, scribe: Scribe) -> Journal:
-        """A journal for a new session."""
-        return Journal(self._path, scribe)
+    def open(self, writer: JournalWriter) -> Journal:
+        """Return a journal for a new session."""
+        return Journal(self._path, writer, self._min_compaction_bytes)
 
-    def recovered(self) -> Iterator[tuple[Recovered, Journal]]:
-        """Every session that the last server left behind; a journal that cannot be read is told in the log and set aside."""
-        for part in self._path.glob(f"*{PART}"):
+    def recovered(self) -> Iterator[tuple[RecoveredSession, Journal]]:
+        """Yield every session left by the previous server; log and rename journals that cannot be read."""
+        for part in self._path.glob(f"*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
         for path in sorted(self._path.glob(f"*{SUFFIX}")):
             try:
-                found = recover(facts(path.read_bytes()))
+                found = recover(read_records(path.read_bytes()))
                 if found.opened is None or found.state is None:
-                    raise ValueError("it tells of no session")
-                journal = Journal(self._path, Scribe(found.opened))
-                journal.go_on()
+                    raise ValueError("it describes no session")
+                journal = self.open(JournalWriter(found.opened))
+                journal.reopen()
             except (ValueError, KeyError, TypeError, struct.error, OSError) as error:
-                log.error("journal %s cannot be read (%s); it is set aside", path, error)
+                log.error("journal %s cannot be read (%s); it is renamed to %s", path, error, UNREADABLE_SUFFIX)
                 with suppress(OSError):
-                    path.rename(path.with_suffix(UNREADABLE))
+                    path.rename(path.with_suffix(UNREADABLE_SUFFIX))
                 continue
             yield found, journal
 
     def close(self) -> None:
-        """Let another server use it."""
+        """Release the lock."""
         os.close(self._lock)

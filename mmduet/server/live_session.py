@@ -1,6 +1,6 @@
-"""One session on the server: its conversation, the task that carries its commands to the engine, and whoever reads it.
+"""One session on the server: its conversation, the task that executes its commands on the engine, and its subscriber.
 
-It outlives its sockets. Everything here happens in the event loop; only the engine room has threads.
+A session outlives its sockets. All methods run in the event loop; only the engine and the source reader use threads.
 """
 
 from __future__ import annotations
@@ -15,322 +15,328 @@ from time import monotonic
 from mmduet.engine import Session
 from mmduet.errors import MmduetError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
-from mmduet.protocol.session.recovery import Seen
-from mmduet.server.engine_room import EngineRoom
+from mmduet.protocol.session.recovery import ReplayItem
+from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
-from mmduet.server.media import Media
+from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
-from mmduet.server.pull import Pull
-from mmduet.server.replay import Replay, silent
+from mmduet.server.replay import Replay, scoring_only
+from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
+REPLACED = 4001
+"""WebSocket close code for a socket whose session was resumed on another one."""
 
 
 @dataclass
-class Reader:
-    """Whoever reads a session's log: a socket, or an event stream. ``closing`` is why it is to be closed."""
+class Subscriber:
+    """A reader of a session's event log: a socket or an SSE stream.
+
+    ``cursor`` is the last event it has read. ``closing`` is the code and reason to close it with after the remaining events.
+    """
 
     number: int
     cursor: int
     closing: tuple[int, str] | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LiveSession:
-    """A session that is running."""
+    """A running session."""
 
     def __init__(
         self,
         conversation: Conversation,
         token: str,
         owner: str,
-        room: EngineRoom,
-        media: Media,
+        engine: AsyncEngine,
+        media: MediaLoader,
         metrics: Metrics,
-        over: Callable[[LiveSession], None],
+        on_closed: Callable[[LiveSession], None],
         journal: Journal | None = None,
-        seen: Sequence[Seen] = (),
+        history: Sequence[ReplayItem] = (),
     ) -> None:
-        """``seen`` is what the model had seen of it on a server that is no more."""
+        """``history`` is what the engine has to replay for a session that was restored from a journal."""
         self.conversation, self.token, self.owner = conversation, token, owner
-        self.done_with = False  # nobody will come for its last events
-        self.reader: Reader | None = None
-        self.heard = self.left = monotonic()  # when a client last sent something, and when the last one went
-        self._room, self._media, self._metrics, self._over = room, media, metrics, over
-        self._journal, self._written = journal, -1  # messages of which is written down that they were consumed
-        self._replay = Replay(seen)
-        self._source: Pull | None = None
-        self._readers = 0
-        self._in_flight = 0  # frames with the engine
-        self._time = 0.0  # of the last frame that was handed to the engine
-        self._session: Session | None = None
-        self._work = asyncio.Event()
+        self.finished = False  # no client will read its remaining events
+        self.subscriber: Subscriber | None = None
+        self.last_message_at = self.detached_at = monotonic()
+        self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
+        self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
+        self._replay = Replay(history)
+        self._source: SourceReader | None = None
+        self._subscriber_count = 0
+        self._frames_in_flight = 0  # frames handed to the engine and not yet scored
+        self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
+        self._engine_session: Session | None = None
+        self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"session {self.id}")
 
     @property
     def id(self) -> str:
-        """Its name on the wire."""
+        """Return the session's id on the wire."""
         return self.conversation.id
 
     @property
     def closed(self) -> bool:
-        """Whether its last event has been told."""
-        return self.conversation.narrator.closed is not None
+        """Return whether the session's last event has been emitted."""
+        return self.conversation.closed is not None
 
     @property
     def speaking(self) -> bool:
-        """Whether a reply is being written."""
-        return self.conversation.narrator.speaking is not None
+        """Return whether a reply is being generated."""
+        return self.conversation.speaking
 
     @property
-    def pulling(self) -> bool:
-        """Whether frames come from a source, so that no client need be there."""
+    def has_open_source(self) -> bool:
+        """Return whether the server reads frames from a source, in which case no client needs to be connected."""
         return self._source is not None
 
-    def _note_source(self) -> None:
+    def _journal_source(self) -> None:
         if self._journal is not None:
-            self._journal.scribe.source(self._source.url if self._source is not None else None)
+            self._journal.writer.source_changed(self._source.url if self._source is not None else None)
 
-    # clients
+    # Clients
 
     def receive(self, message: str | bytes) -> None:
-        """One message of the client's. Raises ``ProtocolAbuse``."""
-        self.heard = monotonic()
-        counts = self.conversation.narrator.ledger.counts
+        """Process one message from the client. Raises ``ProtocolAbuse``."""
+        self.last_message_at = monotonic()
+        counts = self.conversation.frame_counts
         before = counts["received"]
-        self.conversation.receive(message, self.heard)
+        self.conversation.receive(message, self.last_message_at)
         self._metrics.frames_received.inc(counts["received"] - before)
-        self._work.set()
-        self._publish()
+        self.wake()
 
-    def attach(self, after: int) -> Reader:
-        """Read on after event ``after``; whoever was reading is told that it has been replaced."""
-        if self.reader is not None:
-            self.conversation.log.append(told.SessionReplaced(session_id=self.id), only=self.reader.number)
+    def attach(self, after_event: int) -> Subscriber:
+        """Return a subscriber to the events after number ``after_event``; it replaces the current one."""
+        if self.subscriber is not None:
+            self.conversation.emit(server_events.SessionReplaced(session_id=self.id), subscriber=self.subscriber.number)
             self._publish()
-            self._dismiss(self.reader, 4001, "replaced")
-        self._readers += 1
-        self.heard = monotonic()
-        self.reader = Reader(self._readers, after)
-        return self.reader
+            self._disconnect(self.subscriber, REPLACED, "replaced")
+        self._subscriber_count += 1
+        self.last_message_at = monotonic()
+        self.subscriber = Subscriber(self._subscriber_count, after_event)
+        return self.subscriber
 
-    def detach(self, reader: Reader) -> None:
-        """A reader has gone."""
-        if self.reader is reader:
-            self.reader, self.left = None, monotonic()
+    def detach(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber that has disconnected."""
+        if self.subscriber is subscriber:
+            self.subscriber, self.detached_at = None, monotonic()
 
-    def tell(self, event: told.ServerEvent) -> None:
-        """Something of the server's own."""
-        only = self.reader.number if self.reader is not None else 0
-        self.conversation.log.append(event, only=only)
+    def send(self, event: server_events.ServerEvent) -> None:
+        """Send an event to the current subscriber only."""
+        only = self.subscriber.number if self.subscriber is not None else 0
+        self.conversation.emit(event, subscriber=only)
         self._publish()
 
-    def dismiss(self, code: int, reason: str) -> None:
-        """Have whoever reads closed, when it has read what there is."""
-        if self.reader is not None:
-            self._dismiss(self.reader, code, reason)
+    def disconnect_subscriber(self, code: int, reason: str) -> None:
+        """Close the subscriber after it has read the remaining events."""
+        if self.subscriber is not None:
+            self._disconnect(self.subscriber, code, reason)
 
-    def _dismiss(self, reader: Reader, code: int, reason: str) -> None:
-        reader.closing = reader.closing or (code, reason)
-        reader.news.set()
+    def _disconnect(self, subscriber: Subscriber, code: int, reason: str) -> None:
+        subscriber.closing = subscriber.closing or (code, reason)
+        subscriber.wakeup.set()
 
-    def work(self) -> None:
-        """There is something to do, or to tell."""
-        self._work.set()
+    def wake(self) -> None:
+        """Execute new commands and publish new events."""
+        self._wakeup.set()
         self._publish()
 
     def _publish(self) -> None:
-        """Write down what has happened, and only then have it read."""
-        journal, consumed = self._journal, self.conversation.consumed
-        if journal is not None and not (journal.scribe.idle and consumed == self._written):
-            self._written = consumed
-            journal.commit(self.conversation.state.text(), self.conversation.log)
-        if self.reader is not None:
-            self.reader.news.set()
+        """Write new events to the journal first and then let the subscriber read them."""
+        journal, consumed = self._journal, self.conversation.consumed_count
+        if journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
+            self._journaled_messages = consumed
+            journal.commit(self.conversation.state.to_json(), self.conversation.log)
+        if self.subscriber is not None:
+            self.subscriber.wakeup.set()
 
-    # the end
+    # Closing
 
     def close(self, reason: str) -> None:
-        """End it here."""
+        """End the session and emit its last event."""
         self.conversation.close(reason, monotonic())
-        self._publish()
-        self._work.set()
+        self.wake()
 
     def suspend(self) -> None:
-        """Stop here, to go on with another server."""
+        """Stop without ending the session, so that another server can continue it from its journal."""
         if self._journal is not None:
             self._journal.close()
         self._journal = None
         self._task.cancel()
 
-    def forget(self) -> None:
-        """Nobody will come back for it."""
+    def discard_journal(self) -> None:
+        """Delete the journal of a session that will not be resumed."""
         if self._journal is not None:
             self._journal.remove()
 
-    async def _drop(self) -> None:
-        """Give the engine's memory back."""
+    async def _release(self) -> None:
+        """Stop the source and release the engine's memory."""
         try:
             if self._source is not None:
                 await self._source.stop()
-            if self._session is not None:
-                session, self._session = self._session, None  # its slot must not outlive it here
+            if self._engine_session is not None:
+                session, self._engine_session = self._engine_session, None  # drop our reference to its slot
                 with contextlib.suppress(MmduetError):
-                    await self._room.forget(session)
+                    await self._engine.close_session(session)
         finally:
-            self._over(self)
+            self._on_closed(self)
 
-    # towards the engine
+    # Commands
 
     async def _run(self) -> None:
         try:
-            await self._rebuild()
+            await self._replay_history()
             while not self.closed:
-                command = self.conversation.take(self._in_flight)
+                command = self.conversation.next_command(self._frames_in_flight)
                 if command is None:
-                    self._work.clear()
-                    await self._work.wait()
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
                 else:
-                    await self._carry_out(command)
+                    await self._execute(command)
                     self._publish()
         except MmduetError as error:
             self._fail(error)
         except Exception:
             log.exception("session %s failed", self.id)
-            self._fail(MmduetError("the server failed; connect anew"))
+            self._fail(MmduetError("the server failed; reconnect"))
         finally:
-            await self._drop()
+            await self._release()
 
-    async def _rebuild(self) -> None:
-        """Show the engine what the session had seen elsewhere, without a word."""
+    async def _replay_history(self) -> None:
+        """Restore the engine's context from the history without emitting anything."""
         if self.closed or not self._replay.pending:
             return
         options = self.conversation.settings.options
-        session = self._session = await self._room.open(silent(options), self._heard)
-        async for item in self._replay.items(self._room):
-            await self._room.ask(lambda engine, item=item: engine.push(session, item))  # type: ignore[misc]
-        self._time = self._replay.time
-        await self._replay.watched()
+        session = self._engine_session = await self._engine.open_session(scoring_only(options), self._on_output)
+        async for item in self._replay.items(self._engine):
+            await self._engine.call(lambda engine, item=item: engine.push(session, item))  # type: ignore[misc]
+        self._latest_time = self._replay.time
+        await self._replay.wait_until_scored()
         if not session.closed:
-            await self._room.ask(lambda engine: engine.revise(session, options.speak))
+            await self._engine.call(lambda engine: engine.update_policy(session, options.speak))
 
     def _fail(self, error: MmduetError) -> None:
         if self.closed:
             return
-        self.conversation.narrator.error(str(error), error.code, server=True)
+        self.conversation.fail(str(error), error.code, server=True)
         self.close("failed")
 
-    async def _carry_out(self, command: commands.Command) -> None:
+    async def _execute(self, command: commands.Command) -> None:
         match command:
-            case commands.Watch():
-                await self._watch(command)
-            case commands.ReadTurn():
-                await self._read(command)
+            case commands.ScoreFrame():
+                await self._score_frame(command)
+            case commands.AppendTurn():
+                await self._append_turn(command)
             case commands.OpenSource():
-                self._pull(command)
+                self._open_source(command)
             case commands.CloseSource():
-                await self._stop_pulling()
+                await self._close_source()
             case _:
-                await self._plainly(command)
+                await self._execute_on_engine(command)
 
-    async def _plainly(self, command: commands.Command) -> None:
-        session = await self._opened()
+    async def _execute_on_engine(self, command: commands.Command) -> None:
+        session = await self._get_engine_session()
         match command:
             case commands.SpeakNow():
-                await self._room.ask(lambda engine: engine.speak_now(session))
-            case commands.Cancel(reply=reply):
-                await self._room.ask(lambda engine: engine.cancel(session, reply))
-            case commands.Revise(speak=speak):
-                await self._room.ask(lambda engine: engine.revise(session, speak))
+                await self._engine.call(lambda engine: engine.speak_now(session))
+            case commands.CancelReply(reply=reply):
+                await self._engine.call(lambda engine: engine.cancel(session, reply))
+            case commands.UpdatePolicy(speak=speak):
+                await self._engine.call(lambda engine: engine.update_policy(session, speak))
             case commands.End():
                 if self._source is not None:
                     await self._source.stop()
-                await self._room.ask(lambda engine: engine.end(session))
+                await self._engine.call(lambda engine: engine.end(session))
 
-    def _pull(self, wanted: commands.OpenSource) -> None:
-        if self._source is not None:
-            self.conversation.narrator.error(f"{self._source.url} is being pulled; close it first", "source_is_open")
-            return
-        self._source = Pull(self, self._media, wanted.url, wanted.transport)
-        self._note_source()
-
-    async def _stop_pulling(self) -> None:
-        if self._source is None:
-            self.conversation.narrator.error("no source is open; there is nothing to close", "no_source")
-            return
-        await self._source.stop()
-
-    def counted_frame(self) -> None:
-        """A frame has come from the source."""
-        self._metrics.frames_received.inc()
-
-    def source_ended(self, event: told.SourceClosed) -> None:
-        """No more frames come from the source, as is told."""
-        self._source = None
-        self._note_source()
-        if not self.closed:
-            self.conversation.log.append(event)
-        self.heard = self.left = monotonic()  # nobody had to be there until now
-        self.work()
-        if self.conversation.ends_with_source and not self.conversation.ended:
-            self.receive('{"type": "input_frame.end"}')
-
-    async def _watch(self, command: commands.Watch) -> None:
-        session = await self._opened()
+    async def _score_frame(self, command: commands.ScoreFrame) -> None:
+        session = await self._get_engine_session()
         try:
-            picture = await self._room.prepared(command)
+            frame = await self._engine.decode(command)
         except VideoError as error:
             log.debug("session %s: frame %d: %s", self.id, command.index, error)
             if not self.closed:
-                self.conversation.narrator.dropped(command.index, "decode_error", monotonic())
-            self._make_room()
+                self.conversation.drop_frame(command.index, "decode_error", monotonic())
+            self._notify_source()
             return
         if self.closed:
             return
-        self._in_flight += 1
-        self._time = command.time
-        await self._room.ask(lambda engine: engine.push(session, picture))
+        self._frames_in_flight += 1
+        self._latest_time = command.time
+        await self._engine.call(lambda engine: engine.push(session, frame))
 
-    async def _read(self, command: commands.ReadTurn) -> None:
-        session = await self._opened()
-        kept = command.role == "system"
-        turn = Context(command.text, self._time, command.keep) if kept else Query(command.text, self._time)
+    async def _append_turn(self, command: commands.AppendTurn) -> None:
+        session, time = await self._get_engine_session(), self._latest_time
+        is_context = command.role == "system"
+        turn = Context(command.text, time, command.keep) if is_context else Query(command.text, time)
         try:
-            await self._room.ask(lambda engine: engine.push(session, turn))
+            await self._engine.call(lambda engine: engine.push(session, turn))
         except MmduetError as error:
             if session.closed:
                 raise
-            self.conversation.narrator.refused(command.number, error, error.code)
+            self.conversation.reject_turn(command.number, error, error.code)
 
-    async def _opened(self) -> Session:
-        if self._session is None:
-            self._session = await self._room.open(self.conversation.settings.options, self._heard)
-        return self._session
+    async def _get_engine_session(self) -> Session:
+        """Return the engine's session, opened with the first command so that the client can set options before."""
+        if self._engine_session is None:
+            self._engine_session = await self._engine.open_session(self.conversation.settings.options, self._on_output)
+        return self._engine_session
 
-    # from the engine
+    # Sources
 
-    def _heard(self, output: Output | None) -> None:
-        """In the loop, for each output in order."""
-        if self._replay.swallows(output):
+    def _open_source(self, command: commands.OpenSource) -> None:
+        if self._source is not None:
+            self.conversation.fail(f"source {self._source.url} is open; close it first", "source_is_open")
+            return
+        self._source = SourceReader(self, self._media, command.url, command.transport)
+        self._journal_source()
+
+    async def _close_source(self) -> None:
+        if self._source is None:
+            self.conversation.fail("no source is open; there is nothing to close", "no_source")
+            return
+        await self._source.stop()
+
+    def on_source_frame(self) -> None:
+        """Count a frame read from the source."""
+        self._metrics.frames_received.inc()
+
+    def on_source_closed(self, event: server_events.SourceClosed) -> None:
+        """Send the event, forget the source, and end the session if it was opened for the source alone."""
+        self._source = None
+        self._journal_source()
+        if not self.closed:
+            self.conversation.emit(event)
+        self.last_message_at = self.detached_at = monotonic()  # timeouts did not apply while the source was open
+        self.wake()
+        if self.conversation.ends_with_source and not self.conversation.ended:
+            self.receive('{"type": "input_frame.end"}')
+
+    def _notify_source(self) -> None:
+        if self._source is not None:
+            self._source.notify_frame_finished()
+
+    # Outputs
+
+    def _on_output(self, output: Output | None) -> None:
+        """Process one output of the engine; None means that the engine has stopped."""
+        if self._replay.consumes(output):
             return
         if output is None:
-            self._fail(MmduetError("the engine has stopped; connect anew"))
+            self._fail(MmduetError("the engine has stopped; reconnect"))
             return
         now = monotonic()
         if isinstance(output, Scores):
-            self._in_flight -= 1
-            if (frame := self.conversation.narrator.ledger.find(output.frame)) is not None:
-                self._metrics.scored(now - frame.came, output.speak)
+            self._frames_in_flight -= 1
+            if (frame := self.conversation.find_frame(output.frame)) is not None:
+                self._metrics.on_frame_scored(now - frame.received_at, output.speak)
         if not self.closed:
-            self.conversation.narrator.tell(output, now)
+            self.conversation.on_output(output, now)
         if isinstance(output, StreamEnded | Scores) or self.closed:
-            self._work.set()
-        self._make_room()
+            self._wakeup.set()
+        self._notify_source()
         self._publish()
-
-    def _make_room(self) -> None:
-        if self._source is not None:
-            self._source.watched()

@@ -1,4 +1,4 @@
-"""Pictures and videos that a request names: data URLs, and http(s) where the server's guard allows it."""
+"""Loads the images and videos of requests: data URLs, and files and http(s) URLs that the URL policy allows."""
 
 from __future__ import annotations
 
@@ -17,133 +17,138 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
-from mmduet.server.cameras import open_camera
-from mmduet.server.guard import Guard
+from mmduet.server.live_sources import open_live_source
+from mmduet.server.url_policy import UrlPolicy
 from mmduet.video import VideoFile, VideoInfo, open_frames
+from mmduet.video.image import decode_image
 from mmduet.video.letterbox import letterbox
-from mmduet.video.rtsp import Transport, shown
+from mmduet.video.network import Transport, redact
 from mmduet.video.source import LiveSource
-from mmduet.video.still import decode_still
 
-SCHEMES = ("http", "https")
-MOST_REDIRECTS = 5
-SECONDS = 30.0
+HTTP_SCHEMES = ("http", "https")
+MAX_REDIRECTS = 5
+FETCH_TIMEOUT_SECONDS = 30.0
 
 
-class Media:
-    """Fetches at most ``most_bytes`` a time and takes at most ``most_frames`` of a video."""
+class MediaLoader:
+    """Download and decode media within the server's limits."""
 
     def __init__(
-        self, guard: Guard, most_bytes: int, most_pixels: int, most_frames: int, picture_size: int | None = None
+        self, policy: UrlPolicy, max_bytes: int, max_pixels: int, max_frames: int, frame_size: int | None = None
     ) -> None:
-        """``picture_size`` is the side of the pictures that the model sees; None: pulled frames stay as they are."""
-        self._guard, self._most_bytes, self._picture_size = guard, most_bytes, picture_size
-        self._most_pixels, self.most_frames = most_pixels, most_frames
+        """Limit a download to ``max_bytes``, an image to ``max_pixels`` and a chat request's video to ``max_frames``.
 
-    async def pictures(self, url: str, fps: float, *, still: bool) -> AsyncIterator[NDArray[np.uint8]]:
-        """A still's picture, or a video's frames at ``fps``, as RGB, one at a time.
-
-        Raises ``SourceError`` or ``VideoError``.
+        ``frame_size`` is the side length of the model's input in pixels; None leaves frames at their own size.
         """
-        if still:
-            data = from_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
-            yield await asyncio.to_thread(decode_still, data, self._most_pixels)
+        self._policy, self._max_bytes, self._frame_size = policy, max_bytes, frame_size
+        self._max_pixels, self.max_frames = max_pixels, max_frames
+
+    async def iter_frames(self, url: str, fps: float, *, is_image: bool) -> AsyncIterator[NDArray[np.uint8]]:
+        """Yield an image, or a video's frames at ``fps``, as RGB ``[H, W, 3]``.
+
+        At most one frame more than ``max_frames`` is decoded. Raises ``SourceError`` or ``VideoError``.
+        """
+        if is_image:
+            data = decode_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
+            yield await asyncio.to_thread(decode_image, data, self._max_pixels)
             return
-        async with self._written(url) as path:
-            self.check_size(await asyncio.to_thread(look, path))
-            frames = open_frames(path, fps, max_frames=self.most_frames + 1)
+        async with self._download_to_file(url) as path:
+            self.check_size(await asyncio.to_thread(probe, path))
+            frames = open_frames(path, fps, max_frames=self.max_frames + 1)
             while (frame := await asyncio.to_thread(next, frames, None)) is not None:
                 yield frame.image
 
     def check_size(self, info: VideoInfo) -> None:
-        """Raise ``VideoError`` for a video whose pictures are too large."""
-        if info.width * info.height > self._most_pixels:
+        """Raise ``VideoError`` if a video's frames have more than ``max_pixels`` pixels."""
+        if info.width * info.height > self._max_pixels:
             raise VideoError(
-                f"a video of {info.width}x{info.height} is more than {self._most_pixels} pixels; scale it down"
+                f"the video's frames are {info.width}x{info.height}, more than {self._max_pixels} pixels; scale it down"
             )
 
     @contextlib.asynccontextmanager
-    async def file(self, url: str) -> AsyncIterator[Path]:
-        """The file that a URL or a path names: one under the guard's roots, or fetched for as long as the block lasts."""
+    async def open_file(self, url: str) -> AsyncIterator[Path]:
+        """Provide a video as a file: one under the policy's roots, or a download that is deleted afterwards."""
         if url.startswith(("http:", "https:")):
-            async with self._written(url) as path:
+            async with self._download_to_file(url) as path:
                 yield path
         else:
-            yield await asyncio.to_thread(self._guard.check_file, url)
+            yield await asyncio.to_thread(self._policy.check_file, url)
 
     @contextlib.asynccontextmanager
-    async def _written(self, url: str) -> AsyncIterator[Path]:
-        """What a data URL holds, or an address has, as a file."""
+    async def _download_to_file(self, url: str) -> AsyncIterator[Path]:
+        """Provide the content of a data URL or an http(s) URL as a temporary file."""
         with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
             path = Path(folder) / "video"
-            data = from_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
+            data = decode_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
             await asyncio.to_thread(path.write_bytes, data)
-            del data  # it may be large, and a video is watched for long
+            del data  # it may be large, and a video is read for a long time
             yield path
 
-    def fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """RGB ``[H, W, 3]`` letterboxed to the size that the model sees, which does not change it again."""
-        return image if self._picture_size is None else letterbox(image, self._picture_size)
+    def letterbox(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return RGB ``[H, W, 3]`` letterboxed to the model's input size, which the engine then leaves unchanged."""
+        return image if self._frame_size is None else letterbox(image, self._frame_size)
 
-    def camera(self, url: str, transport: Transport) -> LiveSource:
-        """A stream, rather than a file: HLS, RTSP or a webcam. Blocks. Raises ``SourceError``."""
-        return open_camera(url, transport, self._guard, self.fetch)
+    def open_live_source(self, url: str, transport: Transport) -> LiveSource:
+        """Open an HLS, RTSP or webcam stream; blocking. Raises ``SourceError``."""
+        return open_live_source(url, transport, self._policy, self.fetch)
 
     def fetch(self, url: str) -> bytes:
-        """What an address has, redirects followed and each of them checked. Blocks. Raises ``SourceError``."""
-        until, first = monotonic() + SECONDS, url
+        """Download a URL, checking it and every redirect; blocking. Raises ``SourceError``."""
+        deadline, original_url = monotonic() + FETCH_TIMEOUT_SECONDS, url
         try:
-            with httpx2.Client(timeout=SECONDS, trust_env=False) as client:
-                for _ in range(MOST_REDIRECTS + 1):
-                    target = self._answer(client, url, until)
+            with httpx2.Client(timeout=FETCH_TIMEOUT_SECONDS, trust_env=False) as client:
+                for _ in range(MAX_REDIRECTS + 1):
+                    target = self._fetch_once(client, url, deadline)
                     if isinstance(target, bytes):
                         return target
                     url = target
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            raise SourceError(f"{shown(url)} cannot be fetched ({type(error).__name__})") from None
-        raise SourceError(f"{shown(first)} redirects more than {MOST_REDIRECTS} times; give the last address")
+            raise SourceError(
+                f"{redact(url)} cannot be downloaded ({type(error).__name__}); check the address"
+            ) from None
+        raise SourceError(f"{redact(original_url)} redirects more than {MAX_REDIRECTS} times; use the final address")
 
-    def _answer(self, client: httpx2.Client, url: str, until: float) -> bytes | str:
-        """The body, or where else to look; every address is checked, and what was checked is what is connected to."""
-        address = self._guard.check_url(url, SCHEMES)
+    def _fetch_once(self, client: httpx2.Client, url: str, deadline: float) -> bytes | str:
+        """Return the response body, or the URL that it redirects to. The connection goes to the checked address."""
+        address = self._policy.check_url(url, HTTP_SCHEMES)
         parts = urlsplit(url)
         host = f"[{address}]" if ":" in address else address
         port = f":{parts.port}" if parts.port else ""
-        direct = parts._replace(netloc=f"{host}{port}").geturl()
+        address_url = parts._replace(netloc=f"{host}{port}").geturl()
         headers = {"Host": f"{parts.hostname}{port}"}
         extensions = {"sni_hostname": parts.hostname}
-        with client.stream("GET", direct, headers=headers, extensions=extensions) as response:
+        with client.stream("GET", address_url, headers=headers, extensions=extensions) as response:
             if response.has_redirect_location:
                 return urljoin(url, response.headers["location"])
             if response.status_code != 200:
-                raise SourceError(f"{shown(url)} answers {response.status_code}; check the address")
-            return self._body(response, url, until)
+                raise SourceError(f"{redact(url)} returned HTTP status {response.status_code}; check the address")
+            return self._read_body(response, url, deadline)
 
-    def _body(self, response: httpx2.Response, url: str, until: float) -> bytes:
+    def _read_body(self, response: httpx2.Response, url: str, deadline: float) -> bytes:
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > self._most_bytes:
-                raise SourceError(f"{shown(url)} is larger than {self._most_bytes} bytes; give a smaller file")
-            if monotonic() > until:
+            if len(body) > self._max_bytes:
+                raise SourceError(f"{redact(url)} is larger than {self._max_bytes} bytes; use a smaller file")
+            if monotonic() > deadline:
                 raise TimeoutError
         return bytes(body)
 
 
-def look(path: Path) -> VideoInfo:
-    """What a file says of itself. Raises ``VideoError``."""
+def probe(path: Path) -> VideoInfo:
+    """Return a video file's metadata. Raises ``VideoError``."""
     with VideoFile(path) as file:
         return file.info
 
 
-def from_data_url(url: str) -> bytes:
-    """The bytes of a data URL. Raises ``SourceError``."""
+def decode_data_url(url: str) -> bytes:
+    """Return the bytes of a data URL. Raises ``SourceError``."""
     head, comma, body = url.partition(",")
     if not comma:
-        raise SourceError(f"{head[:60]!r} is no data URL; it has no comma")
+        raise SourceError(f"{head[:60]!r} is not a valid data URL: it has no comma")
     if not head.endswith(";base64"):
         return unquote_to_bytes(body)
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SourceError(f"{head[:60]!r} holds no base64 ({error}); encode it anew") from None
+        raise SourceError(f"the data URL {head[:60]!r} is not valid base64 ({error}); encode the file again") from None

@@ -1,4 +1,4 @@
-"""What a server counts and measures, for Prometheus; vLLM's names where the meaning is the same, ``mmduet:`` for the rest."""
+"""Prometheus metrics of a server; vLLM's names where the meaning is the same, the ``mmduet:`` prefix otherwise."""
 
 from __future__ import annotations
 
@@ -7,65 +7,66 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from mmduet.protocol.server_events import FrameDropped, ResponseDone, ResponseTold, ServerEvent
+from mmduet.protocol.server_events import FrameDropped, Response, ResponseDone, ServerEvent
 
-AGES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
-STEPS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-REASONS = ("late", "rate", "decode_error", "duplicate", "closed")
+LATENCY_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
+STEP_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+DROP_REASONS = ("late", "rate", "decode_error", "duplicate", "closed")
 
 
-class Watched(Protocol):
-    """What gauges are read from."""
+class ServerStats(Protocol):
+    """The values that the gauges are read from."""
 
     @property
-    def running(self) -> int: ...
+    def active_count(self) -> int: ...
     @property
-    def kv_used(self) -> int: ...
+    def kv_used_bytes(self) -> int: ...
     @property
-    def kv_total(self) -> int: ...
+    def kv_total_bytes(self) -> int: ...
 
 
 class Metrics:
-    """One registry of its own, so that two servers in a process do not share figures."""
+    """Counters, histograms and gauges in a registry of their own, so that servers in one process do not share them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.frames_received = self._counter("mmduet:frames_received", "Frames that came")
-        self.frames_scored = self._counter("mmduet:frames_scored", "Frames that were watched")
-        self.frames_dropped = self._counter("mmduet:frames_dropped", "Frames that were not", ("reason",))
-        self.frame_age = self._histogram("mmduet:frame_age_seconds", "From a frame's coming to its scores", AGES)
-        self.step_time = self._histogram("mmduet:step_time_seconds", "One step of the engine", STEPS)
-        self.batch_size = self._histogram(
-            "mmduet:step_sessions", "Sessions served by a step", (1, 2, 4, 8, 16, 32, 64, 128)
+        self.frames_received = self._counter("mmduet:frames_received", "Frames received")
+        self.frames_scored = self._counter("mmduet:frames_scored", "Frames scored by the model")
+        self.frames_dropped = self._counter("mmduet:frames_dropped", "Frames dropped, by reason", ("reason",))
+        self.frame_age = self._histogram(
+            "mmduet:frame_age_seconds", "Time from receiving a frame to its scores", LATENCY_BUCKETS_SECONDS
         )
-        self.sessions_total = self._counter("mmduet:sessions", "Sessions that were opened")
-        self.replies = self._counter("vllm:request_success", "Replies that ended", ("finished_reason",))
+        self.step_time = self._histogram("mmduet:step_time_seconds", "Duration of an engine step", STEP_BUCKETS_SECONDS)
+        self.batch_size = self._histogram("mmduet:step_sessions", "Sessions in an engine step", BATCH_SIZE_BUCKETS)
+        self.sessions_total = self._counter("mmduet:sessions", "Sessions opened")
+        self.replies = self._counter("vllm:request_success", "Replies finished, by status", ("finished_reason",))
         self.first_token = self._histogram(
-            "vllm:time_to_first_token_seconds", "From a reply's frame to its words", AGES
+            "vllm:time_to_first_token_seconds", "Time from a reply's frame to its first text", LATENCY_BUCKETS_SECONDS
         )
-        self.tokens = self._counter("vllm:generation_tokens", "Tokens written")
-        self.speak = self._counter("mmduet:frames_spoken", "Frames that set off a reply")
+        self.tokens = self._counter("vllm:generation_tokens", "Tokens generated")
+        self.frames_spoken = self._counter("mmduet:frames_spoken", "Frames that triggered a reply")
 
-    def stepped(self, seconds: float, sessions: int) -> None:
-        """The engine made a step; called by its thread."""
+    def on_step(self, seconds: float, sessions: int) -> None:
+        """Record an engine step; called by the engine's thread."""
         self.step_time.observe(seconds)
         self.batch_size.observe(sessions)
 
-    def scored(self, age: float, speak: bool) -> None:
-        """A frame was watched, ``age`` seconds after it came."""
+    def on_frame_scored(self, age: float, speak: bool) -> None:
+        """Record a frame that was scored ``age`` seconds after it was received."""
         self.frames_scored.inc()
         self.frame_age.observe(age)
-        self.speak.inc(speak)
+        self.frames_spoken.inc(speak)
 
-    def told(self, event: ServerEvent) -> None:
-        """A client is told something."""
+    def on_event(self, event: ServerEvent) -> None:
+        """Record an event sent to a client."""
         match event:
             case FrameDropped():
                 self.frames_dropped.labels(event.reason).inc()
             case ResponseDone(response=response):
-                self._replied(response)
+                self._on_response_done(response)
 
-    def _replied(self, response: ResponseTold) -> None:
+    def _on_response_done(self, response: Response) -> None:
         self.replies.labels(response.status).inc()
         if response.usage is not None:
             self.tokens.inc(response.usage.output_tokens)
@@ -73,21 +74,25 @@ class Metrics:
         if timing is not None and timing.first_delta_ms is not None:
             self.first_token.observe(timing.first_delta_ms / 1000)
 
-    def watch(self, house: Watched) -> None:
-        """Read the gauges from ``house``."""
+    def bind_gauges(self, stats: ServerStats) -> None:
+        """Read the gauges from ``stats`` at every scrape."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
-            ("vllm:num_requests_running", "Sessions that are open", lambda: house.running),
-            ("mmduet:kv_bytes_reserved", "Memory set aside for sessions", lambda: house.kv_used),
-            ("mmduet:kv_bytes_total", "Memory there is for sessions", lambda: house.kv_total),
-            ("vllm:kv_cache_usage_perc", "Part of it that is set aside", lambda: house.kv_used / house.kv_total),
+            ("vllm:num_requests_running", "Active sessions", lambda: stats.active_count),
+            ("mmduet:kv_bytes_reserved", "KV memory reserved by sessions", lambda: stats.kv_used_bytes),
+            ("mmduet:kv_bytes_total", "KV memory available to sessions", lambda: stats.kv_total_bytes),
+            (
+                "vllm:kv_cache_usage_perc",
+                "Share of the KV memory that is reserved, 0 to 1",
+                lambda: stats.kv_used_bytes / stats.kv_total_bytes,
+            ),
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=self.registry).set_function(read)
-        for reason in REASONS:
+        for reason in DROP_REASONS:
             self.frames_dropped.labels(reason)
 
-    def page(self) -> bytes:
-        """The exposition text."""
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:

@@ -1,4 +1,4 @@
-"""The description that `/openapi.json` gives: FastAPI's own, with the bodies that we read ourselves put in."""
+"""Completes FastAPI's ``/openapi.json`` with the request bodies that the server parses itself."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from mmduet.protocol.wire import Received
+from mmduet.protocol.wire import ClientModel
 
-REF = "#/components/schemas/{model}"
+SCHEMA_REF = "#/components/schemas/{model}"
 
 
-def describe(app: FastAPI, bodies: Mapping[str, type[Received]]) -> None:
-    """Have ``app`` describe the bodies of its POST requests, by path; FastAPI sees none where a request is read in pieces."""
-    made: dict[str, Any] = {}
+def document_bodies(app: FastAPI, bodies: Mapping[str, type[ClientModel]]) -> None:
+    """Add the bodies of POST requests, by path, to the description of ``app``.
+
+    FastAPI does not know them because the endpoints read their request in chunks (``parse_body``).
+    """
+    schema: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
-        if not made:
-            made.update(get_openapi(title=app.title, version=app.version, routes=app.routes))
-            refs, defined = models_json_schema([(kind, "validation") for kind in bodies.values()], ref_template=REF)
-            made.setdefault("components", {}).setdefault("schemas", {}).update(defined["$defs"])
-            for path, kind in bodies.items():
-                content = {"application/json": {"schema": refs[kind, "validation"]}}
-                made["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-        return made
+        if not schema:
+            schema.update(get_openapi(title=app.title, version=app.version, routes=app.routes))
+            refs, definitions = models_json_schema(
+                [(model, "validation") for model in bodies.values()], ref_template=SCHEMA_REF
+            )
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            for path, model in bodies.items():
+                content = {"application/json": {"schema": refs[model, "validation"]}}
+                schema["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+        return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

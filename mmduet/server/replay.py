@@ -1,4 +1,4 @@
-"""Shows the engine again what a session had seen on a server that is no more, and keeps quiet about what it says to that."""
+"""Restores a session's context in the engine after a restart by replaying its history without replying to it."""
 
 from __future__ import annotations
 
@@ -6,69 +6,72 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from mmduet.engine.session import Picture
+from mmduet.engine.session import PreparedFrame
 from mmduet.errors import VideoError
-from mmduet.events import Context, ContextRead, Output, Query, QueryRead, Said, Scores, SessionFailed
+from mmduet.events import AssistantTurn, Context, ContextRead, Output, Query, QueryRead, Scores, SessionFailed
 from mmduet.options import SessionOptions
-from mmduet.protocol.session.commands import ReadTurn, Watch
-from mmduet.protocol.session.recovery import Seen
-from mmduet.server.engine_room import EngineRoom
+from mmduet.protocol.session.commands import AppendTurn, ScoreFrame
+from mmduet.protocol.session.recovery import ReplayItem
+from mmduet.server.async_engine import AsyncEngine
 
 
-def silent(options: SessionOptions) -> SessionOptions:
-    """The same session, which only watches."""
+def scoring_only(options: SessionOptions) -> SessionOptions:
+    """Return the options with a policy that never speaks."""
     return replace(options, speak=replace(options.speak, policy="never", at_end=False))
 
 
 class Replay:
-    """What is to be seen again, and how much of it has been. ``time`` is where it ends, in seconds of the stream."""
+    """The history to replay and the outputs that belong to it.
 
-    def __init__(self, seen: Sequence[Seen]) -> None:
+    ``time`` is the stream time of the last replayed frame, in seconds.
+    """
+
+    def __init__(self, history: Sequence[ReplayItem]) -> None:
         self.time = 0.0
-        self._seen = seen
-        self._frames = {item.index for item in seen if isinstance(item, Watch)}
-        self._turns = sum(isinstance(item, ReadTurn) for item in seen)
-        self._over = asyncio.Event()
+        self._history = history
+        self._pending_frames = {item.index for item in history if isinstance(item, ScoreFrame)}
+        self._pending_turns = sum(isinstance(item, AppendTurn) for item in history)
+        self._done = asyncio.Event()
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to be seen again."""
-        return bool(self._seen)
+        """Return whether there is anything to replay."""
+        return bool(self._history)
 
-    async def items(self, room: EngineRoom) -> AsyncIterator[Picture | Query | Context | Said]:
-        """What the engine is to be given, in order. A frame that could be decoded once can be decoded again."""
-        for item in self._seen:
-            if isinstance(item, Watch):
+    async def items(self, engine: AsyncEngine) -> AsyncIterator[PreparedFrame | Query | Context | AssistantTurn]:
+        """Yield the engine's inputs in order. A frame that does not decode is skipped."""
+        for item in self._history:
+            if isinstance(item, ScoreFrame):
                 self.time = item.time
                 try:
-                    yield await room.prepared(item)
+                    yield await engine.decode(item)
                 except VideoError:
-                    self._frames.discard(item.index)
-            elif isinstance(item, ReadTurn):
+                    self._pending_frames.discard(item.index)
+            elif isinstance(item, AppendTurn):
                 system = item.role == "system"
                 yield Context(item.text, self.time, item.keep) if system else Query(item.text, self.time)
             else:
-                yield Said(item.text, self.time)
-        self._seen = ()
-        self._check()
+                yield AssistantTurn(item.text, self.time)
+        self._history = ()
+        self._check_done()
 
-    def swallows(self, output: Output | None) -> bool:
-        """Whether it belongs to what is seen again, so that nobody is told."""
-        if isinstance(output, Scores) and output.frame in self._frames:
-            self._frames.discard(output.frame)
-            self._check()
+    def consumes(self, output: Output | None) -> bool:
+        """Return whether ``output`` belongs to the replay, so that the client must not receive it."""
+        if isinstance(output, Scores) and output.frame in self._pending_frames:
+            self._pending_frames.discard(output.frame)
+            self._check_done()
             return True
-        if isinstance(output, QueryRead | ContextRead) and self._turns:
-            self._turns -= 1
+        if isinstance(output, QueryRead | ContextRead) and self._pending_turns:
+            self._pending_turns -= 1
             return True
         if output is None or isinstance(output, SessionFailed):
-            self._over.set()
+            self._done.set()
         return False
 
-    async def watched(self) -> None:
-        """Until every frame has been seen again, or the engine has failed."""
-        await self._over.wait()
+    async def wait_until_scored(self) -> None:
+        """Wait until every replayed frame has been scored or the session has failed."""
+        await self._done.wait()
 
-    def _check(self) -> None:
-        if not self._frames and not self._seen:
-            self._over.set()
+    def _check_done(self) -> None:
+        if not self._pending_frames and not self._history:
+            self._done.set()

@@ -1,34 +1,34 @@
-"""What scores and replies mean for a task: captions, spans, highlights, answers; runs on a stream, here or remote; no torch."""
+"""What scores and replies mean for a task: captions, spans, highlights and answers; runs on any stream, without torch."""
 
-from mmduet.tasks.answering import Answer, Answers, QuestionAnswering
-from mmduet.tasks.base import Own, Setting, Stream, Task, Watched, run, watch
-from mmduet.tasks.captioning import Captions, DenseCaptioning
-from mmduet.tasks.dense_captioning import Segment
-from mmduet.tasks.grounding import Grounded, ScoredSpan, TemporalGrounding
-from mmduet.tasks.highlights import Highlight, HighlightDetection, Highlights
-from mmduet.tasks.online_grounding import OnlineGrounded, OnlineGrounding, OnlineSpan
+from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task, TaskResult
+from mmduet.tasks.dense_captioning import Captions, DenseCaptioning
+from mmduet.tasks.grounding import GroundingResult, TemporalGrounding
+from mmduet.tasks.highlights import HighlightDetection, Highlights
+from mmduet.tasks.online_grounding import OnlineGrounding, OnlineGroundingResult, OnlineSpan
+from mmduet.tasks.question_answering import Answer, Answers, QuestionAnswering
+from mmduet.tasks.streaming import Stream, feed, merge_by_time, run_stream, run_task
 
 __all__ = [
     "Answer",
     "Answers",
     "Captions",
     "DenseCaptioning",
-    "Grounded",
-    "Highlight",
+    "GroundingResult",
     "HighlightDetection",
     "Highlights",
-    "OnlineGrounded",
+    "ModelDefaults",
     "OnlineGrounding",
+    "OnlineGroundingResult",
     "OnlineSpan",
-    "Own",
     "QuestionAnswering",
-    "ScoredSpan",
-    "Segment",
-    "Setting",
+    "RunConfig",
     "Stream",
+    "StreamResult",
     "Task",
+    "TaskResult",
     "TemporalGrounding",
-    "Watched",
-    "run",
-    "watch",
+    "feed",
+    "merge_by_time",
+    "run_stream",
+    "run_task",
 ]

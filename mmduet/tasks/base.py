@@ -1,31 +1,20 @@
-"""What tasks share: the stream they run on, here or at a server, and how one is watched to its end; no model, no sockets."""
+"""Types that all tasks share: a model's defaults, the configuration of a run, its result, and the task protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from mmduet.errors import SessionClosedError
-from mmduet.events import Context, Frame, Output, Query, QueryRead, Reply, Scores, SessionFailed
+from mmduet.events import Output, Query, QueryRead, Reply, Scores, SessionFailed
 from mmduet.options import Profile, SpeakOptions
 
 R_co = TypeVar("R_co", covariant=True)
-R = TypeVar("R")
-S = TypeVar("S", bound="Stretch")
-
-
-class Stream(Protocol):
-    """A session as its owner sees it: ``engine.Stream`` and ``client.RemoteStream`` are such, as they are."""
-
-    def push(self, item: Frame | Query | Context) -> None: ...
-    def end(self) -> None: ...
-    def outputs(self) -> Iterator[Output]: ...
 
 
 @dataclass(frozen=True)
-class Own:
-    """What a model is best run with, as its description or its server tells; ``query`` is "" where it has none of its own."""
+class ModelDefaults:
+    """Recommended frame rate, query and speak policy of a model; ``query`` is "" if the model has no query of its own."""
 
     fps: float
     query: str
@@ -33,7 +22,7 @@ class Own:
 
 
 @dataclass(frozen=True)
-class Paper:
+class PaperConfig:
     """How MMDuet's paper ran a task (docs/duet_format.md, section 4)."""
 
     fps: float
@@ -43,42 +32,46 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How a task has a video watched: what is asked, at what rate, for how many frames, and when the model is to speak."""
+class RunConfig:
+    """How a video is run for a task: queries, frame rate, speak policy and limits.
+
+    ``max_frames`` None processes the whole video; ``max_new_tokens`` None (per reply) uses the model's default.
+    """
 
     queries: tuple[Query, ...]
     fps: float
     speak: SpeakOptions
     profile: Profile = "fixed"
-    max_frames: int | None = None  # None: to the end
-    max_new_tokens: int | None = None  # of a reply; None: as many as the model is best run with
+    max_frames: int | None = None
+    max_new_tokens: int | None = None
 
     @classmethod
-    def of(cls, own: Own, paper: Paper, profile: Profile, *queries: Query, speaks: bool = True) -> Setting:
-        """As the model is best run, or as the ``paper`` ran the task; a task that is about scores alone ``speaks`` not."""
+    def from_defaults(
+        cls, defaults: ModelDefaults, paper: PaperConfig, profile: Profile, *queries: Query, can_speak: bool = True
+    ) -> RunConfig:
+        """Build the configuration for ``profile``: ``paper``'s values, or else the model's defaults.
+
+        With ``can_speak`` false the model never replies; only its scores are used.
+        """
         if profile == "paper":
             return cls(queries, paper.fps, paper.speak, profile, paper.max_frames, paper.max_new_tokens)
-        return cls(queries, own.fps, own.speak if speaks else paper.speak)
+        return cls(queries, defaults.fps, defaults.speak if can_speak else paper.speak)
 
-    def duet(self) -> dict[str, Any]:
-        """As ``RemoteStream.update(duet=...)`` takes it; frames are sampled by who sends them."""
+    def with_overrides(self, fps: float | None = None, speak: str | None = None) -> RunConfig:
+        """Return the configuration with another frame rate and speak policy (``sum:2``), where they are given."""
+        return replace(self, fps=self.fps if fps is None else fps, speak=self.speak.with_overrides(speak, None))
+
+    def to_duet_settings(self) -> dict[str, Any]:
+        """Return the ``duet`` argument for ``RemoteStream.update``; ``fps`` is None because the client samples frames."""
         unbounded = {"window": None} if self.profile == "paper" else {}
-        return {"fps": None, "speak": asdict(self.speak), "profile": self.profile, **unbounded}
+        return {"fps": None, "speak": self.speak.to_dict(), "profile": self.profile, **unbounded}
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Seconds of a video, from ``start`` to ``end``."""
+class StreamResult:
+    """Scores and replies of one video, in order of time; ``duration`` in seconds is the end of the last frame.
 
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class Watched:
-    """All that was said of a video: a score per frame, the replies, and ``duration``, seconds to the end of its last frame.
-
-    A reply given at the end to a query that came after the last frame stands at that query's time, not before it.
+    A reply to a query that came after the last frame has the query's time, not an earlier one.
     """
 
     scores: tuple[Scores, ...]
@@ -86,94 +79,82 @@ class Watched:
     duration: float
 
     @classmethod
-    def of(cls, outputs: Iterable[Output], duration: float | None = None) -> Watched:
-        """From a session's outputs; raises the error of one that failed. ``duration`` None: as long as the frames tell."""
+    def from_outputs(cls, outputs: Iterable[Output], duration: float | None = None) -> StreamResult:
+        """Collect a session's outputs; ``duration`` None is computed from the frames' times.
+
+        Raises:
+            EngineError: the session failed; the error has the code and exit status of the failure.
+        """
         scores: list[Scores] = []
         replies: list[Reply] = []
-        asked: list[float] = []  # times of the queries read so far
+        query_times: list[float] = []
         for output in outputs:
             if isinstance(output, Scores):
                 scores.append(output)
             elif isinstance(output, QueryRead):
-                asked.append(output.query.time)
+                query_times.append(output.query.time)
             elif isinstance(output, Reply):
-                replies.append(replace(output, time=max(output.time, *asked)) if asked else output)
+                replies.append(replace(output, time=max(output.time, *query_times)) if query_times else output)
             elif isinstance(output, SessionFailed):
                 raise output.as_error()
         times = [score.time for score in scores]
-        return cls(tuple(scores), tuple(replies), end_of(times) if duration is None else duration)
+        return cls(tuple(scores), tuple(replies), stream_end(times) if duration is None else duration)
 
     @property
     def times(self) -> list[float]:
-        """When each frame was shown."""
+        """The time of every frame, in seconds."""
         return [score.time for score in self.scores]
 
-    def within(self, stretch: S) -> S:
-        """The stretch, if it would outlast the video, ended with it; the only frame of a video stands as long as that lasts."""
-        alone = len(self.scores) == 1
-        end = self.duration if alone else min(stretch.end, self.duration)
-        return replace(stretch, end=max(end, stretch.start))
+    def clip_end(self, start: float, end: float) -> float:
+        """Return ``end``, but not after the end of the video nor before ``start``.
 
-    def curve(self, heads: Sequence[str]) -> list[float]:
-        """The mean of ``heads`` over the frames."""
+        An interval in a video of a single frame ends with the video, since nothing tells how long the frame lasts.
+        """
+        last = self.duration if len(self.scores) == 1 else min(end, self.duration)
+        return max(last, start)
+
+    def mean_scores(self, heads: Sequence[str]) -> list[float]:
+        """Return the mean of the scores of ``heads`` for every frame."""
         return [sum(float(getattr(score, head)) for head in heads) / len(heads) for score in self.scores]
 
 
+class TaskResult(Protocol):
+    """The result of a task: a frozen dataclass that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values, under the names that ``--output`` writes."""
+        ...
+
+
 class Task(Protocol[R_co]):
-    """What is to be found out about a video: how it is watched, and what is made of what was said."""
+    """Something to find out about a video: how the video is run, and how the result is derived from scores and replies."""
 
     @property
     def name(self) -> str:
-        """In words, for people."""
+        """The task's name for display."""
         ...
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The scores that it looks at."""
+        """The score heads that the task uses."""
         ...
 
-    def setting(self, own: Own) -> Setting:
-        """How a model that is best run as ``own`` says is to watch."""
+    def run_config(self, defaults: ModelDefaults) -> RunConfig:
+        """Return how a model with these defaults is run for the task."""
         ...
 
-    def result(self, watched: Watched) -> R_co:
-        """What was found, times in seconds."""
+    def result(self, stream: StreamResult) -> R_co:
+        """Return what was found; times are in seconds."""
         ...
 
 
-def run(task: Task[R], setting: Setting, stream: Stream, frames: Iterable[Frame], duration: float | None = None) -> R:
-    """Watch ``frames`` on a stream that was opened for the task's ``setting``; raises what ended it early."""
-    return task.result(Watched.of(watch(stream, frames, setting.queries), duration))
-
-
-def watch(stream: Stream, frames: Iterable[Frame], turns: Sequence[Query | Context] = ()) -> Iterator[Output]:
-    """Push everything, then tell what was said: a stream says no more than its input allows, so none of it is read before."""
-    try:
-        for item in interleaved(frames, turns):
-            stream.push(item)
-        stream.end()
-    except SessionClosedError:
-        pass  # why is told by its outputs
-    yield from stream.outputs()
-
-
-def interleaved(frames: Iterable[Frame], turns: Sequence[Query | Context]) -> Iterator[Frame | Query | Context]:
-    """Each turn before the first frame at or after its time, the rest after the last frame."""
-    waiting = sorted(turns, key=lambda turn: turn.time)
-    for frame in frames:
-        while waiting and waiting[0].time <= frame.time:
-            yield waiting.pop(0)
-        yield frame
-    yield from waiting
-
-
-def until(times: Sequence[float], k: int) -> float:
-    """When frame ``k`` gives way to the next; the last one lasts as long as the one before it."""
+def frame_end(times: Sequence[float], k: int) -> float:
+    """Return when frame ``k`` ends: at the next frame's time; the last frame lasts as long as the one before it."""
     if k + 1 < len(times):
         return times[k + 1]
     return times[k] + (times[k] - times[k - 1] if k else 0.0)
 
 
-def end_of(times: Sequence[float]) -> float:
-    """When the last frame gives way; 0 where there is none."""
-    return until(times, len(times) - 1) if times else 0.0
+def stream_end(times: Sequence[float]) -> float:
+    """Return when the last frame ends, or 0 if there are no frames."""
+    return frame_end(times, len(times) - 1) if times else 0.0

@@ -1,121 +1,141 @@
-"""Temporal grounding: from relevance scores over time to the spans a query is about; no model, no video."""
+"""Temporal grounding: the spans of a video that a query is about, from relevance scores over time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmduet.events import Query
 from mmduet.options import Profile, SpeakOptions
-from mmduet.tasks.base import Own, Paper, Setting, Stretch, Watched, until
-from mmduet.tasks.prompts import location
+from mmduet.spans import ScoredSpan, Span
+from mmduet.tasks.base import ModelDefaults, PaperConfig, RunConfig, StreamResult, frame_end
+from mmduet.tasks.prompts import grounding_query
 
-Span = tuple[float, float]
-BRIDGE = 1.5  # seconds
-THRESHOLD = 0.5
-RELEVANCE = ("relevance",)
-NEVER = SpeakOptions("never", 0.0, RELEVANCE)
+BRIDGE_SECONDS = 1.5
+DEFAULT_THRESHOLD = 0.5
+RELEVANCE_HEADS = ("relevance",)
+NEVER_SPEAK = SpeakOptions("never", 0.0, RELEVANCE_HEADS)
 
-
-@dataclass(frozen=True)
-class ScoredSpan(Stretch):
-    """A stretch, and the mean relevance of its frames."""
-
-    score: float
+FrameRange = tuple[int, int]  # index of the first and of the last frame
 
 
 @dataclass(frozen=True)
-class Grounded:
-    """What a query is about: ``spans`` in order of time, the ``best`` of them, and whether each frame is relevant by itself."""
+class GroundingResult:
+    """The ``spans`` that a query is about, in order of time, each with the mean relevance of its frames.
+
+    ``best`` is one of them, or None without spans. ``mask`` tells for each frame whether its score alone exceeds the threshold.
+    """
 
     query: str
     spans: tuple[ScoredSpan, ...]
     best: ScoredSpan | None
     mask: tuple[bool, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values, under the names that ``--output`` writes."""
+        return {
+            "query": self.query,
+            "spans": [scored_span_to_dict(span) for span in self.spans],
+            "best": None if self.best is None else scored_span_to_dict(self.best),
+            "mask": list(self.mask),
+        }
+
 
 @dataclass(frozen=True)
 class TemporalGrounding:
-    """When in the video is what ``query`` says? Decided when all of it has been seen.
+    """Find when the video shows what ``query`` describes, given the whole video.
 
-    Under ``paper`` a frame's relevance counts as it lies between the video's lowest and highest, as the paper's evaluation
-    has it: heads that were not trained to a threshold still tell more from less.
+    Under ``paper`` scores are rescaled to the video's own minimum and maximum, as in the paper's evaluation: heads that were
+    not trained for a threshold still rank frames.
     """
 
     query: str
     profile: Profile = "fixed"
-    threshold: float = THRESHOLD
+    threshold: float = DEFAULT_THRESHOLD
 
     name: ClassVar[str] = "temporal grounding"
-    heads: ClassVar[tuple[str, ...]] = RELEVANCE
-    paper: ClassVar[Paper] = Paper(2.0, 400, NEVER)
+    heads: ClassVar[tuple[str, ...]] = RELEVANCE_HEADS
+    paper: ClassVar[PaperConfig] = PaperConfig(2.0, 400, NEVER_SPEAK)
 
-    def setting(self, own: Own) -> Setting:
-        """It never speaks; only relevance counts."""
-        return Setting.of(own, self.paper, self.profile, Query(location(self.query, own)), speaks=False)
+    def run_config(self, defaults: ModelDefaults) -> RunConfig:
+        """Return a configuration in which the model is silent; only relevance is used."""
+        query = Query(grounding_query(self.query, defaults))
+        return RunConfig.from_defaults(defaults, self.paper, self.profile, query, can_speak=False)
 
-    def result(self, watched: Watched) -> Grounded:
-        """The spans, in seconds."""
-        scores = watched.curve(self.heads)
+    def result(self, stream: StreamResult) -> GroundingResult:
+        """Return the spans, in seconds."""
+        scores = stream.mean_scores(self.heads)
         if self.profile == "paper":
-            scores = stretched(scores)
-        found = [watched.within(span) for span in spans(watched.times, scores, self.threshold)]
-        best = best_span(watched.times, scores, self.threshold)
-        chosen = next((span for span in found if best is not None and span.start == best[0]), None)
-        return Grounded(self.query, tuple(found), chosen, tuple(frame_mask(scores, self.threshold)))
+            scores = rescale_min_max(scores)
+        found = find_spans(stream.times, scores, self.threshold)
+        spans = tuple(span._replace(end=stream.clip_end(span.start, span.end)) for span in found)
+        best = best_span(stream.times, scores, self.threshold)
+        chosen = next((span for span in spans if best is not None and span.start == best.start), None)
+        return GroundingResult(self.query, spans, chosen, tuple(frame_mask(scores, self.threshold)))
 
 
-def frame_mask(scores: Sequence[float], threshold: float = THRESHOLD) -> list[bool]:
-    """Which frames exceed ``threshold``."""
+def scored_span_to_dict(span: ScoredSpan) -> dict[str, float]:
+    """Return a span as JSON values."""
+    return {"start": span.start, "end": span.end, "score": span.score}
+
+
+def frame_mask(scores: Sequence[float], threshold: float = DEFAULT_THRESHOLD) -> list[bool]:
+    """Return for each frame whether its score exceeds ``threshold``."""
     return [score > threshold for score in scores]
 
 
-def stretched(scores: Sequence[float]) -> list[float]:
-    """Each score's place between the lowest, 0, and the highest, 1; all 0 where none differs."""
+def rescale_min_max(scores: Sequence[float]) -> list[float]:
+    """Map the lowest score to 0 and the highest to 1; return zeros if all scores are equal."""
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     return [(score - low) / (high - low) if high > low else 0.0 for score in scores]
 
 
-def spans(
-    times: Sequence[float], scores: Sequence[float], threshold: float = THRESHOLD, bridge: float = BRIDGE
+def find_spans(
+    times: Sequence[float],
+    scores: Sequence[float],
+    threshold: float = DEFAULT_THRESHOLD,
+    bridge_seconds: float = BRIDGE_SECONDS,
 ) -> list[ScoredSpan]:
-    """By time: every frame that exceeds ``threshold`` is in one of them.
+    """Return disjoint spans, in order of time, that contain every frame above ``threshold``.
 
-    Of every scene the span that ``best_span`` would give if there were no other; where that leaves out a part of the scene
-    because the dip before it costs more than it brings, the best of that part too, and so on.
+    Each scene contributes the span that ``best_span`` would return for it alone. Where that leaves out a part of the scene,
+    because the dip before it costs more than the part adds, the best span of that part follows, and so on.
     """
     found = []
-    for scene in _scenes(times, scores, threshold, bridge):
-        for first, last in sorted(_stretches(scores, threshold, *scene)):
+    for scene in _split_into_scenes(times, scores, threshold, bridge_seconds):
+        for first, last in sorted(_best_ranges(scores, threshold, scene)):
             mean = sum(scores[first : last + 1]) / (last + 1 - first)
-            found.append(ScoredSpan(times[first], until(times, last), mean))
+            found.append(ScoredSpan(times[first], frame_end(times, last), mean))
     return found
 
 
 def best_span(
-    times: Sequence[float], scores: Sequence[float], threshold: float = THRESHOLD, bridge: float = BRIDGE
+    times: Sequence[float],
+    scores: Sequence[float],
+    threshold: float = DEFAULT_THRESHOLD,
+    bridge_seconds: float = BRIDGE_SECONDS,
 ) -> Span | None:
-    """The span with the most relevance above ``threshold``, less what lies below it; None where no frame exceeds it.
+    """Return the span with the largest sum of (score - threshold), or None if no frame exceeds ``threshold``.
 
-    This is the maximal-sum stretch of (score - threshold) within one scene: a dip splits nothing until it has lasted
-    ``bridge`` seconds. Two long scenes would otherwise pay for any gap between them, and be told as one. A frame stands for the
-    time until the next one.
+    The span lies within one scene: frames that are separated by no dip of ``bridge_seconds`` or longer. Without that limit, two
+    long scenes would outweigh any gap between them and be reported as one. A frame lasts until the next one.
     """
-    found = [_best_stretch(scores, threshold, *scene) for scene in _scenes(times, scores, threshold, bridge)]
-    total, first, last = max(found, default=(0.0, 0, 0), key=lambda stretch: stretch[0])
-    return (times[first], until(times, last)) if total > 0 else None
+    scenes = _split_into_scenes(times, scores, threshold, bridge_seconds)
+    found = [_max_sum_range(scores, threshold, scene) for scene in scenes]
+    total, (first, last) = max(found, default=(0.0, (0, 0)), key=lambda candidate: candidate[0])
+    return Span(times[first], frame_end(times, last)) if total > 0 else None
 
 
-def _scenes(
-    times: Sequence[float], scores: Sequence[float], threshold: float, bridge: float
-) -> Iterator[tuple[int, int]]:
-    """First and last frames of runs that are above ``threshold`` but for dips shorter than ``bridge``."""
+def _split_into_scenes(
+    times: Sequence[float], scores: Sequence[float], threshold: float, bridge_seconds: float
+) -> Iterator[FrameRange]:
+    """Yield runs of frames above ``threshold``; dips shorter than ``bridge_seconds`` do not end a run."""
     first = last = None
     for k, score in enumerate(scores):
         if score <= threshold:
             continue
-        if first is not None and last is not None and times[k] - until(times, last) >= bridge:
+        if first is not None and last is not None and times[k] - frame_end(times, last) >= bridge_seconds:
             yield first, last
             first = None
         first, last = (k if first is None else first), k
@@ -123,23 +143,25 @@ def _scenes(
         yield first, last
 
 
-def _stretches(scores: Sequence[float], threshold: float, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """First and last frames of the best stretch from ``first`` to ``last``, of the best one on each side of it, and so on."""
-    parts = [(first, last)]
+def _best_ranges(scores: Sequence[float], threshold: float, frames: FrameRange) -> Iterator[FrameRange]:
+    """Yield the range of the largest sum, then those of the frames before and after it, recursively."""
+    parts = [frames]
     while parts:
         first, last = parts.pop()
-        total, begin, end = _best_stretch(scores, threshold, first, last)
+        total, (begin, end) = _max_sum_range(scores, threshold, (first, last))
         if total > 0:
             yield begin, end
             parts += [(first, begin - 1), (end + 1, last)]
 
 
-def _best_stretch(scores: Sequence[float], threshold: float, first: int, last: int) -> tuple[float, int, int]:
-    """The maximal sum of (score - threshold) over frames from ``first`` to ``last``, and where it begins and ends."""
-    best, start, total = (0.0, first, first), first, 0.0
+def _max_sum_range(scores: Sequence[float], threshold: float, frames: FrameRange) -> tuple[float, FrameRange]:
+    """Return the maximal sum of (score - threshold) over consecutive frames, and these frames (Kadane's algorithm)."""
+    first, last = frames
+    best: tuple[float, FrameRange] = (0.0, (first, first))
+    start, total = first, 0.0
     for k in range(first, last + 1):
         if total <= 0:
             start, total = k, 0.0
         total += scores[k] - threshold
-        best = max(best, (total, start, k), key=lambda stretch: stretch[0])
+        best = max(best, (total, (start, k)), key=lambda candidate: candidate[0])
     return best

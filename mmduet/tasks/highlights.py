@@ -1,10 +1,10 @@
-"""Highlight detection: from scores over time to the saliency of fixed-length clips and to highlights; no model, no video."""
+"""Highlight detection: from scores over time to the saliency of fixed-length clips and to highlights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,140 +12,156 @@ from numpy.typing import NDArray
 from mmduet.errors import OptionError
 from mmduet.events import Query
 from mmduet.options import Profile
-from mmduet.tasks.base import Own, Paper, Setting, Stretch, Watched, end_of, until
-from mmduet.tasks.grounding import NEVER, RELEVANCE
-from mmduet.tasks.prompts import location, narration
+from mmduet.spans import ScoredSpan
+from mmduet.tasks.base import ModelDefaults, PaperConfig, RunConfig, StreamResult, frame_end, stream_end
+from mmduet.tasks.grounding import NEVER_SPEAK, RELEVANCE_HEADS, FrameRange, scored_span_to_dict
+from mmduet.tasks.prompts import grounding_query, narration_query
 
 CLIP_SECONDS = 2.0  # QVHighlights
-LONGEST = 10.0  # seconds
-SHARE = (
-    0.5  # of the peak's saliency, down to which a highlight goes on; of the best one's, below which there are no more
+MAX_HIGHLIGHT_SECONDS = 10.0
+MIN_PEAK_SHARE = (
+    0.5  # of the peak's saliency to extend a highlight; of the best highlight's saliency to start another one
 )
-EDGE = 1e-6  # of a clip: a frame that is due at a clip's beginning belongs to it, whatever its time was rounded to
-LEAST = 0.1  # saliency below which nothing is a highlight
-
-
-@dataclass(frozen=True)
-class Highlight(Stretch):
-    """A stretch; ``score`` is the greatest saliency in it, from 0 to 1."""
-
-    score: float
+CLIP_EDGE_TOLERANCE = 1e-6  # of a clip: assigns a frame at a clip's start to that clip despite rounded times
+MIN_SALIENCY = 0.1
 
 
 @dataclass(frozen=True)
 class Highlights:
-    """``top`` highlights, the best one first, of which no two overlap; ``clips`` has the saliency of each 2 s of the video.
+    """The ``top`` highlights, best first and disjoint, and in ``clips`` the saliency of every 2 s of the video.
 
-    ``query`` is what was asked for; None: whatever is worth telling.
+    A highlight's score is its greatest saliency, from 0 to 1. ``query`` None: whatever is worth telling.
     """
 
     query: str | None
-    top: tuple[Highlight, ...]
+    top: tuple[ScoredSpan, ...]
     clips: tuple[float, ...]
     clip_seconds: float = CLIP_SECONDS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values, under the names that ``--output`` writes."""
+        return {
+            "query": self.query,
+            "top": [scored_span_to_dict(highlight) for highlight in self.top],
+            "clips": list(self.clips),
+            "clip_seconds": self.clip_seconds,
+        }
 
 
 @dataclass(frozen=True)
 class HighlightDetection:
-    """What in the video is most about ``query``? Without one: what is most worth telling, by the informative head."""
+    """Find the moments that are most about ``query``, by relevance; without a query, the most informative ones.
+
+    Raises:
+        OptionError: ``max_highlights`` is less than 1.
+    """
 
     query: str | None = None
-    most: int = 5
+    max_highlights: int = 5
     profile: Profile = "fixed"
 
     name: ClassVar[str] = "highlight detection"
-    paper: ClassVar[Paper] = Paper(1.0, 400, NEVER)
+    paper: ClassVar[PaperConfig] = PaperConfig(1.0, 400, NEVER_SPEAK)
 
     def __post_init__(self) -> None:
-        """Refuse to look for none."""
-        if self.most < 1:
-            raise OptionError(f"the top {self.most} highlights are none; use 1 or more")
+        """Check ``max_highlights``."""
+        if self.max_highlights < 1:
+            raise OptionError(f"the number of top highlights must be at least 1, got {self.max_highlights}")
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Relevance is about a query; without one, there is something to tell or not."""
-        return RELEVANCE if self.query is not None else ("informative",)
+        """``relevance`` with a query, ``informative`` without one."""
+        return RELEVANCE_HEADS if self.query is not None else ("informative",)
 
-    def setting(self, own: Own) -> Setting:
-        """It never speaks."""
-        text = location(self.query, own) if self.query is not None else narration(own)
-        return Setting.of(own, self.paper, self.profile, Query(text), speaks=False)
+    def run_config(self, defaults: ModelDefaults) -> RunConfig:
+        """Return a configuration in which the model is silent."""
+        text = grounding_query(self.query, defaults) if self.query is not None else narration_query(defaults)
+        return RunConfig.from_defaults(defaults, self.paper, self.profile, Query(text), can_speak=False)
 
-    def result(self, watched: Watched) -> Highlights:
-        """The highlights, in seconds. What is worth telling is told when it is over: it is looked for before the frame."""
-        times, scores = watched.times, watched.curve(self.heads)
-        view = (CLIP_SECONDS / 2, CLIP_SECONDS / 2) if self.query is not None else (0.0, CLIP_SECONDS)
-        least = 0.0 if self.profile == "paper" else LEAST
-        top = tuple(map(watched.within, top_highlights(times, scores, self.most, view, least=least)))
-        return Highlights(self.query, top, tuple(clip_saliency(times, scores, watched.duration)))
+    def result(self, stream: StreamResult) -> Highlights:
+        """Return the highlights, in seconds.
+
+        The informative score rises when an event is over, so without a query the saliency of a frame covers the time before it.
+        """
+        times, scores = stream.times, stream.mean_scores(self.heads)
+        smoothing = (CLIP_SECONDS / 2, CLIP_SECONDS / 2) if self.query is not None else (0.0, CLIP_SECONDS)
+        min_saliency = 0.0 if self.profile == "paper" else MIN_SALIENCY
+        found = top_highlights(times, scores, self.max_highlights, smoothing, min_saliency=min_saliency)
+        top = tuple(span._replace(end=stream.clip_end(span.start, span.end)) for span in found)
+        return Highlights(self.query, top, tuple(clip_saliency(times, scores, stream.duration)))
 
 
 def clip_saliency(
-    times: Sequence[float], scores: Sequence[float], duration: float, clip: float = CLIP_SECONDS
+    times: Sequence[float], scores: Sequence[float], duration: float, clip_seconds: float = CLIP_SECONDS
 ) -> list[float]:
-    """Sum of the relevance scores of each clip's frames; int(duration / clip) clips, a tail is left out."""
-    saliency = [0.0] * int(duration / clip)
+    """Return the sum of the frames' scores for each of the int(duration / clip_seconds) clips; a shorter tail is dropped."""
+    saliency = [0.0] * int(duration / clip_seconds)
     for time, score in zip(times, scores, strict=True):
-        place = int(time / clip + EDGE)
-        if place < len(saliency):
-            saliency[place] += score
+        clip = int(time / clip_seconds + CLIP_EDGE_TOLERANCE)
+        if clip < len(saliency):
+            saliency[clip] += score
     return saliency
 
 
 def top_clip(saliency: Sequence[float]) -> int:
-    """The first clip of greatest saliency."""
+    """Return the index of the most salient clip, the first of equal ones."""
     return max(range(len(saliency)), key=lambda i: saliency[i])
 
 
 def top_highlights(
     times: Sequence[float],
     scores: Sequence[float],
-    most: int,
-    view: tuple[float, float] = (CLIP_SECONDS / 2, CLIP_SECONDS / 2),
-    longest: float = LONGEST,
-    least: float = LEAST,
-) -> list[Highlight]:
-    """At most ``most`` highlights, the best first; none where nothing is as salient as ``least``.
+    max_highlights: int,
+    smoothing_seconds: tuple[float, float] = (CLIP_SECONDS / 2, CLIP_SECONDS / 2),
+    max_seconds: float = MAX_HIGHLIGHT_SECONDS,
+    min_saliency: float = MIN_SALIENCY,
+) -> list[ScoredSpan]:
+    """Return at most ``max_highlights`` disjoint highlights with a saliency of at least ``min_saliency``, best first.
 
-    A frame's saliency is the mean score from ``view[0]`` seconds before to ``view[1]`` after its middle. A highlight grows from
-    the most salient frame that is in none yet, frame by frame to the better side, as long as it keeps ``SHARE`` of the peak's
-    saliency and ``longest`` seconds suffice. No more are made of what has less than ``SHARE`` of the best one's.
+    A frame's saliency is its mean score from ``smoothing_seconds[0]`` before to ``smoothing_seconds[1]`` after the middle of
+    the frame. A highlight starts at the most salient free frame and grows frame by frame to the better side, while frames have
+    ``MIN_PEAK_SHARE`` of the peak's saliency and it is not longer than ``max_seconds``. A peak below ``MIN_PEAK_SHARE`` of the
+    best highlight's saliency ends the search.
     """
-    saliency = list(_mean_around(times, scores, view))
-    free, found = set(range(len(times))), list[Highlight]()
-    while free and len(found) < most:
+    saliency = list(_smooth(times, scores, smoothing_seconds))
+    free, found = set(range(len(times))), list[ScoredSpan]()
+    while free and len(found) < max_highlights:
         peak = max(sorted(free), key=lambda k: saliency[k])
-        if saliency[peak] < max(least, SHARE * found[0].score if found else 0.0) or saliency[peak] <= 0:
+        floor = max(min_saliency, MIN_PEAK_SHARE * found[0].score if found else 0.0)
+        if saliency[peak] < floor or saliency[peak] <= 0:
             break
-        first, last = _grown(times, saliency, peak, free, longest)
+        first, last = _grow_from_peak(times, saliency, peak, free, max_seconds)
         free -= set(range(first, last + 1))
-        found.append(Highlight(times[first], until(times, last), float(saliency[peak])))
+        found.append(ScoredSpan(times[first], frame_end(times, last), float(saliency[peak])))
     return found
 
 
-def _grown(
-    times: Sequence[float], saliency: Sequence[float], peak: int, free: set[int], longest: float
-) -> tuple[int, int]:
-    """First and last frames of the highlight around ``peak``."""
+def _grow_from_peak(
+    times: Sequence[float], saliency: Sequence[float], peak: int, free: set[int], max_seconds: float
+) -> FrameRange:
+    """Return the first and the last frame of the highlight around ``peak``."""
     first = last = peak
     while True:
-        sides = [k for k in (last + 1, first - 1) if k in free and saliency[k] >= SHARE * saliency[peak]]
+        sides = [k for k in (last + 1, first - 1) if k in free and saliency[k] >= MIN_PEAK_SHARE * saliency[peak]]
         if not sides:
             return first, last
         side = max(sides, key=lambda k: saliency[k])
         wider = min(first, side), max(last, side)
-        if until(times, wider[1]) - times[wider[0]] > longest:
+        if frame_end(times, wider[1]) - times[wider[0]] > max_seconds:
             return first, last
         first, last = wider
 
 
-def _mean_around(times: Sequence[float], scores: Sequence[float], view: tuple[float, float]) -> NDArray[np.float64]:
-    """Mean score from ``view[0]`` seconds before each frame's middle to ``view[1]`` after it, within the video."""
-    curve = np.asarray(scores, np.float64)
-    edges = np.array([*times, end_of(times)])
-    area = np.concatenate([[0.0], np.cumsum(curve * np.diff(edges))])  # up to each edge
+def _smooth(
+    times: Sequence[float], scores: Sequence[float], smoothing_seconds: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return the mean score around the middle of each frame, within the video."""
+    values = np.asarray(scores, np.float64)
+    edges = np.array([*times, stream_end(times)])
+    integral = np.concatenate([[0.0], np.cumsum(values * np.diff(edges))])  # up to each edge
     middle = (edges[:-1] + edges[1:]) / 2
-    start, end = np.maximum(middle - view[0], edges[0]), np.minimum(middle + view[1], edges[-1])
-    seen = np.interp(end, edges, area) - np.interp(start, edges, area)
-    mean: NDArray[np.float64] = np.divide(seen, end - start, out=curve.copy(), where=end > start)
+    before, after = smoothing_seconds
+    start, end = np.maximum(middle - before, edges[0]), np.minimum(middle + after, edges[-1])
+    area = np.interp(end, edges, integral) - np.interp(start, edges, integral)
+    mean: NDArray[np.float64] = np.divide(area, end - start, out=values.copy(), where=end > start)
     return mean

@@ -1,153 +1,183 @@
-"""Temporal grounding while the video plays: each frame is decided on with what has been seen until then; no model, no video."""
+"""Online temporal grounding: spans are decided while the video plays, from the frames seen so far."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmduet.errors import OptionError
 from mmduet.events import Output, Query, Scores
 from mmduet.options import Profile
-from mmduet.tasks.base import Own, Setting, Stretch, Watched, end_of
-from mmduet.tasks.grounding import RELEVANCE, TemporalGrounding
-from mmduet.tasks.prompts import location
+from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, stream_end
+from mmduet.tasks.grounding import RELEVANCE_HEADS, TemporalGrounding
+from mmduet.tasks.prompts import grounding_query
 
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """A span begins where relevance rises above ``low`` on its way to above ``high``, and ends where it falls to ``low`` and
-    stays there for ``patience`` seconds."""
+    """Thresholds for a span's start and end.
+
+    A span starts where relevance rises above ``low``, provided that it then exceeds ``high`` without falling back. It ends
+    where relevance falls to ``low`` and stays there for ``patience_seconds``.
+
+    Raises:
+        OptionError: the thresholds are not ordered, or no span could ever start or end.
+    """
 
     high: float = 0.6
     low: float = 0.4
-    patience: float = 1.0
+    patience_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what could never begin or never end."""
-        if not (0 <= self.low <= self.high < 1 and self.patience >= 0):
+        """Check the thresholds."""
+        if not (0 <= self.low <= self.high < 1 and self.patience_seconds >= 0):
             raise OptionError(
-                f"high {self.high}, low {self.low}, patience {self.patience}: use 0 <= low <= high < 1, and seconds from 0 up"
+                f"thresholds must satisfy 0 <= low <= high < 1 and patience_seconds must be at least 0, "
+                f"got high {self.high}, low {self.low}, patience_seconds {self.patience_seconds}"
             )
 
     @classmethod
-    def around(cls, threshold: float) -> Hysteresis:
-        """A tenth above and below, as far as there is room."""
+    def from_threshold(cls, threshold: float) -> Hysteresis:
+        """Build thresholds 0.1 above and below ``threshold``, within the valid range."""
         return cls(min(threshold + 0.1, 0.99), max(threshold - 0.1, 0.0))
 
 
 @dataclass(frozen=True)
 class SpanStarted:
-    """Sure at ``told`` that what was asked for is there, since ``start``."""
+    """Decided at ``time``: a span began at ``start``."""
 
     start: float
-    told: float
+    time: float
 
 
 @dataclass(frozen=True)
 class SpanEnded:
-    """Sure at ``told`` that what was there from ``start`` was gone at ``end``."""
+    """Decided at ``time``: the span that began at ``start`` ended at ``end``."""
 
     start: float
     end: float
-    told: float
+    time: float
 
 
 @dataclass(frozen=True)
-class OnlineSpan(Stretch):
-    """A span, and when its start and its end were told; ``end_told`` is the video's end where it had not ended before."""
+class OnlineSpan:
+    """A span and the times at which its start and its end were decided.
 
-    start_told: float
-    end_told: float
+    A span that reaches the end of the video is decided there.
+    """
+
+    start: float
+    end: float
+    start_decided: float
+    end_decided: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the span as JSON values."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "start_told": self.start_decided,
+            "end_told": self.end_decided,
+        }
 
 
 @dataclass(frozen=True)
-class OnlineGrounded:
-    """The spans a query is about, in order, as they were told while the video played."""
+class OnlineGroundingResult:
+    """The spans that a query is about, in order of time."""
 
     query: str
     spans: tuple[OnlineSpan, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values, under the names that ``--output`` writes."""
+        return {"query": self.query, "spans": [span.to_dict() for span in self.spans]}
+
 
 @dataclass(frozen=True)
-class State:
-    """What is remembered between frames."""
+class HysteresisState:
+    """What is remembered between frames.
 
-    start: float | None = None  # of the span that has begun, or may have
-    sure: bool = False
-    gone: float | None = None  # since when relevance has been low
+    ``start`` is the start of the span that is open or may open; ``confirmed`` is whether relevance has exceeded ``high`` since.
+    ``low_since`` is when relevance fell to ``low``, or None while it is above.
+    """
+
+    start: float | None = None
+    confirmed: bool = False
+    low_since: float | None = None
 
 
-def decide(
-    options: Hysteresis, state: State, time: float, relevance: float
-) -> tuple[State, SpanStarted | SpanEnded | None]:
-    """What a frame changes, and what is to be told of it; a pure function of what has been seen."""
+def update_state(
+    options: Hysteresis, state: HysteresisState, time: float, relevance: float
+) -> tuple[HysteresisState, SpanStarted | SpanEnded | None]:
+    """Return the state after a frame, and what was decided at it. A pure function of the frames so far."""
     if relevance > options.low:
         start = time if state.start is None else state.start
-        sure = state.sure or relevance > options.high
-        told = SpanStarted(start, time) if sure and not state.sure else None
-        return State(start, sure), told
-    if not state.sure or state.start is None:
-        return State(), None
-    gone = time if state.gone is None else state.gone
-    if time - gone < options.patience:
-        return replace(state, gone=gone), None
-    return State(), SpanEnded(state.start, gone, time)
+        confirmed = state.confirmed or relevance > options.high
+        started = SpanStarted(start, time) if confirmed and not state.confirmed else None
+        return HysteresisState(start, confirmed), started
+    if not state.confirmed or state.start is None:
+        return HysteresisState(), None
+    low_since = time if state.low_since is None else state.low_since
+    if time - low_since < options.patience_seconds:
+        return replace(state, low_since=low_since), None
+    return HysteresisState(), SpanEnded(state.start, low_since, time)
 
 
-def follow(outputs: Iterable[Output], options: Hysteresis | None = None) -> Iterator[SpanStarted | SpanEnded]:
-    """Starts and ends as a stream's outputs come, each as soon as it is sure; what is still there at the end ends there."""
-    options, state = options or Hysteresis(), State()
+def detect_spans(outputs: Iterable[Output], options: Hysteresis | None = None) -> Iterator[SpanStarted | SpanEnded]:
+    """Yield starts and ends as soon as they are decided; a span that is open after the last output ends there."""
+    options, state = options or Hysteresis(), HysteresisState()
     times: list[float] = []  # of the two latest frames
     for output in outputs:
         if isinstance(output, Scores):
             times = [*times[-1:], output.time]
-            state, told = decide(options, state, output.time, output.relevance)
-            if told is not None:
-                yield told
-    if state.sure and state.start is not None:
-        end = end_of(times)
-        yield SpanEnded(state.start, end if state.gone is None else state.gone, end)
+            state, decided = update_state(options, state, output.time, output.relevance)
+            if decided is not None:
+                yield decided
+    if state.confirmed and state.start is not None:
+        end = stream_end(times)
+        yield SpanEnded(state.start, end if state.low_since is None else state.low_since, end)
 
 
 @dataclass(frozen=True)
 class OnlineGrounding:
-    """As ``TemporalGrounding``, but told while the video plays: by when was it known?
+    """Find the spans that ``query`` is about while the video plays, and when each became known.
 
-    Under ``paper`` a frame's relevance counts as it lies between the lowest and the highest until then.
+    Under ``paper`` a frame's relevance is rescaled to the minimum and maximum of the frames so far.
     """
 
     query: str
-    options: Hysteresis = field(default_factory=Hysteresis)
+    hysteresis: Hysteresis = field(default_factory=Hysteresis)
     profile: Profile = "fixed"
 
     name: ClassVar[str] = "online grounding"
-    heads: ClassVar[tuple[str, ...]] = RELEVANCE
+    heads: ClassVar[tuple[str, ...]] = RELEVANCE_HEADS
 
-    def setting(self, own: Own) -> Setting:
-        """It never speaks; only relevance counts."""
-        query = Query(location(self.query, own))
-        return Setting.of(own, TemporalGrounding.paper, self.profile, query, speaks=False)
+    def run_config(self, defaults: ModelDefaults) -> RunConfig:
+        """Return a configuration in which the model is silent; only relevance is used."""
+        query = Query(grounding_query(self.query, defaults))
+        return RunConfig.from_defaults(defaults, TemporalGrounding.paper, self.profile, query, can_speak=False)
 
-    def result(self, watched: Watched) -> OnlineGrounded:
-        """The spans as they were told; of a frame only those before it are known, here as well."""
-        scores = stretched_so_far(watched.scores) if self.profile == "paper" else watched.scores
-        told = list(follow(scores, self.options))
-        began = {event.start: event.told for event in told if isinstance(event, SpanStarted)}
-        ended = [event for event in told if isinstance(event, SpanEnded)]
-        spans = [OnlineSpan(event.start, event.end, began[event.start], event.told) for event in ended]
-        return OnlineGrounded(self.query, tuple(_until_the_end(watched, span) for span in spans))
+    def result(self, stream: StreamResult) -> OnlineGroundingResult:
+        """Return the spans; each decision uses only the frames before it."""
+        scores = rescale_running_min_max(stream.scores) if self.profile == "paper" else stream.scores
+        decisions = list(detect_spans(scores, self.hysteresis))
+        started = {event.start: event.time for event in decisions if isinstance(event, SpanStarted)}
+        ended = [event for event in decisions if isinstance(event, SpanEnded)]
+        spans = [OnlineSpan(event.start, event.end, started[event.start], event.time) for event in ended]
+        return OnlineGroundingResult(self.query, tuple(_clip_to_stream(stream, span) for span in spans))
 
 
-def stretched_so_far(scores: Iterable[Scores]) -> Iterator[Scores]:
-    """Relevance as its place between the lowest, 0, and the highest, 1, until then; 0 as long as none differs."""
+def rescale_running_min_max(scores: Iterable[Scores]) -> Iterator[Scores]:
+    """Map relevance so that the lowest score so far is 0 and the highest is 1; 0 while all scores are equal."""
     low, high = float("inf"), float("-inf")
     for score in scores:
         low, high = min(low, score.relevance), max(high, score.relevance)
         yield replace(score, relevance=(score.relevance - low) / (high - low) if high > low else 0.0)
 
 
-def _until_the_end(watched: Watched, span: OnlineSpan) -> OnlineSpan:
-    """The span, told by the end of the video at the latest."""
-    span = watched.within(span)
-    return replace(span, end_told=max(min(span.end_told, watched.duration), span.end, span.start_told))
+def _clip_to_stream(stream: StreamResult, span: OnlineSpan) -> OnlineSpan:
+    """Return the span ended, and its end decided, by the end of the video."""
+    end = stream.clip_end(span.start, span.end)
+    end_decided = max(min(span.end_decided, stream.duration), end, span.start_decided)
+    return replace(span, end=end, end_decided=end_decided)

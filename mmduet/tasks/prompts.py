@@ -1,22 +1,22 @@
-"""The words that tasks ask in; which of them a model understands is decided here, and nothing else."""
+"""The texts of the queries that tasks ask, depending on what the model was trained on."""
 
 from __future__ import annotations
 
-from mmduet.tasks.base import Own
+from mmduet.tasks.base import ModelDefaults
 
-NARRATE = "Please narrate the video concisely, in real time."
-LOCATE = "Find the moments of the video that are about: {query}"
-
-
-def narration(own: Own) -> str:
-    """The model's own query, or else an instruction in the paper's style."""
-    return own.query or NARRATE
+NARRATION_QUERY = "Please narrate the video concisely, in real time."
+GROUNDING_TEMPLATE = "Find the moments of the video that are about: {query}"
 
 
-def location(query: str, own: Own) -> str:
-    """What is looked for, in the user's words.
+def narration_query(defaults: ModelDefaults) -> str:
+    """Return the model's own query, or else an instruction in the paper's style."""
+    return defaults.query or NARRATION_QUERY
 
-    A model that has a query of its own was taught whole sentences and is asked as its user types; one that has none was
-    trained, as the paper's, on queries wrapped in instructions.
+
+def grounding_query(query: str, defaults: ModelDefaults) -> str:
+    """Return the query for finding what ``query`` describes.
+
+    A model with a query of its own was trained on plain sentences and receives ``query`` as it is. A model without one was
+    trained, like the paper's, on queries wrapped in instructions.
     """
-    return query if own.query else LOCATE.replace("{query}", query)
+    return query if defaults.query else GROUNDING_TEMPLATE.replace("{query}", query)

@@ -1,1 +1,1 @@
-"""From annotated timelines to weights: samples, layouts, losses, a trainer, nano's recipe."""
+"""The general training recipe: sequences, batches, losses, optimizer and trainer."""

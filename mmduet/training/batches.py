@@ -1,4 +1,4 @@
-"""Draws the batch of any step from the samples and their frames, as a pure function of (seed, step)."""
+"""Draw the batch of any step from samples and their frames, as a pure function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -10,172 +10,179 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmduet.annotations.training_samples import Kind, Sample, crop
+from mmduet.annotations.training_samples import Sample, SampleKind, crop
 from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model.tokenizer import Tokenizer
-from mmduet.training.collate import Batch, Lessons, collate
+from mmduet.training.collate import Batch, Labels, collate
 from mmduet.training.frames import FrameStore
-from mmduet.training.layout import Layout, lay_out
+from mmduet.training.sequence import TrainingSequence, build_sequence
 
 
-class Tutor(Protocol):
-    """Knows the truth about every frame; gives side questions and lessons in time."""
+class LabelProvider(Protocol):
+    """Provides auxiliary labels and side questions from annotations that a recipe has beyond the duet's own."""
 
-    def view(self, video: str, time: float) -> str:
-        """What can be seen then, in words."""
+    def describe(self, video: str, time: float) -> str:
+        """Return what is visible at ``time``, as text: the answer to a side question."""
 
-    def lessons(self, sample: Sample, times: NDArray[np.float64]) -> Lessons:
-        """Labels of the visual tokens and frames of a sample, at the video's own times."""
+    def labels(self, sample: Sample, times: NDArray[np.float64]) -> Labels:
+        """Return the auxiliary labels of a sample whose frames are at ``times``, seconds in the whole video."""
 
-    def unanswered(self, video: str, rng: np.random.Generator) -> str:
-        """A question that nothing in the video answers."""
+    def unanswerable_query(self, video: str, rng: np.random.Generator) -> str:
+        """Return a query that nothing in the video answers."""
 
 
-#: (video, first frame, number of frames) to what the model is shown: pictures, or features of them.
-Visual = Callable[[str, int, int], Tensor]
+#: (video, first frame, number of frames) to the model's visual input: images, or features of them.
+VisualLoader = Callable[[str, int, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """How long the samples of a stretch of training are, and of which kinds; one length per batch, so no frame is padding."""
+class CurriculumStage:
+    """The lengths and kinds of samples in one stage of training. A batch has one length, so no frame is padding."""
 
     frames: tuple[int, ...]
-    shares: tuple[tuple[Kind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
-    until: float = 1.0  # share of all steps at which it ends
-    lesson_share: float = 1.0  # what the lessons' losses count for beside the duet's
-    unanswered: float = 0.0  # share of questions that nothing in the video answers
-    unasked: float = 0.0  # share of questions that are not asked at all
+    shares: tuple[tuple[SampleKind, float], ...] = (("captioning", 0.35), ("qa", 0.35), ("grounding", 0.3))
+    until: float = 1.0  # the share of all steps at which the stage ends
+    auxiliary_weight: float = 1.0  # weight of the auxiliary losses relative to the duet's
+    unanswerable_share: float = 0.0  # share of QA samples that get a query which nothing in the video answers
+    without_query_share: float = 0.0  # share of QA samples that get no query
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """How a batch is drawn."""
+class SamplingConfig:
+    """How batches are drawn."""
 
-    phases: tuple[Phase, ...] = (Phase((10, 16, 22, 28)),)
-    frames_per_batch: int = 256  # at most
-    most_samples: int = 48  # however short they are
+    stages: tuple[CurriculumStage, ...] = (CurriculumStage((10, 16, 22, 28)),)
+    max_frames_per_batch: int = 256
+    max_samples: int = 48  # per batch, however short the samples are
     keep_replies: float = 0.25  # share of samples whose replies stay in the conversation
     instructions: tuple[str, ...] = ("Narrate the scene.",)
-    frames_per_look: int = 8  # one side question for so many, but one at least
-    look_questions: tuple[str, ...] = ("What do you see?",)
-    window: int | None = None  # frames in view, as when it serves; longer samples have it slide
+    frames_per_side_question: int = 8  # at least one side question per sample
+    side_questions: tuple[str, ...] = ("What do you see?",)
+    window: int | None = None  # frames in view, as when serving; longer samples make the window slide
 
-    def phase(self, progress: float) -> Phase:
-        """The phase at ``progress``, a share of all steps."""
-        return next((p for p in self.phases if progress < p.until), self.phases[-1])
+    def stage_at(self, progress: float) -> CurriculumStage:
+        """Return the stage at ``progress``, a share of all steps."""
+        return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
 
-    def size(self, frames: int) -> int:
-        """Samples of ``frames`` frames that make a batch."""
-        return max(1, min(self.most_samples, self.frames_per_batch // frames))
-
-    @property
-    def longest(self) -> int:
-        """Frames of the longest sample it asks for."""
-        return max(n for phase in self.phases for n in phase.frames)
+    def batch_size(self, frames: int) -> int:
+        """Return how many samples of ``frames`` frames make a batch."""
+        return max(1, min(self.max_samples, self.max_frames_per_batch // frames))
 
     @property
-    def kinds(self) -> set[Kind]:
-        """The kinds of sample it asks for."""
-        return {kind for phase in self.phases for kind, share in phase.shares if share > 0}
+    def max_frames(self) -> int:
+        """The number of frames of the longest sample."""
+        return max(n for stage in self.stages for n in stage.frames)
+
+    @property
+    def kinds(self) -> set[SampleKind]:
+        """The kinds of sample that any stage draws."""
+        return {kind for stage in self.stages for kind, share in stage.shares if share > 0}
 
 
-class BatchSource:
-    """``batch(step)``: the same step always gives the same batch."""
+class BatchSampler:
+    """Draws batches; ``batch(step)`` returns the same batch for the same step."""
 
     def __init__(
         self,
         samples: Sequence[Sample],
         store: FrameStore,
-        visual: Visual,
+        visual: VisualLoader,
         tokenizer: Tokenizer,
         frame_tokens: int,
-        mixture: Mixture,
+        sampling: SamplingConfig,
         seed: int,
         steps: int,
-        tutor: Tutor | None = None,
+        label_provider: LabelProvider | None = None,
     ) -> None:
-        """``steps`` is how many batches there will be: the mixture's phases are shares of them.
+        """``steps`` is the total number of batches: the stages are shares of it.
 
-        Raises ``TrainingError`` for videos too short, and for unanswered questions without a tutor to find them.
+        Raises ``TrainingError`` if the videos are too short, or if unanswerable queries are requested without a provider.
         """
-        if tutor is None and any(phase.unanswered > 0 for phase in mixture.phases):
-            raise TrainingError("a phase wants questions that nothing answers; give a tutor, who knows what those are")
-        self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind in mixture.kinds}
+        if label_provider is None and any(stage.unanswerable_share > 0 for stage in sampling.stages):
+            raise TrainingError("unanswerable_share is above 0 but there is no label provider; pass label_provider")
+        self._by_kind = {kind: [s for s in samples if s.kind == kind] for kind in sampling.kinds}
         for kind, pool in self._by_kind.items():
             longest = max((len(store.times(s.video)) for s in pool), default=0)
-            if longest < mixture.longest:
+            if longest < sampling.max_frames:
                 raise TrainingError(
-                    f"{kind}: batches of {mixture.longest} frames are wanted, its longest video has {longest}; give longer "
-                    "videos, or ask for shorter samples"
+                    f"{kind}: a stage needs samples of {sampling.max_frames} frames, but the longest video has {longest}; "
+                    "provide longer videos or use shorter samples"
                 )
         self._steps = steps
         self._store, self._visual, self._tokenizer, self._frame_tokens = store, visual, tokenizer, frame_tokens
-        self._mixture, self._seed, self._tutor = mixture, seed, tutor
+        self._sampling, self._seed, self._label_provider = sampling, seed, label_provider
 
     def batch(self, step: int) -> Batch:
-        """Draw the batch of ``step``. Not ahead in a thread: that was slower on two cores, the GIL being in the way."""
+        """Draw the batch of ``step``. Drawing ahead in a thread was slower on two cores, because of the GIL."""
         rng = np.random.default_rng([self._seed, step])
-        phase = self._mixture.phase(step / self._steps)
-        frames = int(rng.choice(phase.frames))
-        layouts, visual = [], []
-        lessons: list[Lessons] = []
-        for _ in range(self._mixture.size(frames)):
-            sample, first = self._sample(rng, phase, frames)
-            cut = self._store.times(sample.video)[first : first + frames]
-            layouts.append(self._layout(sample, cut, rng))
+        stage = self._sampling.stage_at(step / self._steps)
+        frames = int(rng.choice(stage.frames))
+        sequences, visual = [], []
+        auxiliary: list[Labels] = []
+        for _ in range(self._sampling.batch_size(frames)):
+            sample, first = self._draw_sample(rng, stage, frames)
+            times = self._store.times(sample.video)[first : first + frames]
+            sequences.append(self._build_sequence(sample, times, rng))
             visual.append(self._visual(sample.video, first, frames))
-            if self._tutor is not None:
-                lessons.append(self._tutor.lessons(sample, cut))
-        return collate(layouts, visual, lessons)
+            if self._label_provider is not None:
+                auxiliary.append(self._label_provider.labels(sample, times))
+        return collate(sequences, visual, auxiliary)
 
-    def _sample(self, rng: np.random.Generator, phase: Phase, frames: int) -> tuple[Sample, int]:
-        """A sample of at least ``frames`` frames, and the first of those it is cropped to."""
-        kinds, shares = zip(*[pair for pair in phase.shares if pair[1] > 0], strict=True)
+    def _draw_sample(self, rng: np.random.Generator, stage: CurriculumStage, frames: int) -> tuple[Sample, int]:
+        """Return a sample of at least ``frames`` frames, and the first frame of its crop."""
+        kinds, shares = zip(*[pair for pair in stage.shares if pair[1] > 0], strict=True)
         pool = self._by_kind[kinds[int(rng.choice(len(kinds), p=np.array(shares) / sum(shares)))]]
         sample = pool[int(rng.integers(len(pool)))]
         while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
-        if sample.kind == "qa" and phase.unanswered + phase.unasked > 0:
-            sample = self._silent(sample, phase, rng)
+        if sample.kind == "qa" and stage.unanswerable_share + stage.without_query_share > 0:
+            sample = self._silence(sample, stage, rng)
         first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
-        return sample, 0 if rng.random() < 0.3 else first  # beginnings matter as much as many other places together
+        return sample, 0 if rng.random() < 0.3 else first  # 30% from the beginning, where the model starts when serving
 
-    def _silent(self, sample: Sample, phase: Phase, rng: np.random.Generator) -> Sample:
-        """By lot: the sample unasked, or asked what nothing in it answers, or as it is."""
-        lot = rng.random()
-        if lot < phase.unasked:
+    def _silence(self, sample: Sample, stage: CurriculumStage, rng: np.random.Generator) -> Sample:
+        """Return the sample at random without its query, with an unanswerable one, or unchanged."""
+        draw = rng.random()
+        if draw < stage.without_query_share:
             return replace(sample, queries=(), answers=())
-        if lot < phase.unasked + phase.unanswered and self._tutor is not None:
-            return replace(sample, queries=(Query(self._tutor.unanswered(sample.video, rng)),), answers=())
+        if draw < stage.without_query_share + stage.unanswerable_share and self._label_provider is not None:
+            query = Query(self._label_provider.unanswerable_query(sample.video, rng))
+            return replace(sample, queries=(query,), answers=())
         return sample
 
-    def _layout(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> Layout:
-        seen = self._with_query(crop(sample, float(times[0]), float(times[-1])), rng)
-        return lay_out(
-            seen,
+    def _build_sequence(self, sample: Sample, times: NDArray[np.float64], rng: np.random.Generator) -> TrainingSequence:
+        cropped = self._add_instruction(crop(sample, float(times[0]), float(times[-1])), rng)
+        return build_sequence(
+            cropped,
             [float(t - times[0]) for t in times],
             self._tokenizer,
             self._frame_tokens,
-            keep_replies=bool(rng.random() < self._mixture.keep_replies),
+            keep_replies=bool(rng.random() < self._sampling.keep_replies),
             rng=rng,
-            asides=self._asides(sample.video, times, rng),
-            window=self._mixture.window,
+            side_questions=self._draw_side_questions(sample.video, times, rng),
+            window=self._sampling.window,
         )
 
-    def _asides(self, video: str, times: NDArray[np.float64], rng: np.random.Generator) -> list[tuple[int, str, str]]:
-        if self._tutor is None:
+    def _draw_side_questions(
+        self, video: str, times: NDArray[np.float64], rng: np.random.Generator
+    ) -> list[tuple[int, str, str]]:
+        if self._label_provider is None:
             return []
-        looks = max(1, len(times) // self._mixture.frames_per_look)
-        frames = rng.choice(len(times), size=looks, replace=False)
-        questions = self._mixture.look_questions
+        count = max(1, len(times) // self._sampling.frames_per_side_question)
+        frames = rng.choice(len(times), size=count, replace=False)
+        questions = self._sampling.side_questions
         return [
-            (int(k), questions[int(rng.integers(len(questions)))], self._tutor.view(video, float(times[k])))
+            (
+                int(k),
+                questions[int(rng.integers(len(questions)))],
+                self._label_provider.describe(video, float(times[k])),
+            )
             for k in frames
         ]
 
-    def _with_query(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def _add_instruction(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.queries or sample.kind != "captioning":
             return sample
-        instructions = self._mixture.instructions
+        instructions = self._sampling.instructions
         return replace(sample, queries=(Query(instructions[int(rng.integers(len(instructions)))]),))

@@ -1,10 +1,9 @@
-"""Layouts and pictures to one batch of tensors; pads, never truncates."""
+"""Collate training sequences and their visual input into one batch of tensors; pad, never truncate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,46 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.duet import IGNORE
-from mmduet.training.layout import FRAME_TOKEN, NEVER, Layout
+from mmduet.training.sequence import FRAME_TOKEN, NEVER, TrainingSequence
 
 Ints = NDArray[np.int64]
-
-
-class Lessons(NamedTuple):
-    """One sample's labels beyond the duet's, of F frames of K visual tokens; ``IGNORE`` where there is none."""
-
-    changes: Ints  # [F, K]
-    before: Ints  # [F, K, 4], in the order of ``cells.BEFORE``
-    motion: Ints  # [F, K, 5], in the order of ``cells.MOTION``
-    inventory: Ints  # [F, 2, 35], each identity in view or not, now and a while ago
-    asked: Ints  # [F, K]
-    happenings: Ints  # [F]
-    roles: Ints  # [F, K]
-    told: Ints  # [F, 8], in the order of ``happenings.TOLD``
-    named: Ints  # [F, 3], in the order of ``happenings.NAMED``
-    wanted: Ints  # [F]
-
-
-class LessonLabels(NamedTuple):
-    """The same for a batch, [B, ...]."""
-
-    changes: Tensor
-    before: Tensor
-    motion: Tensor
-    inventory: Tensor
-    asked: Tensor
-    happenings: Tensor
-    roles: Tensor
-    told: Tensor
-    named: Tensor
-    wanted: Tensor
+#: Auxiliary labels of one sample by name; ``IGNORE`` marks positions without a label. The recipe defines names and shapes.
+Labels = Mapping[str, Ints]
 
 
 @dataclass
 class Batch:
     """B samples of F frames and at most T tokens."""
 
-    visual: Tensor  # letterboxed pictures uint8 [B, F, S, S, 3], or a frozen tower's features of them [B, F, P, V]
+    visual: Tensor  # letterboxed images uint8 [B, F, S, S, 3], or features of a frozen tower [B, F, P, V]
     ids: Tensor  # [B, T]; frame tokens hold 0
     is_frame: Tensor  # bool [B, T]
     positions: Tensor  # [B, T]
@@ -60,49 +31,58 @@ class Batch:
     frame_ends: Tensor  # [B, F]
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
-    lessons: LessonLabels | None = None  # where lessons are given beside the duet's own labels
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
 
 
-def collate(layouts: Sequence[Layout], visual: Sequence[Tensor], lessons: Sequence[Lessons] = ()) -> Batch:
-    """Put samples of equal frame counts together. Labels of padding are ``IGNORE``."""
-    size = max(layout.size for layout in layouts)
-    size += -size % 16  # a few shapes instead of many: matrix products like it
+def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], auxiliary: Sequence[Labels] = ()) -> Batch:
+    """Collate samples that have the same number of frames. Labels of padding are ``IGNORE``."""
+    size = max(sequence.size for sequence in sequences)
+    size += -size % 16  # a few shapes instead of many: matrix products are faster
 
-    def padded(name: str, fill: int) -> Tensor:
-        rows = np.full((len(layouts), size), fill)
-        for row, layout in zip(rows, layouts, strict=True):
-            row[: layout.size] = getattr(layout, name)
+    def pad(name: str, fill: int) -> Tensor:
+        rows = np.full((len(sequences), size), fill)
+        for row, sequence in zip(rows, sequences, strict=True):
+            row[: sequence.size] = getattr(sequence, name)
         return torch.from_numpy(rows)
 
-    ids = padded("ids", 0)
+    ids = pad("ids", 0)
     is_frame = ids == FRAME_TOKEN
+    mask = build_attention_mask(
+        pad("limits", -1), pad("branches", -1), pad("visible_from_frame", -1), pad("evicted_at_frame", NEVER)
+    )
     return Batch(
         visual=torch.stack(list(visual)),
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
-        positions=padded("positions", 0),
-        mask=visibility(
-            padded("limits", -1), padded("branches", -1), padded("fed_with", -1), padded("leaves_at", NEVER)
-        )[:, None],
-        targets=padded("targets", IGNORE),
-        frame_ends=torch.tensor([x.frame_ends for x in layouts]),
-        informative=torch.tensor([x.informative for x in layouts]),
-        relevance=torch.tensor([x.relevance for x in layouts]),
-        lessons=LessonLabels(*(torch.from_numpy(np.stack(part)) for part in zip(*lessons, strict=True)))
-        if lessons
-        else None,
+        positions=pad("positions", 0),
+        mask=mask[:, None],
+        targets=pad("targets", IGNORE),
+        frame_ends=torch.tensor([x.frame_ends for x in sequences]),
+        informative=torch.tensor([x.informative for x in sequences]),
+        relevance=torch.tensor([x.relevance for x in sequences]),
+        auxiliary=_stack(auxiliary),
     )
 
 
-def visibility(limits: Tensor, branches: Tensor, fed_with: Tensor, leaves_at: Tensor) -> Tensor:
-    """Who may see whom, bool [B, T, T], from four of ``Layout``'s lists, each [B, T].
+def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
+    if not auxiliary:
+        return {}
+    return {name: torch.from_numpy(np.stack([labels[name] for labels in auxiliary])) for name in auxiliary[0]}
 
-    Branch 0 is the main line. Padding (branch -1) sees itself only, so that no row of the softmax is empty.
+
+def build_attention_mask(
+    limits: Tensor, branches: Tensor, visible_from_frame: Tensor, evicted_at_frame: Tensor
+) -> Tensor:
+    """Return which token may attend to which, bool [B, T, T], from four of ``TrainingSequence``'s lists, each [B, T].
+
+    Branch 0 is the main line. Padding (branch -1) attends to itself only, so that no softmax row is empty.
     """
-    limits, branches, fed_with, leaves_at = (x.int() for x in (limits, branches, fed_with, leaves_at))  # half the time
+    limits, branches, visible_from_frame, evicted_at_frame = (
+        x.int() for x in (limits, branches, visible_from_frame, evicted_at_frame)
+    )  # int32 takes half the time
     index = torch.arange(limits.shape[1], dtype=torch.int32)
     causal = index[None, :] <= index[:, None]  # [T, T]
-    in_view = leaves_at[:, None, :] > fed_with[:, :, None]
-    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None]) & in_view
+    in_window = evicted_at_frame[:, None, :] > visible_from_frame[:, :, None]
+    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None]) & in_window
     own = (branches[:, :, None] == branches[:, None, :]) & (branches > 0)[:, :, None] & causal
     return main | own | torch.eye(len(index), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""A frozen tower's features of every stored frame, computed once: training then never runs the tower again."""
+"""Compute a frozen tower's features of every stored frame once, so that training does not run the tower."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmduet.model.tower import Tower
+from mmduet.model.tower import VisionTower
 from mmduet.training.frames import FrameStore
 from mmduet.training.losses import to_pixels
 
@@ -25,11 +25,13 @@ class FeatureStore:
 
     def __call__(self, name: str, first: int, count: int) -> Tensor:
         """Features [count, P, V] of a video's frames from ``first`` on."""
-        start = self._frames.place(name)[0] + first
+        start = self._frames.locate(name)[0] + first
         return torch.from_numpy(self._data[start : start + count].copy()).view(torch.bfloat16)
 
 
-def build_features(tower: Tower, frames: FrameStore, path: Path, progress: Callable[[int, int], None]) -> FeatureStore:
+def build_features(
+    tower: VisionTower, frames: FrameStore, path: Path, progress: Callable[[int, int], None]
+) -> FeatureStore:
     """Run the tower over every frame into ``path``, unless that has been done."""
     pictures = frames.all_pictures
     shape = tower(to_pixels(torch.from_numpy(pictures[:1].copy()))).shape

@@ -1,4 +1,4 @@
-"""Every frame of a set of videos, sampled and letterboxed once, in one memory-mapped file; pixels only, no labels."""
+"""Store every frame of a set of videos, sampled and letterboxed, in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class FrameStore:
 
     def pictures(self, name: str) -> U8:
         """All frames of one video."""
-        start, count = self.place(name)
+        start, count = self.locate(name)
         return self._data[start : start + count]
 
-    def place(self, name: str) -> tuple[int, int]:
+    def locate(self, name: str) -> tuple[int, int]:
         """Number of its first frame among all frames, and how many it has."""
         try:
             return self._places[name]
@@ -55,7 +55,7 @@ class FrameStore:
 
     def times(self, name: str) -> NDArray[np.float64]:
         """Their times in seconds."""
-        start, count = self.place(name)
+        start, count = self.locate(name)
         times: NDArray[np.float64] = self._times[start : start + count]
         return times
 

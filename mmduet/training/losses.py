@@ -23,18 +23,18 @@ class Losses:
     """The weighted sum to descend, and its parts by name, unweighted (only those that had labels)."""
 
     total: Tensor
-    parts: dict[str, float]
+    components: dict[str, float]
 
 
 def duet_losses(model: DuetModel, batch: Batch) -> Losses:
     """Forward the batch and compare with its labels. Raises ``TrainingError`` where nothing in it is labelled."""
-    return summed(duet_parts(model, batch, forward_hidden(model, batch)))
+    return combine(duet_parts(model, batch, forward_hidden(model, batch)))
 
 
-def summed(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Losses:
-    """The parts' sum, each times its weight (1 where none is given). Raises ``TrainingError`` where there is no part."""
+def combine(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Losses:
+    """Return the weighted sum of the parts (default weight 1). Raises ``TrainingError`` if there is no part."""
     if not parts:
-        raise TrainingError("a batch without any label; check that the annotations' times lie inside their videos")
+        raise TrainingError("the batch has no labels; check that the annotations' times lie inside their videos")
     weighted = [(weights or {}).get(name, 1.0) * part for name, part in parts.items()]
     return Losses(torch.stack(weighted).sum(), {k: float(v.detach()) for k, v in parts.items()})
 
@@ -78,7 +78,7 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """What a mask of bools adds to attention scores: once here, or every layer does it anew."""
+    """Return a boolean mask as additive attention scores, computed once instead of in every layer."""
     return torch.zeros(mask.shape, dtype=like.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 

@@ -27,7 +27,15 @@ class Schedule:
     clip: float = 1.0  # largest gradient norm
     floor: float = 0.02  # share of the peak at the end
 
-    def share(self, step: int) -> float:
+    @property
+    def fingerprint(self) -> str:
+        """The text stored in a run's state file; its format is fixed."""
+        return (
+            f"Schedule(steps={self.steps!r}, lr={self.lr!r}, muon={self.muon!r}, warmup={self.warmup!r}, "
+            f"weight_decay={self.weight_decay!r}, clip={self.clip!r}, floor={self.floor!r})"
+        )
+
+    def lr_factor(self, step: int) -> float:
         """What share of the peak the learning rates have at ``step``."""
         warm = max(1, round(self.steps * self.warmup))
         if step < warm:
@@ -62,7 +70,7 @@ class Optimizer:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.schedule.clip))
         for part, peak in self._parts:
             for group in part.param_groups:
-                group["lr"] = peak * self.schedule.share(step)
+                group["lr"] = peak * self.schedule.lr_factor(step)
             part.step()
             part.zero_grad(set_to_none=True)
         return norm

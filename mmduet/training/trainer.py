@@ -1,4 +1,4 @@
-"""A training loop that can be interrupted at any step and goes on as if nothing had happened; knows no model, no data.
+"""A training loop that can be interrupted at any step and resumed with identical results.
 
 A step is a pure function of its number, so a resumed run computes what an uninterrupted one would have.
 """
@@ -43,7 +43,7 @@ class Trainer:
         self.save_every = save_every
         self.optimizer = Optimizer(modules, schedule, hidden)
         self.step = 0
-        self._recipe = f"{schedule} {recipe}".strip()
+        self._recipe = f"{schedule.fingerprint} {recipe}".strip()
 
     def train(self, report: Report) -> None:
         """Run to the last step, from where the run directory left off. ``report(step, figures)`` after every step."""
@@ -60,11 +60,11 @@ class Trainer:
         losses = self.loss_at(self.step)
         if not torch.isfinite(losses.total):
             raise TrainingError(
-                f"the loss of step {self.step} is {float(losses.total.detach())} ({losses.parts}); lower the learning rate"
+                f"the loss of step {self.step} is {float(losses.total.detach())} ({losses.components}); lower the learning rate"
             )
         losses.total.backward()  # type: ignore[no-untyped-call]
         norm = self.optimizer.step(self.step)
-        return {**losses.parts, "norm": norm}
+        return {**losses.components, "norm": norm}
 
     def _save(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)

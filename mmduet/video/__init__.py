@@ -1,13 +1,13 @@
-"""Knows the public names of the video room: timed frames in, sampled and letterboxed pictures out; it has no torch."""
+"""Read, sample, letterbox and write timed video frames; without torch."""
 
 from __future__ import annotations
 
-from mmduet.video.file import DecodedFrame, VideoFile
 from mmduet.video.letterbox import letterbox, normalise
 from mmduet.video.push import PushSource
 from mmduet.video.reader import open_frames
 from mmduet.video.sampling import paper_frame_count, sample_by_clock, sample_by_pts
 from mmduet.video.source import FrameSource, VideoInfo
+from mmduet.video.video_file import DecodedFrame, VideoFile
 from mmduet.video.writer import VideoWriter
 
 __all__ = [

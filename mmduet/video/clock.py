@@ -1,4 +1,4 @@
-"""Knows how presentation timestamps become seconds from the first frame; nothing of the file they come from."""
+"""Convert presentation timestamps to seconds from the first frame."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PresentationClock:
         self._last: Fraction | None = None
 
     @property
-    def end(self) -> float:
+    def end_seconds(self) -> float:
         """When the last frame read stops being shown, in seconds, if it lasts as long as an average one."""
         return 0.0 if self._last is None else float(self._last + self._step)
 
-    def read(self, pts: int | None) -> float:
+    def to_seconds(self, pts: int | None) -> float:
         """The seconds of the next frame, from its timestamp in units of the time base."""
         follow = Fraction(0) if self._last is None else self._last + self._step
         time = follow if pts is None else self._from_origin(pts * self._time_base, follow)

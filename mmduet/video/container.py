@@ -1,4 +1,4 @@
-"""Knows what a video container tells about itself: its streams, its length and whether it is whole; never decodes."""
+"""Open video containers and read their streams and duration, and check that files are complete; never decode."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from av.video.stream import VideoStream
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-"""What FFmpeg takes plain text for: it would render a text file as a film of letters."""
+"""Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
 
 THREADS = 2
 """Decoder threads: a server has a file per stream to spread over its cores, and with many threads FFmpeg drops errors
 in the last pictures of a file."""
 
 SHORTFALL = 0.1
-"""The part of the promised length that may be missing before the file counts as cut off, and never under half a second:
+"""The share of the declared duration that may be missing before the file counts as cut off, at least half a second:
 containers round, and the last frame's length is a guess."""
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open for reading; use it in a ``with`` block. Raises a VideoError that names the file and the remedy."""
+    """Open a file for reading, as a context manager. Raises ``VideoError`` naming the file and what to do."""
     if not path.exists():
         raise VideoNotFoundError(f"{path} does not exist; check the name")
     if path.is_dir():
         raise VideoError(f"{path} is a directory; give a video file inside it")
     if path.stat().st_size == 0:
-        raise CorruptVideoError(f"{path} is empty; copy or record it anew")
+        raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
         # A playlist in disguise must not reach for the network; "file:" keeps a colon in a name from being a protocol.
         return av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
@@ -39,8 +39,8 @@ def open_container(path: Path) -> InputContainer:
         raise _unreadable(path, error) from error
 
 
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture, set to decode on several threads."""
+def select_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Return the first video stream that is not a cover image, set to decode on several threads."""
     if container.format.name in TEXT_FORMATS:
         raise CorruptVideoError(f"{path} is text, not a video; give a video file")
     for stream in container.streams.video:
@@ -50,16 +50,16 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise NoVideoStreamError(f"{path} has no video stream; give a file that has pictures")
 
 
-def duration_of(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds from the first frame to the end, as the stream or else the container has it; None where neither does."""
-    promised = promised_length(container, stream)
-    if promised is None and container.duration is not None:
+def get_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the seconds from the first frame to the end, from the stream or else the container; None if unknown."""
+    declared = declared_duration(container, stream)
+    if declared is None and container.duration is not None:
         return container.duration / av.time_base
-    return promised
+    return declared
 
 
-def promised_length(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds the container vouches for in *this* stream; None where only another stream might be that long."""
+def declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the declared seconds of *this* stream; None if the duration may be that of another stream."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     start = float((stream.start_time or 0) * (stream.time_base or Fraction(0)))
@@ -71,20 +71,20 @@ def promised_length(container: InputContainer, stream: VideoStream) -> float | N
     return None
 
 
-def check_end(container: InputContainer, stream: VideoStream, end: float, path: Path) -> None:
+def check_complete(container: InputContainer, stream: VideoStream, end: float, path: Path) -> None:
     """Raise CorruptVideoError if the file stops before the last sample of its index, or well before its length."""
     entries = stream.index_entries
     if len(entries) and entries[-1].pos + entries[-1].size > path.stat().st_size:
         raise CorruptVideoError(
-            f"{path} is cut off at {end:.2f} s: its index goes on past the end of the file; copy it anew"
+            f"{path} is cut off at {end:.2f} s: its index continues past the end of the file; copy it again"
         )
-    promised = promised_length(container, stream)
-    if promised is not None and promised - end > max(SHORTFALL * promised, 0.5):
-        raise CorruptVideoError(f"{path} ends at {end:.2f} s of the {promised:.2f} s it promises; copy it anew")
+    declared = declared_duration(container, stream)
+    if declared is not None and declared - end > max(SHORTFALL * declared, 0.5):
+        raise CorruptVideoError(f"{path} ends at {end:.2f} s of its declared {declared:.2f} s; copy it again")
 
 
-def reason(error: Exception) -> str:
-    """FFmpeg's words for an error, without its number."""
+def error_reason(error: Exception) -> str:
+    """Return FFmpeg's error message without its number."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -99,7 +99,8 @@ def _clock_text(text: str) -> float | None:
 
 def _unreadable(path: Path, error: Exception) -> VideoError:
     if isinstance(error, PermissionError):
-        return VideoError(f"{path} may not be read; change its permissions")
+        return VideoError(f"{path} cannot be read: permission denied; change its permissions")
     return CorruptVideoError(
-        f"{path} is no video FFmpeg can read, or is cut off before its index ({reason(error)}); copy or encode it anew"
+        f"{path} is not a video that FFmpeg can read, or is cut off before its index ({error_reason(error)}); "
+        "copy or encode it again"
     )

@@ -1,4 +1,4 @@
-"""Knows the published checkpoints' frame preprocessing to the pixel; nothing of models or where frames come from.
+"""Preprocess frames exactly as for the published checkpoints: letterbox and normalise.
 
 The checkpoints saw frames scaled by OpenCV (bilinear, uint8), which is fixed-point arithmetic: 11-bit weights, a
 truncation after each pass and a rounding at the end. A float resize differs by a level on a third of the pixels, so
@@ -34,7 +34,7 @@ def letterbox(image: Image, size: int) -> Image:
     An odd rest puts the extra line below or to the right. Raises OptionError for another dtype or shape.
     """
     check_image(image)
-    height, width = fitted(image.shape[0], image.shape[1], size)
+    height, width = fit_size(image.shape[0], image.shape[1], size)
     top, left = (size - height) // 2, (size - width) // 2
     canvas = np.zeros((size, size, 3), np.uint8)
     canvas[top : top + height, left : left + width] = resize(image, height, width)
@@ -51,7 +51,7 @@ def normalise(image: Image) -> NDArray[np.float32]:
     return pixels
 
 
-def fitted(height: int, width: int, size: int) -> tuple[int, int]:
+def fit_size(height: int, width: int, size: int) -> tuple[int, int]:
     """The (height, width) whose long side is ``size`` and whose short side is cut down to an integer.
 
     The short side is ``int(short / long * size)``, in floats and in that order, as the checkpoints were fed: another

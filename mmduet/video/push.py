@@ -1,4 +1,4 @@
-"""Knows how frames pushed by one thread are read by another; nothing of who pushes them."""
+"""A queue of frames that one thread pushes and another reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PushSource:
 
     def __init__(self, name: str, width: int, height: int, capacity: int = 64, fps: float | None = None) -> None:
         if capacity < 1:
-            raise OptionError(f"capacity {capacity} holds no frame; give 1 or more")
+            raise OptionError(f"capacity must be at least 1, got {capacity}")
         self.info = VideoInfo(name, width, height, None, fps)
         self.dropped = 0
         self._capacity = capacity

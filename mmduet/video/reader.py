@@ -1,4 +1,4 @@
-"""Knows how a file becomes the frames an engine is fed: sampled, in RGB, renumbered; nothing of engines."""
+"""Read a file as the frames for an engine: sampled, in RGB, renumbered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 
 from mmduet.errors import VideoError
 from mmduet.events import Frame
-from mmduet.video.file import DecodedFrame, VideoFile
-from mmduet.video.sampling import check_cap, check_rate, sample_by_clock, sample_by_pts
+from mmduet.video.sampling import check_frame_limit, check_rate, sample_by_clock, sample_by_pts
+from mmduet.video.video_file import DecodedFrame, VideoFile
 
 Profile = Literal["fixed", "paper"]
 
@@ -24,7 +24,7 @@ def open_frames(
     (CorruptVideoError) when the iteration meets it; the file is closed when the iteration ends or is dropped.
     """
     check_rate("fps", fps)
-    check_cap(max_frames)
+    check_frame_limit(max_frames)
     return _sampled(VideoFile(path), fps, profile, max_frames)
 
 
@@ -38,7 +38,7 @@ def _timed(
     file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None
 ) -> Iterator[tuple[float, DecodedFrame]]:
     if profile == "fixed":
-        return ((frame.time, frame) for frame in sample_by_pts(file.decoded(), fps, max_frames))
+        return ((frame.time, frame) for frame in sample_by_pts(file.decode(), fps, max_frames))
     if file.info.fps is None:
-        raise VideoError(f"{file.path} tells no frame rate, which the paper profile counts by; use the fixed profile")
-    return sample_by_clock(file.decoded(), file.info.fps, fps, max_frames)
+        raise VideoError(f"{file.path} declares no frame rate, which the paper profile needs; use the fixed profile")
+    return sample_by_clock(file.decode(), file.info.fps, fps, max_frames)

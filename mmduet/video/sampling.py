@@ -1,4 +1,4 @@
-"""Knows which of a stream's frames a rate asks for, by timestamp or by the paper's clock; it never looks at a picture.
+"""Select frames of a stream at a rate, by timestamp or by the paper's clock, without reading images.
 
 Both samplers are lazy and read their input once, so they sit as well on a live source as on a file.
 """
@@ -16,7 +16,7 @@ TICK_TOLERANCE = 1e-6
 
 
 class Timed(Protocol):
-    """Anything that bears a time in seconds."""
+    """Anything with a time in seconds."""
 
     @property
     def time(self) -> float: ...
@@ -34,7 +34,7 @@ def sample_by_pts(frames: Iterable[TimedT], fps: float | None, max_frames: int |
     ``max_frames`` are taken. Raises OptionError for an fps or a max_frames that is not positive.
     """
     check_rate("fps", fps)
-    check_cap(max_frames)
+    check_frame_limit(max_frames)
     return _first_n(frames if fps is None else _at_ticks(frames, fps), max_frames)
 
 
@@ -50,7 +50,7 @@ def sample_by_clock(
     """
     check_rate("input_fps", input_fps)
     check_rate("fps", fps)
-    check_cap(max_frames)
+    check_frame_limit(max_frames)
     rate = input_fps if fps is None else fps
     taken = frames if fps is None else _at_clock(frames, input_fps, fps)
     return _first_n(_clocked(taken, rate), max_frames)
@@ -59,19 +59,19 @@ def sample_by_clock(
 def paper_frame_count(
     duration: float, fps: float, max_frames: int | None = None, rounding: Literal["ceil", "floor"] = "ceil"
 ) -> int:
-    """How many frames the reference samples from ``duration`` seconds: up (evaluation) or down (demo), then capped."""
+    """Return how many frames the reference samples from ``duration`` seconds, rounded up (evaluation) or down (demo)."""
     check_rate("fps", fps)
-    check_cap(max_frames)
+    check_frame_limit(max_frames)
     if not (math.isfinite(duration) and duration >= 0):
         raise OptionError(f"duration {duration} is not a length in seconds; give a number from 0 up")
     count = math.ceil(duration * fps) if rounding == "ceil" else math.floor(duration * fps)
     return count if max_frames is None else min(count, max_frames)
 
 
-def cap(
+def frame_limit(
     profile: Literal["fixed", "paper"], duration: float | None, fps: float | None, max_frames: int | None
 ) -> int | None:
-    """The most frames that are watched: the paper's profile takes those that the duration promises, and no more."""
+    """Return the maximum number of frames; the paper's profile also limits it by the declared duration."""
     if profile == "fixed" or fps is None or duration is None:
         return max_frames
     return max(1, paper_frame_count(duration, fps, max_frames))
@@ -83,33 +83,33 @@ def check_rate(name: str, rate: float | None) -> None:
         raise OptionError(f"{name} {rate} is not a frame rate; give a number above 0, or none for every frame")
 
 
-def check_cap(max_frames: int | None) -> None:
+def check_frame_limit(max_frames: int | None) -> None:
     """Raise OptionError unless the cap is None (no cap) or at least 1."""
     if max_frames is not None and max_frames < 1:
-        raise OptionError(f"max_frames {max_frames} leaves nothing to watch; give 1 or more, or none for no limit")
+        raise OptionError(f"max_frames {max_frames} must be at least 1, or None for no limit")
 
 
-class Ticks:
-    """Says of each frame, in order of time, whether it is the one that answers for a tick of the rate."""
+class FrameSampler:
+    """Decides for each frame, in order of time, whether it is the one for a tick of the rate."""
 
     def __init__(self, fps: float | None, tick: int = 0) -> None:
         check_rate("fps", fps)
-        self._fps, self.tick = fps, tick  # the next one that wants an answer
+        self._fps, self.next_tick = fps, tick  # the next tick without a frame
 
-    def take(self, time: float) -> bool:
-        """Whether the frame at ``time`` seconds is taken; each frame is asked about once."""
+    def accept(self, time: float) -> bool:
+        """Return whether the frame at ``time`` seconds is selected. Call it once for each frame."""
         late = time + TICK_TOLERANCE
         if self._fps is None:
             return True
-        if late < self.tick / self._fps:  # divided anew each time: a running sum would drift
+        if late < self.next_tick / self._fps:  # divided each time: a running sum would drift
             return False
-        self.tick = _first_tick_after(late, self._fps)
+        self.next_tick = _first_tick_after(late, self._fps)
         return True
 
 
 def _at_ticks(frames: Iterable[TimedT], fps: float) -> Iterator[TimedT]:
-    ticks = Ticks(fps)
-    return (frame for frame in frames if ticks.take(frame.time))
+    ticks = FrameSampler(fps)
+    return (frame for frame in frames if ticks.accept(frame.time))
 
 
 def _first_tick_after(time: float, fps: float) -> int:

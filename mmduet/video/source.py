@@ -1,4 +1,4 @@
-"""Knows what every video source offers: a description and timed frames; not where the frames come from."""
+"""Protocols of video sources: a description and timed frames."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class FrameSource(Protocol):
 
 
 class LiveSource(Protocol):
-    """A webcam or a stream from the network, which is read once and goes on whoever watches.
+    """A webcam or network stream: read once, and running whether or not it is read.
 
-    One whose ``live`` is False ends by itself and waits for its reader: a film that somebody streams.
+    A source with ``live`` False ends on its own and waits for its reader, such as a file on a web server.
     """
 
     @property

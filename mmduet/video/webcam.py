@@ -1,4 +1,4 @@
-"""Knows how a camera on this machine is read, with OpenCV, since FFmpeg's own way to it is not in PyAV's wheels."""
+"""Read a camera of this machine with OpenCV, because PyAV's wheels lack FFmpeg's camera support."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mmduet.errors import OptionError, SourceError
 from mmduet.events import Frame
-from mmduet.video.sampling import Ticks
+from mmduet.video.sampling import FrameSampler
 from mmduet.video.source import VideoInfo
 
 NAME = "webcam"
@@ -40,10 +40,10 @@ class Webcam:
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Frames at ``fps`` (None: every frame) in RGB, until it is closed; those that nobody took in time are gone."""
         began, picture = self._first
-        ticks, number, index, now = Ticks(fps), 0, 0, began
+        ticks, number, index, now = FrameSampler(fps), 0, 0, began
         try:
             while not self._stopped:
-                if ticks.take(now - began):
+                if ticks.accept(now - began):
                     yield Frame(index, now - began, picture, number)
                     index += 1
                 picture, now, number = self._read(), self._clock(), number + 1

@@ -1,4 +1,4 @@
-"""Knows how to write RGB frames, and sound, as an H.264 MP4 that is whole or absent; nothing of where they come from.
+"""Write RGB frames and audio as an H.264 MP4 that is either complete or absent.
 
 Colours are BT.601 and tagged so: readers that heed the tag and readers that ignore it (OpenCV) then agree.
 """
@@ -30,9 +30,9 @@ from mmduet.video.sampling import check_rate
 
 TIME_BASE = Fraction(1, 90000)
 MATRIX_BT601 = 6  # as H.264 numbers the matrices; PyAV's Colorspace has the scaler's numbers
-LONGEST_SIDE = 16384  # libx264's own limit
-SOUND_RATE = 48_000  # samples a second
-SOUND_LAYOUT = "stereo"
+MAX_SIDE = 16384  # libx264's own limit
+AUDIO_RATE = 48_000  # samples a second
+AUDIO_LAYOUT = "stereo"
 
 
 class VideoWriter:
@@ -54,11 +54,11 @@ class VideoWriter:
         gop: int | None = None,
         *,
         aspect: Fraction | None = None,
-        sound: bool = False,
+        audio: bool = False,
     ) -> None:
         check_rate("fps", fps)
-        if not (1 <= width <= LONGEST_SIDE and 1 <= height <= LONGEST_SIDE):
-            raise OptionError(f"video size {width}x{height} cannot be encoded; give 1 to {LONGEST_SIDE} pixels a side")
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+            raise OptionError(f"video size {width}x{height} cannot be encoded; give 1 to {MAX_SIDE} pixels a side")
         self.path = Path(path)
         self._size = (height, width)
         self._fps = fps
@@ -71,15 +71,15 @@ class VideoWriter:
         try:
             self._container = av.open(f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"})
             self._stream = _add_stream(self._container, self._size, fps, options)
-            self._stream.codec_context.sample_aspect_ratio = aspect or Fraction(0)  # 0: not told
-            self._sound = _add_sound(self._container) if sound else None
+            self._stream.codec_context.sample_aspect_ratio = aspect or Fraction(0)  # 0: unspecified
+            self._sound = _add_sound(self._container) if audio else None
             self._samples = 0  # of sound, written so far
             self._container.start_encoding()  # here, so that a bad folder or preset fails before the first frame
         except (av.FFmpegError, OSError, ValueError) as error:
-            self.abandon()
+            self.abort()
             raise VideoWriteError(f"{self.path} cannot be written ({error}); check the folder and options") from error
 
-    def write(self, image: NDArray[np.uint8], time: float | None = None, lasts: float | None = None) -> None:
+    def write(self, image: NDArray[np.uint8], time: float | None = None, duration: float | None = None) -> None:
         """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, later than the last; by default at its turn.
 
         ``lasts`` is for how many seconds it is shown where no other frame follows; by default 1/fps.
@@ -89,18 +89,18 @@ class VideoWriter:
         self._check_size(image)
         frame = _to_yuv(image)
         frame.pts, frame.time_base = self._next_tick(time), TIME_BASE
-        frame.duration = round((1 / self._fps if lasts is None else lasts) / TIME_BASE)
+        frame.duration = round((1 / self._fps if duration is None else duration) / TIME_BASE)
         self._encode(self._container, self._stream, frame)
         self._written += 1
 
-    def write_sound(self, samples: NDArray[np.float32]) -> None:
+    def write_audio(self, samples: NDArray[np.float32]) -> None:
         """Add sound where the last ended: float32 ``[2, N]`` from -1 to 1, at ``SOUND_RATE``."""
         if self._container is None or self._sound is None:
             raise VideoWriteError(f"{self.path} is closed, or was opened without sound; open a new writer")
         if not samples.shape[1]:
             return
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=SOUND_LAYOUT)
-        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=AUDIO_LAYOUT)
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, self._samples, Fraction(1, AUDIO_RATE)
         self._encode(self._container, self._sound, frame)
         self._samples += samples.shape[1]
 
@@ -110,16 +110,16 @@ class VideoWriter:
             return
         try:
             if not self._written:
-                raise VideoWriteError(f"{self.path} was given no frame; write at least one")
+                raise VideoWriteError(f"{self.path} has no frame; write at least one")
             for stream in (self._stream, self._sound):
                 if stream is not None:
                     self._encode(self._container, stream, None)
             self._finish(self._container)
         finally:
-            self.abandon()
+            self.abort()
 
-    def abandon(self) -> None:
-        """Stop and leave nothing behind; after ``close`` it does nothing."""
+    def abort(self) -> None:
+        """Stop and delete the partial file; after ``close`` this does nothing."""
         container, self._container = self._container, None
         if container is not None:
             with contextlib.suppress(av.FFmpegError, OSError):
@@ -135,7 +135,7 @@ class VideoWriter:
         if error is None:
             self.close()
         else:
-            self.abandon()
+            self.abort()
 
     def _check_size(self, image: NDArray[np.uint8]) -> None:
         check_image(image)
@@ -183,8 +183,8 @@ def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, o
 
 
 def _add_sound(container: OutputContainer) -> AudioStream:
-    stream = container.add_stream("aac", rate=SOUND_RATE)
-    stream.codec_context.layout = SOUND_LAYOUT
+    stream = container.add_stream("aac", rate=AUDIO_RATE)
+    stream.codec_context.layout = AUDIO_LAYOUT
     return stream
 
 

@@ -1,1 +1,1 @@
-"""Draw film strips, score timelines and span bars for the CLI, reports and pages; no torch."""
+"""Pictures of videos, scores, spans and replies, for the command line, reports and web pages."""

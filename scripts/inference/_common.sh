@@ -1,12 +1,13 @@
-# What the benchmark scripts share: sourced by them, with NAME (the benchmark), SET (its test set, under DATA), ASKED (what is
-# predicted, where that is another file and there) and, for models other than nano, PAPER (the published options).
+# Shared code of the benchmark scripts, which source this file. They set NAME (the benchmark), SET (its test set, under DATA),
+# PROMPTED_SET (an optional test set with prompts, predicted instead if it exists) and PAPER (the published options, for models
+# other than nano). Variables, with their defaults:
 #   DATA=datasets/scenes-test-20 MODEL=nano OUT=outputs/NAME/MODEL-DATA OPTIONS="..." PROFILE=fixed COUNT=20
-# By default they run on the scenes counterpart of the benchmark, which is rendered first. Interrupted, the same command goes on.
-# Where videos are missing or broken they go on with what is there, tell what is not, and end with status 1.
+# By default a script renders and uses the scenes counterpart of the benchmark. An interrupted run is resumed by the same command.
+# Missing and unreadable videos are reported and skipped; the script then exits with status 1.
 set -euo pipefail
 
 here="$PWD"
-absolute() { # PATH, as it is meant where the script was called
+absolute() { # PATH, relative to the directory that the script was called from
 	case "$1" in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$here" "$1" ;; esac
 }
 
@@ -26,22 +27,22 @@ if [ -n "${scenes:-}" ]; then
 	"$mmduet" scenes make "$DATA" --split test --count "$COUNT" --seed 11
 fi
 
-may_fail_in_part() { # COMMAND: status 1 says that some could not be done, and is kept; any other ends the script
-	local found=0
-	"$@" || found=$?
-	if [ "$found" -gt 1 ]; then exit "$found"; fi
-	if [ "$found" = 1 ]; then status=1; fi
+allow_partial_failure() { # COMMAND: status 1 (some items failed) is kept for the end; any other failure ends the script
+	local code=0
+	"$@" || code=$?
+	if [ "$code" -gt 1 ]; then exit "$code"; fi
+	if [ "$code" = 1 ]; then status=1; fi
 }
 
 predict() { # FURTHER OPTIONS...
-	local asked="$SET"
-	if [ -n "${ASKED:-}" ] && [ -e "$DATA/$ASKED" ]; then asked="$ASKED"; fi
+	local set="$SET"
+	if [ -n "${PROMPTED_SET:-}" ] && [ -e "$DATA/$PROMPTED_SET" ]; then set="$PROMPTED_SET"; fi
 	mkdir -p "$OUT"
-	[ -n "${scenes:-}" ] || may_fail_in_part "$mmduet" data check "$NAME" --dir "$DATA"
-	# shellcheck disable=SC2086 # OPTIONS are several words
-	may_fail_in_part "$mmduet" predict --annotations "$DATA/$asked" --videos "$DATA/videos" \
+	[ -n "${scenes:-}" ] || allow_partial_failure "$mmduet" data check "$NAME" --dir "$DATA"
+	# shellcheck disable=SC2086 # OPTIONS is split into words
+	allow_partial_failure "$mmduet" predict --annotations "$DATA/$set" --videos "$DATA/videos" \
 		--output "$OUT/predictions.jsonl" --model "$MODEL" --profile "$PROFILE" $OPTIONS "$@"
-	[ -s "$OUT/predictions.jsonl" ] || { echo "$NAME: nothing was predicted, so there is nothing to evaluate" >&2; exit 1; }
+	[ -s "$OUT/predictions.jsonl" ] || { echo "$NAME: there are no predictions to evaluate" >&2; exit 1; }
 }
 
 evaluate() { # BENCHMARK, FURTHER OPTIONS...

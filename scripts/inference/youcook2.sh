@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Dense captioning (YouCook2): what happens, and from when to when. Predicts and evaluates.
+# Dense captioning (YouCook2): predict and evaluate captioned time spans.
 NAME=youcook2 SET=dense_captioning_test.json
 PAPER="--fps 0.5 --max-frames 200 --speak sum:2"
 source "$(dirname "${BASH_SOURCE[0]}")/_common.sh"

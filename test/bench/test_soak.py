@@ -10,7 +10,7 @@ import pytest
 from command_line import Command, in_process
 from duet_rig import Rig, frames, lively_model, options
 
-from mmduet.bench.soak import SoakReport, soak
+from mmduet.bench.soak import SoakReport, run_soak
 from mmduet.engine import Engine
 from mmduet.errors import OptionError
 from mmduet.options import DecodeOptions, SpeakOptions
@@ -58,7 +58,7 @@ def test_other_decisions_are_seen() -> None:
     engine = Rig(lively_model())
     given = replace(options(0.8, window=4, tokens=2), decode=DecodeOptions(max_new_tokens=2, temperature=1.0))
     lap = [engine.prepare(frame) for frame in frames(10)]
-    report = soak(engine, lap, given, "What?", 2.0, 3000)
+    report = run_soak(engine, lap, given, "What?", 2.0, 3000)
     assert report.replies > 300
     assert report.changed_decisions > 100
     assert "decisions were others" in " ".join(report.faults)
@@ -68,7 +68,7 @@ def test_other_decisions_are_seen() -> None:
 def test_greedy_decisions_recur() -> None:
     engine = Rig(lively_model())
     lap = [engine.prepare(frame) for frame in frames(40)]
-    report = soak(engine, lap, options(0.8, window=4, tokens=2), "What?", 2.0, 3000)
+    report = run_soak(engine, lap, options(0.8, window=4, tokens=2), "What?", 2.0, 3000)
     assert report.replies > 300
     assert report.changed_decisions == 0
     assert report.largest_score_change < 1e-4
@@ -82,7 +82,7 @@ def test_an_interrupted_soak_tells_what_it_has() -> None:
         if done == 3500:
             raise KeyboardInterrupt
 
-    assert soak(engine, lap, options(window=4), "What?", 2.0, 9000, interrupt).frames == 3500 + 1
+    assert run_soak(engine, lap, options(window=4), "What?", 2.0, 9000, interrupt).frames == 3500 + 1
     assert not engine.busy
 
 
@@ -101,7 +101,7 @@ def test_a_running_sum_is_refused() -> None:
     given = replace(options(window=4), speak=SpeakOptions("sum", 2.0))
     lap = [None] * 10
     with pytest.raises(OptionError, match="under a running sum"):
-        soak(Engine(lively_model()), lap, given, "What?", 2.0, 9000)  # type: ignore[arg-type]
+        run_soak(Engine(lively_model()), lap, given, "What?", 2.0, 9000)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -114,11 +114,11 @@ def test_slow_drift_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def wear(done: int, total: int) -> None:
         head[1] += 1e-3
 
-    report = soak(engine, lap, options(window=4), "What?", 2.0, 3000, wear)
+    report = run_soak(engine, lap, options(window=4), "What?", 2.0, 3000, wear)
     assert report.largest_score_change > 1e-3
     assert "a score moved" in " ".join(report.faults)
 
 
 def test_a_stream_without_a_window_is_refused() -> None:
     with pytest.raises(OptionError, match="the window is none"):
-        soak(Engine(lively_model()), [], options(), "What?", 2.0, 9000)
+        run_soak(Engine(lively_model()), [], options(), "What?", 2.0, 9000)

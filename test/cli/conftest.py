@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from command_line import SECONDS, Command, in_process, write_video
 
-from mmduet.scenes import SplitSpec, load_clips, make_split
+from mmduet.annotations.scene_files import read_clips
+from mmduet.scenes import SplitSpec, make_split
 
 
 @pytest.fixture(scope="session")
@@ -41,4 +42,4 @@ class Clips:
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     folder = make_split(tmp_path_factory.mktemp("scenes") / "s", SplitSpec("test", 3, 7, 10.0, 14.0), workers=1)
-    return Clips(folder, load_clips(folder))
+    return Clips(folder, read_clips(folder))

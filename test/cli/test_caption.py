@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from command_line import MODEL, Command, Done, check_plot, check_subtitles, in_process, write_video
-from served import Served, serving
+from live_server import RunningServer, run_test_server
 from task_commands import report, tables
 
 from mmduet.cli import _task_running
-from mmduet.cli._task_running import Viewing
+from mmduet.cli._task_running import VideoRun
 from mmduet.model import load_model
 from mmduet.tasks import DenseCaptioning
 
@@ -104,7 +104,7 @@ def test_one_video_that_fails_is_the_commands_failure(caption: Command, tmp_path
         (("--output", "nowhere/a.json"), 2, "nowhere"),
         (("--at-once", "0"), 2, "at-once"),
         (("--server", "127.0.0.1:9"), 10, "is a server running there"),
-        (("--server", "ftp://x"), 2, "is no address"),
+        (("--server", "ftp://x"), 2, "is not a valid address"),
         (("--model", "none-such"), 5, "none-such"),
         (("--server", "x", "--model", "nano"), 2, "contradict"),
         (("--server", "x", "--adapter", "some"), 2, "contradict"),
@@ -163,7 +163,7 @@ def test_nothing_that_steers_a_terminal_reaches_a_pipe(
 def test_a_terminal_has_colours(caption: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mmduet.cli._task_showing.on_terminal", lambda stream: True)
+    monkeypatch.setattr("mmduet.cli._task_showing.is_terminal", lambda stream: True)
     done = caption(video, *TALKING)
     assert "\x1b[1m" in done.out
     assert "caption" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", done.out)
@@ -173,8 +173,8 @@ def test_a_terminal_has_colours(caption: Command, video: Path, monkeypatch: pyte
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving(load_model("random:tiny")) as server:
+def served() -> Iterator[RunningServer]:
+    with run_test_server(load_model("random:tiny")) as server:
         yield server
 
 
@@ -190,7 +190,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_server_finds_what_is_found_here(
-    mmduet: Command, served: Served, video: Path, tmp_path: Path, command: tuple[str, ...]
+    mmduet: Command, served: RunningServer, video: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     other = write_video(tmp_path / "other.mp4", 5)
     name, *more = command
@@ -211,7 +211,7 @@ def test_a_server_finds_what_is_found_here(
 
 
 def test_a_server_is_asked_for_several_at_once_and_failures_are_told(
-    mmduet: Command, served: Served, video: Path, tmp_path: Path
+    mmduet: Command, served: RunningServer, video: Path, tmp_path: Path
 ) -> None:
     where = ("--server", f"127.0.0.1:{served.port}", "--fps", "4")
     done = mmduet("highlight", tmp_path / "none.mp4", video, *where)
@@ -221,10 +221,10 @@ def test_a_server_is_asked_for_several_at_once_and_failures_are_told(
 
 
 def test_an_interrupt_does_not_wait_for_the_videos_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first video is over, the second goes on until it is told to stop, the third never begins."""
+    """The first video is over, the second goes on until it is stopped, the third never begins."""
     begun: list[str] = []
 
-    def watch_one(viewing: Viewing) -> Viewing:
+    def watch_one(viewing: VideoRun) -> VideoRun:
         begun.append(viewing.video.name)
         if viewing.video.name != "a":
             assert viewing.stop.wait(60), "nobody told it to stop"
@@ -233,10 +233,10 @@ def test_an_interrupt_does_not_wait_for_the_videos_under_way(tmp_path: Path, mon
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_task_running, "watch_one_remotely", watch_one)
+    monkeypatch.setattr(_task_running, "run_one_remotely", watch_one)
     stop = Event()
-    wanted = [Viewing(Path(name), DenseCaptioning(), SimpleNamespace(at_once=2), stop) for name in "abc"]  # type: ignore[arg-type]
+    wanted = [VideoRun(Path(name), DenseCaptioning(), SimpleNamespace(at_once=2), stop) for name in "abc"]  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
-        next(_task_running.watch_remotely(SimpleNamespace(at_once=2), wanted, interrupt))  # type: ignore[arg-type]
+        next(_task_running.run_remotely(SimpleNamespace(at_once=2), wanted, interrupt))  # type: ignore[arg-type]
     assert stop.is_set()
     assert "b" in begun

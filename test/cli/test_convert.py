@@ -57,7 +57,7 @@ def test_a_directory_of_something_else_is_never_replaced(
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
     status, _, err = mmduet("convert", base, tmp_path / "photos", "--adapter", adapter)
     assert status == 2
-    assert "is no checkpoint of ours" in err
+    assert "is not an mmduet checkpoint" in err
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"x"
 
 

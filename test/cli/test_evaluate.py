@@ -168,7 +168,7 @@ def test_a_local_copy_is_checked(mmduet: Command, tmp_path: Path) -> None:
         json.dumps([{**row, "question_id": f"{k}", "video": f"{k}.mp4"} for k, row in enumerate(gold * 20)])
     )
     done = mmduet("data", "check", "charades", "--dir", tmp_path)
-    assert all(f"{k}.mp4" in done.err for k in range(40)), "every video that is missing is told"
+    assert all(f"{k}.mp4" in done.err for k in range(40)), "every missing video is reported"
     assert mmduet("data", "check", "charades", "--dir", tmp_path / "nowhere").status == 2
     assert mmduet("data", "check", "imagenet").status == 2
 

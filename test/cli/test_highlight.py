@@ -112,7 +112,7 @@ def test_what_was_found_is_kept_where_it_cannot_be_cut(
     def refuse(*_: object) -> None:
         raise VideoWriteError("no room; make some")
 
-    monkeypatch.setattr("mmduet.video.cutter.cut", refuse)
+    monkeypatch.setattr("mmduet.video.cutter.cut_clips", refuse)
     done = highlight(clips.video(0), "--cut", tmp_path / "cuts", "--output", tmp_path / "a.json")
     assert (done.status, "no room; make some" in done.err) == (4, True)
     (entry,) = report(tmp_path / "a.json")["videos"]

@@ -189,7 +189,7 @@ def test_predictions_of_other_settings_are_not_mixed(predict: Command, tmp_path:
         ("{}", "holds a dict"),
         ("[", "is not JSON"),
         ('[{"question_id": 1}]', "entry 0 cannot be read"),
-        (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is there twice"),
+        (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is listed twice"),
     ],
 )
 def test_test_sets_that_cannot_be_used(predict: Command, tmp_path: Path, content: str, words: str) -> None:

@@ -134,7 +134,7 @@ def test_a_terminal_shows_scores_below_and_keeps_the_turns(
 ) -> None:
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mmduet.cli._timeline.on_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr("mmduet.cli._display.is_terminal", lambda stream: stream is sys.stdout)
     done = run(video, *TALKING, "--query", "What is this?")
     assert done.status == 0, done.err
     assert "\x1b[2K" in done.out

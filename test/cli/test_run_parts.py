@@ -14,15 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmduet.annotations.subtitles import Cue, apart, cues_of, srt, webvtt, write_subtitles
-from mmduet.cli._events import Said, Story, printable
-from mmduet.cli._files import check_file
-from mmduet.cli._watching import parse_timed
+from mmduet.annotations.subtitles import Cue, srt, webvtt, write_subtitles
+from mmduet.cli._output_files import check_output_file
+from mmduet.cli._transcript import PartialReply, Transcript
+from mmduet.cli._turns import parse_timed_text
 from mmduet.errors import OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
-from mmduet.files import whole_file, write_text
+from mmduet.files import atomic_write, write_text
 from mmduet.options import SpeakOptions
-from mmduet.viz.run_plot import MOST_LISTED, FilmStrip, clock, draw, listed, slots_of, spread, wrapped
+from mmduet.text import to_printable
+from mmduet.viz.film_strip import FilmStrip
+from mmduet.viz.run_plot import RunPlot, TimedText, list_turns, save_run_plot
+from mmduet.viz.sheet import MAX_ENTRIES, format_time, wrap_text
+from mmduet.viz.subtitle_timing import enforce_min_cue, reply_cues
+from mmduet.viz.turn_flags import spread_apart
+from mmduet.viz.video_plot import film_layout
 
 
 @pytest.mark.parametrize(
@@ -41,55 +47,62 @@ from mmduet.viz.run_plot import MOST_LISTED, FilmStrip, clock, draw, listed, slo
     ],
 )
 def test_turns(text: str, parsed: tuple[str, float]) -> None:
-    assert parse_timed("--query", text) == parsed
+    assert parse_timed_text("--query", text) == parsed
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(OptionError, match="UTF-8"):
-        parse_timed("--query", b"what\xff?".decode("utf-8", "surrogateescape"))
+        parse_timed_text("--query", b"what\xff?".decode("utf-8", "surrogateescape"))
 
 
 # subtitles
 
 
 def test_cues_end_at_the_next_reply_or_after_four_seconds() -> None:
-    replies = [Said(0.5, "One.", "stop"), Said(2.0, "Two.", "stop"), Said(3700.25, "Three", "length")]
-    assert webvtt(cues_of(replies)) == (
+    replies = [(0.5, "One."), (2.0, "Two."), (3700.25, "Three …")]
+    assert webvtt(reply_cues(replies)) == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:02.000\nOne.\n\n00:00:02.000 --> 00:00:06.000\nTwo.\n\n"
         "01:01:40.250 --> 01:01:44.250\nThree …\n"
     )
 
 
 def test_cues_of_one_moment_are_one_and_markup_is_text() -> None:
-    replies = [Said(1.0, "a <b> --> c & d\n\nE", "stop"), Said(1.0, "Second.", "stop"), Said(2.0, " \n", "stop")]
-    assert webvtt(cues_of(replies)) == (
+    replies = [(1.0, "a <b> --> c & d  E"), (1.0, "Second.")]
+    assert webvtt(reply_cues(replies)) == (
         "WEBVTT\n\n00:00:01.000 --> 00:00:05.000\na &lt;b&gt; --&gt; c &amp; d  E\nSecond.\n"
     )
 
 
 def test_no_replies_are_still_a_file_of_subtitles() -> None:
-    assert webvtt(cues_of([])) == "WEBVTT\n"
-    assert srt(cues_of([])) == ""
+    assert webvtt(reply_cues([])) == "WEBVTT\n"
+    assert srt(reply_cues([])) == ""
 
 
 def test_cues_are_shown_one_at_a_time_and_long_enough_to_read() -> None:
-    given = [Cue.of(3.0, 3.0, "c"), Cue.of(1.0, 9.0, "a"), Cue.of(2.0, 2.2, "b"), Cue.of(3.0, 4.5, "d")]
-    assert list(apart(given)) == [
+    given = [
+        Cue.from_text(3.0, 3.0, "c"),
+        Cue.from_text(1.0, 9.0, "a"),
+        Cue.from_text(2.0, 2.2, "b"),
+        Cue.from_text(3.0, 4.5, "d"),
+    ]
+    assert list(enforce_min_cue(given)) == [
         Cue(1.0, 2.0, ("a",)),
         Cue(2.0, 3.0, ("b",)),
         Cue(3.0, 4.5, ("c", "d")),
     ]
-    assert list(apart([Cue.of(7.0, 7.0, "at the very end")], 4.0)) == [Cue(7.0, 11.0, ("at the very end",))]
-    assert list(apart([])) == []
+    assert list(enforce_min_cue([Cue.from_text(7.0, 7.0, "at the very end")], 4.0)) == [
+        Cue(7.0, 11.0, ("at the very end",))
+    ]
+    assert list(enforce_min_cue([])) == []
 
 
 def test_words_that_are_joined_stay_joined() -> None:
-    assert Cue.of(0, 1, "می\u200cرود 👩\u200d🚒").lines == ("می\u200cرود 👩\u200d🚒",)
-    assert Cue.of(0, 1, "a\u202eb").lines == ("a\ufffdb",)  # turns the writing round
+    assert Cue.from_text(0, 1, "می\u200cرود 👩\u200d🚒").lines == ("می\u200cرود 👩\u200d🚒",)
+    assert Cue.from_text(0, 1, "a\u202eb").lines == ("a\ufffdb",)  # turns the writing round
 
 
 def test_subrip_counts_its_cues_and_has_no_markup() -> None:
-    cues = [Cue.of(3700.25, 3701.0, "Later."), Cue.of(0.5, 2.0, "a <b>{\\an8} --> c & d\x1b[31m")]
+    cues = [Cue.from_text(3700.25, 3701.0, "Later."), Cue.from_text(0.5, 2.0, "a <b>{\\an8} --> c & d\x1b[31m")]
     assert srt(cues) == (
         "1\n00:00:00,500 --> 00:00:02,000\na (b)(\\an8) --) c & d\N{REPLACEMENT CHARACTER}[31m\n\n"
         "2\n01:01:40,250 --> 01:01:41,000\nLater.\n"
@@ -98,24 +111,24 @@ def test_subrip_counts_its_cues_and_has_no_markup() -> None:
 
 def test_the_files_name_says_which_subtitles_it_holds(tmp_path: Path) -> None:
     for name, head in (("a.srt", "1\n"), ("a.SRT", "1\n"), ("a.vtt", "WEBVTT\n")):
-        write_subtitles(tmp_path / name, [Cue.of(0.0, 1.0, "One.")])
+        write_subtitles(tmp_path / name, [Cue.from_text(0.0, 1.0, "One.")])
         assert (tmp_path / name).read_text(encoding="utf-8").startswith(head)
 
 
-# what was told
+# what was emitted
 
 
 def test_a_reply_that_was_cut_off_is_kept_as_far_as_it_went() -> None:
-    story = Story()
+    transcript = Transcript()
     for output in (ReplyStarted(0, 3, 1.5), ReplyDelta(0, "A red "), ReplyDelta(0, "cir")):
-        story.add(output)
-    assert story.replies == [Said(1.5, "A red cir", None)]
-    assert story.replies[0].shown == "A red cir …"
+        transcript.add(output)
+    assert transcript.replies == [PartialReply(1.5, "A red cir", None)]
+    assert transcript.replies[0].display_text == "A red cir …"
 
 
 @given(st.text())
 def test_printable_is_one_line_of_the_same_length(text: str) -> None:
-    shown = printable(text)
+    shown = to_printable(text)
     assert len(shown) == len(text)
     assert shown.isprintable()
 
@@ -125,17 +138,17 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     path.write_text("before")
 
     def fail() -> None:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("after")
     assert [each.read_text() for each in tmp_path.iterdir()] == ["after"]
-    with pytest.raises(OptionError, match="nowhere"), whole_file(tmp_path / "nowhere" / "a.txt") as part:
+    with pytest.raises(OptionError, match="nowhere"), atomic_write(tmp_path / "nowhere" / "a.txt") as part:
         part.write_text("lost")
 
 
@@ -145,21 +158,21 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 @given(st.lists(st.floats(0, 10), max_size=38))
 def test_flags_do_not_touch_and_stay_on_the_sheet(times: list[float]) -> None:
     wanted = sorted(times)
-    places = spread(wanted, 0.26, 10.0)
+    places = spread_apart(wanted, 0.26, 10.0)
     assert len(places) == len(wanted)
     assert all(-1e-9 <= place <= 10 + 1e-9 for place in places)
     assert all(b - a >= 0.26 - 1e-9 for a, b in pairwise(places))
 
 
 def test_flags_that_have_room_stay_where_they_are() -> None:
-    assert spread([0.0, 1.0, 9.9], 0.26, 10.0) == pytest.approx([0.0, 1.0, 9.9])
-    assert spread([5.0, 5.0], 0.2, 10.0) == pytest.approx([4.9, 5.1])
+    assert spread_apart([0.0, 1.0, 9.9], 0.26, 10.0) == pytest.approx([0.0, 1.0, 9.9])
+    assert spread_apart([5.0, 5.0], 0.2, 10.0) == pytest.approx([4.9, 5.1])
 
 
 @given(st.text(alphabet="ab \n", max_size=80), st.integers(1, 20))
 def test_wrapped_lines_fit_and_lose_nothing(text: str, room: int) -> None:
     width: Callable[[str], float] = len
-    lines = list(wrapped(text, room, width))
+    lines = list(wrap_text(text, room, width))
     assert all(0 < len(line) <= room for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
 
@@ -168,23 +181,23 @@ def test_a_long_video_keeps_few_small_pictures() -> None:
     strip = FilmStrip()
     for index in range(1000):
         strip.add(Frame(index, index / 4, np.full((90, 1600, 3), index % 256, np.uint8)))
-    assert 32 <= len(strip.pictures) <= 64
-    assert max(picture.nbytes for _, picture in strip.pictures) <= 256 * 256 * 3
-    times = [time for time, _ in strip.pictures]
+    assert 32 <= len(strip.thumbnails) <= 64
+    assert max(picture.nbytes for _, picture in strip.thumbnails) <= 256 * 256 * 3
+    times = [time for time, _ in strip.thumbnails]
     assert np.ptp(np.diff(times)) == 0
     assert times[-1] > 230
 
 
 @pytest.mark.parametrize("aspect", [0.05, 0.56, 1.0, 1.78, 2.4, 40.0])
 def test_film_strips_of_any_shape(aspect: float) -> None:
-    count, height = slots_of(aspect, 64)
+    count, height = film_layout(aspect, 64)
     assert 6 <= count <= 14
     assert 0.5 <= height <= 1.5
-    assert slots_of(aspect, 1)[0] == 4
+    assert film_layout(aspect, 1)[0] == 4
 
 
 def test_times_in_words() -> None:
-    assert [clock(12.345, 60), clock(75, 600), clock(3725, 4000), clock(2, 60, 0)] == [
+    assert [format_time(12.345, 60), format_time(75, 600), format_time(3725, 4000), format_time(2, 60, 0)] == [
         "12.35 s",
         "1:15",
         "1:02:05",
@@ -192,44 +205,54 @@ def test_times_in_words() -> None:
     ]
 
 
-def told(replies: int, seconds: float = 20.0) -> tuple[Story, FilmStrip]:
-    story, strip = Story(), FilmStrip()
-    story.add(QueryRead(Query("What costs $5 or $6? <b>", 99.0), 99.0))  # read after the last frame
+def turns_of(transcript: Transcript) -> tuple[list[TimedText], list[TimedText]]:
+    queries = [TimedText(read.time, read.query.text) for read in transcript.queries]
+    return queries, [TimedText(reply.time, reply.display_text) for reply in transcript.replies]
+
+
+def draw(path: Path, title: str, transcript: Transcript, strip: FilmStrip, speak: SpeakOptions) -> None:
+    plot = RunPlot(title, "watched by nano", transcript.scores, *turns_of(transcript), speak, strip)
+    save_run_plot(path, plot)
+
+
+def record_run(replies: int, seconds: float = 20.0) -> tuple[Transcript, FilmStrip]:
+    transcript, strip = Transcript(), FilmStrip()
+    transcript.add(QueryRead(Query("What costs $5 or $6? <b>", 99.0), 99.0))  # read after the last frame
     for index in range(int(seconds) * 4):
         strip.add(Frame(index, index / 4, np.full((48, 64, 3), index % 256, np.uint8)))
-        story.add(Scores(index, index / 4, 0.5, 0.25))
+        transcript.add(Scores(index, index / 4, 0.5, 0.25))
     for number in range(replies):
         at = seconds * number / replies
-        story.add(ReplyStarted(number, 0, at))
-        story.add(Reply(number, 0, at, "$x_{ " + "a long story " * 12 + "\u4e16\u754c", 9, "stop"))
-    return story, strip
+        transcript.add(ReplyStarted(number, 0, at))
+        transcript.add(Reply(number, 0, at, "$x_{ " + "a long story " * 12 + "\u4e16\u754c", 9, "stop"))
+    return transcript, strip
 
 
 def test_beyond_the_most_replies_the_rest_is_counted() -> None:
-    entries = listed(told(MOST_LISTED + 30)[0])
-    assert sum(entry.label.isdigit() for entry in entries) == MOST_LISTED
+    entries = list_turns(*turns_of(record_run(MAX_ENTRIES + 30)[0]))
+    assert sum(entry.label.isdigit() for entry in entries) == MAX_ENTRIES
     assert entries[-1].text == "and 30 more replies"
 
 
 @pytest.mark.parametrize("replies", [0, 1, 130])
 def test_plots_grow_with_what_was_said(tmp_path: Path, replies: int) -> None:
-    draw(tmp_path / "a.png", ("$clip$.mp4", "watched by nano"), *told(replies), SpeakOptions())
+    draw(tmp_path / "a.png", "$clip$.mp4", *record_run(replies), SpeakOptions())
     with Image.open(tmp_path / "a.png") as image:
         assert image.width == 1800
-        assert 600 + 10 * min(replies, MOST_LISTED) < image.height < 1100 + 100 * min(replies, MOST_LISTED)
+        assert 600 + 10 * min(replies, MAX_ENTRIES) < image.height < 1100 + 100 * min(replies, MAX_ENTRIES)
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".svg"])
 def test_plots_for_print(tmp_path: Path, suffix: str) -> None:
-    draw(tmp_path / f"a{suffix}", ("clip.mp4", "watched by nano"), *told(2), SpeakOptions("sum", 2.0))
+    draw(tmp_path / f"a{suffix}", "clip.mp4", *record_run(2), SpeakOptions("sum", 2.0))
     assert (tmp_path / f"a{suffix}").stat().st_size > 5000
 
 
 def test_one_frame_is_enough(tmp_path: Path) -> None:
-    story, strip = Story(), FilmStrip()
+    transcript, strip = Transcript(), FilmStrip()
     strip.add(Frame(0, 0.0, np.zeros((48, 64, 3), np.uint8)))
-    story.add(Scores(0, 0.0, 0.5, 0.25))
-    draw(tmp_path / "a.png", ("clip.mp4", "watched by nano"), story, strip, SpeakOptions("never", 0.0))
+    transcript.add(Scores(0, 0.0, 0.5, 0.25))
+    draw(tmp_path / "a.png", "clip.mp4", transcript, strip, SpeakOptions("never", 0.0))
     assert (tmp_path / "a.png").exists()
 
 
@@ -238,7 +261,7 @@ def test_a_pipe_is_written_to_and_a_link_is_followed_neither_is_replaced(tmp_pat
     heard: list[str] = []
     reader = Thread(target=lambda: heard.append((tmp_path / "pipe").read_text()))
     reader.start()
-    check_file("--output", tmp_path / "pipe")
+    check_output_file("--output", tmp_path / "pipe")
     write_text(tmp_path / "pipe", "words")
     reader.join(10)
     assert heard == ["words"]

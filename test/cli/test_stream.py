@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from command_line import SECONDS, TALKING, Command, events, in_process, of_type, write_video
-from rtsp_server import rtsp_server
-from served import Served, serving
+from live_server import RunningServer, run_test_server
+from rtsp_server import run_rtsp_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -23,8 +23,8 @@ from mmduet.model import load_model
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving(load_model("random:tiny")) as server:
+def served() -> Iterator[RunningServer]:
+    with run_test_server(load_model("random:tiny")) as server:
         yield server
 
 
@@ -38,11 +38,11 @@ def mmduet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return in_process(monkeypatch, capsys)
 
 
-def sending(served: Served, *more: object) -> tuple:
+def sending(served: RunningServer, *more: object) -> tuple:
     return ("--server", f"127.0.0.1:{served.port}", "--fast", "--encoding", "raw", *TALKING[2:], *more)
 
 
-def test_it_shows_and_writes_what_run_does(mmduet: Command, served: Served, video: Path, tmp_path: Path) -> None:
+def test_it_shows_and_writes_what_run_does(mmduet: Command, served: RunningServer, video: Path, tmp_path: Path) -> None:
     turns = ("--query", "What?@1.1", "--context", "A bell rings.@2", "--query", "And?@9")
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
     run = mmduet("run", video, *TALKING, *turns, "--output", here, "--scores")
@@ -56,7 +56,9 @@ def test_it_shows_and_writes_what_run_does(mmduet: Command, served: Served, vide
     assert words[0] == words[1] != []
 
 
-def test_pictures_and_subtitles_are_written_too(mmduet: Command, served: Served, video: Path, tmp_path: Path) -> None:
+def test_pictures_and_subtitles_are_written_too(
+    mmduet: Command, served: RunningServer, video: Path, tmp_path: Path
+) -> None:
     plot, vtt = tmp_path / "a.png", tmp_path / "a.vtt"
     assert mmduet("stream", video, *sending(served, "--plot", plot, "--subtitles", vtt, "--quiet")).status == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -67,7 +69,7 @@ def test_pictures_and_subtitles_are_written_too(mmduet: Command, served: Served,
     ("more", "status", "words"),
     [
         (("--server", "127.0.0.1:9"), 10, "is a server running there"),
-        (("--server", "ftp://x"), 2, "is no address"),
+        (("--server", "ftp://x"), 2, "is not a valid address"),
         (("--fps", "0"), 2, "--fps"),
         (("--speak", "loud"), 2, "speak policy"),
         (("--query", "a", "--no-query"), 2, "contradict"),
@@ -79,7 +81,7 @@ def test_what_cannot_be_done_is_told(mmduet: Command, video: Path, more: tuple, 
     assert words in done.err
 
 
-def test_a_window_that_the_server_refuses_ends_it(mmduet: Command, served: Served, video: Path) -> None:
+def test_a_window_that_the_server_refuses_ends_it(mmduet: Command, served: RunningServer, video: Path) -> None:
     done = mmduet("stream", video, *sending(served, "--window", "100000"))
     assert done.status == 2
     assert "100000 frames" in done.err
@@ -132,7 +134,7 @@ def test_a_server_that_is_told_to_stop_lets_replies_finish(
         assert idle.close_code == 1012
     assert server.wait(20) == 0
     lines = [json.loads(line) for line in (tmp_path / "server.log").read_text().splitlines()]
-    assert any("closing" in line["message"] for line in lines)
+    assert any("draining" in line["message"] for line in lines)
     assert not any(line["level"] == "error" for line in lines)
     with pytest.raises((InvalidStatus, OSError)):
         connect(url, legacy=True)
@@ -147,10 +149,10 @@ def test_a_second_signal_does_not_wait(process: tuple[subprocess.Popen[str], int
 
 
 def test_a_camera_is_shown_as_it_comes_and_for_so_long_as_was_said(
-    mmduet: Command, served: Served, tmp_path: Path
+    mmduet: Command, served: RunningServer, tmp_path: Path
 ) -> None:
     out, server = tmp_path / "out.jsonl", f"127.0.0.1:{served.port}"
-    with rtsp_server(password="s3cret") as camera:
+    with run_rtsp_server(password="s3cret") as camera:
         address = f"rtsp://cam:s3cret@127.0.0.1:{camera.port}/film"
         for transport in ("tcp", "udp"):
             more = ("--transport", transport, "--seconds", 1.5, "--no-query", "--fps", 4, "--output", out)
@@ -162,6 +164,6 @@ def test_a_camera_is_shown_as_it_comes_and_for_so_long_as_was_said(
             assert times == pytest.approx([i * 0.25 for i in range(len(times))], abs=0.01)
 
 
-def test_a_webcam_that_is_not_there_is_named(mmduet: Command, served: Served) -> None:
+def test_a_webcam_that_is_not_there_is_named(mmduet: Command, served: RunningServer) -> None:
     done = mmduet("stream", "webcam:9", "--server", f"127.0.0.1:{served.port}")
     assert (done.status, "webcam:9" in done.err) == (4, True)

@@ -50,7 +50,7 @@ def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytes
     small = replace(
         recipe,
         clips=6,
-        lessons=replace(recipe.lessons, steps=2),
+        patch_pretraining=replace(recipe.patch_pretraining, steps=2),
         duet=replace(recipe.duet, steps=2),
         refinement=replace(recipe.refinement, steps=2),
     )

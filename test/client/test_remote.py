@@ -1,4 +1,4 @@
-"""The clients against a real server: the wire changes nothing of what an engine says, and a lost socket is no loss."""
+"""The clients against a real server: the wire changes nothing of what an engine says, and a lost socket loses nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from duet_rig import Rig, frames, lively_model, picture
-from served import Served, serving
+from live_server import RunningServer, run_test_server
 
 from mmduet.client import RemoteSession, RemoteStream
 from mmduet.client.outbox import Outbox
@@ -26,12 +26,12 @@ DUET = {"fps": None, "window": 8, "speak": {"policy": "threshold", "value": 0.5,
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
+def served() -> Iterator[RunningServer]:
+    with run_test_server() as server:
         yield server
 
 
-def address(served: Served) -> str:
+def address(served: RunningServer) -> str:
     return f"127.0.0.1:{served.port}"
 
 
@@ -46,7 +46,7 @@ def together(heard: list[Output]) -> list[tuple]:
     return found
 
 
-def test_over_the_wire_is_as_in_this_process(served: Served) -> None:
+def test_over_the_wire_is_as_in_this_process(served: RunningServer) -> None:
     items: list[Frame | Query | Context] = [*frames(12)]
     items.insert(8, Context("A door opens.", items[7].time))
     items.insert(4, Query("What?", items[3].time))
@@ -83,13 +83,13 @@ def test_over_the_wire_is_as_in_this_process(served: Served) -> None:
         stream.push(items[0])
 
 
-def cut(served: Served) -> None:
+def cut(served: RunningServer) -> None:
     """Tear every socket of the server, without a goodbye."""
-    for protocol in list(served.server.server_state.connections):
-        served.server.loop.call_soon_threadsafe(protocol.transport.abort)
+    for protocol in list(served.uvicorn.server_state.connections):
+        served.uvicorn.loop.call_soon_threadsafe(protocol.transport.abort)
 
 
-def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: Served) -> None:
+def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: RunningServer) -> None:
     def heard(tear: bool) -> list[told.ServerEvent]:
         events = []
         with RemoteStream(address(served)) as stream:
@@ -118,7 +118,7 @@ def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: Served) -> None
     assert "duplicate" not in torn[-1].frames
 
 
-def test_many_sessions_in_one_loop(served: Served) -> None:
+def test_many_sessions_in_one_loop(served: RunningServer) -> None:
     async def one(seed: int) -> list[tuple[int, float | None]]:
         async with RemoteSession(address(served)) as session:
             await session.update(duet={**DUET, "speak": {"policy": "never"}})
@@ -141,7 +141,7 @@ def test_a_server_that_is_not_there_and_one_that_goes_for_good() -> None:
         pass
     with pytest.raises(OptionError), RemoteStream("ftp://host"):
         pass
-    with serving() as served:
+    with run_test_server() as served:
         stream = RemoteStream(address(served), give_up=0.5).__enter__()
         stream.push(frames(1)[0])
     with pytest.raises(ConnectionLostError):
@@ -153,12 +153,12 @@ def test_a_server_that_is_not_there_and_one_that_goes_for_good() -> None:
 
 def test_a_full_server_says_so() -> None:
     full = pytest.raises(CapacityError, match="no room")
-    with serving(max_sessions=1) as served, RemoteStream(address(served)), full, RemoteStream(address(served)):
+    with run_test_server(max_sessions=1) as served, RemoteStream(address(served)), full, RemoteStream(address(served)):
         pass
 
 
 def test_keys() -> None:
-    with serving(keys="open sesame, other") as served:
+    with run_test_server(keys="open sesame, other") as served:
         with RemoteStream(address(served), key="open sesame") as stream:
             assert stream.session.model == "random:tiny"
         for wrong in (None, "sesame", "open sesame!"):
@@ -166,13 +166,13 @@ def test_keys() -> None:
                 pass
 
 
-def test_a_wrong_path_is_no_matter_of_keys(served: Served) -> None:
-    with pytest.raises(ServerError, match="404: there is nothing at /foo") as told:
+def test_a_wrong_path_is_no_matter_of_keys(served: RunningServer) -> None:
+    with pytest.raises(ServerError, match="404: there is no WebSocket endpoint at /foo") as told:
         RemoteStream(f"ws://{address(served)}/foo").__enter__()
     assert not isinstance(told.value, AuthError)
 
 
-def test_closing_from_elsewhere_ends_what_waits(served: Served) -> None:
+def test_closing_from_elsewhere_ends_what_waits(served: RunningServer) -> None:
     stream = RemoteStream(address(served)).__enter__()
     stream.push(Frame(0, 0.0, picture(0)))
     events = stream.events()
@@ -184,17 +184,17 @@ def test_closing_from_elsewhere_ends_what_waits(served: Served) -> None:
 
 
 def test_a_picture_that_the_server_would_not_take_is_refused_here() -> None:
-    with serving(max_message_bytes=2000) as served, RemoteStream(address(served), encoding="raw") as stream:
+    with run_test_server(max_message_bytes=2000) as served, RemoteStream(address(served), encoding="raw") as stream:
         with pytest.raises(OptionError, match="smaller pictures"):
             stream.push(frames(1)[0])
         stream.end()
         assert isinstance(list(stream.outputs())[-1], StreamEnded)
 
 
-def test_everything_may_be_pushed_before_anything_is_read(served: Served) -> None:
+def test_everything_may_be_pushed_before_anything_is_read(served: RunningServer) -> None:
     small = np.zeros((4, 4, 3), np.uint8)
     for duet in ({"ack": True}, {"ack": False}):
-        with RemoteStream(address(served), encoding="raw", patient=True) as stream:
+        with RemoteStream(address(served), encoding="raw", block_when_behind=True) as stream:
             stream.update(duet={"fps": None, "window": 4, "speak": {"policy": "never"}, **duet})
             for number in range(400):
                 stream.push(Frame(number, number / 100, small))
@@ -211,7 +211,7 @@ def test_what_was_not_consumed_is_sent_again() -> None:
     assert [box.next() for _ in range(4)] == ["a", "b", "c", "d"]
     box.rewind(1)
     assert [box.next() for _ in range(5)] == ["c", "d", "e", "f", None]
-    box.consumed(4)
+    box.acknowledge(4)
     assert len(box) == 1
     box.rewind(-1)  # an old answer
     assert [box.next(), box.next()] == ["f", None]
@@ -230,7 +230,7 @@ def test_addresses_as_people_type_them(typed: str, meant: str) -> None:
     assert endpoint(typed) == meant
 
 
-def test_closing_in_one_thread_frees_the_others(served: Served) -> None:
+def test_closing_in_one_thread_frees_the_others(served: RunningServer) -> None:
     for _ in range(5):
         stream = RemoteStream(address(served)).__enter__()
         ends: list[str] = []

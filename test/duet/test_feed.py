@@ -17,5 +17,5 @@ from mmduet.duet import make_feed
     ],
 )
 def test_the_paper_closes_up_tokenization_spaces(decoded: str, told: str) -> None:
-    assert make_feed("paper", "system").written(decoded) == told
-    assert make_feed("fixed", "system").written(decoded) == decoded
+    assert make_feed("paper", "system").clean_reply(decoded) == told
+    assert make_feed("fixed", "system").clean_reply(decoded) == decoded

@@ -5,45 +5,49 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.duet import IGNORE, Answer, informative_targets, relevance_targets, reply_frame
+from mmduet.duet import IGNORE, informative_targets, relevance_targets, reply_frame
+from mmduet.spans import AnnotatedReply
 
 TIMES = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
 
 
 def test_informative_from_the_middle_of_the_span_to_the_reply() -> None:
-    answer = Answer(2.5, "x", (1.0, 3.0))  # middle: 2.0
+    answer = AnnotatedReply(2.5, "x", (1.0, 3.0))  # middle: 2.0
     assert informative_targets(TIMES, [answer]) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
 
 
 def test_a_reply_after_the_span_stays_due_until_it_is_given() -> None:
-    assert informative_targets(TIMES, [Answer(4.0, "x", (1.0, 2.0))]) == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+    assert informative_targets(TIMES, [AnnotatedReply(4.0, "x", (1.0, 2.0))]) == [0, 0, 0, 1, 1, 1, 1, 1, 1]
 
 
 def test_a_reply_before_the_middle_has_no_positive_frame() -> None:
-    assert informative_targets(TIMES, [Answer(1.0, "x", (1.0, 3.0))]) == [0] * 9
+    assert informative_targets(TIMES, [AnnotatedReply(1.0, "x", (1.0, 3.0))]) == [0] * 9
 
 
 def test_positives_never_reach_back_before_their_own_stream_turn() -> None:
     """The second span begins before the first reply; its frames up to that reply belong to the first."""
-    answers = [Answer(2.0, "a", (1.0, 2.0)), Answer(3.0, "b", (0.0, 3.0))]  # middles 1.5 and 1.5
+    answers = [AnnotatedReply(2.0, "a", (1.0, 2.0)), AnnotatedReply(3.0, "b", (0.0, 3.0))]  # middles 1.5 and 1.5
     assert informative_targets(TIMES, answers) == [0, 0, 0, 1, 1, 1, 1, 0, 0]
-    late = [Answer(1.0, "a", (3.0, 4.0)), Answer(3.0, "b", (0.0, 1.0))]  # middle of b 0.5, a never positive
+    late = [
+        AnnotatedReply(1.0, "a", (3.0, 4.0)),
+        AnnotatedReply(3.0, "b", (0.0, 1.0)),
+    ]  # middle of b 0.5, a never positive
     assert informative_targets(TIMES, late) == [0, 0, 0, 1, 1, 1, 1, 0, 0]
 
 
 def test_given_starts_bound_each_answer() -> None:
-    answers = [Answer(2.0, "a", (0.0, 1.0)), Answer(4.0, "b", (0.0, 1.0))]
+    answers = [AnnotatedReply(2.0, "a", (0.0, 1.0)), AnnotatedReply(4.0, "b", (0.0, 1.0))]
     assert informative_targets(TIMES, answers, starts=[3, 7]) == [0, 0, 0, 1, 1, 0, 0, 1, 1]
 
 
 def test_what_is_not_to_be_learned_is_ignored() -> None:
-    answers = [Answer(1.0, "a", (0.0, 1.0), learn=False), Answer(3.0, "b", (2.0, 3.0))]
+    answers = [AnnotatedReply(1.0, "a", (0.0, 1.0), learn=False), AnnotatedReply(3.0, "b", (2.0, 3.0))]
     assert informative_targets(TIMES, answers) == [0, IGNORE, IGNORE, 0, 0, 1, 1, 0, 0]
 
 
 def test_no_answers_no_positives() -> None:
     assert informative_targets(TIMES, []) == [0] * 9
-    assert informative_targets([], [Answer(1.0, "a", (0.0, 1.0))]) == []
+    assert informative_targets([], [AnnotatedReply(1.0, "a", (0.0, 1.0))]) == []
 
 
 def test_relevance_inside_any_span_ends_included() -> None:
@@ -52,19 +56,21 @@ def test_relevance_inside_any_span_ends_included() -> None:
 
 
 def test_reply_frame_is_the_last_that_may_speak() -> None:
-    assert reply_frame(TIMES, Answer(2.6, "x", (1.0, 3.0))) == 5
-    assert reply_frame(TIMES, Answer(2.0, "x", (1.0, 3.0))) == 4
-    assert reply_frame(TIMES, Answer(0.4, "x", (0.2, 0.4))) is None
+    assert reply_frame(TIMES, AnnotatedReply(2.6, "x", (1.0, 3.0))) == 5
+    assert reply_frame(TIMES, AnnotatedReply(2.0, "x", (1.0, 3.0))) == 4
+    assert reply_frame(TIMES, AnnotatedReply(0.4, "x", (0.2, 0.4))) is None
 
 
 SPANS = st.tuples(st.floats(0, 20), st.floats(0, 5)).map(lambda s: (s[0], s[0] + s[1]))
-ANSWERS = st.lists(st.builds(Answer, st.floats(0, 25), st.just("x"), SPANS, st.booleans()), max_size=5).map(
+ANSWERS = st.lists(st.builds(AnnotatedReply, st.floats(0, 25), st.just("x"), SPANS, st.booleans()), max_size=5).map(
     lambda found: sorted(found, key=lambda a: a.time)
 )
 
 
 @given(st.lists(st.floats(0, 25), max_size=30).map(sorted), ANSWERS)
-def test_every_positive_frame_belongs_to_the_answer_of_its_own_turn(times: list[float], answers: list[Answer]) -> None:
+def test_every_positive_frame_belongs_to_the_answer_of_its_own_turn(
+    times: list[float], answers: list[AnnotatedReply]
+) -> None:
     targets = informative_targets(times, answers)
     for time, target in zip(times, targets, strict=True):
         ends = next((a for a in answers if a.time >= time), None)  # the answer that ends this frame's stream turn
@@ -75,10 +81,14 @@ def test_every_positive_frame_belongs_to_the_answer_of_its_own_turn(times: list[
 
 
 @given(st.lists(st.floats(0, 25), max_size=30).map(sorted), ANSWERS)
-def test_a_reply_frame_is_positive_unless_it_is_another_answers(times: list[float], answers: list[Answer]) -> None:
+def test_a_reply_frame_is_positive_unless_it_is_another_answers(
+    times: list[float], answers: list[AnnotatedReply]
+) -> None:
     for answer in answers:
         frame = reply_frame(times, answer)
-        assert (frame is not None) == (1 in informative_targets(times, [Answer(answer.time, "", answer.timespan)]))
+        assert (frame is not None) == (
+            1 in informative_targets(times, [AnnotatedReply(answer.time, "", answer.timespan)])
+        )
         if frame is not None:
             assert sum(answer.timespan) / 2 <= times[frame] <= answer.time
             assert frame + 1 == len(times) or times[frame + 1] > answer.time

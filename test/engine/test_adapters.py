@@ -102,8 +102,8 @@ def test_adapters_stand_beside_quantised_matrices_too(base: Path, adapters: dict
 
 def test_one_engine_at_a_time(base: Path, adapters: dict[str, Path]) -> None:
     bank = load_model(str(base), adapters=adapters).adapters
-    with bank.routed(["cook"], [3]), pytest.raises(EngineError, match="load the model once for each"):
-        bank.routed([None], [1]).__enter__()
+    with bank.route_rows(["cook"], [3]), pytest.raises(EngineError, match="load the model once for each"):
+        bank.route_rows([None], [1]).__enter__()
 
 
 def test_what_adapters_or_quantisation_have_changed_is_not_written(

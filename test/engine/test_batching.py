@@ -65,8 +65,8 @@ def test_watching_goes_on_while_others_talk() -> None:
     for frame in frames(15, 1):
         rig.push(watcher, frame)
     list(rig.run(watcher))
-    assert talker.speaking is not None
-    assert talker.speaking.tokens == 14
+    assert talker.reply is not None
+    assert talker.reply.tokens == 14
 
 
 def test_a_step_is_one_forward_for_everybody() -> None:
@@ -94,7 +94,7 @@ def test_a_tight_budget_serves_all_in_turn() -> None:
             rig.push(session, frame)
     for _ in range(30):
         rig.step()
-    seen = [session.frames_seen for session in sessions]
+    seen = [session.frame_count for session in sessions]
     assert max(seen) - min(seen) <= 1
     assert all(len(step) <= 2 for step in rig.steps)
     assert [len(step) for step in rig.steps[5:]] == [2] * 25
@@ -110,7 +110,7 @@ def test_who_leaves_in_the_middle_of_a_turn_holds_up_nobody() -> None:
     rig.close(sessions[1])
     for _ in range(9):
         rig.step()
-    assert [s.frames_seen for s in sessions] == [4, 0, 3, 3]
+    assert [s.frame_count for s in sessions] == [4, 0, 3, 3]
 
 
 def test_a_failing_session_ends_alone() -> None:

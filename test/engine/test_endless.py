@@ -20,7 +20,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from mmduet.duet import Renderer, Role
 from mmduet.engine.kv_cache import CacheShape, Slot
-from mmduet.engine.session import Picture
+from mmduet.engine.session import PreparedFrame
 from mmduet.events import Frame, Query
 from mmduet.model import LoadedModel
 from mmduet.model.preprocess import frames_to_pixels
@@ -37,8 +37,8 @@ class Kept:
     frame: bool
 
 
-class Ledger:
-    """A silent stream over a deep network, by its own modules; every step rotates every kept key anew."""
+class RotationLog:
+    """A silent stream over a deep network, by its own modules; every step rotates every kept key again."""
 
     def __init__(self, model: LoadedModel, window: int) -> None:
         self.network, self.tokenizer, self.window = copy.deepcopy(model.network), model.tokenizer, window
@@ -97,7 +97,7 @@ class Ledger:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_above_the_window_a_deep_network_sees_the_kept_tokens_at_compact_positions(layers: int) -> None:
     seen = frames(60)
-    wanted = Ledger(lively_model(layers, seed=2), WINDOW).watch("What?", seen)
+    wanted = RotationLog(lively_model(layers, seed=2), WINDOW).watch("What?", seen)
     rig = Rig(lively_model(layers, seed=2))
     found = scores(rig.watch(options(window=WINDOW, text_tokens=64), [Query("What?", 0.0), *seen]))
     np.testing.assert_allclose(found, wanted, atol=2e-5, rtol=0)
@@ -154,7 +154,7 @@ def test_ten_thousand_evictions_do_not_move_the_scores() -> None:
     pool = [rig.prepare(Frame(i, 0.0, picture(i))) for i in range(50)]
     found: list[float] = []
     for k in range(10_050):
-        rig.push(old, Picture(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
+        rig.push(old, PreparedFrame(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
         found += scores(list(rig.run(old)))[:2]
     young = scores(rig.watch(given, [Query("What?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(50))]))
     np.testing.assert_allclose(found[-2 * 44 :], young[-2 * 44 :], atol=1e-4, rtol=0)
@@ -171,7 +171,7 @@ def test_a_query_asked_an_hour_ago_still_governs() -> None:
     last: dict[int, list[float]] = {}
     for k in range(7_200):
         for session in sessions:
-            rig.push(session, Picture(Frame(k, k / 2, pool[k % 20].frame.image), pool[k % 20].pixels))
+            rig.push(session, PreparedFrame(Frame(k, k / 2, pool[k % 20].frame.image), pool[k % 20].pixels))
         while rig.busy:
             for session, output in rig.step():
                 last[session.id] = [*last.get(session.id, []), *scores([output])][-2 * WINDOW :]

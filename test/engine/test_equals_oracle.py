@@ -109,7 +109,7 @@ def test_a_question_pushed_late_is_answered_at_once_when_asked_to() -> None:
 
 @pytest.mark.parametrize("policy", ["threshold", "sum"])
 def test_nothing_is_said_before_something_was_asked_but_what_was_asked_for(policy: Literal["threshold", "sum"]) -> None:
-    given = replace(options(), speak=SpeakOptions(policy, 0.0, unasked=False))
+    given = replace(options(), speak=SpeakOptions(policy, 0.0, speak_before_query=False))
     rig = Rig(lively_model())
     session = rig.open(given)
     outputs = []
@@ -126,7 +126,7 @@ def test_nothing_is_said_before_something_was_asked_but_what_was_asked_for(polic
 
 
 def test_a_sum_begins_when_something_is_asked() -> None:
-    given = replace(options(), speak=SpeakOptions("sum", 1.0, unasked=False))
+    given = replace(options(), speak=SpeakOptions("sum", 1.0, speak_before_query=False))
     asked_late = Rig(lively_model()).watch(given, [*frames(12), Query("And now?", 3.0)])
     values = [s.informative for s in asked_late if isinstance(s, Scores)]
     total, due = 0.0, 0

@@ -1,4 +1,4 @@
-"""The engine's thread: bounded queues, outputs to the end, failures that reach whoever waits."""
+"""The engine's thread: bounded queues, outputs to the end, failures that reach every waiter."""
 
 from __future__ import annotations
 

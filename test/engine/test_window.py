@@ -41,7 +41,7 @@ class Crowded(Rig):
             move(distance)
 
         def counted_evict() -> None:
-            self.evictions.append(session.frames_seen)
+            self.evictions.append(session.frame_count)
             evict()
 
         session.slot._move_back, session.slot.evict_frame = counted_move, counted_evict

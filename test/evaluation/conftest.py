@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmduet.metrics.meteor import Meteor
+from mmduet.evaluation.scorers.meteor import Meteor
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks.audio_description import evaluate
-from mmduet.evaluation.similarity import Matrix, bert_score_f1, read_similarities
-from mmduet.metrics.audio_description import hits, mean_over_movies, recall_at_k_in_n, windows
-from mmduet.metrics.captions import Candidate, score_corpora
-from mmduet.metrics.meteor import Meteor
+from mmduet.evaluation.scorers.meteor import Meteor
+from mmduet.evaluation.scorers.sentence_similarity import SimilarityMatrix, load_bert_score, read_similarities
+from mmduet.metrics.audio_description import mean_over_movies, recall_at_k_in_n, top_k_recall, windows
+from mmduet.metrics.captions import Candidate, score_captions
 
 
 def write(path: Path, value: Any) -> Path:
@@ -48,8 +48,8 @@ def test_hits_by_hand() -> None:
             [0.5, 0.4, 0.3],  # itself third
         ]
     )
-    assert [hits(similarity, k) for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
-    assert hits(np.zeros((3, 3)), 1) == pytest.approx(1 / 3)  # of equals the first: saying nothing is no way to win
+    assert [top_k_recall(similarity, k) for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert top_k_recall(np.zeros((3, 3)), 1) == pytest.approx(1 / 3)  # of equals the first: saying nothing does not win
 
 
 def test_recall_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_recall_by_hand() -> None:
     similarity[5] = [1, 1, 1, 0, 0, 0]
     assert recall_at_k_in_n(similarity, 1, 4) == pytest.approx((3 / 4 + 2 / 4) / 2)
     assert mean_over_movies([similarity, np.eye(40)], 1, 4) == pytest.approx((5 / 8 + 1) / 2)
-    with pytest.raises(ValueError, match="3 descriptions do not fill a window of 4"):
+    with pytest.raises(ValueError, match="a movie needs at least 4 descriptions, got 3"):
         recall_at_k_in_n(np.eye(3), 1, 4)
 
 
@@ -84,7 +84,7 @@ def test_all_movies_are_one_corpus(meteor: Meteor, tmp_path: Path) -> None:
         Candidate("he eats 0 pears", ("he eats 0 apples",)),
         Candidate("he eats 1 pears", ("he eats 1 apples",)),
     ]
-    (scores,) = score_corpora([pairs], meteor)
+    (scores,) = score_captions([pairs], meteor)
     names = ("CIDEr", "ROUGE_L", "METEOR", "Bleu_4")
     assert report.metrics == pytest.approx({name: 100 * scores.corpus[name] for name in names})
     assert report.metrics["CIDEr"] > 0
@@ -92,7 +92,7 @@ def test_all_movies_are_one_corpus(meteor: Meteor, tmp_path: Path) -> None:
     assert any("R@1/16" in note and ".npz" in note for note in report.notes)
 
 
-def same(generated: Sequence[str], true: Sequence[str]) -> Matrix:
+def same(generated: Sequence[str], true: Sequence[str]) -> SimilarityMatrix:
     assert len(generated) == len(true) == 16
     return np.array([[float(g == t) for t in true] for g in generated])
 
@@ -106,7 +106,7 @@ def test_recall_of_movies(meteor: Meteor, tmp_path: Path) -> None:
     assert report.metrics["R@1/16"] == pytest.approx(100 * (1 + 1 / 16) / 2)
     assert report.metrics["R@5/16"] == pytest.approx(100 * (1 + 5 / 16) / 2)
     assert report.items[0] == {"id": "a", "descriptions": 17, "R@1/16": 100, "R@5/16": 100}
-    assert [(p.id, p.counted) for p in report.problems] == [("c", "nothing in R@k/16: left out")]
+    assert [(p.id, p.counted_as) for p in report.problems] == [("c", "nothing in R@k/16: left out")]
 
 
 def test_precomputed_similarities(meteor: Meteor, tmp_path: Path) -> None:
@@ -117,7 +117,10 @@ def test_precomputed_similarities(meteor: Meteor, tmp_path: Path) -> None:
     # row i has its highest in column 15 - i, and of the equal rest the first: rows 0 to 3 (k = 5) or 0 to 4
     assert report.metrics["R@1/16"] == 0
     assert report.metrics["R@5/16"] == pytest.approx(100 * 4 / 16)
-    for wrong, message in (({}, "no movie 'a'"), ({"a": np.eye(15)}, r"are \(15, 15\), its descriptions 16")):
+    for wrong, message in (
+        ({}, "the similarities lack movie 'a'; they have "),
+        ({"a": np.eye(15)}, r"the similarities of 'a' must have shape \(16, 16\), got \(15, 15\)"),
+    ):
         with pytest.raises(AnnotationError, match=message):
             evaluate(true, true, similarity=wrong, meteor=meteor)
 
@@ -144,14 +147,14 @@ def test_missing_and_unknown_slots(meteor: Meteor, tmp_path: Path) -> None:
     told = [rows("a", 1)[0], {"movie": "a", "start": 1, "end": 2, "text": "x"}, *rows("z", 1)]
     predictions = write(tmp_path / "p.json", told)
     report = evaluate(predictions, true, meteor=meteor)
-    assert [(p.id, p.counted) for p in report.problems] == [
+    assert [(p.id, p.counted_as) for p in report.problems] == [
         ("b", "empty descriptions"),
         ("z", "nothing: left out"),
         ("a 10.0-14.5", "an empty description"),
         ("a 1.0-2.0", "nothing: left out"),
     ]
     assert report.metrics["ROUGE_L"] == pytest.approx(100 / 3)
-    with pytest.raises(AnnotationError, match="4 predictions cannot be used"):
+    with pytest.raises(AnnotationError, match=r"4 predictions have problems \(fix them, or leave out --strict\):"):
         evaluate(predictions, true, strict=True, meteor=meteor)
 
 
@@ -165,29 +168,32 @@ ROW = {"movie": "a", "start": 0, "end": 4.5, "text": "x"}
         ("x", "not JSON"),
         ([ROW, ROW], "two descriptions from"),
         ([ROW | {"end": -1}], "before it starts"),
-        ([ROW | {"start": None}], "None where a number should be"),
-        ([ROW | {"text": 3}], "3 where a text should be"),
-        ([{"movie": "a", "start": 0, "end": 1}], "needs one of text, caption"),
-        ([{"start": 0}], "needs one of movie"),
-        ([ROW | {"movie": None}], "has the id None"),
-        ({"a": {}}, "where a list should be"),
-        ({"a": [3]}, "needs one of start"),
+        ([ROW | {"start": None}], r"p\.json, entry 0: start is None, expected a finite number"),
+        ([ROW | {"text": 3}], r"p\.json, entry 0: text is 3, expected a text"),
+        (
+            [{"movie": "a", "start": 0, "end": 1}],
+            r"p\.json, entry 0: missing one of text, caption in \{'movie': 'a', 'start': 0, 'end': 1\}",
+        ),
+        ([{"start": 0}], r"p\.json, entry 0: missing movie in \{'start': 0\}"),
+        ([ROW | {"movie": None}], r"p\.json, entry 0: movie is None, expected a text or a whole number"),
+        ({"a": {}}, r"p\.json, 'a': the list of descriptions is \{\}, expected a list"),
+        ({"a": [3]}, r"p\.json, 'a', entry 0: missing start in 3"),
         ([ROW | {"movie": "z"}], "have no id in common"),
     ],
 )
-def test_files_that_cannot_be_used(predictions: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_files_raise(predictions: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", predictions), write(tmp_path / "a.json", [ROW]))
     assert "p.json" in str(caught.value)
 
 
-def test_similarities_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"no \.npz"):
+def test_invalid_similarities_raise(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"is not a readable \.npz"):
         read_similarities(tmp_path / "none.npz")
-    with pytest.raises(AnnotationError, match=r"no \.npz"):
+    with pytest.raises(AnnotationError, match=r"is not a readable \.npz"):
         read_similarities(write(tmp_path / "s.npz", "text"))
     np.save(tmp_path / "one.npy", np.eye(2))
-    with pytest.raises(AnnotationError, match=r"no \.npz"):
+    with pytest.raises(AnnotationError, match=r"is not a readable \.npz"):
         read_similarities(tmp_path / "one.npy")
     np.savez(tmp_path / "nan.npz", a=np.full((2, 2), np.nan))
     with pytest.raises(AnnotationError, match="NaN"):
@@ -197,7 +203,7 @@ def test_similarities_that_cannot_be_used(tmp_path: Path) -> None:
 def test_bert_score_is_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "bert_score", None)
     with pytest.raises(OptionError, match="pip install bert-score"):
-        bert_score_f1(tmp_path)
+        load_bert_score(tmp_path)
     monkeypatch.setitem(sys.modules, "bert_score", SimpleNamespace(__file__="x/__init__.py"))
-    with pytest.raises(OptionError, match="no directory"):
-        bert_score_f1(tmp_path / "none")
+    with pytest.raises(OptionError, match="none is not a directory; give the directory of roberta-large"):
+        load_bert_score(tmp_path / "none")

@@ -55,7 +55,7 @@ def test_an_item_without_a_number_is_left_out_of_every_mean() -> None:
 
 def test_memory_is_bounded_without_a_change_of_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bootstrap_interval(VALUES)
-    monkeypatch.setattr(bootstrap, "MOST_DRAWS", 12)
+    monkeypatch.setattr(bootstrap, "MAX_DRAWS_PER_CHUNK", 12)
     assert bootstrap_interval(VALUES) == pytest.approx(whole)
 
 
@@ -69,16 +69,20 @@ def test_lies_within_the_values_widens_with_confidence_and_repeats(values: list[
 
 
 @pytest.mark.parametrize(
-    ("columns", "options", "told"),
+    ("columns", "options", "message"),
     [
-        ({"a": []}, {}, "column a holds no number"),
-        ({"a": [float("nan")]}, {}, "column a holds no number"),
+        ({"a": []}, {}, "column a has only NaN; leave it out"),
+        ({"a": [float("nan")]}, {}, "column a has only NaN; leave it out"),
         ({"a": [1.0, float("inf")]}, {}, "infinite"),
-        ({"a": [1.0], "b": [1.0, 2.0]}, {}, "differ in length"),
-        ({"a": [1.0]}, {"samples": 0}, "samples is 0"),
-        ({"a": [1.0]}, {"confidence": 1.0}, "confidence is 1.0"),
+        ({"a": [1.0], "b": [1.0, 2.0]}, {}, r"columns must have the same length, got \{'a': 1, 'b': 2\}"),
+        ({"a": [1.0]}, {"samples": 0}, r"bootstrap samples must be at least 1 \(usually 1000\), got 0"),
+        (
+            {"a": [1.0]},
+            {"confidence": 1.0},
+            r"bootstrap confidence must be between 0 and 1 \(usually 0\.95\), got 1\.0",
+        ),
     ],
 )
-def test_what_makes_no_sense_is_refused(columns: dict[str, list[float]], options: dict[str, float], told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_invalid_options_raise(columns: dict[str, list[float]], options: dict[str, float], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         bootstrap_intervals(columns, **options)  # type: ignore[arg-type]

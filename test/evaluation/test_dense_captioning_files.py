@@ -1,4 +1,4 @@
-"""Dense captioning's files: what is read, what is told, what is refused."""
+"""Files of dense captioning: supported formats, reported problems, and errors."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from mmduet.annotations.segment_files import read_events, read_predictions
+from mmduet.annotations.dense_captioning_files import read_events
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.evaluation.benchmarks.dense_captioning import evaluate
+from mmduet.evaluation.benchmarks.dense_captioning import evaluate, read_predicted_segments
+from mmduet.evaluation.scorers.meteor import Meteor
 from mmduet.metrics.dense_captions import (
     f1,
 )
-from mmduet.metrics.dense_evaluators import FLAVOURS
-from mmduet.metrics.meteor import Meteor
+from mmduet.metrics.dense_evaluators import EVALUATORS
 from mmduet.options import Profile
-from mmduet.tasks.dense_captioning import Segment
+from mmduet.spans import CaptionedSpan
 
 
-def segments(*spans: tuple[float, float]) -> tuple[Segment, ...]:
-    return tuple(Segment(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
+def segments(*spans: tuple[float, float]) -> tuple[CaptionedSpan, ...]:
+    return tuple(CaptionedSpan(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
 
 
 PROFILES: tuple[Profile, ...] = ("paper", "fixed")
@@ -42,14 +42,14 @@ def write(path: Path, value: Any) -> Path:
 @pytest.mark.parametrize(
     ("profile", "expected"),
     [
-        ("fixed", [Segment(2.0, 10.0, "A dog runs."), Segment(10.0, 20.0, "A cat sleeps.")]),
-        ("paper", [Segment(10.0, 20.0, "A cat sleeps.")]),
+        ("fixed", [CaptionedSpan(2.0, 10.0, "A dog runs."), CaptionedSpan(10.0, 20.0, "A cat sleeps.")]),
+        ("paper", [CaptionedSpan(10.0, 20.0, "A cat sleeps.")]),
     ],
 )
 @pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
-def test_a_single_line_of_replies(name: str, profile: Any, expected: list[Segment], tmp_path: Path) -> None:
+def test_a_single_line_of_replies(name: str, profile: Any, expected: list[CaptionedSpan], tmp_path: Path) -> None:
     path = write(tmp_path / name, {"question_id": "a", "model_response_list": TURNS})
-    assert read_predictions(path, profile).videos == {"a": tuple(expected)}
+    assert read_predicted_segments(path, profile).videos == {"a": tuple(expected)}
 
 
 def test_captions_of_every_kind_of_annotation(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_perfect_predictions_are_perfect(meteor: Meteor, tmp_path: Path) -> None
     assert report.metrics["n_preds"] == 2
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_silence_scores_nothing(flavour: Any, meteor: Meteor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flavour", EVALUATORS)
+def test_empty_predictions_score_zero(flavour: Any, meteor: Meteor, tmp_path: Path) -> None:
     report = evaluate(
         write(tmp_path / "p.json", {"a": []}), write(tmp_path / "a.json", EVENTS), flavour=flavour, meteor=meteor
     )
@@ -86,8 +86,8 @@ def test_silence_scores_nothing(flavour: Any, meteor: Meteor, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("flavour", "profile", "counted", "precision"),
     [
-        ("vid2seq", "fixed", "nothing said of any event", 50),
-        ("vid2seq", "paper", "nothing said of any event", 50),
+        ("vid2seq", "fixed", "no captions for any event", 50),
+        ("vid2seq", "paper", "no captions for any event", 50),
         ("vidchapters", "fixed", "nothing: left out of the mean", 100),
     ],
 )
@@ -97,9 +97,9 @@ def test_missing_and_unknown_videos(
     annotations = write(tmp_path / "a.json", EVENTS | {"b": EVENTS["a"]})
     predictions = write(tmp_path / "p.json", SEGMENTS | {"z": []})
     report = evaluate(predictions, annotations, flavour=flavour, profile=profile, meteor=meteor)
-    assert [(p.id, p.counted) for p in report.problems] == [("b", counted), ("z", "nothing: left out")]
+    assert [(p.id, p.counted_as) for p in report.problems] == [("b", counted), ("z", "nothing: left out")]
     assert report.metrics["Precision@0.5"] == pytest.approx(precision)
-    with pytest.raises(AnnotationError, match="2 predictions cannot be used"):
+    with pytest.raises(AnnotationError, match=r"2 predictions have problems \(fix them, or leave out --strict\):"):
         evaluate(predictions, annotations, strict=True, meteor=meteor)
 
 
@@ -115,12 +115,15 @@ def test_replies_for_some_videos_only(meteor: Meteor, tmp_path: Path) -> None:
     assert reports["fixed"].metrics["Recall@0.5"] == pytest.approx(50)
 
 
-def test_a_reversed_segment_is_told(meteor: Meteor, tmp_path: Path) -> None:
+def test_reversed_segment_is_reported(meteor: Meteor, tmp_path: Path) -> None:
     predictions = write(tmp_path / "p.json", {"a": [{"timestamp": [10, 0], "caption": "A dog runs."}]})
     annotations = write(tmp_path / "a.json", EVENTS)
     turned = evaluate(predictions, annotations, meteor=meteor)
     lost = evaluate(predictions, annotations, flavour="densevid2021", meteor=meteor)
-    assert [p.counted for p in turned.problems + lost.problems] == ["turned round", "a segment that overlaps nothing"]
+    assert [p.counted_as for p in turned.problems + lost.problems] == [
+        "a segment with swapped ends",
+        "a segment that overlaps nothing",
+    ]
     assert (turned.metrics["Precision_Mean"], lost.metrics["Precision_Mean"]) == (100, 0)
 
 
@@ -128,27 +131,54 @@ def test_a_reversed_segment_is_told(meteor: Meteor, tmp_path: Path) -> None:
     ("predictions", "message"),
     [
         ("[]", "is empty"),
-        ({"results": {}}, "they map a video to its segments"),
-        ({"results": []}, "they map a video to its segments"),
-        ({"a": 3}, "'a' has 3 where a list should be"),
-        ({"a": [{"caption": "x"}]}, "segment 0 needs one of timestamp"),
-        ({"a": [{"timestamp": [0, 1]}]}, "segment 0 needs one of caption, sentence"),
-        ({"a": [{"timestamp": [0], "caption": "x"}]}, r"the times \[0\]"),
-        ({"a": [{"timestamp": [0, "1"], "caption": "x"}]}, "'1' where a number should be"),
-        ('{"a": [{"timestamp": [0, NaN], "caption": "x"}]}', "nan where a number should be"),
-        ('{"a": [{"timestamp": [0, Infinity], "caption": "x"}]}', "inf where a number should be"),
-        ({"a": [{"timestamp": [0, 1], "caption": None}]}, "None where a text should be"),
-        ('{"a": [], "a": []}', "'a' is there twice"),
+        ({"results": {}}, r"expected an object of segments by video"),
+        ({"results": []}, r"expected an object of segments by video"),
+        ({"a": 3}, r"p\.json, 'a': the list of segments is 3, expected a list"),
+        ({"a": [{"caption": "x"}]}, r"p\.json, 'a': missing timestamp in \{'caption': 'x'\}"),
+        (
+            {"a": [{"timestamp": [0, 1]}]},
+            r"p\.json, 'a': missing one of caption, sentence in \{'timestamp': \[0, 1\]\}",
+        ),
+        (
+            {"a": [{"timestamp": [0], "caption": "x"}]},
+            r"p\.json, 'a': segment 0: the time span is \[0\], expected \[start, end\] in seconds",
+        ),
+        (
+            {"a": [{"timestamp": [0, "1"], "caption": "x"}]},
+            r"p\.json, 'a': segment 0: the end of the time span is '1', expected a finite number",
+        ),
+        (
+            '{"a": [{"timestamp": [0, NaN], "caption": "x"}]}',
+            r"p\.json, 'a': segment 0: the end of the time span is nan, expected a finite number",
+        ),
+        (
+            '{"a": [{"timestamp": [0, Infinity], "caption": "x"}]}',
+            r"p\.json, 'a': segment 0: the end of the time span is inf, expected a finite number",
+        ),
+        (
+            {"a": [{"timestamp": [0, 1], "caption": None}]},
+            r"p\.json, 'a': segment 0: the caption is None, expected a text",
+        ),
+        ('{"a": [], "a": []}', r"p\.json: key 'a' is listed twice in one object; keep one"),
         ({"z": []}, "have no id in common"),
-        ([{"question_id": "a", "model_response_list": []}] * 2, "'a' is there twice"),
-        ([{"question_id": "a"}], "needs one of model_response_list"),
-        ([{"model_response_list": []}], "needs one of question_id, video, id"),
-        ([{"question_id": "a", "model_response_list": [{"role": "user"}]}], "turn 0 needs one of time"),
-        ([["a"]], "entry 0 needs one of"),
+        (
+            [{"question_id": "a", "model_response_list": []}] * 2,
+            r"p\.json: id 'a' is listed twice; keep one entry per id",
+        ),
+        ([{"question_id": "a"}], r"p\.json, 'a': missing model_response_list in \{'question_id': 'a'\}"),
+        (
+            [{"model_response_list": []}],
+            r"p\.json, entry 0: missing one of question_id, video, id in \{'model_response_list': \[\]\}",
+        ),
+        (
+            [{"question_id": "a", "model_response_list": [{"role": "user"}]}],
+            r"p\.json, 'a': turn 0: missing time in \{'role': 'user'\}",
+        ),
+        ([["a"]], r"p\.json, entry 0: missing one of question_id, video, id in \['a'\]"),
         ("{", "not JSON"),
     ],
 )
-def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_predictions_raise(predictions: Any, message: str, tmp_path: Path) -> None:
     annotations = write(tmp_path / "a.json", EVENTS)
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", predictions), annotations)
@@ -158,26 +188,37 @@ def test_predictions_that_cannot_be_used(predictions: Any, message: str, tmp_pat
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ({"annotations": []}, "holds no video"),
-        ({"annotations": 3}, "where a list should be"),
+        ({"annotations": []}, r"a\.json has no videos; check that it is the right file"),
+        ({"annotations": 3}, r"a\.json: annotations is 3, expected a list"),
         ({"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One. Two"}]}, "into 2 captions for 1"),
-        ({"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One"}] * 2}, "'a' is there twice"),
-        ({"a": {"timestamps": [[0, 1]], "sentences": []}}, "has 1 timestamps and 0 sentences"),
-        ({"a": {"timestamps": [], "sentences": []}}, "'a' has no event"),
-        ({"a": {"timestamps": [[0, 1]]}}, "needs one of sentences"),
-        ({"a": [1]}, "needs one of timestamps"),
-        ([{"question_id": "a", "answer": [{"content": "x", "time": 3}]}], "3 where a list should be"),
-        ([{"question_id": "a", "answer": []}], "'a' has no event"),
+        (
+            {"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One"}] * 2},
+            r"a\.json: id 'a' is listed twice; keep one entry per id",
+        ),
+        (
+            {"a": {"timestamps": [[0, 1]], "sentences": []}},
+            r"a\.json, 'a': there are 1 timestamps and 0 sentences, expected as many",
+        ),
+        ({"a": {"timestamps": [], "sentences": []}}, r"a\.json, 'a': there is no event; add one, or remove the entry"),
+        ({"a": {"timestamps": [[0, 1]]}}, r"a\.json, 'a': missing sentences in \{'timestamps': \[\[0, 1\]\]\}"),
+        ({"a": [1]}, r"a\.json, 'a': missing timestamps in \[1\]"),
+        (
+            [{"question_id": "a", "answer": [{"content": "x", "time": 3}]}],
+            r"a\.json, 'a': segment 0: the time span is 3, expected \[start, end\] in seconds",
+        ),
+        ([{"question_id": "a", "answer": []}], r"a\.json, 'a': there is no event; add one, or remove the entry"),
     ],
 )
-def test_annotations_that_cannot_be_used(annotations: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_annotations_raise(annotations: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", SEGMENTS), write(tmp_path / "a.json", annotations))
     assert "a.json" in str(caught.value)
 
 
 def test_an_unknown_flavour(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="use one of vid2seq, densevid2018"):
+    with pytest.raises(
+        OptionError, match="flavour must be one of vid2seq, densevid2018, densevid2021, vidchapters, got 'soda'"
+    ):
         evaluate(tmp_path / "p", tmp_path / "a", flavour="soda")
 
 

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from originals import SHARED, needs
 
-from mmduet.annotations.segment_files import read_events, read_predictions
-from mmduet.evaluation.benchmarks.dense_captioning import evaluate, tokenised
+from mmduet.annotations.dense_captioning_files import read_events
+from mmduet.evaluation.benchmarks.dense_captioning import evaluate, read_predicted_segments, tokenize_videos
 from mmduet.evaluation.report import Report
+from mmduet.evaluation.scorers.meteor import Meteor
 from mmduet.metrics.dense_captions import (
-    THRESHOLDS,
-    Video,
+    IOU_THRESHOLDS,
+    VideoCaptions,
 )
-from mmduet.metrics.dense_evaluators import FLAVOURS, score_videos, summary
-from mmduet.metrics.meteor import Meteor
-from mmduet.metrics.soda import in_order
+from mmduet.metrics.dense_evaluators import EVALUATORS, score_videos, summarize
+from mmduet.metrics.soda import sort_by_start
 from mmduet.options import Profile
-from mmduet.tasks.dense_captioning import Segment
+from mmduet.spans import CaptionedSpan
 
 REFERENCE = SHARED / "dense_captioning"
 needs_reference = needs(REFERENCE)
 
 
-def segments(*spans: tuple[float, float]) -> tuple[Segment, ...]:
-    return tuple(Segment(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
+def segments(*spans: tuple[float, float]) -> tuple[CaptionedSpan, ...]:
+    return tuple(CaptionedSpan(start, end, f"caption {i}") for i, (start, end) in enumerate(spans))
 
 
 ITEM = "SODA_c_numeric_order"
@@ -90,16 +89,16 @@ def test_soda_with_columns_in_their_order(
     folder: str, predictions: str, annotations: str, expected: str, meteor: Meteor
 ) -> None:
     """The bug alone taken away: events stay as unsorted, and replies as converted, as in the original."""
-    told, paper = load(folder, expected), FLAVOURS["vid2seq"]
-    predicted = read_predictions(REFERENCE / folder / predictions, "paper").videos
+    told, paper = load(folder, expected), EVALUATORS["vid2seq"]
+    predicted = read_predicted_segments(REFERENCE / folder / predictions, "paper").videos
     events = read_events(REFERENCE / folder / annotations, "paper")
     turned = {
-        name: tuple(replace(s, start=min(s.start, s.end), end=max(s.start, s.end)) for s in video)
+        name: tuple(s._replace(start=min(s.start, s.end), end=max(s.start, s.end)) for s in video)
         for name, video in predicted.items()
     }
-    videos = tokenised([Video(turned.get(name, ()), (events[name],)) for name in events])
+    videos = tokenize_videos([VideoCaptions(turned.get(name, ()), (events[name],)) for name in events])
     scores = score_videos(videos, meteor, paper)
-    assert summary(scores, paper)["SODA_c"] == pytest.approx(told["SODA_c_with_columns_in_numeric_order"], abs=1e-6)
+    assert summarize(scores, paper)["SODA_c"] == pytest.approx(told["SODA_c_with_columns_in_numeric_order"], abs=1e-6)
     each = {name: numbers[ITEM] for name, numbers in told["per_video"].items() if ITEM in numbers}
     ours = {name: video.soda[0] for name, video in zip(events, scores, strict=True)}
     assert {name: ours[name] for name in each} == pytest.approx(each, abs=1e-6)
@@ -121,7 +120,7 @@ def test_fixed_differs_in_soda_and_paragraphs_alone(folder: str, meteor: Meteor)
 @needs_reference
 def test_replies_become_the_segments_of_the_original() -> None:
     merged = load("mmduet_raw", "expected.json")["intermediate_segments_after_merging"]
-    predicted = read_predictions(REFERENCE / "mmduet_raw" / "preds.jsonl", "paper")
+    predicted = read_predicted_segments(REFERENCE / "mmduet_raw" / "preds.jsonl", "paper")
     assert predicted.streamed
     ours = {
         name: [{"timestamp": [s.start, s.end], "caption": s.caption} for s in video]
@@ -172,12 +171,15 @@ def test_vid2seq_with_two_sets_in_order(key: str, meteor: Meteor) -> None:
     """Both numbers of the original have the predictions as they are in the file."""
     told = load("anet_jitter", "expected_vid2seq_eval.json")[key]
     sets = [read_events(REFERENCE / "anet_jitter" / f"val_{i}.json") for i in (1, 2)]
-    predicted = read_predictions(REFERENCE / "anet_jitter" / "preds_densevid.json").videos
-    order = in_order if "sorted" in key else tuple
-    videos = tokenised(
-        [Video(predicted[name], tuple(tuple(order(s[name])) if name in s else None for s in sets)) for name in sets[0]]
+    predicted = read_predicted_segments(REFERENCE / "anet_jitter" / "preds_densevid.json", "fixed").videos
+    order = sort_by_start if "sorted" in key else tuple
+    videos = tokenize_videos(
+        [
+            VideoCaptions(predicted[name], tuple(tuple(order(s[name])) if name in s else None for s in sets))
+            for name in sets[0]
+        ]
     )
-    metrics = summary(score_videos(videos, meteor, FLAVOURS["vid2seq"]), FLAVOURS["vid2seq"])
+    metrics = summarize(score_videos(videos, meteor, EVALUATORS["vid2seq"]), EVALUATORS["vid2seq"])
     names = {"SODA_c_best_reference_per_video": "SODA_c_best"}
     assert {name: metrics[names.get(name, name)] for name in told} == pytest.approx(told, abs=1e-6)
 
@@ -200,7 +202,7 @@ def test_densevid(folder: str, annotations: list[str], year: Any, profile: Any, 
     report = evaluate(here / "preds_densevid.json", paths, flavour=flavour, profile=profile, meteor=meteor)
     assert_metrics(report, told["mean"], {"Precision": "Precision_Mean", "Recall": "Recall_Mean"})
     for name, values in told["per_tiou_0.3_0.5_0.7_0.9"].items():
-        assert_metrics(report, {f"{name}@{t}": value for t, value in zip(THRESHOLDS, values, strict=True)})
+        assert_metrics(report, {f"{name}@{t}": value for t, value in zip(IOU_THRESHOLDS, values, strict=True)})
 
 
 @needs_reference

@@ -13,18 +13,18 @@ from one_by_one import smoothed
 from mmduet.metrics.frame_scores import (
     FrameBatch,
     FrameScores,
-    batches,
+    causal_min_max_normalize,
+    clip_index_by_count,
+    clip_index_by_time,
     clip_sums,
-    clips_by_count,
-    clips_by_time,
+    make_batches,
+    min_max_normalize,
     moving_mean,
-    normalised,
-    normalised_so_far,
 )
 
 
 def batch_of(*scores: list[float], interval: float = 1.0) -> FrameBatch:
-    return FrameBatch.of([FrameScores([interval * i for i in range(len(row))], row) for row in scores])
+    return FrameBatch.from_videos([FrameScores([interval * i for i in range(len(row))], row) for row in scores])
 
 
 def rows(matrix: np.ndarray, batch: FrameBatch) -> list[list[float]]:
@@ -41,20 +41,20 @@ def test_windows_are_clipped_to_the_video() -> None:
     assert rows(moving_mean(batch.relevance, batch.lengths, 10**9, 3), batch) == [[3.0] * 4, [5.0]]
 
 
-def test_causal_mean_knows_nothing_of_what_comes() -> None:
+def test_causal_mean_does_not_depend_on_later_frames() -> None:
     before, after = batch_of([0.1, 0.5, 0.2, 0.9]), batch_of([0.1, 0.5, 0.7, 0.0])
     for batch in (before, after):
         assert rows(moving_mean(batch.relevance, batch.lengths, 3, 0), batch)[0][:2] == [0.1, 0.3]
-        assert rows(normalised_so_far(batch.relevance, batch.lengths), batch)[0][1] == 1.0
+        assert rows(causal_min_max_normalize(batch.relevance, batch.lengths), batch)[0][1] == 1.0
 
 
 def test_normalisation() -> None:
     batch = batch_of([2.0, 4.0, 3.0, 0.0], [0.5, 0.5])
-    whole = normalised(batch.relevance, batch.lengths)
+    whole = min_max_normalize(batch.relevance, batch.lengths)
     assert whole[0].tolist() == [0.5, 1.0, 0.75, 0.0]
     assert np.isnan(whole[1]).all()  # constant, then padding
     # so far: (2), then range 2..4 twice, then 0..4
-    so_far = normalised_so_far(batch.relevance, batch.lengths)
+    so_far = causal_min_max_normalize(batch.relevance, batch.lengths)
     assert np.isnan(so_far[0, 0])
     assert so_far[0, 1:].tolist() == [1.0, 0.5, 0.0]
     assert np.isnan(so_far[1]).all()
@@ -64,30 +64,30 @@ def test_scores_that_differ_by_rounding_alone_are_constant() -> None:
     batch = batch_of([0.1] * 9)
     means = moving_mean(batch.relevance, batch.lengths, 1, 1)
     assert np.ptp(means) > 0  # (0.1 + 0.1 + 0.1) / 3 is not 0.1
-    assert np.isnan(normalised(means, batch.lengths, 1e-12)).all()
-    assert not np.isnan(normalised(means, batch.lengths)).any()  # as the original has it
+    assert np.isnan(min_max_normalize(means, batch.lengths, 1e-12)).all()
+    assert not np.isnan(min_max_normalize(means, batch.lengths)).any()  # as the original has it
     tiny = batch_of([1e-20, 3e-20])
-    assert normalised(tiny.relevance, tiny.lengths, 1e-12).tolist() == [[0.0, 1.0]]
+    assert min_max_normalize(tiny.relevance, tiny.lengths, 1e-12).tolist() == [[0.0, 1.0]]
 
 
 def test_clips() -> None:
     batch = batch_of([1.0, 2.0, 4.0, 8.0, 16.0], [1.0, 1.0, 1.0])
-    places = clips_by_time(batch.times, 2.0)
+    places = clip_index_by_time(batch.times, 2.0)
     assert places.tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 0, 0]]  # the last two are padding
-    assert clip_sums(batch.relevance, places, batch.real).tolist() == [[3.0, 12.0, 16.0], [2.0, 1.0, 0.0]]
-    assert clips_by_count(batch.times, 2.0)[0].tolist() == [0, 0, 1, 1, 2]
+    assert clip_sums(batch.relevance, places, batch.mask).tolist() == [[3.0, 12.0, 16.0], [2.0, 1.0, 0.0]]
+    assert clip_index_by_count(batch.times, 2.0)[0].tolist() == [0, 0, 1, 1, 2]
 
 
 def test_frames_of_a_2997_fps_video_lie_two_in_a_clip() -> None:
     batch = batch_of([1.0] * 6, interval=1.001)
-    assert clips_by_time(batch.times, 2.0).tolist() == [[0, 0, 1, 1, 2, 2]]
-    assert clips_by_count(batch.times, 2.0).tolist() == [[0, 1, 2, 3, 4, 5]]  # the original: int(2 / 1.001) = 1
-    assert clips_by_time(np.array([[2 - 1e-9]]), 2.0).tolist() == [[1]]  # a float clock's 2.0
+    assert clip_index_by_time(batch.times, 2.0).tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert clip_index_by_count(batch.times, 2.0).tolist() == [[0, 1, 2, 3, 4, 5]]  # the original: int(2 / 1.001) = 1
+    assert clip_index_by_time(np.array([[2 - 1e-9]]), 2.0).tolist() == [[1]]  # a float clock's 2.0
 
 
 def test_no_videos_and_tiny_intervals() -> None:
-    assert list(batches([])) == []
-    assert clips_by_count(np.array([[0.0, 5e-324, 1.0]]), 2.0).tolist() == [[0, 0, 0]]
+    assert list(make_batches([])) == []
+    assert clip_index_by_count(np.array([[0.0, 5e-324, 1.0]]), 2.0).tolist() == [[0, 0, 0]]
 
 
 decimals = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
@@ -100,7 +100,7 @@ def test_equal_to_one_slice_at_a_time_to_the_last_bit(scores: list[list[float]],
     means = moving_mean(batch.relevance, batch.lengths, before, after)
     slow = [smoothed(row, before, after) for row in scores]
     assert rows(means, batch) == slow
-    for fast, one in ((normalised, normalised_slowly), (normalised_so_far, normalised_so_far_slowly)):
+    for fast, one in ((min_max_normalize, normalised_slowly), (causal_min_max_normalize, normalised_so_far_slowly)):
         for row, expected in zip(rows(fast(means, batch.lengths), batch), slow, strict=True):
             np.testing.assert_array_equal(row, one(expected))
 
@@ -109,7 +109,7 @@ def test_equal_to_one_slice_at_a_time_to_the_last_bit(scores: list[list[float]],
 def test_batches_hold_every_video_once(scores: list[list[float]], most: int) -> None:
     videos = [FrameScores([float(i) for i in range(len(row))], row) for row in scores]
     seen = {}
-    for index, batch in batches(videos, most):
+    for index, batch in make_batches(videos, most):
         assert batch.times.size <= most or len(index) == 1
         seen.update(dict(zip(index.tolist(), rows(batch.relevance, batch), strict=True)))
     assert [seen[q] for q in range(len(videos))] == scores
@@ -118,6 +118,6 @@ def test_batches_hold_every_video_once(scores: list[list[float]], most: int) -> 
 def test_clip_sums_in_order() -> None:
     scores = [0.1, 0.2, 0.3, 0.4, 0.5]
     batch = batch_of(scores, interval=0.5)
-    summed = clip_sums(batch.relevance, clips_by_count(batch.times, 2.0), batch.real)
+    summed = clip_sums(batch.relevance, clip_index_by_count(batch.times, 2.0), batch.mask)
     assert summed.tolist() == [[sum(scores[:4]), 0.5]]
     assert sum(scores[:4]) == pytest.approx(1.0)

@@ -13,13 +13,13 @@ from one_by_one import frame_iou
 from mmduet.metrics.grounding import (
     frame_ious,
     frames_in_spans,
+    mean_metrics,
     segment_iou,
-    summary,
     sweep_thresholds,
     text_iou,
     text_span,
 )
-from mmduet.metrics.spans import iou
+from mmduet.metrics.span_overlap import iou
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_thresholds_have_numpys_float_error() -> None:
 
 
 def test_summary() -> None:
-    assert summary(np.array([0.0, 0.3, 0.5, 0.8])) == pytest.approx(
+    assert mean_metrics(np.array([0.0, 0.3, 0.5, 0.8])) == pytest.approx(
         {"mIoU": 40, "R1@0.3": 75, "R1@0.5": 50, "R1@0.7": 25}
     )
 

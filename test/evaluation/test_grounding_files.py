@@ -1,4 +1,4 @@
-"""Temporal grounding's files: what is read, what is told, what is refused."""
+"""Temporal grounding's files: what is read, what is message, what is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_segments(tmp_path: Path) -> None:
     assert [item["id"] for item in report.items] == [0, 1, 2]
     assert report.intervals["mIoU"][0] < 60 < report.intervals["mIoU"][1]
     assert not report.problems
-    assert any("1 of 3 predictions hold no segment" in note for note in report.notes)
+    assert any("1 of 3 predictions have no segment" in note for note in report.notes)
 
 
 def test_segments_take_the_best_of_several_gold_spans(tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_missing_segments_are_misses_unless_a_sample_is_scored(tmp_path: Path, p
     paths = files(tmp_path, segments([[0, 10]]), charades([0, 10], [0, 10]))
     whole, sample = evaluate(*paths, profile=profile), evaluate(*paths, profile=profile, sample=True)
     assert (whole.metrics["mIoU"], sample.metrics["mIoU"]) == (50, 100)
-    assert [str(p) for p in whole.problems] == ["1: no prediction (counted as IoU 0)"]
+    assert [str(p) for p in whole.problems] == ["1: has no prediction (counted as IoU 0)"]
     assert not sample.problems
     assert sample.notes[0] == "Only the predicted queries count: 1 of 2."
-    with pytest.raises(AnnotationError, match="1: no prediction"):
+    with pytest.raises(AnnotationError, match="1: has no prediction"):
         evaluate(*paths, profile=profile, strict=True)
 
 
@@ -54,10 +54,10 @@ def test_missing_frames_count_zero_or_not_at_all(tmp_path: Path) -> None:
     fixed, paper = evaluate(*paths, smoothing=0), evaluate(*paths, smoothing=0, profile="paper")
     assert (fixed.metrics["mIoU"], paper.metrics["mIoU"]) == (50, 100)
     assert [str(p) for p in fixed.problems] == [
-        "1: no prediction (counted as IoU 0)",
-        "9: is not annotated (counted as left out)",
+        "1: has no prediction (counted as IoU 0)",
+        "9: is not in the annotations (counted as nothing: left out)",
     ]
-    assert paper.problems[0].counted == "left out, as in the original"
+    assert paper.problems[0].counted_as == "left out, as in the original"
 
 
 def test_frames_by_file(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_oracle_takes_each_query_at_its_own_threshold(tmp_path: Path) -> Non
     assert report.metrics["mIoU"] == 75
 
 
-def test_causal_scores_do_not_depend_on_what_comes(tmp_path: Path) -> None:
+def test_causal_scores_do_not_depend_on_later_frames(tmp_path: Path) -> None:
     """A peak after the span takes the span's frames below the threshold of the whole, not of what was so far."""
     rows = [frames("0", [0.0, 0.2, 0.2, 0.0, 0.0, 0.0])], [frames("0", [0.0, 0.2, 0.2, 0.0, 0.0, 1.0])]
     before, after = (evaluate(*files(tmp_path, row, gold([[1, 2]])), smoothing=0).metrics for row in rows)
@@ -113,10 +113,10 @@ def test_text(tmp_path: Path) -> None:
     fixed, paper = evaluate(*paths), evaluate(*paths, profile="paper")
     assert fixed.metrics["mIoU"] == pytest.approx((100 + 100 + 0 + 0) / 4)
     assert paper.metrics["mIoU"] == pytest.approx(100)  # the others are dropped
-    assert [p.counted for p in fixed.problems] == ["IoU 0"] * 2
+    assert [p.counted_as for p in fixed.problems] == ["IoU 0"] * 2
     assert [str(p) for p in paper.problems] == [
-        "2: the answer 'no idea' does not hold exactly two numbers (counted as dropped, as in the original)",
-        "3: the answer '' does not hold exactly two numbers (counted as dropped, as in the original)",
+        "2: the answer 'no idea' does not contain exactly two numbers (counted as dropped, as in the original)",
+        "3: the answer '' does not contain exactly two numbers (counted as dropped, as in the original)",
     ]
     assert "mIoU" not in paper.items[2]
     assert any("(+1)" in note for note in fixed.notes)
@@ -133,7 +133,7 @@ def test_answers_in_the_baselines_own_form(tmp_path: Path) -> None:
     assert evaluate(*files(tmp_path, rows, gold([[0, 9]], [[0, 9]]))).metrics["mIoU"] == 100
 
 
-def test_the_form_can_be_asked_for(tmp_path: Path) -> None:
+def test_form_can_be_given(tmp_path: Path) -> None:
     both = {**frames("0", [0, 1, 1, 0]), "model_response_list": text("0", "0 - 9")["model_response_list"]}
     paths = files(tmp_path, [both], gold([[0, 9]]))
     assert "sweep" in " ".join(evaluate(*paths).notes)
@@ -159,15 +159,15 @@ def test_frames_without_the_score_have_relevance_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"timestamp": [[math.nan, 5]]}, "number 0 is nan"),
-        ({"timestamp": [[0, math.inf]]}, "number 1 is inf"),
-        ({"timestamp": [["0", "5"]]}, "number 0 is '0'"),
-        ({"timestamp": [5, 6]}, "hold 5, not [start, end]"),
-        ({"timestamp": [[5]]}, "hold [5], not [start, end]"),
-        ({"timestamp": "0-5"}, "are '0-5', not a list"),
-        ({"timestamp": None}, "are None, not a list"),
-        ({"time": 1}, "without a timestamp"),
-        ([0, 5], "without a timestamp"),
+        ({"timestamp": [[math.nan, 5]]}, "the start of segments, number 0, is nan, expected a finite number"),
+        ({"timestamp": [[0, math.inf]]}, "the end of segments, number 0, is inf, expected a finite number"),
+        ({"timestamp": [["0", "5"]]}, "the start of segments, number 0, is '0', expected a finite number"),
+        ({"timestamp": [5, 6]}, "segments, number 0, is 5, expected [start, end] in seconds"),
+        ({"timestamp": [[5]]}, "segments, number 0, is [5], expected [start, end] in seconds"),
+        ({"timestamp": "0-5"}, "segments is '0-5', expected a list"),
+        ({"timestamp": None}, "segments is None, expected a list"),
+        ({"time": 1}, "missing timestamp in"),
+        ([0, 5], "missing timestamp in"),
         ({"timestamp": [[9, 0]]}, "segment [9.0, 0.0] ends before it starts"),
     ],
 )
@@ -176,24 +176,24 @@ def test_malformed_segments_are_misses(tmp_path: Path, row: object, what: str, p
     paths = files(tmp_path, {**segments([[0, 9]]), "1": row}, charades([0, 9], [0, 9]))
     report = evaluate(*paths, profile=profile)
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].what
-    assert report.problems[0].counted == "IoU 0"
+    assert what in report.problems[0].message
+    assert report.problems[0].counted_as == "IoU 0"
     assert report.metrics["mIoU"] == 50
-    with pytest.raises(AnnotationError, match="1 prediction cannot be used"):
+    with pytest.raises(AnnotationError, match=r"1 prediction has problems \(fix them, or leave out --strict\):"):
         evaluate(*paths, profile=profile, strict=True)
 
 
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        (frames("1", []), "no frames"),
-        (frames("1", [0.1, math.nan]), "number 1 is nan"),
-        (frames("1", [0.1, math.inf]), "number 1 is inf"),
-        (frames("1", [0.1, "x"]), "number 1 is 'x'"),
-        (frames("1", [0.1, None]), "number 1 is None"),
-        (frames("1", [0.1, 0.2], interval=0.0), "times must grow"),
-        (frames("1", [0.1, 0.2], interval=-1.0), "times must grow"),
-        ({"question_id": "1"}, "no frames"),
+        (frames("1", []), "debug_data "),
+        (frames("1", [0.1, math.nan]), "relevance_score, number 1, is nan, expected a finite number"),
+        (frames("1", [0.1, math.inf]), "relevance_score, number 1, is inf, expected a finite number"),
+        (frames("1", [0.1, "x"]), "relevance_score, number 1, is 'x', expected a finite number"),
+        (frames("1", [0.1, None]), "relevance_score, number 1, is None, expected a finite number"),
+        (frames("1", [0.1, 0.2], interval=0.0), "a frame at 0.0 s follows one at 0.0 s; times must increase"),
+        (frames("1", [0.1, 0.2], interval=-1.0), "a frame at -1.0 s follows one at -0.0 s; times must increase"),
+        ({"question_id": "1"}, "debug_data "),
     ],
 )
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
@@ -202,20 +202,20 @@ def test_malformed_frames_have_iou_zero(tmp_path: Path, row: Json, what: str, pr
         *files(tmp_path, [frames("0", [0, 1, 1, 0]), row], gold([[1, 2]], [[1, 2]])), profile=profile, smoothing=0
     )
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].what
+    assert what in report.problems[0].message
     assert report.metrics["mIoU"] == report.metrics["causal-mIoU"] == 50
 
 
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        (text("1", 5), "content is not a text"),
-        (text("1", "from 10 to 50", duration=None), "per cent of a video_duration that is not told"),
+        (text("1", 5), "turn 1: content is 5, expected a text"),
+        (text("1", "from 10 to 50", duration=None), "the answer is in per cent, but the row has no video_duration"),
         (text("1", "from 10 to 50", duration="20"), "video_duration is '20'"),
         (text("1", "from 10 to 50", duration=-1), "video_duration is -1"),
         (text("1", "1 2 3"), "exactly two numbers"),
-        ({"question_id": "1", "model_response_list": "0 - 9"}, "not a list of turns"),
-        ({"question_id": "1", "model_response": []}, "model_response is [], not a text"),
+        ({"question_id": "1", "model_response_list": "0 - 9"}, "model_response_list is '0 - 9', expected a list"),
+        ({"question_id": "1", "model_response": []}, "model_response is [], expected a text"),
         ({"question_id": "1"}, "model_response is None"),
     ],
 )
@@ -224,7 +224,7 @@ def test_malformed_answers_have_iou_zero_or_are_dropped(tmp_path: Path, row: Jso
     for profile, expected in (("fixed", 50), ("paper", 100)):
         report = evaluate(*paths, profile=profile)  # type: ignore[arg-type]
         assert [problem.id for problem in report.problems] == ["1"]
-        assert what in report.problems[0].what
+        assert what in report.problems[0].message
         assert report.metrics["mIoU"] == expected
 
 
@@ -234,37 +234,69 @@ def test_a_video_of_no_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("predictions", "annotations", "told"),
+    ("predictions", "annotations", "message"),
     [
         ([], gold([[0, 9]]), "predictions.jsonl is empty"),
         ({}, gold([[0, 9]]), "predictions.jsonl is empty"),
         ("[]", gold([[0, 9]]), "predictions.jsonl is empty"),
         ("not json", gold([[0, 9]]), "line 1 is not JSON"),
-        ("7", gold([[0, 9]]), "holds 7, no predictions"),
-        ({"a": 1}, gold([[0, 9]]), "holds neither {id: {timestamp}}"),
-        ('{"0": {"timestamp": []}, "0": {"timestamp": []}}', gold([[0, 9]]), "0 is there twice"),
-        ([text("0"), text(0)], gold([[0, 9]]), "question_id 0 is there twice"),
-        ([text(None)], gold([[0, 9]]), "entry 1 has no question_id"),
+        ("7", gold([[0, 9]]), "predictions.jsonl holds a int, expected an object or a list"),
+        (
+            {"a": 1},
+            gold([[0, 9]]),
+            "predictions.jsonl has neither {id: {timestamp}} nor lines with question_id; check that it holds",
+        ),
+        (
+            '{"0": {"timestamp": []}, "0": {"timestamp": []}}',
+            gold([[0, 9]]),
+            "predictions.jsonl: key '0' is listed twice in one object; keep one",
+        ),
+        ([text("0"), text(0)], gold([[0, 9]]), "predictions.jsonl: id '0' is listed twice; keep one entry per id"),
+        (
+            [text(None)],
+            gold([[0, 9]]),
+            "predictions.jsonl, entry 0: question_id is None, expected a text or a whole number",
+        ),
         ([{"question_id": 0}], gold([[0, 9]]), "no entry has relevance scores"),
-        (segments([[0, 9]]), [], "gold.json is empty"),
-        (segments([[0, 9]]), {"annotations": []}, "gold.json is empty"),
-        (segments([[0, 9]]), {"a": 1}, "holds neither a list of question_id"),
+        (segments([[0, 9]]), [], "gold.json "),
+        (segments([[0, 9]]), {"annotations": []}, "gold.json "),
+        (
+            segments([[0, 9]]),
+            {"a": 1},
+            "gold.json has neither a list of question_id and timestamps nor annotations of id and timestamp;",
+        ),
         (segments([[0, 9]]), "not json", "gold.json is not JSON"),
-        (segments([[0, 9]]), [*gold([[0, 9]]), *gold([[0, 9]])], "question_id 0 is there twice"),
-        (segments([[0, 9]]), gold([[9, 0]]), "query 0: span [9.0, 0.0] ends before it starts"),
-        (segments([[0, 9]]), gold([]), "query 0: it has no span"),
-        (segments([[0, 9]]), gold([["a", 9]]), "query 0: gold spans: number 0 is 'a'"),
-        (segments([[0, 9]]), charades([0]), "query 0: gold spans hold [0]"),
-        ({"7": {"timestamp": []}}, gold([[0, 9]]), "none of its 1 ids (such as 7) is annotated"),
+        (
+            segments([[0, 9]]),
+            [*gold([[0, 9]]), *gold([[0, 9]])],
+            "gold.json: id '0' is listed twice; keep one entry per id",
+        ),
+        (
+            segments([[0, 9]]),
+            gold([[9, 0]]),
+            "gold.json, query 0: gold spans, number 0, is [9, 0]: it ends before it starts; swap its ends",
+        ),
+        (segments([[0, 9]]), gold([]), "gold.json, query 0: there is no gold span; add one, or leave the query out"),
+        (
+            segments([[0, 9]]),
+            gold([["a", 9]]),
+            "gold.json, query 0: the start of gold spans, number 0, is 'a', expected a finite number",
+        ),
+        (
+            segments([[0, 9]]),
+            charades([0]),
+            "gold.json, query 0: gold spans, number 0, is [0], expected [start, end] in seconds",
+        ),
+        ({"7": {"timestamp": []}}, gold([[0, 9]]), "have no id in common"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, predictions: object, annotations: object, told: str) -> None:
+def test_invalid_files_raise(tmp_path: Path, predictions: object, annotations: object, message: str) -> None:
     with pytest.raises(AnnotationError) as error:
         evaluate(*files(tmp_path, predictions, annotations))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_absent_files_raise(tmp_path: Path) -> None:
     paths = files(tmp_path, segments([[0, 9]]), gold([[0, 9]]))
     for pair in ((tmp_path / "none", paths[1]), (paths[0], tmp_path / "none")):
         with pytest.raises(AnnotationError, match="no such file"):

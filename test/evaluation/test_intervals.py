@@ -6,25 +6,25 @@ import math
 
 import pytest
 
-from mmduet.evaluation.intervals import with_intervals
+from mmduet.evaluation.intervals import add_intervals
 from mmduet.evaluation.report import Report
 
 
 def report(**metrics: float) -> Report:
-    items = [{"id": str(i), "score": float(i), "seldom": 1.0 if i < 4 else None} for i in range(10)]
+    items = [{"id": str(i), "score": float(i), "rare": 1.0 if i < 4 else None} for i in range(10)]
     return Report("x", metrics, items)
 
 
 def test_means_of_items_have_intervals_and_nothing_else_has() -> None:
-    found = with_intervals(report(score=4.5, seldom=1.0, corpus=4.5, other=math.nan)).intervals
-    assert set(found) == {"score", "seldom"}
+    found = add_intervals(report(score=4.5, seldom=1.0, corpus=4.5, other=math.nan)).intervals
+    assert set(found) == {"score", "rare"}
     low, high = found["score"]
     assert 2 < low < 4.5 < high < 7
-    assert found["seldom"] == pytest.approx((1.0, 1.0))
-    assert with_intervals(report(score=5.0)).intervals == {}
+    assert found["rare"] == pytest.approx((1.0, 1.0))
+    assert add_intervals(report(score=5.0)).intervals == {}
 
 
 def test_the_seed_decides_and_what_is_there_stays() -> None:
-    assert with_intervals(report(score=4.5), 1).intervals == with_intervals(report(score=4.5), 1).intervals
+    assert add_intervals(report(score=4.5), 1).intervals == add_intervals(report(score=4.5), 1).intervals
     given = Report("x", {"score": 4.5}, report().items, intervals={"score": (1.0, 2.0)})
-    assert with_intervals(given).intervals == {"score": (1.0, 2.0)}
+    assert add_intervals(given).intervals == {"score": (1.0, 2.0)}

@@ -1,4 +1,4 @@
-"""Asking a judge: once, in order, from files of replies and a cache of them; prompts."""
+"""Querying a judge, files of judgements, the reply cache, and prompts."""
 
 from __future__ import annotations
 
@@ -8,155 +8,159 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judges import PROMPT, Scripted, json_file, json_lines, questions
+from judges import PROMPT_TEMPLATE, ScriptedJudge, judge_requests, write_json_file, write_json_lines
 
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.evaluation.judges.files import CachedJudge, ReplyFile
-from mmduet.evaluation.judges.judge import Place, Question, ask, look_up
+from mmduet.evaluation.judges.judge import JudgedPair, JudgeRequest, lookup_replies, query_judge
+from mmduet.evaluation.judges.judgement_files import CachedJudge, JudgementFile
 from mmduet.evaluation.judges.prompts import Prompt
 
 
-def test_questions_of_the_same_words_are_asked_once_and_progress_is_told() -> None:
-    judge, told = Scripted(lambda words: str(len(words))), []
-    twice = [*questions(3), Question(Place("other", 4, 2), (("user", "xx"),))]
-    replies = ask(judge, twice, progress=lambda done, total: told.append((done, total)))
-    assert replies == {**{Place("q", 0, i): str(i + 1) for i in range(3)}, Place("other", 4, 2): "2"}
-    assert sorted(judge.asked) == ["x", "xx", "xxx"]
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert ask(judge, []) == {}
-    with pytest.raises(OptionError, match="workers is 0"):
-        ask(judge, twice, workers=0)
+def test_equal_requests_are_sent_once_and_progress_is_reported() -> None:
+    judge, progress = ScriptedJudge(lambda prompt: str(len(prompt))), []
+    requests = [*judge_requests(3), JudgeRequest(JudgedPair("other", 4, 2), (("user", "xx"),))]
+    replies = query_judge(judge, requests, progress=lambda done, total: progress.append((done, total)))
+    assert replies == {**{JudgedPair("q", 0, i): str(i + 1) for i in range(3)}, JudgedPair("other", 4, 2): "2"}
+    assert sorted(judge.prompts) == ["x", "xx", "xxx"]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert query_judge(judge, []) == {}
+    with pytest.raises(OptionError, match="workers must be at least 1, got 0"):
+        query_judge(judge, requests, workers=0)
 
 
-def test_another_judge_and_other_words_are_asked_anew(tmp_path: Path) -> None:
+def test_cache_distinguishes_models_and_messages(tmp_path: Path) -> None:
     cache = tmp_path / "replies.jsonl"
-    one, other = Scripted(lambda _: "1", "one"), Scripted(lambda _: "2", "other")
+    one, other = ScriptedJudge(lambda _: "1", "one"), ScriptedJudge(lambda _: "2", "other")
     for _ in range(2):
-        assert set(ask(CachedJudge(one, cache), questions(2)).values()) == {"1"}
-        assert set(ask(CachedJudge(other, cache), questions(3)).values()) == {"2"}
-    assert (len(one.asked), len(other.asked)) == (2, 3)
+        assert set(query_judge(CachedJudge(one, cache), judge_requests(2)).values()) == {"1"}
+        assert set(query_judge(CachedJudge(other, cache), judge_requests(3)).values()) == {"2"}
+    assert (len(one.prompts), len(other.prompts)) == (2, 3)
     rows = [json.loads(line) for line in cache.read_text().splitlines()]
     assert Counter(row["model"] for row in rows) == {"one": 2, "other": 3}
     assert rows[0].keys() == {"key", "model", "question_id", "gold", "turn", "reply"}
     assert len({row["key"] for row in rows}) == 5
 
 
-def test_a_judge_without_words_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+def test_empty_replies_are_not_cached(tmp_path: Path) -> None:
     cache = tmp_path / "replies.jsonl"
     for reply in ("", " \n", "4"):
-        judge = Scripted(lambda _, reply=reply: reply)
-        assert set(ask(CachedJudge(judge, cache), questions(2)).values()) == {reply}
-        assert len(judge.asked) == 2
+        judge = ScriptedJudge(lambda _, reply=reply: reply)
+        assert set(query_judge(CachedJudge(judge, cache), judge_requests(2)).values()) == {reply}
+        assert len(judge.prompts) == 2
     assert len(cache.read_text().splitlines()) == 2
     empty = [json.dumps({**json.loads(line), "reply": ""}) + "\n" for line in cache.read_text().splitlines()]
-    cache.write_text("".join(empty))  # as it was kept by an earlier version
-    assert set(ask(CachedJudge(Scripted(lambda _: "5"), cache), questions(2)).values()) == {"5"}
+    cache.write_text("".join(empty))  # as an earlier version wrote them
+    assert set(query_judge(CachedJudge(ScriptedJudge(lambda _: "5"), cache), judge_requests(2)).values()) == {"5"}
 
 
-def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path) -> None:
+def test_incomplete_last_line_of_the_cache_is_removed(tmp_path: Path) -> None:
     cache = tmp_path / "replies.jsonl"
-    ask(CachedJudge(Scripted(lambda words: words), cache), questions(3))
-    whole = cache.read_bytes()
-    for torn in (whole[:-1], whole[:-20], whole[: len(whole) // 3 + 5], whole[:4], b""):
-        cache.write_bytes(torn)
-        judge = Scripted(lambda words: words)
-        ask(CachedJudge(judge, cache), questions(3), workers=1)
-        assert len(judge.asked) == 3 - torn.count(b"\n")
-        assert sorted(cache.read_bytes().splitlines()) == sorted(whole.splitlines())
+    query_judge(CachedJudge(ScriptedJudge(lambda prompt: prompt), cache), judge_requests(3))
+    complete = cache.read_bytes()
+    for partial in (complete[:-1], complete[:-20], complete[: len(complete) // 3 + 5], complete[:4], b""):
+        cache.write_bytes(partial)
+        judge = ScriptedJudge(lambda prompt: prompt)
+        query_judge(CachedJudge(judge, cache), judge_requests(3), workers=1)
+        assert len(judge.prompts) == 3 - partial.count(b"\n")
+        assert sorted(cache.read_bytes().splitlines()) == sorted(complete.splitlines())
 
 
 @pytest.mark.parametrize(
     "content",
     ["my thesis", '{"not": "ours"}\n', "[1]\n", '{"key": "a"}\n', '{"key": "a", "reply": null}\n', "\xff\n", "a\n"],
 )
-def test_files_of_something_else_stay_as_they_are(tmp_path: Path, content: str) -> None:
+def test_other_files_are_not_overwritten_by_the_cache(tmp_path: Path, content: str) -> None:
     cache = tmp_path / "thesis.txt"
     cache.write_text(content, encoding="latin-1")
-    with pytest.raises(OptionError, match=r"thesis.txt is no file of a judge's replies .* give another path"):
-        CachedJudge(Scripted({}), cache)
+    with pytest.raises(OptionError, match=r"thesis.txt is not a file of a judge's replies .* give another path"):
+        CachedJudge(ScriptedJudge({}), cache)
     assert cache.read_text(encoding="latin-1") == content
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_cache_raises(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="cannot be written"):
-        ask(CachedJudge(Scripted(lambda _: "1"), tmp_path / "no" / "folder"), questions(1))
+        query_judge(CachedJudge(ScriptedJudge(lambda _: "1"), tmp_path / "no" / "folder"), judge_requests(1))
     with pytest.raises(OptionError, match="give another path"):
-        CachedJudge(Scripted({}), tmp_path)
+        CachedJudge(ScriptedJudge({}), tmp_path)
 
 
-def test_a_cache_serves_as_a_file_of_judgements(tmp_path: Path) -> None:
+def test_cache_can_be_read_as_a_judgement_file(tmp_path: Path) -> None:
     cache = tmp_path / "replies.jsonl"
-    ask(CachedJudge(Scripted(lambda words: words), cache), questions(3))
-    file = ReplyFile(cache)
+    query_judge(CachedJudge(ScriptedJudge(lambda prompt: prompt), cache), judge_requests(3))
+    file = JudgementFile(cache)
     assert file.model == "scripted"
-    assert look_up(file, questions(3)) == {question.place: question.messages[0][1] for question in questions(3)}
-    with pytest.raises(AnnotationError, match="1 of 4 answers have not been judged"):
-        look_up(file, questions(4))
-    ask(CachedJudge(Scripted(lambda words: words, "other"), cache), questions(1))
+    assert lookup_replies(file, judge_requests(3)) == {
+        question.pair: question.messages[0][1] for question in judge_requests(3)
+    }
+    with pytest.raises(AnnotationError, match="1 of 4 answers have no judgement"):
+        lookup_replies(file, judge_requests(4))
+    query_judge(CachedJudge(ScriptedJudge(lambda prompt: prompt, "other"), cache), judge_requests(1))
     with pytest.raises(AnnotationError, match=r"several judges \(other, scripted\)"):
-        ReplyFile(cache)
+        JudgementFile(cache)
 
 
-PLACED = {"question_id": "q", "gold": 0, "turn": 0}
+PAIR_FIELDS = {"question_id": "q", "gold": 0, "turn": 0}
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
-        ([], "holds no replies"),
-        ([{}], "row 1 cannot be read .*question_id"),
-        ([{"question_id": "q", "gold": 0, "reply": "5"}], "KeyError: 'turn'"),
-        ([PLACED], "KeyError: 'reply'"),
-        ([{**PLACED, "reply": 5.5}], "reply is 5.5"),
-        ([{**PLACED, "score": None}], "score is None"),
-        ([{**PLACED, "score": True}], "score is True"),
-        ([{**PLACED, "score": float("nan")}], "score is nan"),
-        ([{**PLACED, "question_id": []}, {**PLACED, "reply": "5"}], "row 1 cannot be read"),
-        ([{**PLACED, "reply": "5"}, {**PLACED, "reply": "4"}], r"row 2: .* was judged '5' before, now '4'"),
-        ([{"question_id": "q", "evaluator_output": 5}], "row 1 cannot be read"),
-        ([{"key": "abc"}], "KeyError: 'reply'"),
+        ([], "has no judgements"),
+        ([{}], "row 1: missing question_id"),
+        ([{"question_id": "q", "gold": 0, "reply": "5"}], "row 1: missing turn"),
+        ([PAIR_FIELDS], "row 1: missing reply"),
+        ([{**PAIR_FIELDS, "reply": 5.5}], "reply is 5.5"),
+        ([{**PAIR_FIELDS, "score": None}], "score is None"),
+        ([{**PAIR_FIELDS, "score": True}], "score is True"),
+        ([{**PAIR_FIELDS, "score": float("nan")}], "score is nan"),
+        ([{**PAIR_FIELDS, "question_id": []}, {**PAIR_FIELDS, "reply": "5"}], r"row 1: question_id is \[\]"),
+        ([{**PAIR_FIELDS, "reply": "5"}, {**PAIR_FIELDS, "reply": "4"}], r"row 2: .* has the replies '5' and '4'"),
+        ([{"question_id": "q", "evaluator_output": 5}], "row 1: evaluator_output is 5"),
+        ([{"key": "abc"}], "row 1: missing reply"),
     ],
 )
-def test_files_of_replies_that_are_refused(tmp_path: Path, rows: list[Any], told: str) -> None:
-    with pytest.raises(AnnotationError, match=told):
-        ReplyFile(json_lines(tmp_path / "replies.jsonl", rows))
+def test_invalid_judgement_files_raise(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        JudgementFile(write_json_lines(tmp_path / "replies.jsonl", rows))
 
 
-def test_keys_tell_apart_what_is_asked_and_of_whom() -> None:
-    one, other = questions(2)
-    elsewhere = Question(Place("elsewhere", 1, 1), one.messages)
-    assert one.key("m") == elsewhere.key("m")
-    assert len({one.key("m"), one.key("n"), other.key("m"), Question(one.place, (("system", "x"),)).key("m")}) == 4
+def test_cache_keys_depend_on_messages_and_model_only() -> None:
+    one, other = judge_requests(2)
+    same_messages = JudgeRequest(JudgedPair("another", 1, 1), one.messages)
+    assert one.cache_key("m") == same_messages.cache_key("m")
+    another_role = JudgeRequest(one.pair, (("system", "x"),))
+    keys = {one.cache_key("m"), one.cache_key("n"), other.cache_key("m"), another_role.cache_key("m")}
+    assert len(keys) == 4
 
 
-def test_a_prompt_is_filled_once(tmp_path: Path) -> None:
-    prompt = Prompt.read(json_file(tmp_path / "p.txt", "{question} {gold} {answer} {question} {x} {{gold}}"))
-    ((role, words),) = prompt.fill("{gold}", "{answer}", r"\1 {0}")
-    assert (role, words) == ("user", r"{gold} {answer} \1 {0} {gold} {x} {{answer}}")
-    few = [
+def test_placeholders_are_filled_once(tmp_path: Path) -> None:
+    prompt = Prompt.from_file(write_json_file(tmp_path / "p.txt", "{question} {gold} {answer} {question} {x} {{gold}}"))
+    ((role, text),) = prompt.fill("{gold}", "{answer}", r"\1 {0}")
+    assert (role, text) == ("user", r"{gold} {answer} \1 {0} {gold} {x} {{answer}}")
+    messages = [
         {"role": "system", "content": "Grade."},
         {"role": "user", "content": "an example"},
         {"role": "assistant", "content": "4"},
-        {"role": "user", "content": PROMPT},
+        {"role": "user", "content": PROMPT_TEMPLATE},
     ]
-    filled = Prompt.read(json_file(tmp_path / "p.json", few)).fill("q", "g", "a")
+    filled = Prompt.from_file(write_json_file(tmp_path / "p.json", messages)).fill("q", "g", "a")
     assert filled == (("system", "Grade."), ("user", "an example"), ("assistant", "4"), ("user", "q|g|a"))
     assert str(prompt).startswith("the prompt of p.txt (")
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
-        ("p.txt", "{question} {answer}", r"p.txt has no \{gold\}; write"),
-        ("p.txt", "", r"has no \{question\} and no \{gold\} and no \{answer\}"),
-        ("p.json", [{"role": "user", "content": "{gold}"}], r"has no \{question\} and no \{answer\}"),
-        ("p.json", [{"role": "robot", "content": "x"}], "it needs a role"),
-        ("p.json", ["x"], "it needs a role"),
-        ("p.json", [{"role": "user"}], "it needs a role"),
+        ("p.txt", "{question} {answer}", r"p.txt lacks the placeholders \{gold\}; add"),
+        ("p.txt", "", r"lacks the placeholders \{question\}, \{gold\}, \{answer\}"),
+        ("p.json", [{"role": "user", "content": "{gold}"}], r"lacks the placeholders \{question\}, \{answer\}"),
+        ("p.json", [{"role": "robot", "content": "x"}], "needs a role"),
+        ("p.json", ["x"], "needs a role"),
+        ("p.json", [{"role": "user"}], "needs a role"),
     ],
 )
-def test_prompts_that_are_refused(tmp_path: Path, name: str, content: Any, told: str) -> None:
-    with pytest.raises(OptionError, match=told):
-        Prompt.read(json_file(tmp_path / name, content))
+def test_invalid_prompts_raise(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Prompt.from_file(write_json_file(tmp_path / name, content))
     with pytest.raises(OptionError, match="cannot be read"):
-        Prompt.read(tmp_path / "absent.txt")
+        Prompt.from_file(tmp_path / "absent.txt")

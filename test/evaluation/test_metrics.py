@@ -6,17 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.metrics.spans import iou, recall_at_1
-from mmduet.metrics.speaking import Counts, Said, compare, match
+from mmduet.metrics.reply_matching import MatchCounts, TimedText, compare_replies, match_replies
+from mmduet.metrics.span_overlap import iou, recall_at_1
 
 
 def test_matching_is_one_to_one_and_never_early() -> None:
-    events = [Said(2.0, "a"), Said(5.0, "b"), Said(9.0, "c")]
-    replies = [Said(1.99, "a"), Said(2.0, "a"), Said(2.5, "a"), Said(6.0, "x"), Said(10.01, "c")]
-    assert match(events, replies) == [(0, 1), (1, 3)]
-    counts = compare(events, replies)
+    events = [TimedText(2.0, "a"), TimedText(5.0, "b"), TimedText(9.0, "c")]
+    replies = [
+        TimedText(1.99, "a"),
+        TimedText(2.0, "a"),
+        TimedText(2.5, "a"),
+        TimedText(6.0, "x"),
+        TimedText(10.01, "c"),
+    ]
+    assert match_replies(events, replies) == [(0, 1), (1, 3)]
+    counts = compare_replies(events, replies)
     # "a" at 2.5 repeats what was said at 2.0 and 1.99; "a" at 1.99 came first
-    assert counts == Counts(events=3, replies=5, matched=2, exact=1, repeats=1)
+    assert counts == MatchCounts(events=3, replies=5, matched=2, exact=1, repeats=1)
     assert counts.precision == pytest.approx(2 / 5)
     assert counts.recall == pytest.approx(2 / 3)
     assert counts.f1 == pytest.approx(4 / 8)
@@ -25,13 +31,13 @@ def test_matching_is_one_to_one_and_never_early() -> None:
 
 
 def test_silence_where_nothing_happens_is_perfect() -> None:
-    assert compare([], []).f1 == 1.0
-    assert compare([Said(1.0, "a")], []).f1 == 0.0
-    assert compare([], [Said(1.0, "a")]).f1 == 0.0
+    assert compare_replies([], []).f1 == 1.0
+    assert compare_replies([TimedText(1.0, "a")], []).f1 == 0.0
+    assert compare_replies([], [TimedText(1.0, "a")]).f1 == 0.0
 
 
 def test_counts_add_up() -> None:
-    assert Counts(1, 2, 1, 1, 0) + Counts(3, 1, 1, 0, 1) == Counts(4, 3, 2, 1, 1)
+    assert MatchCounts(1, 2, 1, 1, 0) + MatchCounts(3, 1, 1, 0, 1) == MatchCounts(4, 3, 2, 1, 1)
 
 
 times = st.lists(st.floats(0, 30), max_size=8)
@@ -40,7 +46,7 @@ times = st.lists(st.floats(0, 30), max_size=8)
 @given(times, times)
 def test_matching_finds_as_many_pairs_as_any_other(ends: list[float], said: list[float]) -> None:
     """Against exhaustive augmenting paths."""
-    pairs = match([Said(t, "") for t in ends], [Said(t, "") for t in said])
+    pairs = match_replies([TimedText(t, "") for t in ends], [TimedText(t, "") for t in said])
     assert len({e for e, _ in pairs}) == len({r for _, r in pairs}) == len(pairs)
     assert all(-1e-6 <= said[r] - ends[e] <= 1 + 1e-6 for e, r in pairs)
     owner: dict[int, int] = {}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from originals import SHARED, needs
 
+from mmduet.annotations.ovo_files import GROUP_OF_TASK, TASKS_OF_GROUP
 from mmduet.errors import AnnotationError
 from mmduet.evaluation.benchmarks import ovo as benchmark
 from mmduet.metrics import ovo
@@ -57,7 +58,7 @@ def results(tmp_path: Path, value: object, name: str = "results.json") -> Path:
     ],
 )
 def test_option_that_a_response_chooses(response: str, expected: str | None) -> None:
-    assert ovo.option(response) == expected
+    assert ovo.chosen_option(response) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_option_that_a_response_chooses(response: str, expected: str | None) -> 
     ],
 )
 def test_number_that_a_response_gives(response: str, expected: float | None) -> None:
-    assert ovo.number(response) == expected
+    assert ovo.stated_number(response) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,30 +99,30 @@ def test_number_that_a_response_gives(response: str, expected: float | None) -> 
     ],
 )
 def test_yes_or_no(response: str, expected: str | None) -> None:
-    assert ovo.yes_no(response) == expected
+    assert ovo.stated_yes_no(response) == expected
 
 
 def test_the_scorers_own_rules() -> None:
-    assert ovo.letter_contained("Because", "B")
-    assert ovo.letter_contained("Answer: C", "A")
-    assert not ovo.letter_contained("b", "B")
-    assert [ovo.digits_joined(text) for text in ("2.0", "1 2", "03", "none")] == ["20", "12", "03", ""]
-    assert ovo.answer_contained("Not sure", "No")
-    assert ovo.answer_contained("N", "No")
-    assert not ovo.answer_contained("N.", "No")
-    assert not ovo.answer_contained("no", "No")
+    assert ovo.contains_letter("Because", "B")
+    assert ovo.contains_letter("Answer: C", "A")
+    assert not ovo.contains_letter("b", "B")
+    assert [ovo.join_digits(text) for text in ("2.0", "1 2", "03", "none")] == ["20", "12", "03", ""]
+    assert ovo.contains_yes_no("Not sure", "No")
+    assert ovo.contains_yes_no("N", "No")
+    assert not ovo.contains_yes_no("N.", "No")
+    assert not ovo.contains_yes_no("no", "No")
 
 
 def test_groups_are_means_of_tasks_and_total_is_the_mean_of_groups() -> None:
-    means = ovo.averages({"EPM": 20.0, "HLD": 40.0, "OCR": 60.0, "REC": 0.0, "CRR": 50.0})
+    means = ovo.group_averages({"EPM": 20.0, "HLD": 40.0, "OCR": 60.0, "REC": 0.0, "CRR": 50.0}, TASKS_OF_GROUP)
     assert means == {"Backward": 30.0, "Realtime": 60.0, "Forward": 25.0, "Total": pytest.approx(115 / 3)}
-    assert ovo.averages({"EPM": 20.0, "OCR": 60.0}) == {"Backward": 20.0, "Realtime": 60.0}
+    assert ovo.group_averages({"EPM": 20.0, "OCR": 60.0}, TASKS_OF_GROUP) == {"Backward": 20.0, "Realtime": 60.0}
 
 
-@given(st.dictionaries(st.sampled_from(sorted(ovo.GROUP_OF)), st.floats(0, 100), min_size=1))
+@given(st.dictionaries(st.sampled_from(sorted(GROUP_OF_TASK)), st.floats(0, 100), min_size=1))
 def test_averages_lie_between_the_worst_and_the_best_task(accuracies: dict[str, float]) -> None:
     worst, best = min(accuracies.values()), max(accuracies.values())
-    assert all(worst - 1e-9 <= mean <= best + 1e-9 for mean in ovo.averages(accuracies).values())
+    assert all(worst - 1e-9 <= mean <= best + 1e-9 for mean in ovo.group_averages(accuracies, TASKS_OF_GROUP).values())
 
 
 BY_HAND = {
@@ -161,12 +162,12 @@ def test_a_file_by_hand(
     assert report.items[6]["accuracy"] == pytest.approx(50)  # 1 2 for 12, or 2.0 for 2
     assert report.profile == profile
     assert len(report.notes) == 3
-    assert "Forward is a mean without CRR" in report.notes[-1]
+    assert "Forward does not include CRR, which have no results." in report.notes[-1]
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_ambiguous_responses_are_reported(tmp_path: Path) -> None:
     report = benchmark.evaluate(results(tmp_path, BY_HAND), None)
-    assert [(p.id, p.counted) for p in report.problems] == [
+    assert [(p.id, p.counted_as) for p in report.problems] == [
         ("EPM 3", "wrong"), ("STU 6", "wrong"), ("REC 7", "wrong"), ("SSR 9", "wrong"),
     ]  # fmt: skip
     assert [p.id for p in benchmark.evaluate(results(tmp_path, BY_HAND), None, profile="paper").problems] == ["EPM 3"]
@@ -179,20 +180,20 @@ def test_a_folder_is_pooled_and_total_needs_three_groups(tmp_path: Path) -> None
         results(tmp_path, {group: BY_HAND[group]}, f"{group}.json")
     report = benchmark.evaluate(tmp_path, None)
     assert set(report.metrics) == {"EPM", "OCR", "STU", "Backward", "Realtime"}
-    assert "There is no Total: it takes results of all three groups." in report.notes
+    assert "Total is missing: it requires results of all three groups." in report.notes
     results(tmp_path, {"forward": BY_HAND["forward"]}, "forward.json")
     whole = results(tmp_path / "..", BY_HAND, f"{tmp_path.name}-whole.json")
     assert benchmark.evaluate(tmp_path, None).metrics == benchmark.evaluate(whole, None).metrics
 
 
-def test_annotations_tell_which_questions_are_missing(tmp_path: Path) -> None:
+def test_annotated_questions_without_a_result_are_reported(tmp_path: Path) -> None:
     predictions = results(tmp_path, {"backward": [choice("EPM", "B", "B", 1)]})
     rows: list[Any] = [{"id": 1, "task": "EPM", "gt": 1}, {"id": 2, "task": "EPM", "gt": 0}]
     rows.append({"id": 3, "task": "REC", "test_info": [{}, {}]})
     annotations = results(tmp_path, rows, "annotations.json")
     fixed = benchmark.evaluate(predictions, annotations)
     assert fixed.metrics == {"EPM": 50.0, "REC": 0.0, "Backward": 50.0, "Forward": 0.0}
-    assert [(p.id, p.counted) for p in fixed.problems] == [("EPM 2", "wrong"), ("REC 3", "wrong")]
+    assert [(p.id, p.counted_as) for p in fixed.problems] == [("EPM 2", "wrong"), ("REC 3", "wrong")]
     assert benchmark.evaluate(predictions, annotations, profile="paper").metrics == {"EPM": 100.0, "Backward": 100.0}
     other = results(tmp_path, [{"id": 1, "task": "OCR", "gt": 1}], "other.json")
     with pytest.raises(AnnotationError, match="no question in common"):
@@ -200,7 +201,7 @@ def test_annotations_tell_which_questions_are_missing(tmp_path: Path) -> None:
     fewer = results(tmp_path, rows[:1], "fewer.json")
     more = results(tmp_path, {"backward": [choice("EPM", "B", "B", 1), choice("EPM", "C", "C", 9)]}, "more.json")
     report = benchmark.evaluate(more, fewer)
-    assert [(p.id, p.what) for p in report.problems] == [("EPM 9", "is not among the annotations")]
+    assert [(p.id, p.message) for p in report.problems] == [("EPM 9", "is not in the annotations")]
     assert report.metrics["EPM"] == 100.0
 
 
@@ -208,44 +209,68 @@ def test_two_questions_of_one_id_both_count(tmp_path: Path) -> None:
     entries = [choice("EPM", "B", "B", 1), choice("EPM", "C", "B", 1)]
     report = benchmark.evaluate(results(tmp_path, {"backward": entries}), None)
     assert report.metrics["EPM"] == 50.0
-    assert [str(p) for p in report.problems] == ["EPM 1: is there 2 times (counted as each by itself)"]
+    assert [str(p) for p in report.problems] == ["EPM 1: is listed 2 times (counted as separate questions)"]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("{", "is not JSON"),
-        ([], "holds a list, not a dict"),
-        ({}, "holds no results"),
-        ({"backward": [], "realtime": [], "forward": []}, "holds no results"),
-        ({"sideways": []}, "has a group 'sideways'"),
-        ({"backward": {}}, "backward holds a dict"),
-        ({"backward": [7]}, "backward entry 0 has no id"),
-        ({"backward": [{"task": "EPM"}]}, "backward entry 0 has no id"),
-        ({"backward": [choice("EPM", "A", id_=True)]}, "backward entry 0 has no id"),
-        ({"backward": [choice("XYZ", "A")]}, "task is 'XYZ'; use one of EPM"),
-        ({"backward": [choice("OCR", "A")]}, r"\(id 1, OCR\): the task belongs to realtime"),
-        ({"backward": [{"id": 1, "task": "EPM", "ground_truth": "A"}]}, "has no response"),
+        ([], r"results\.json holds a list, expected an object; check that it has the expected format"),
+        ({}, r"results\.json has no results; check that the run that wrote it was completed"),
+        (
+            {"backward": [], "realtime": [], "forward": []},
+            r"results\.json has no results; check that the run that wrote it was completed",
+        ),
+        ({"sideways": []}, r"results\.json, sideways: unknown group, expected one of backward, realtime, forward"),
+        ({"backward": {}}, r"results\.json, backward: the list of entries is \{\}, expected a list"),
+        ({"backward": [7]}, r"results\.json, backward: entry 0: missing id in 7"),
+        ({"backward": [{"task": "EPM"}]}, r"results\.json, backward: entry 0: missing id in \{'task': 'EPM'\}"),
+        (
+            {"backward": [choice("EPM", "A", id_=True)]},
+            r"results\.json, backward: entry 0: the id is True, expected a text or a whole number",
+        ),
+        (
+            {"backward": [choice("XYZ", "A")]},
+            r"results\.json, backward: entry 0: id '1': task is 'XYZ', expected one of EPM, ASI, HLD, OCR, ACR,",
+        ),
+        (
+            {"backward": [choice("OCR", "A")]},
+            r"results\.json, backward: entry 0: id 1, task OCR: the task belongs to realtime; move the entry there",
+        ),
+        (
+            {"backward": [{"id": 1, "task": "EPM", "ground_truth": "A"}]},
+            r"results\.json, backward: entry 0: id 1, task EPM: missing response in \{'id': 1, 'task': 'EPM',",
+        ),
         ({"backward": [choice("EPM", ["A"])]}, r"response is \['A'\]"),
         ({"backward": [choice("EPM", "A", None)]}, "ground_truth is None"),
         ({"backward": [choice("EPM", "A", "AB")]}, "ground_truth is 'AB'"),
-        ({"forward": [{"id": 1, "task": "REC"}]}, "test_info is None"),
+        (
+            {"forward": [{"id": 1, "task": "REC"}]},
+            r"results\.json, forward: entry 0: id 1, task REC: missing test_info in \{'id': 1, 'task': 'REC'\}",
+        ),
         ({"forward": [{"id": 1, "task": "REC", "test_info": [{"response": "1"}]}]}, "count is None"),
         ({"forward": [{"id": 1, "task": "REC", "test_info": [{"response": "1", "count": -1}]}]}, "count is -1"),
         ({"forward": [{"id": 1, "task": "SSR", "test_info": [{"response": "No", "type": 2}]}]}, "type is 2"),
-        ({"forward": [{"id": 1, "task": "SSR", "test_info": [{"type": 1}]}]}, "has no response"),
-        ({"forward": [{"id": 1, "task": "SSR", "test_info": [None]}]}, "has no response"),
+        (
+            {"forward": [{"id": 1, "task": "SSR", "test_info": [{"type": 1}]}]},
+            r"results\.json, forward: entry 0: id 1, task SSR: missing response in \{'type': 1\}",
+        ),
+        (
+            {"forward": [{"id": 1, "task": "SSR", "test_info": [None]}]},
+            r"results\.json, forward: entry 0: id 1, task SSR: missing response in None",
+        ),
     ],
 )
-def test_files_that_are_refused(tmp_path: Path, value: object, told: str) -> None:
+def test_invalid_files_raise(tmp_path: Path, value: object, message: str) -> None:
     path = results(tmp_path, value)
     for profile in ("fixed", "paper"):
-        with pytest.raises(AnnotationError, match=told) as caught:
+        with pytest.raises(AnnotationError, match=message) as caught:
             benchmark.evaluate(path, None, profile=profile)
         assert str(path) in str(caught.value)
 
 
-def test_an_entry_without_moments_is_told_and_counts_nothing(tmp_path: Path) -> None:
+def test_entry_without_moments_is_reported_and_left_out(tmp_path: Path) -> None:
     entries = [
         {"id": 1, "task": "REC", "test_info": []},
         {"id": 2, "task": "REC", "test_info": [{"count": 1, "response": "1"}]},
@@ -253,13 +278,13 @@ def test_an_entry_without_moments_is_told_and_counts_nothing(tmp_path: Path) -> 
     report = benchmark.evaluate(results(tmp_path, {"forward": entries}), None)
     assert report.metrics["REC"] == 100.0
     assert [p.id for p in report.problems] == ["REC 1"]
-    assert report.to_json(per_item=True)["items"][0]["accuracy"] is None
+    assert report.to_dict(per_item=True)["items"][0]["accuracy"] is None
     nothing = benchmark.evaluate(results(tmp_path, {"forward": entries[:1]}), None)
     assert nothing.metrics == {}
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"holds no \.json files"):
+    with pytest.raises(AnnotationError, match=r"has no \.json files; give a result file, or a folder of result files"):
         benchmark.evaluate(tmp_path, None)
 
 
@@ -281,5 +306,5 @@ def test_short_answers_are_the_same_in_both_profiles() -> None:
         path = REFERENCE / f"results_{model}.json"
         assert benchmark.evaluate(path, None).metrics == benchmark.evaluate(path, None, profile="paper").metrics
     report = benchmark.evaluate(REFERENCE / "results_Gemini.json", None)
-    shared = {p.id for p in report.problems if "is there 2 times" in p.what}
+    shared = {p.id for p in report.problems if "is listed 2 times" in p.message}
     assert shared == {"EPM 192", "EPM 225", "EPM 239", "HLD 424", "HLD 427"}

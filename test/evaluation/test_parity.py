@@ -134,7 +134,7 @@ def same(line: dict[str, Any], wanted: dict[str, Any]) -> None:
         np.testing.assert_allclose(*scores, atol=1.001e-3, rtol=0)
 
 
-def test_the_tasks_above_can_tell_implementations_apart(world: World, videos: Path) -> None:
+def test_tasks_distinguish_implementations(world: World, videos: Path) -> None:
     """Scores differ, some frames speak and some do not, replies end both ways, and the limit is reached."""
     lengths, spoke, silent, scores = [], 0, 0, []
     for task in TASKS.values():

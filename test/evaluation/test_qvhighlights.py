@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from one_by_one import average_precision as average_precision_slowly
 from qvhighlights_cases import ap
 
+from mmduet.annotations.qvhighlights_files import ClipRatings
 from mmduet.metrics import moments
-from mmduet.metrics.highlights import ClipScores, RatedClips, Ratings, highlight_scores
+from mmduet.metrics.highlights import ClipScoresBatch, RatingsBatch, highlight_scores
 from mmduet.metrics.moments import IOU_THRESHOLDS, first_window_iou, moment_scores
 
 
@@ -36,8 +37,8 @@ def test_average_precision_by_hand(scores: list[float], positive: list[int], exp
 
 def test_highlights_of_one_query_by_hand() -> None:
     # 3 clips; clip 1 is rated 4, 2, 0 and clip 2 is rated 3, 3, 4
-    truth = Ratings.of([RatedClips(3, [1, 2], [[4, 2, 0], [3, 3, 4]])])
-    scores = highlight_scores(truth, ClipScores.of([[0.1, 0.9, 0.5]]))
+    truth = RatingsBatch.from_videos([ClipRatings(3, [1, 2], [[4, 2, 0], [3, 3, 4]])])
+    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[0.1, 0.9, 0.5]]))
     # VeryGood: annotator 1 has clip 1, found first; 2 has none; 3 has clip 2, found second
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([(1 + 0 + 1 / 2) / 3])
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [1.0]  # the first annotator's
@@ -48,15 +49,15 @@ def test_highlights_of_one_query_by_hand() -> None:
 
 
 def test_the_top_clip_is_the_first_of_the_best_and_may_lie_past_the_video() -> None:
-    truth = Ratings.of([RatedClips(2, [1], [[4, 4, 4]])] * 3)
-    scores = highlight_scores(truth, ClipScores.of([[0.5, 0.5], [0.1, 0.2], [0.1, 0.2, 0.3]]))
+    truth = RatingsBatch.from_videos([ClipRatings(2, [1], [[4, 4, 4]])] * 3)
+    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[0.5, 0.5], [0.1, 0.2], [0.1, 0.2, 0.3]]))
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [0.0, 1.0, 0.0]
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([1 / 2, 1.0, 1.0])  # the third clip is cut
 
 
 def test_padding_outranks_negative_scores() -> None:
-    truth = Ratings.of([RatedClips(3, [0], [[4, 4, 4]])])
-    scores = highlight_scores(truth, ClipScores.of([[-0.1, -0.5]]))
+    truth = RatingsBatch.from_videos([ClipRatings(3, [0], [[4, 4, 4]])])
+    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[-0.1, -0.5]]))
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([1 / 2])  # clip 2, with 0.0, comes first
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [1.0]  # the top of what was given
 
@@ -151,5 +152,5 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     gold = [[(0.0, 10.0 + q), (20.0, 30.0)] for q in range(5)]
     predicted = [[(0.0, 12.0, 0.5), (19.0, 30.0, 0.9)]] * 5
     whole = moments.average_precision(gold, predicted)
-    monkeypatch.setattr(moments, "AT_ONCE", 2)
+    monkeypatch.setattr(moments, "QUERIES_PER_CHUNK", 2)
     np.testing.assert_array_equal(moments.average_precision(gold, predicted), whole)

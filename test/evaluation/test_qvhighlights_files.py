@@ -1,4 +1,4 @@
-"""QVHighlights' files: what is read, what is told, what is refused."""
+"""QVHighlights' files: what is read, what is message, what is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_perfect_submission(tmp_path: Path) -> None:
     ]
     assert math.isnan(report.metrics["MR-long-mAP"])  # no window is that long
     assert "MR-long-mAP" not in report.intervals
-    assert report.to_json()["metrics"]["MR-long-mAP"] is None
+    assert report.to_dict()["metrics"]["MR-long-mAP"] is None
     assert report.metrics["MR-short-mAP"] == report.metrics["MR-full-R1@0.7"] == 100
     assert report.metrics["HL-min-VeryGood-mAP"] == report.metrics["HL-min-VeryGood-Hit1"] == 100
     assert report.intervals["HL-min-VeryGood-mAP"] == (100, 100)
@@ -45,13 +45,13 @@ def test_missing_queries_count_zero_or_not_at_all(tmp_path: Path) -> None:
     fixed, paper = evaluate(*paths), evaluate(*paths, profile="paper")
     for name in ("HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1", "MR-full-mAP", "MR-full-R1@0.5"):
         assert (fixed.metrics[name], paper.metrics[name]) == (50, 100)
-    assert [(p.id, p.what, p.counted) for p in fixed.problems] == [
-        ("2", "no prediction", "0"),
-        ("9", "is not annotated", "left out"),
+    assert [(p.id, p.message, p.counted_as) for p in fixed.problems] == [
+        ("2", "has no prediction", "0"),
+        ("9", "is not in the annotations", "nothing: left out"),
     ]
-    assert [p.counted for p in paper.problems] == ["left out, as in the original", "left out"]
+    assert [p.counted_as for p in paper.problems] == ["left out, as in the original", "nothing: left out"]
     assert [item["id"] for item in paper.items] == [1]
-    with pytest.raises(AnnotationError, match="2: no prediction"):
+    with pytest.raises(AnnotationError, match="2: has no prediction"):
         evaluate(*paths, strict=True)
 
 
@@ -61,18 +61,48 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
     assert (fixed.metrics["MR-full-mAP"], paper.metrics["MR-full-mAP"]) == (50, 100)
     assert (fixed.metrics["MR-full-R1@0.5"], paper.metrics["MR-full-R1@0.5"]) == (50, 100)
     assert (fixed.metrics["HL-min-VeryGood-mAP"], paper.metrics["HL-min-VeryGood-mAP"]) == (100, 100)
-    assert [p.what for p in fixed.problems] == ["pred_relevant_windows is empty"]
+    assert [p.message for p in fixed.problems] == ["pred_relevant_windows is empty"]
 
 
 @pytest.mark.parametrize(
     ("changes", "what", "counted", "metric", "expected"),
     [
-        ({"pred_saliency_scores": [math.nan] * 10}, "number 0 is nan", "0", "HL-min-VeryGood-mAP", 0),
-        ({"pred_saliency_scores": [1.0, math.inf]}, "number 1 is inf", "0", "HL-min-VeryGood-mAP", 0),
-        ({"pred_saliency_scores": [1.0, "0.5"]}, "number 1 is '0.5'", "0", "HL-min-VeryGood-mAP", 0),
-        ({"pred_saliency_scores": [True]}, "number 0 is True", "0", "HL-min-VeryGood-mAP", 0),
-        ({"pred_saliency_scores": [10**400]}, "number 0 is 1000", "0", "HL-min-VeryGood-mAP", 0),
-        ({"pred_saliency_scores": "high"}, "are 'high', not a list", "0", "HL-min-VeryGood-mAP", 0),
+        (
+            {"pred_saliency_scores": [math.nan] * 10},
+            "pred_saliency_scores, number 0, is nan, expected a finite number",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
+        (
+            {"pred_saliency_scores": [1.0, math.inf]},
+            "pred_saliency_scores, number 1, is inf, expected a finite number",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
+        (
+            {"pred_saliency_scores": [1.0, "0.5"]},
+            "pred_saliency_scores, number 1, is '0.5', expected a finite number",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
+        (
+            {"pred_saliency_scores": [True]},
+            "pred_saliency_scores, number 0, is True, expected a finite number",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
+        ({"pred_saliency_scores": [10**400]}, "pred_saliency_scores, number 0, is", "0", "HL-min-VeryGood-mAP", 0),
+        (
+            {"pred_saliency_scores": "high"},
+            "pred_saliency_scores is 'high', expected a list",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
         ({"pred_saliency_scores": []}, "is empty", "0", "HL-min-VeryGood-mAP", 0),
         (
             {"pred_saliency_scores": [0, 0, 0, 1, 1]},
@@ -84,32 +114,70 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
         ({"pred_saliency_scores": [0, 0, 0, 1] + [0.0] * 6 + [2]}, "11 clip scores", "cut", "HL-min-Good-Hit1", 0),
         ({"pred_relevant_windows": [[10, 6, 0.9]]}, "[10.0, 6.0, 0.9] does not end", "IoU 0", "MR-full-mAP", 0),
         ({"pred_relevant_windows": [[6, 6, 0.9]]}, "does not end after it starts", "IoU 0", "MR-full-R1@0.5", 0),
-        ({"pred_relevant_windows": [[6, 60, 0.9]]}, "leaves the video of 20.0 s", "it stands", "MR-full-R1@0.5", 0),
-        ({"pred_relevant_windows": [[-4, 10, 1]]}, "leaves the video", "it stands", "MR-full-R1@0.5", 0),
-        ({"pred_relevant_windows": [[6, 10]]}, "is [6, 10], not [start, end, score]", "0", "MR-full-mAP", 0),
-        ({"pred_relevant_windows": [[6, 10, math.nan]]}, "number 2 is nan", "0", "MR-full-mAP", 0),
-        ({"pred_relevant_windows": [6, 10, 1]}, "number 0 is 6", "0", "MR-full-R1@0.7", 0),
-        ({"pred_relevant_windows": {"a": 1}}, "not a list", "0", "MR-full-R1@0.7", 0),
+        (
+            {"pred_relevant_windows": [[6, 60, 0.9]]},
+            "window [6.0, 60.0, 0.9] exceeds the video of 20.0 s",
+            "given",
+            "MR-full-R1@0.5",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [[-4, 10, 1]]},
+            "window [-4.0, 10.0, 1.0] exceeds the video of 20.0 s",
+            "given",
+            "MR-full-R1@0.5",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [[6, 10]]},
+            "pred_relevant_windows, number 0, is [6, 10], expected [start, end, score]",
+            "0",
+            "MR-full-mAP",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [[6, 10, math.nan]]},
+            "pred_relevant_windows, number 0, score is nan, expected a finite number",
+            "0",
+            "MR-full-mAP",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [6, 10, 1]},
+            "pred_relevant_windows, number 0, is 6, expected [start, end, score]",
+            "0",
+            "MR-full-R1@0.7",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": {"a": 1}},
+            "pred_relevant_windows is {'a': 1}, expected a list",
+            "0",
+            "MR-full-R1@0.7",
+            0,
+        ),
     ],
 )
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_malformed_predictions_are_told(
+def test_malformed_predictions_are_reported(
     tmp_path: Path, changes: Json, what: str, counted: str, metric: str, expected: float, profile: Any
 ) -> None:
     """Query 2 is perfect, so that the metric is the mean of 100 and what query 1 is counted as."""
     paths = files(tmp_path, [submission(1, **changes), submission(2)], [query(1), query(2)])
     report = evaluate(*paths, profile=profile)
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].what
-    assert report.problems[0].counted.startswith(counted)
+    assert what in report.problems[0].message
+    assert report.problems[0].counted_as.startswith(counted)
     assert report.metrics[metric] == pytest.approx((100 + expected) / 2)
-    with pytest.raises(AnnotationError, match="1 prediction cannot be used"):
+    with pytest.raises(AnnotationError, match=r"1 prediction has problems \(fix them, or leave out --strict\):"):
         evaluate(*paths, profile=profile, strict=True)
 
 
 def test_a_part_that_one_line_lacks(tmp_path: Path) -> None:
     report = evaluate(*files(tmp_path, [submission(1, pred_saliency_scores=None), submission(2)], [query(1), query(2)]))
-    assert [str(problem) for problem in report.problems] == ["1: no pred_saliency_scores (counted as 0)"]
+    assert [str(problem) for problem in report.problems] == [
+        "1: missing pred_saliency_scores in {'qid': 1, 'pred_relevant_windows': [[6, 10, 0.9]]} (counted as 0)"
+    ]
     assert (report.metrics["HL-min-Good-Hit1"], report.metrics["MR-full-mAP"]) == (50, 100)
 
 
@@ -119,36 +187,60 @@ def test_nothing_usable_is_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("predictions", "gold", "told"),
+    ("predictions", "gold", "message"),
     [
         ([], [query()], "predictions.jsonl is empty"),
         ("not json", [query()], "predictions.jsonl, line 1 is not JSON"),
-        ([[1]], [query()], "line 1 holds a list"),
-        ([submission(1), submission("1")], [query()], "qid 1 is there twice"),
-        ([submission(1)], [query(), query()], "gold.jsonl: qid 1 is there twice"),
-        ([submission(True)], [query()], "entry 1 has no qid"),
-        ([{"pred_saliency_scores": [1]}, submission()], [query()], "entry 1 has no qid"),
+        ([[1]], [query()], "predictions.jsonl, entry 0, is 1, expected an object"),
+        (
+            [submission(1), submission("1")],
+            [query()],
+            "predictions.jsonl: id '1' is listed twice; keep one entry per id",
+        ),
+        ([submission(1)], [query(), query()], "gold.jsonl: id '1' is listed twice; keep one entry per id"),
+        ([submission(True)], [query()], "predictions.jsonl, entry 0: "),
+        (
+            [{"pred_saliency_scores": [1]}, submission()],
+            [query()],
+            "predictions.jsonl, entry 0: ",
+        ),
         ([{"qid": 1}], [query()], "no line has pred_saliency_scores or pred_relevant_windows"),
         ([{"question_id": 1}], [query()], "no line has debug_data"),
-        ([submission(5)], [query()], "none of its 1 ids"),
+        ([submission(5)], [query()], "have no id in common"),
         ([submission()], [], "gold.jsonl is empty"),
         ([submission()], [query(duration=0)], "query 1: duration is 0"),
         ([submission()], [query(duration="150")], "duration is '150'"),
         ([submission()], [query(duration=math.nan)], "duration is nan"),
-        ([submission()], [query(relevant_clip_ids=[3, 10])], "relevant clip 10 is none of the video's 10"),
-        ([submission()], [query(relevant_clip_ids=[3])], "not lists of one length"),
-        ([submission()], [query(saliency_scores=[[4, 4, 4], [4, 4]])], "not a rating from each of 3"),
-        ([submission()], [query(saliency_scores=[[4, 4, 4], [4, 4, "x"]])], "number 2 is 'x'"),
+        (
+            [submission()],
+            [query(relevant_clip_ids=[3, 10])],
+            "gold.jsonl, query 1: relevant clip 10 is not a clip of the video, which has 10",
+        ),
+        (
+            [submission()],
+            [query(relevant_clip_ids=[3])],
+            "gold.jsonl, query 1: there are 1 relevant_clip_ids and 2 saliency_scores, expected as many",
+        ),
+        (
+            [submission()],
+            [query(saliency_scores=[[4, 4, 4], [4, 4]])],
+            "gold.jsonl, query 1: saliency_scores, number 1, is [4, 4], expected [first, second, third]",
+        ),
+        (
+            [submission()],
+            [query(saliency_scores=[[4, 4, 4], [4, 4, "x"]])],
+            "gold.jsonl, query 1: saliency_scores, number 1, third is 'x', expected a finite number",
+        ),
         ([submission()], [query(relevant_windows=[[10, 6]])], "ends before it starts"),
         ([submission()], [query(relevant_windows=None)], "has no relevant_windows"),
         ([submission()], [query(relevant_clip_ids=None)], "has no relevant_clip_ids"),
         ([frames()], [query(relevant_clip_ids=None)], "has no relevant_clip_ids"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, predictions: Any, gold: Any, told: str) -> None:
+def test_invalid_files_raise(tmp_path: Path, predictions: Any, gold: Any, message: str) -> None:
     with pytest.raises(AnnotationError) as error:
         evaluate(*files(tmp_path, predictions, gold))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_split_without_labels_of_one_part_can_be_scored_in_the_other(tmp_path: Path) -> None:

@@ -69,29 +69,35 @@ def test_a_2997_fps_video_is_cut_by_time_or_as_the_original_does(tmp_path: Path)
     assert evaluate(*paths, smoothing=0).metrics["HL-min-Good-Hit1"] == 100
     paper = evaluate(*paths, profile="paper", smoothing=0)
     assert paper.metrics["HL-min-Good-Hit1"] == 0  # frame 6 is clip 6: int(2 / 1.001) = 1 frame a clip
-    assert [p.what for p in paper.problems] == ["20 clip scores for a video of 10 clips"]
+    assert [p.message for p in paper.problems] == ["has 20 clip scores for a video of 10 clips"]
 
 
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"debug_data": []}, "no frames"),
-        ({"debug_data": None}, "no frames"),
-        ({"debug_data": [1, 2]}, "no object"),
-        (frames(scores=[0.1, math.nan, 0.3]), "relevance scores: number 1 is nan"),
-        (frames(scores=[0.1, "0.5"]), "relevance scores: number 1 is '0.5'"),
-        (frames(scores=[0.1, None]), "number 1 is None"),
-        ({"debug_data": [{"relevance_score": 0.5}]}, "times of frames: number 0 is None"),
-        ({"debug_data": [{"time": t, "relevance_score": 0.5} for t in (0, 2, 1)]}, "times must grow"),
-        ({"debug_data": [{"time": t, "relevance_score": 0.5} for t in (-1, 2)]}, "before the video"),
+        ({"debug_data": []}, "debug_data "),
+        ({"debug_data": None}, "debug_data "),
+        ({"debug_data": [1, 2]}, "debug_data, number 0, is 1, expected an object"),
+        (frames(scores=[0.1, math.nan, 0.3]), "relevance_score, number 1, is nan, expected a finite number"),
+        (frames(scores=[0.1, "0.5"]), "relevance_score, number 1, is '0.5', expected a finite number"),
+        (frames(scores=[0.1, None]), "relevance_score, number 1, is None, expected a finite number"),
+        ({"debug_data": [{"relevance_score": 0.5}]}, "times of frames, number 0, is None, expected a finite number"),
+        (
+            {"debug_data": [{"time": t, "relevance_score": 0.5} for t in (0, 2, 1)]},
+            "a frame at 1.0 s follows one at 2.0 s; times must increase",
+        ),
+        (
+            {"debug_data": [{"time": t, "relevance_score": 0.5} for t in (-1, 2)]},
+            "the first frame is at -1.0 s, expected a time from 0 up",
+        ),
     ],
 )
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_malformed_frames_are_told(tmp_path: Path, change: Json, what: str, profile: Any) -> None:
+def test_malformed_frames_are_reported(tmp_path: Path, change: Json, what: str, profile: Any) -> None:
     rows = [{**frames(1), **change, "question_id": 1}, frames(2)]
     report = evaluate(*files(tmp_path, rows, [query(1), query(2)]), profile=profile, smoothing=0)
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].what
+    assert what in report.problems[0].message
     assert report.metrics["HL-min-Good-Hit1"] == 50
 
 
@@ -100,17 +106,21 @@ def test_malformed_frames_are_told(tmp_path: Path, change: Json, what: str, prof
     [
         ("paper", frames(scores=[0.5]), "one frame"),
         ("paper", frames(fps=0.25), "a frame every 4 s"),
-        ("fixed", frames(scores=[0.5] * 50), "is it another video?"),
+        (
+            "fixed",
+            frames(scores=[0.5] * 50),
+            "a frame at 49 s exceeds the video of 20 s; check that it is the same video",
+        ),
         ("fixed", frames(scores=[0.0] * 6 + [0.9] * 4), "5 clip scores for a video of 10 clips"),
     ],
 )
 def test_frames_that_make_no_clips_of_the_video(tmp_path: Path, profile: Any, change: Json, what: str) -> None:
     report = evaluate(*files(tmp_path, [{**change, "question_id": 1}], [query()]), profile=profile)
-    assert what in report.problems[0].what
+    assert what in report.problems[0].message
 
 
 def test_smoothing_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="smoothing is -1"):
+    with pytest.raises(OptionError, match="smoothing must be at least 0 frames, got -1"):
         evaluate(*files(tmp_path, [frames()], [query()]), smoothing=-1)
 
 

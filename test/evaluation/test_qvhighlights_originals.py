@@ -15,7 +15,7 @@ from qvhighlights_cases import files
 
 from mmduet.annotations.qvhighlights_files import read_queries
 from mmduet.evaluation.benchmarks.qvhighlights import evaluate
-from mmduet.metrics.highlights import Ratings, average_precision
+from mmduet.metrics.highlights import RatingsBatch, average_precision
 from mmduet.metrics.moments import IOU_THRESHOLDS, moment_scores
 
 FOLDER = SHARED / "qvhighlights"
@@ -40,7 +40,7 @@ def test_the_sample_submission(sample: Json, profile: Any) -> None:
     assert list(report.metrics) == list(expected)
     assert {name: round(value, 2) for name, value in report.metrics.items()} == sample["published_by_repo"]["brief"]
     assert len(report.items) == 1550
-    short = [p for p in report.problems if "clip scores" in p.what]
+    short = [p for p in report.problems if "clip scores" in p.message]
     assert len(short) == 13
     assert all(low < report.metrics[name] < high for name, (low, high) in report.intervals.items())
 
@@ -84,9 +84,9 @@ def test_the_sample_annotator_by_annotator(sample: Json) -> None:
     }
     for level, least in (("Fair", 2), ("Good", 3), ("VeryGood", 4)):
         for key, one in sample["per_query_first60_of_pred_file"][level].items():
-            rated = queries[key].rated
+            rated = queries[key].ratings
             assert rated is not None
-            truth = Ratings.of([rated])
+            truth = RatingsBatch.from_videos([rated])
             scores = (rows[key]["pred_saliency_scores"] + [0.0] * rated.clips)[: rated.clips]
             assert average_precision(np.array([scores]), truth.ratings >= least)[0] == pytest.approx(
                 one["ap"], abs=1e-8

@@ -18,7 +18,7 @@ from mmduet.model import load_model
 from mmduet.model.checkpoint import save_checkpoint
 from mmduet.model.config import DuetConfig, TextShape, VisionShape
 from mmduet.model.presets import byte_tokenizer, random_model
-from mmduet.model.tower import patched
+from mmduet.model.tower import patchify
 
 NAFLEX = VisionShape(48, 8, 32, 64, 2, 2, family="siglip2", position_side=4)
 DUET = DuetConfig("other", NAFLEX, TextShape(300, 48, 96, 2, 4, 2, 12, 4096, family="qwen3"), pooling_stride=4)
@@ -72,7 +72,7 @@ def test_a_siglip2_tower_computes_what_transformers_computes() -> None:
     pixels = pictures(48)
     cut = pixels.permute(0, 2, 3, 1).unfold(1, 8, 8).unfold(2, 8, 8)  # [B, 6, 6, 3, 8, 8]
     cut = cut.permute(0, 1, 2, 4, 5, 3).reshape(2, 36, 192)
-    assert torch.equal(patched(pixels, 8), cut)
+    assert torch.equal(patchify(pixels, 8), cut)
     mask, sides = torch.ones(2, 36, dtype=torch.bool), torch.full((2, 2), 6)
     wanted = theirs(cut, pixel_attention_mask=mask, spatial_shapes=sides).last_hidden_state
     torch.testing.assert_close(tower(pixels), wanted, atol=1e-5, rtol=1e-5)

@@ -19,8 +19,8 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
 from mmduet.model.adapter import read_adapter
-from mmduet.model.foreign import read_config
-from mmduet.model.names import ours
+from mmduet.model.key_mapping import to_internal_key
+from mmduet.model.llava_config import read_config
 from mmduet.model.network import DuetModel
 from mmduet.model.tensor_files import TensorFiles
 
@@ -167,7 +167,7 @@ def test_what_would_be_computed_otherwise_is_refused(change: dict[str, Any], wor
 
 def test_the_same_tensor_under_two_names(tmp_path: Path) -> None:
     both = heads(tmp_path, one=PLAIN["informative"], two=SAVED["informative"])
-    with pytest.raises(CheckpointError, match="is there twice"):
+    with pytest.raises(CheckpointError, match="is listed twice"):
         read_adapter(both)
 
 
@@ -187,7 +187,7 @@ def test_a_misshapen_tensor_is_named_with_its_file(
     tensors["model.norm.weight" if "model.norm.weight" in tensors else sorted(tensors)[0]] = torch.zeros(7)
     save_file(tensors, shard)
     with pytest.raises(
-        CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: wanted \(.*found \(7,\)$"
+        CheckpointError, match=r"misshapen .* in model-00001-of-00002\.safetensors: expected \(.*found \(7,\)$"
     ):
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
@@ -204,7 +204,7 @@ def test_pickles_are_read_only_where_they_are_asked_for(
         shard.unlink()
     (base / "model.safetensors.index.json").unlink()
     torch.save(state, base / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="which are no safe format"):
+    with pytest.raises(CheckpointError, match="which are not a safe format"):
         load_model(str(base), adapter=adapter)
     found = load_model(str(base), adapter=adapter, pickles=True).network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
@@ -230,7 +230,7 @@ def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pyt
         (lambda file: file.write_bytes(pickle.dumps({"a": Path()})), "cannot be read"),
         (lambda file: cut(file, zipped=True), "cannot be read"),
         (lambda file: cut(file, zipped=False), "cannot be read"),
-        (lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file), "no plain table of tensors"),
+        (lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file), "not a plain table of tensors"),
     ],
     ids=["garbage", "empty", "not of tensors", "cut zip", "cut old format", "nested"],
 )
@@ -256,4 +256,4 @@ def test_pickles_that_cannot_be_used_are_told(spoil: Callable[[Path], object], w
     ],
 )  # fmt: skip
 def test_names(name: str, wanted: str) -> None:
-    assert ours(name) == wanted
+    assert to_internal_key(name) == wanted

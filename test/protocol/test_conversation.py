@@ -10,7 +10,7 @@ from wire_partner import PNG, Echo, conversation, events, frame, kinds, message,
 
 from mmduet.errors import CapacityError
 from mmduet.events import Reply, ReplyDelta, ReplyStarted, SessionFailed
-from mmduet.protocol.frames import Kind, Picture, pack, to_data_url
+from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame, to_data_url
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import ProtocolAbuse
 
@@ -56,7 +56,7 @@ GARBAGE = [
     (b"\x01\x09" + frame(0, 0)[2:], "invalid_frame", None),
     (frame(0, 0)[:16], "invalid_frame", None),
     (frame(0, 2**60), "invalid_frame", None),
-    (pack(0, 0, Picture(Kind.RAW, b"abc", 2, 1)), "invalid_frame", None),
+    (pack_frame(0, 0, EncodedImage(ImageFormat.RAW, b"abc", 2, 1)), "invalid_frame", None),
 ]  # fmt: skip
 
 
@@ -111,16 +111,16 @@ def test_what_the_first_input_fixes_cannot_be_set_afterwards_and_the_rest_can() 
         assert "first input" in events(talk)[-1]["error"]["message"]
     talk.receive(update({"window": 4, "fps": 4, "speak": {"value": 0.9}}), 0.0)
     assert kinds(talk)[-1] == "session.updated"
-    assert isinstance(talk.take(), commands.Watch)
-    assert talk.take() == commands.Revise(talk.settings.options.speak)
+    assert isinstance(talk.next_command(), commands.ScoreFrame)
+    assert talk.next_command() == commands.UpdatePolicy(talk.settings.options.speak)
 
 
 def test_turns_are_read_in_their_place_among_frames() -> None:
     talk = conversation()
     for one in (frame(0, 0), query("What?"), frame(1, 500_000), query("a line", role="system")):
         talk.receive(one, 0.0)
-    order = [type(talk.take()).__name__ for _ in range(4)]
-    assert order == ["Watch", "ReadTurn", "Watch", "ReadTurn"]
+    order = [type(talk.next_command()).__name__ for _ in range(4)]
+    assert order == ["ScoreFrame", "AppendTurn", "ScoreFrame", "AppendTurn"]
 
 
 def test_items_are_told_when_they_come_and_when_they_have_been_read() -> None:
@@ -136,14 +136,14 @@ def test_items_are_told_when_they_come_and_when_they_have_been_read() -> None:
 def test_a_picture_in_a_turn_becomes_a_frame_before_its_words() -> None:
     talk = conversation(fps=4.0)
     talk.receive(frame(7, 1_000_000), 0.0)
-    still = {"type": "input_image", "image_url": to_data_url(Picture(Kind.PNG, PNG))}
+    still = {"type": "input_image", "image_url": to_data_url(EncodedImage(ImageFormat.PNG, PNG))}
     item = {"type": "message", "role": "user", "content": [still, {"type": "input_text", "text": "What is it?"}]}
     talk.receive(message("conversation.item.create", item=item), 0.0)
-    first, second, turn = talk.take(), talk.take(), talk.take()
-    assert isinstance(first, commands.Watch)
-    assert isinstance(second, commands.Watch)
+    first, second, turn = talk.next_command(), talk.next_command(), talk.next_command()
+    assert isinstance(first, commands.ScoreFrame)
+    assert isinstance(second, commands.ScoreFrame)
     assert second.time == 0.25
-    assert isinstance(turn, commands.ReadTurn)
+    assert isinstance(turn, commands.AppendTurn)
     assert "base64" not in json.dumps(events(talk))
 
 
@@ -192,9 +192,9 @@ def test_a_reply_can_be_asked_for_before_any_frame() -> None:
 @pytest.mark.parametrize(("finish", "status"), [("length", "incomplete"), ("cancelled", "cancelled")])
 def test_a_reply_that_was_not_finished_says_why(finish: Any, status: str) -> None:
     talk = conversation()
-    talk.narrator.tell(ReplyStarted(0, -1, 0.0), 0.0)
-    talk.narrator.tell(ReplyDelta(0, "a gre"), 0.0)
-    talk.narrator.tell(Reply(0, -1, 0.0, "a gre", 2, finish), 0.0)
+    talk.on_output(ReplyStarted(0, -1, 0.0), 0.0)
+    talk.on_output(ReplyDelta(0, "a gre"), 0.0)
+    talk.on_output(Reply(0, -1, 0.0, "a gre", 2, finish), 0.0)
     done = events(talk)[-1]["response"]
     assert done["status"] == status
     assert done["status_details"]["reason"]
@@ -202,12 +202,12 @@ def test_a_reply_that_was_not_finished_says_why(finish: Any, status: str) -> Non
 
 def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
     talk = conversation()
-    talk.narrator.tell(ReplyStarted(5, -1, 0.0), 0.0)
+    talk.on_output(ReplyStarted(5, -1, 0.0), 0.0)
     talk.receive(frame(0, 0), 0.0)
     talk.receive(message("response.cancel", response_id="resp_s_1"), 0.0)
     assert events(talk)[-1]["error"]["code"] == "response_cancel_not_active"
     talk.receive(message("response.cancel", response_id="resp_s_0"), 0.0)
-    assert talk.take() == commands.Cancel(5)
+    assert talk.next_command() == commands.CancelReply(5)
 
 
 def test_ten_thousand_queries_do_not_pile_up() -> None:
@@ -215,11 +215,11 @@ def test_ten_thousand_queries_do_not_pile_up() -> None:
     for number in range(10_000):
         talk.receive(query(f"question {number}"), 0.0)
     waiting = 0
-    while talk.take() is not None:
+    while talk.next_command() is not None:
         waiting += 1
     assert waiting == 64
     assert events(talk)[-1]["error"]["code"] == "too_many_waiting"
-    assert len(talk.narrator.unread) == 64
+    assert len(talk.unread_turns) == 64
 
 
 def test_a_flood_is_abuse_and_a_burst_is_not() -> None:
@@ -258,7 +258,7 @@ def test_a_failed_session_accounts_for_every_frame_before_it_closes() -> None:
     for place in range(3):
         talk.receive(frame(place, place * 500_000), 0.0)
     Echo(talk).step()
-    talk.narrator.tell(SessionFailed("no_capacity", "full", 7), 0.0)
+    talk.on_output(SessionFailed("no_capacity", "full", 7), 0.0)
     assert kinds(talk) == [
         "input_frame.scored",
         "error",
@@ -290,7 +290,7 @@ def test_a_session_that_is_not_admitted_stays_as_it_was() -> None:
         if settings.options.window is None:
             raise CapacityError("no room for that")
 
-    talk._admit = admit
+    talk._check_admission = admit
     talk.receive(update({"window": None, "fps": 3}), 0.0)
     assert events(talk)[-1]["error"]["code"] == "no_capacity"
     assert talk.settings == conversation().settings
@@ -303,12 +303,12 @@ def test_what_stands_after_frames_waits_until_they_have_been_watched() -> None:
     for place in range(3):
         talk.receive(frame(place, place), 0.0)
     talk.receive(query("What?"), 0.0)
-    assert isinstance(talk.take(in_flight=0), commands.Watch)
-    assert isinstance(talk.take(in_flight=1), commands.Watch)
-    assert talk.take(in_flight=2) is None
-    assert isinstance(talk.take(in_flight=1), commands.Watch)
-    assert talk.take(in_flight=1) is None
-    talk.narrator.tell(ReplyStarted(0, -1, 0.0), 0.0)
+    assert isinstance(talk.next_command(frames_in_flight=0), commands.ScoreFrame)
+    assert isinstance(talk.next_command(frames_in_flight=1), commands.ScoreFrame)
+    assert talk.next_command(frames_in_flight=2) is None
+    assert isinstance(talk.next_command(frames_in_flight=1), commands.ScoreFrame)
+    assert talk.next_command(frames_in_flight=1) is None
+    talk.on_output(ReplyStarted(0, -1, 0.0), 0.0)
     talk.receive(message("response.cancel"), 0.0)
-    assert talk.take(in_flight=2) == commands.Cancel(0)
-    assert isinstance(talk.take(in_flight=0), commands.ReadTurn)
+    assert talk.next_command(frames_in_flight=2) == commands.CancelReply(0)
+    assert isinstance(talk.next_command(frames_in_flight=0), commands.AppendTurn)

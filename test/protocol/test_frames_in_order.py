@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from wire_partner import Echo, conversation, events, frame, message, query, update
 
-from mmduet.protocol.session.frame_tracker import Accepted, Ledger
+from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTracker
 
 
 def ends(talk: Any) -> list[tuple[int, str]]:
-    """Each frame's seq and how it ended, as the client was told."""
+    """Each frame's seq and how it ended, as the client saw it."""
     how = {"input_frame.scored": "scored", "input_frame.dropped": "dropped"}
     return [(e["seq"], e.get("reason", "scored")) for e in events(talk) if e["type"] in how]
 
@@ -59,20 +59,20 @@ def test_any_origin_of_time_will_do() -> None:
     talk = conversation()
     talk.receive(frame(0, 1_700_000_000_000_000), 0.0)
     talk.receive(frame(1, 1_700_000_000_250_000), 0.0)
-    times = [talk.take().time for _ in range(2)]  # type: ignore[union-attr]
+    times = [talk.next_command().time for _ in range(2)]  # type: ignore[union-attr]
     assert times == [0.0, 0.25]
 
 
 def test_a_second_end_is_a_fault_of_ours() -> None:
-    books: Ledger[str] = Ledger()
-    books.accept(Accepted(0, 0, 0, 0.0, 0.0))
-    books.accept(Accepted(1, 1, 1, 0.0, 0.0))
-    assert books.end(1, "scored") == []
+    books: FrameTracker[str] = FrameTracker()
+    books.accept(AcceptedFrame(0, 0, 0, 0.0, 0.0))
+    books.accept(AcceptedFrame(1, 1, 1, 0.0, 0.0))
+    assert books.finish(1, "scored") == []
     with pytest.raises(ValueError, match="frame 1"):
-        books.end(1, "scored")
-    assert [(f.seq, how) for f, how in books.end(0, "late")] == [(0, "late"), (1, "scored")]
+        books.finish(1, "scored")
+    assert [(f.seq, how) for f, how in books.finish(0, "late")] == [(0, "late"), (1, "scored")]
     with pytest.raises(ValueError, match="frame 0"):
-        books.end(0, "scored")
+        books.finish(0, "scored")
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -93,7 +93,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(step=st.integers(1, 400_000))
     def push_next(self, step: int) -> None:
-        last = self.talk._last
+        last = self.talk._last_frame
         self.push(1, (last.pts if last else 0) + step)
 
     @rule(
@@ -125,8 +125,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.engine.run()
         assert self.engine.over
         assert [seq for seq, _ in ends(self.talk)] == self.sent
-        assert self.talk.narrator.ledger.unfinished == 0
-        assert self.talk.narrator.ledger.counts["received"] == len(self.sent)
+        assert self.talk.unfinished_frames == 0
+        assert self.talk.frame_counts["received"] == len(self.sent)
         assert events(self.talk)[-1]["type"] == "session.closed"
 
 

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol import server_events as told
-from mmduet.protocol.client_events import MOST_PTS, MOST_SEQ, parse_client_event
-from mmduet.protocol.frames import Kind, Picture, from_base64, pack, to_data_url, unpack
-from mmduet.protocol.session.event_log import EventLog, event_name, event_number
+from mmduet.protocol.client_events import MAX_PTS, MAX_SEQ, parse_client_event
+from mmduet.protocol.event_ids import format_event_id, parse_event_id
+from mmduet.protocol.frames import EncodedImage, ImageFormat, image_from_base64, pack_frame, to_data_url, unpack_frame
+from mmduet.protocol.session.event_log import EventLog
 
 
 def ack(number: int) -> told.HeartbeatAck:
@@ -23,7 +24,7 @@ def ack(number: int) -> told.HeartbeatAck:
 
 def read(log: EventLog, after: int, reader: int = 0) -> list[int]:
     numbers = []
-    while (entry := log.after(after, reader)) is not None:
+    while (entry := log.next_after(after, reader)) is not None:
         numbers.append(entry.number)
         after = entry.number
     return numbers
@@ -42,10 +43,10 @@ def test_the_oldest_go_and_a_reader_that_needs_them_is_found_out() -> None:
     log = EventLog(max_events=3)
     for number in range(5):
         log.append(ack(number))
-    assert (log.oldest, log.last) == (3, 5)
-    assert log.holds_after(2)
-    assert not log.holds_after(1)
-    assert not log.holds_after(6)  # of another life
+    assert (log.first_number, log.last_number) == (3, 5)
+    assert log.has_all_after(2)
+    assert not log.has_all_after(1)
+    assert not log.has_all_after(6)  # of another life
     assert read(log, 2) == [3, 4, 5]
 
 
@@ -53,15 +54,15 @@ def test_size_bounds_the_log_too_but_the_newest_stays() -> None:
     log = EventLog(max_bytes=300)
     for number in range(9):
         log.append(ack(number))
-    assert 0 < log.last - log.oldest < 3
-    log.append(told.ErrorEvent(error=told.ErrorTold(code="x", message="m" * 1000)))
-    assert log.oldest == log.last
+    assert 0 < log.last_number - log.first_number < 3
+    log.append(told.ErrorEvent(error=told.Error(code="x", message="m" * 1000)))
+    assert log.first_number == log.last_number
 
 
 def test_what_is_for_one_socket_is_not_read_by_another() -> None:
     log = EventLog()
     log.append(ack(0))
-    log.append(ack(1), only=7)
+    log.append(ack(1), subscriber=7)
     log.append(ack(2))
     assert read(log, 0, reader=7) == [1, 2, 3]
     assert read(log, 0, reader=8) == [1, 3]
@@ -69,36 +70,42 @@ def test_what_is_for_one_socket_is_not_read_by_another() -> None:
 
 @given(st.integers(0, 10**12 - 1))
 def test_event_names_order_as_their_numbers(number: int) -> None:
-    assert event_number(event_name(number)) == number
-    assert event_name(number) <= event_name(max(number, 5)) or number > 5
+    assert parse_event_id(format_event_id(number)) == number
+    assert format_event_id(number) <= format_event_id(max(number, 5)) or number > 5
 
 
 @pytest.mark.parametrize(
     "name", ["", "event_1", "event_00000000000x", "event_" + "\N{ARABIC-INDIC DIGIT ONE}" * 12, "evt_000000000001"]
 )
 def test_other_names_are_no_event(name: str) -> None:
-    assert event_number(name) is None
+    assert parse_event_id(name) is None
 
 
-ENCODED = st.builds(Picture, st.sampled_from([Kind.JPEG, Kind.PNG, Kind.WEBP]), st.binary(min_size=1, max_size=99))
-RAW = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda s: Picture(Kind.RAW, bytes(s[0] * s[1] * 3), *s))
+ENCODED = st.builds(
+    EncodedImage,
+    st.sampled_from([ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.WEBP]),
+    st.binary(min_size=1, max_size=99),
+)
+RAW = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(
+    lambda s: EncodedImage(ImageFormat.RAW, bytes(s[0] * s[1] * 3), *s)
+)
 
 
-@given(st.integers(0, MOST_SEQ), st.integers(0, MOST_PTS), ENCODED | RAW)
-def test_frames_survive_the_wire(seq: int, pts: int, picture: Picture) -> None:
-    found = unpack(pack(seq, pts, picture))
-    assert (found.seq, found.pts, found.picture) == (seq, pts, picture)
+@given(st.integers(0, MAX_SEQ), st.integers(0, MAX_PTS), ENCODED | RAW)
+def test_frames_survive_the_wire(seq: int, pts: int, picture: EncodedImage) -> None:
+    found = unpack_frame(pack_frame(seq, pts, picture))
+    assert (found.seq, found.pts, found.image) == (seq, pts, picture)
 
 
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_frame_or_an_error(message: bytes) -> None:
     with suppress(ProtocolError):
-        assert len(unpack(message).picture.data) > 0
+        assert len(unpack_frame(message).image.data) > 0
 
 
 @given(ENCODED)
-def test_data_urls_survive(picture: Picture) -> None:
-    assert from_base64(to_data_url(picture), "image") == picture
+def test_data_urls_survive(picture: EncodedImage) -> None:
+    assert image_from_base64(to_data_url(picture), "image") == picture
 
 
 @given(st.text(max_size=80) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmduet.protocol.docs import page
+from mmduet.protocol.docs import render
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 
 
 def test_the_page_is_as_the_messages_are() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+    assert PAGE.read_text(encoding="utf-8") == render(), "run `make docs`"
 
 
 def test_every_message_has_its_place() -> None:
-    text = page()
+    text = render()
     for name in (
         "session.update",
         "input_frame.append",

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmduet.annotations.scene_files import read_clips
 from mmduet.annotations.training_samples import read_dense_captioning, read_grounding, read_magqa
 from mmduet.errors import AnnotationError, OptionError
-from mmduet.scenes import SplitSpec, load_clips, make_split
-from mmduet.scenes.director import direct
-from mmduet.scenes.render import make_look, render
-from mmduet.scenes.world import COLOURS, Scene, Thing
+from mmduet.scenes import SplitSpec, make_split
+from mmduet.scenes.dataset import event_to_dict, spec_to_dict
+from mmduet.scenes.render import make_render_style, render_frame
+from mmduet.scenes.scene_generator import generate_scene
+from mmduet.scenes.world import COLOURS, Event, Scene, SceneObject
 from mmduet.video import open_frames
 
 SPEC = SplitSpec("train", 3, 11, 8.0, 9.0, size=64, fps=4.0)
@@ -39,7 +41,7 @@ def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
 
 def test_splits_of_one_seed_differ(made: Path, tmp_path: Path) -> None:
     test = make_split(tmp_path / "test", replace(SPEC, split="test", count=1), workers=1)
-    assert load_clips(test)[0]["events"] != load_clips(made)[0]["events"]
+    assert read_clips(test)[0]["events"] != read_clips(made)[0]["events"]
 
 
 def test_what_is_missing_is_made_again_and_nothing_else(made: Path, tmp_path: Path) -> None:
@@ -89,11 +91,11 @@ def test_recipes_that_cannot_be_made(change: dict) -> None:
 
 def test_a_directory_that_is_no_split(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="scenes make"):
-        load_clips(tmp_path)
+        read_clips(tmp_path)
 
 
 def test_training_reads_what_scenes_writes(made: Path) -> None:
-    clips = load_clips(made)
+    clips = read_clips(made)
     dense, magqa, grounding = (
         read(made / name)
         for read, name in (
@@ -112,7 +114,7 @@ def test_training_reads_what_scenes_writes(made: Path) -> None:
 
 def test_test_files_have_the_fields_of_their_formats(made: Path) -> None:
     magqa, grounding = (json.loads((made / f"{kind}_test.json").read_text()) for kind in ("magqa", "grounding"))
-    names = {c["video"] for c in load_clips(made)}
+    names = {c["video"] for c in read_clips(made)}
     ids = [q["question_id"] for q in magqa]
     assert len(ids) == len(set(ids))
     for q in magqa:
@@ -146,12 +148,12 @@ def nearest(pixel: np.ndarray) -> str:
     return min(COLOURS, key=lambda name: float(np.abs(np.array(COLOURS[name]) - pixel).sum()))
 
 
-def showing(scene: Scene, time: float) -> Iterator[Thing]:
+def showing(scene: Scene, time: float) -> Iterator[SceneObject]:
     """Things whose centre nothing covers, and whose colour is not just changing."""
-    for thing in (t for t in scene.things if t.on_stage(time)):
+    for thing in (t for t in scene.objects if t.on_stage(time)):
         x, y = thing.x.at(time), thing.y.at(time)
         nearer = [
-            t for t in scene.things if t.on_stage(time) and t is not thing and t.depth_at(time) > thing.depth_at(time)
+            t for t in scene.objects if t.on_stage(time) and t is not thing and t.depth_at(time) > thing.depth_at(time)
         ]
         covered = any(np.hypot(t.x.at(time) - x, t.y.at(time) - y) < 1.2 * t.radius.at(time) for t in nearer)
         turning = any(end - 0.3 <= time < end + 0.05 for end, _ in thing.colours[1:])
@@ -159,7 +161,7 @@ def showing(scene: Scene, time: float) -> Iterator[Thing]:
             yield thing
 
 
-def centre(picture: np.ndarray, thing: Thing, time: float) -> np.ndarray:
+def centre(picture: np.ndarray, thing: SceneObject, time: float) -> np.ndarray:
     """Mean colour of the few pixels at the thing's centre."""
     size = len(picture)
     x, y = (int(v.at(time) * size) for v in (thing.x, thing.y))
@@ -169,11 +171,11 @@ def centre(picture: np.ndarray, thing: Thing, time: float) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(6))
 def test_pixels_show_each_thing_in_its_colour(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    scene = direct(rng, 12.0)
-    look = make_look(rng, 96)
+    scene = generate_scene(rng, 12.0)
+    look = make_render_style(rng, 96)
     checked = 0
     for time in np.arange(0, 12, 0.5):
-        picture = render(scene, look, float(time), 96)
+        picture = render_frame(scene, look, float(time), 96)
         for thing in showing(scene, float(time)):
             assert nearest(centre(picture, thing, float(time))) == thing.colour_at(float(time))
             checked += 1
@@ -184,16 +186,16 @@ def test_what_is_hidden_does_not_show() -> None:
     """Repainting the hidden thing, in a colour there is none like, changes nothing but roundings."""
     found = 0
     for seed in range(200):
-        scene = direct(np.random.default_rng(seed), 12.0)
-        for thing in scene.things:
+        scene = generate_scene(np.random.default_rng(seed), 12.0)
+        for thing in scene.objects:
             for start, end in thing.hidden:
                 time = start + 0.01
                 if not thing.on_stage(time) or end <= time:
                     continue
-                look = make_look(np.random.default_rng(seed), 96)
-                before = render(scene, look, time, 96).astype(int)
+                look = make_render_style(np.random.default_rng(seed), 96)
+                before = render_frame(scene, look, time, 96).astype(int)
                 thing.tint = (200, -200, 200)
-                assert np.abs(render(scene, look, time, 96) - before).max() <= 1
+                assert np.abs(render_frame(scene, look, time, 96) - before).max() <= 1
                 found += 1
     assert found > 5
 
@@ -201,7 +203,7 @@ def test_what_is_hidden_does_not_show() -> None:
 def test_the_video_is_the_plot(made: Path) -> None:
     """Frames read back from the clip show, at their own times, what the first lessons' boxes say is there."""
     right = wrong = 0
-    for clip in load_clips(made):
+    for clip in read_clips(made):
         for frame in open_frames(made / "videos" / clip["video"], SPEC.fps):
             boxes = clip["boxes"][round(frame.time * SPEC.fps)]
             for i, (colour, _, x, y, _) in enumerate(boxes):
@@ -216,7 +218,18 @@ def test_the_video_is_the_plot(made: Path) -> None:
 
 
 def test_boxes_follow_the_frames(made: Path) -> None:
-    for clip in load_clips(made):
+    for clip in read_clips(made):
         assert len(clip["boxes"]) == round(clip["duration"] * SPEC.fps)
         ends = [e["end"] for e in clip["events"]]
         assert all(b - a >= 0 for a, b in pairwise(ends))
+
+
+def test_serialised_names_are_those_of_the_files() -> None:
+    assert spec_to_dict(SPEC) == {
+        "split": "train", "count": 3, "seed": 11, "min_seconds": 8.0, "max_seconds": 9.0, "size": 64, "fps": 4.0, "truth": 2,
+    }  # fmt: skip
+    event = Event("touch", 1.0, 2.0, "the red star touches the blue cross", "red star", "blue cross")
+    assert event_to_dict(event) == {
+        "kind": "touch", "start": 1.0, "end": 2.0, "text": "the red star touches the blue cross",
+        "subject": "red star", "other": "blue cross",
+    }  # fmt: skip

@@ -1,10 +1,10 @@
-"""Lets the server's tests import their helpers, and keeps tiny matrices on one thread."""
+"""Fixtures of the server's tests: a shared server, and one thread for tiny matrices."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from served import Served, serving
+from live_server import RunningServer, run_test_server
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -16,6 +16,6 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
+def server() -> Iterator[RunningServer]:
+    with run_test_server() as server:
         yield server

@@ -1,4 +1,4 @@
-"""The official SDK, unmodified, talks to the realtime endpoint: text, pictures, its own reconnection left aside."""
+"""The realtime endpoint through the official OpenAI SDK: text and images, without the SDK's own reconnection."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from served import Served, endless_model, jpeg, serving
+from live_server import RunningServer, endless_model, jpeg, run_test_server
 
 
 @pytest.fixture(scope="module")
-def keyed() -> Iterator[Served]:
-    with serving(endless_model(), keys="sk-test") as server:
+def server() -> Iterator[RunningServer]:
+    with run_test_server(endless_model(), keys="sk-test") as server:
         yield server
 
 
-def client(served: Served, key: str = "sk-test") -> openai.OpenAI:
-    return openai.OpenAI(api_key=key, base_url=f"{served.http}/v1", max_retries=0)
+def openai_client(server: RunningServer, key: str = "sk-test") -> openai.OpenAI:
+    return openai.OpenAI(api_key=key, base_url=f"{server.http}/v1", max_retries=0)
 
 
 def user(*content: dict) -> dict:
     return {"type": "message", "role": "user", "content": list(content)}
 
 
-def still(seed: int) -> dict:
+def image(seed: int) -> dict:
     return {"type": "input_image", "image_url": "data:image/jpeg;base64," + base64.b64encode(jpeg(seed)).decode()}
 
 
-def test_text_and_pictures_are_answered(keyed: Served) -> None:
-    with client(keyed).realtime.connect(model="random:tiny") as connection:
+def test_text_and_images_are_answered(server: RunningServer) -> None:
+    with openai_client(server).realtime.connect(model="random:tiny") as connection:
         assert connection.recv().type == "session.created"
         connection.session.update(
             session={
@@ -57,7 +57,7 @@ def test_text_and_pictures_are_answered(keyed: Served) -> None:
         assert done.status_details.reason == "max_output_tokens"
         assert done.metadata == {"mine": "yes"}
         assert done.usage.output_tokens == 8
-        connection.conversation.item.create(item=user(still(1), still(2), {"type": "input_text", "text": "And these?"}))
+        connection.conversation.item.create(item=user(image(1), image(2), {"type": "input_text", "text": "And these?"}))
         connection.response.create()
         kinds = []
         for event in connection:
@@ -68,8 +68,8 @@ def test_text_and_pictures_are_answered(keyed: Served) -> None:
         assert kinds.index("conversation.item.done") < kinds.index("response.created")
 
 
-def test_an_error_arrives_as_the_sdk_knows_errors(keyed: Served) -> None:
-    with client(keyed).realtime.connect(model="random:tiny") as connection:
+def test_errors_have_the_sdk_error_shape(server: RunningServer) -> None:
+    with openai_client(server).realtime.connect(model="random:tiny") as connection:
         connection.recv()
         connection.response.cancel(event_id="mine")
         event = connection.recv()
@@ -79,24 +79,27 @@ def test_an_error_arrives_as_the_sdk_knows_errors(keyed: Served) -> None:
         assert connection.recv().error.param == "session.tools"
 
 
-def test_a_wrong_key_is_refused_before_the_upgrade(keyed: Served) -> None:
+def test_wrong_key_is_rejected_before_the_upgrade(server: RunningServer) -> None:
     from websockets.exceptions import InvalidStatus
 
-    with pytest.raises(InvalidStatus) as refused, client(keyed, "sk-wrong").realtime.connect(model="random:tiny"):
+    with (
+        pytest.raises(InvalidStatus) as rejected,
+        openai_client(server, "sk-wrong").realtime.connect(model="random:tiny"),
+    ):
         pass
-    assert refused.value.response.status_code == 401
+    assert rejected.value.response.status_code == 401
 
 
-def test_a_client_secret_opens_a_session_for_a_while(keyed: Served) -> None:
-    secret = client(keyed).realtime.client_secrets.create(session={"type": "realtime"})
+def test_client_secret_opens_a_session(server: RunningServer) -> None:
+    secret = openai_client(server).realtime.client_secrets.create(session={"type": "realtime"})
     assert secret.value.startswith("ek_")
-    with client(keyed, secret.value).realtime.connect(model="random:tiny") as connection:
+    with openai_client(server, secret.value).realtime.connect(model="random:tiny") as connection:
         assert connection.recv().type == "session.created"
     with pytest.raises(openai.AuthenticationError):
-        client(keyed, "nope").realtime.client_secrets.create(session={"type": "realtime"})
+        openai_client(server, "nope").realtime.client_secrets.create(session={"type": "realtime"})
 
 
-def test_models_are_listed(keyed: Served) -> None:
-    assert [model.id for model in client(keyed).models.list()] == ["random:tiny"]
+def test_models_are_listed(server: RunningServer) -> None:
+    assert [model.id for model in openai_client(server).models.list()] == ["random:tiny"]
     with pytest.raises(openai.AuthenticationError):
-        client(keyed, "nope").models.list()
+        openai_client(server, "nope").models.list()

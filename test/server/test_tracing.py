@@ -1,4 +1,4 @@
-"""Spans reach a collector that speaks OTLP, and hold nothing that was seen or said."""
+"""Spans are exported to an OTLP collector and contain no frame, text or key."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from live_server import run_test_server, wait_for
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from served import serving, wait_for
 
 
-def test_sessions_and_replies_are_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_and_replies_are_exported_as_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -22,20 +22,20 @@ def test_sessions_and_replies_are_spans(monkeypatch: pytest.MonkeyPatch) -> None
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    threading.Thread(target=collector.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-    with serving(tracing=True) as served, served.talk() as talk:
-        name = talk.next()["session"]["id"]
-        talk.update({"fps": None, "speak": {"policy": "never"}}, max_output_tokens=4)
-        talk.ask("A secret question?")
-        talk.frames(2)
-        talk.send("response.create")
-        talk.end()
+    with run_test_server(tracing=True) as server, server.connect() as client:
+        name = client.receive()["session"]["id"]
+        client.update_session({"fps": None, "speak": {"policy": "never"}}, max_output_tokens=4)
+        client.send_text("A secret question?")
+        client.send_frames(2)
+        client.send("response.create")
+        client.end_stream()
         wait_for(lambda: {span.name for span in spans} == {"session", "reply"})
     collector.shutdown()
     session = next(span for span in spans if span.name == "session")

@@ -1,4 +1,4 @@
-"""What every task stands on: turns among frames, what was heard, and how a model is told to watch."""
+"""What every task stands on: turns among frames, what was heard, and how a model is configured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from mmduet.errors import EngineError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, QueryRead, Reply, Scores, SessionFailed, StreamEnded
 from mmduet.options import SpeakOptions
 from mmduet.tasks import DenseCaptioning, HighlightDetection, OnlineGrounding, QuestionAnswering, TemporalGrounding
-from mmduet.tasks.base import Own, Setting, Task, Watched, end_of, interleaved, run, until, watch
-from mmduet.tasks.prompts import LOCATE, NARRATE
+from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task, frame_end, stream_end
+from mmduet.tasks.prompts import GROUNDING_TEMPLATE, NARRATION_QUERY
+from mmduet.tasks.streaming import merge_by_time, run_stream, run_task
 
-NANO = Own(4.0, "Narrate the scene.", SpeakOptions("threshold", 0.65, min_interval=0.8, unasked=False))
-PUBLISHED = Own(2.0, "", SpeakOptions())
+NANO = ModelDefaults(
+    4.0, "Narrate the scene.", SpeakOptions("threshold", 0.65, min_interval=0.8, speak_before_query=False)
+)
+PUBLISHED = ModelDefaults(2.0, "", SpeakOptions())
 
 
 def frame(time: float) -> Frame:
@@ -38,19 +41,22 @@ OUTPUTS: list[Output] = [
 
 
 class Script:
-    """A stream that says what it is told to, and closes before the frame at ``closes``."""
+    """A stream that emits given outputs, and closes before the frame at ``closes``."""
 
     def __init__(self, outputs: list[Output], closes: float = 99.0) -> None:
         self.said, self.closes = outputs, closes
         self.pushed: list[Frame | Query | Context] = []
-        self.ended = False
+        self.ended = self.closed = False
 
     def push(self, item: Frame | Query | Context) -> None:
         if item.time >= self.closes:
+            self.closed = True
             raise SessionClosedError("over")
         self.pushed.append(item)
 
     def end(self) -> None:
+        if self.closed:
+            raise SessionClosedError("over")
         self.ended = True
 
     def outputs(self) -> Iterator[Output]:
@@ -59,36 +65,36 @@ class Script:
 
 def test_turns_stand_before_the_first_frame_at_or_after_their_time() -> None:
     turns = [Query("late", 9.0), Query("b", 0.5), Context("a", 0.0), Query("c", 0.5), Query("d", 0.75)]
-    order = [getattr(item, "text", item.time) for item in interleaved(map(frame, (0.0, 0.5, 1.0)), turns)]
+    order = [getattr(item, "text", item.time) for item in merge_by_time(map(frame, (0.0, 0.5, 1.0)), turns)]
     assert order == ["a", 0.0, "b", "c", 0.5, "d", 1.0, "late"]
 
 
 def test_what_was_heard() -> None:
-    watched = Watched.of(OUTPUTS)
+    watched = StreamResult.from_outputs(OUTPUTS)
     assert watched.times == [0.0, 0.5]
     assert watched.duration == 1.0  # the last frame lasts as long as the one before it
     assert [(r.time, r.text) for r in watched.replies] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
-    assert watched.curve(("relevance",)) == [0.6, 0.4]
-    assert watched.curve(("informative", "relevance")) == pytest.approx([0.4, 0.6])
-    assert Watched.of(OUTPUTS, 12.8).duration == 12.8
-    assert Watched.of([StreamEnded(0, 0.0)]) == Watched((), (), 0.0)
+    assert watched.mean_scores(("relevance",)) == [0.6, 0.4]
+    assert watched.mean_scores(("informative", "relevance")) == pytest.approx([0.4, 0.6])
+    assert StreamResult.from_outputs(OUTPUTS, 12.8).duration == 12.8
+    assert StreamResult.from_outputs([StreamEnded(0, 0.0)]) == StreamResult((), (), 0.0)
 
 
 def test_the_last_frame_lasts_as_long_as_the_one_before_it() -> None:
-    assert [until([1.0, 1.5, 3.0], k) for k in range(3)] == [1.5, 3.0, 4.5]
-    assert (end_of([2.0]), end_of([])) == (2.0, 0.0)
+    assert [frame_end([1.0, 1.5, 3.0], k) for k in range(3)] == [1.5, 3.0, 4.5]
+    assert (stream_end([2.0]), stream_end([])) == (2.0, 0.0)
 
 
 def test_a_session_that_fails_raises_its_error() -> None:
     failed = SessionFailed("no_capacity", "the window is full", 7)
     with pytest.raises(EngineError, match="the window is full") as caught:
-        Watched.of([*OUTPUTS[:3], failed])
+        StreamResult.from_outputs([*OUTPUTS[:3], failed])
     assert (caught.value.code, caught.value.exit_status) == ("no_capacity", 7)
 
 
 def test_a_stream_that_closes_early_is_heard_nevertheless() -> None:
     stream = Script(OUTPUTS, closes=1.0)
-    assert list(watch(stream, map(frame, (0.0, 1.0, 2.0)), [Query("First.")])) == OUTPUTS
+    assert list(run_stream(stream, map(frame, (0.0, 1.0, 2.0)), [Query("First.")])) == OUTPUTS
     assert len(stream.pushed) == 2
     assert not stream.ended
 
@@ -96,30 +102,30 @@ def test_a_stream_that_closes_early_is_heard_nevertheless() -> None:
 def test_a_task_is_run_on_any_stream() -> None:
     stream = Script(OUTPUTS)
     task = QuestionAnswering("First.")
-    answers = run(task, task.setting(NANO), stream, map(frame, (0.0, 1.0)))
+    answers = run_task(task, task.run_config(NANO), stream, map(frame, (0.0, 1.0)))
     assert [(a.start, a.text) for a in answers.answers] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
     assert stream.ended
     assert len(stream.pushed) == 3
 
 
-def words(task: Task[object], own: Own) -> list[str]:
-    return [query.text for query in task.setting(own).queries]
+def words(task: Task[object], own: ModelDefaults) -> list[str]:
+    return [query.text for query in task.run_config(own).queries]
 
 
 def test_a_model_is_asked_in_its_own_words_or_in_the_papers() -> None:
     assert words(DenseCaptioning(), NANO) == ["Narrate the scene."]
-    assert words(DenseCaptioning(), PUBLISHED) == [NARRATE]
+    assert words(DenseCaptioning(), PUBLISHED) == [NARRATION_QUERY]
     assert words(DenseCaptioning("What now?"), PUBLISHED) == ["What now?"]
     assert words(HighlightDetection(), NANO) == ["Narrate the scene."]
     for task in (TemporalGrounding("a {dog}"), OnlineGrounding("a {dog}"), HighlightDetection("a {dog}")):
         assert words(task, NANO) == ["a {dog}"]
-        assert words(task, PUBLISHED) == [LOCATE.replace("{query}", "a {dog}")]
-    assert QuestionAnswering("Who?", 3.0).setting(NANO).queries == (Query("Who?", 3.0),)
+        assert words(task, PUBLISHED) == [GROUNDING_TEMPLATE.replace("{query}", "a {dog}")]
+    assert QuestionAnswering("Who?", 3.0).run_config(NANO).queries == (Query("Who?", 3.0),)
 
 
 @pytest.mark.parametrize("task", [DenseCaptioning(), QuestionAnswering("Who?")], ids=lambda task: task.name)
 def test_tasks_that_are_told_let_the_model_speak_as_it_does_best(task: Task[object]) -> None:
-    setting = task.setting(NANO)
+    setting = task.run_config(NANO)
     assert (setting.fps, setting.speak, setting.max_frames) == (4.0, NANO.speak, None)
 
 
@@ -127,7 +133,7 @@ def test_tasks_that_are_told_let_the_model_speak_as_it_does_best(task: Task[obje
     "task", [TemporalGrounding("x"), OnlineGrounding("x"), HighlightDetection("x"), HighlightDetection()]
 )
 def test_tasks_about_scores_are_silent(task: Task[object]) -> None:
-    setting = task.setting(NANO)
+    setting = task.run_config(NANO)
     assert (setting.fps, setting.speak.policy) == (4.0, "never")
 
 
@@ -142,15 +148,15 @@ def test_tasks_about_scores_are_silent(task: Task[object]) -> None:
     ],
 )
 def test_under_paper_a_task_is_run_as_the_paper_ran_it(task: Task[object], fps: float, frames: int, speak: str) -> None:
-    setting = task.setting(NANO)
+    setting = task.run_config(NANO)
     assert (setting.fps, setting.max_frames, setting.profile, setting.max_new_tokens) == (fps, frames, "paper", 200)
     wanted = SpeakOptions.parse(speak)
     assert (setting.speak.policy, setting.speak.value) == (wanted.policy, wanted.value)
-    assert setting.speak.unasked  # the paper's policies run from the first frame on
+    assert setting.speak.speak_before_query  # the paper's policies run from the first frame on
 
 
 def test_a_setting_is_told_to_a_server_in_its_words() -> None:
-    fixed = Setting((), 4.0, NANO.speak).duet()
+    fixed = RunConfig((), 4.0, NANO.speak).to_duet_settings()
     assert fixed["speak"]["value"] == 0.65
     assert "window" not in fixed  # the server's own
-    assert Setting((), 4.0, NANO.speak, "paper").duet()["window"] is None
+    assert RunConfig((), 4.0, NANO.speak, "paper").to_duet_settings()["window"] is None

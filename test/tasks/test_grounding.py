@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from mmduet.errors import OptionError
 from mmduet.events import Scores
-from mmduet.tasks import OnlineGrounding, OnlineSpan, ScoredSpan, TemporalGrounding, Watched
-from mmduet.tasks.grounding import best_span, frame_mask, spans, stretched
-from mmduet.tasks.online_grounding import Hysteresis, SpanEnded, SpanStarted, follow
+from mmduet.spans import ScoredSpan
+from mmduet.tasks import OnlineGrounding, OnlineSpan, StreamResult, TemporalGrounding
+from mmduet.tasks.grounding import best_span, find_spans, frame_mask, rescale_min_max
+from mmduet.tasks.online_grounding import Hysteresis, SpanEnded, SpanStarted, detect_spans
 
 CURVES = st.lists(st.floats(0, 1), max_size=30)
 TWO_SCENES = [0.1] * 4 + [0.9, 0.8] * 4 + [0.2] * 8 + [0.7] * 4  # at 2 fps: 2 to 6 s, 10 to 12 s
 
 
-def watched(relevance: list[float], fps: float = 2.0, duration: float | None = None) -> Watched:
-    return Watched.of(heard(relevance, fps), duration)
+def watched(relevance: list[float], fps: float = 2.0, duration: float | None = None) -> StreamResult:
+    return StreamResult.from_outputs(heard(relevance, fps), duration)
 
 
 def heard(relevance: list[float], fps: float = 2.0) -> list[Scores]:
@@ -68,7 +69,7 @@ def test_nothing_lasts_longer_than_the_video() -> None:
         (span,) = task.result(watched([0.9], duration=2.5)).spans
         assert (span.start, span.end) == (0.0, 2.5)  # all that was seen of it
     (online,) = OnlineGrounding("x").result(watched([0.1, 0.1, 0.9, 0.9, 0.9], fps=0.5, duration=9.0)).spans
-    assert (online.start_told, online.end_told) == (4.0, 9.0)
+    assert (online.start_decided, online.end_decided) == (4.0, 9.0)
 
 
 def test_under_paper_online_goes_by_what_was_lowest_and_highest_until_then() -> None:
@@ -81,7 +82,7 @@ def test_under_paper_online_goes_by_what_was_lowest_and_highest_until_then() -> 
 
 @given(CURVES.filter(lambda scores: len(set(scores)) > 1))
 def test_stretched_scores_reach_from_0_to_1_and_keep_their_order(scores: list[float]) -> None:
-    curve = stretched(scores)
+    curve = rescale_min_max(scores)
     assert (min(curve), max(curve)) == (0.0, 1.0)
     assert all(a <= b for (_, a), (_, b) in pairwise(sorted(zip(scores, curve, strict=True))))
 
@@ -89,7 +90,7 @@ def test_stretched_scores_reach_from_0_to_1_and_keep_their_order(scores: list[fl
 @given(CURVES)
 def test_spans_are_disjoint_in_order_and_the_best_is_one_of_them(scores: list[float]) -> None:
     times = [k / 4 for k in range(len(scores))]
-    found = spans(times, scores)
+    found = find_spans(times, scores)
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(span.start < span.end and 0.5 < span.score <= 1 for span in found if len(scores) > 1)
     inside = [any(span.start <= time < span.end for span in found) for time in times]
@@ -102,7 +103,7 @@ def test_spans_are_disjoint_in_order_and_the_best_is_one_of_them(scores: list[fl
 
 
 def events(relevance: list[float], options: Hysteresis | None = None) -> list[SpanStarted | SpanEnded]:
-    return list(follow(heard(relevance), options))
+    return list(detect_spans(heard(relevance), options))
 
 
 def test_a_start_is_told_when_it_is_sure_and_an_end_when_it_is_over() -> None:
@@ -126,7 +127,7 @@ def test_what_is_told_of_a_frame_does_not_depend_on_what_follows(
     seen: list[float], to_come: list[float], options: Hysteresis
 ) -> None:
     until = (len(seen) - 1) / 2
-    told = [event for event in events([*seen, *to_come], options) if event.told <= until]
+    told = [event for event in events([*seen, *to_come], options) if event.time <= until]
     alone = events(seen, options)
     assert told == alone[: len(told)]
     assert len(alone) - len(told) <= 1  # what was open ends with the video
@@ -136,9 +137,9 @@ def test_what_is_told_of_a_frame_does_not_depend_on_what_follows(
 def test_told_spans_begin_before_they_are_told_and_follow_each_other(scores: list[float]) -> None:
     found = OnlineGrounding("x").result(watched(scores)).spans
     for span in found:
-        assert span.start <= span.start_told <= span.end_told
-        assert span.start <= span.end <= span.end_told
-    assert all(a.end <= b.start and a.end_told <= b.start_told for a, b in pairwise(found))
+        assert span.start <= span.start_decided <= span.end_decided
+        assert span.start <= span.end <= span.end_decided
+    assert all(a.end <= b.start and a.end_decided <= b.start_decided for a, b in pairwise(found))
 
 
 def test_where_the_scores_are_clear_it_finds_what_is_found_offline() -> None:
@@ -152,7 +153,7 @@ def test_where_the_scores_are_clear_it_finds_what_is_found_offline() -> None:
 
 @pytest.mark.parametrize(("threshold", "low", "high"), [(0.5, 0.4, 0.6), (0.0, 0.0, 0.1), (1.0, 0.9, 0.99)])
 def test_hysteresis_around_a_threshold(threshold: float, low: float, high: float) -> None:
-    found = Hysteresis.around(threshold)
+    found = Hysteresis.from_threshold(threshold)
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 

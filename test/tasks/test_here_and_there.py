@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 from duet_rig import frames, lively_model
-from served import Served, serving
+from live_server import RunningServer, run_test_server
 
 from mmduet.client import RemoteStream
-from mmduet.client.tasks import adopt
-from mmduet.client.tasks import own as own_there
-from mmduet.engine import Engine, EngineThread, own, task_options
+from mmduet.client.tasks import configure
+from mmduet.client.tasks import model_defaults as own_there
+from mmduet.engine import Engine, EngineThread, model_defaults, task_options
 from mmduet.tasks import (
     DenseCaptioning,
     HighlightDetection,
@@ -21,7 +20,7 @@ from mmduet.tasks import (
     QuestionAnswering,
     Task,
     TemporalGrounding,
-    run,
+    run_task,
 )
 from mmduet.tasks.online_grounding import Hysteresis
 
@@ -40,24 +39,24 @@ TASKS: list[Task[Any]] = [
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving(lively_model(), max_message_bytes=1 << 20) as server:
+def served() -> Iterator[RunningServer]:
+    with run_test_server(lively_model(), max_message_bytes=1 << 20) as server:
         yield server
 
 
 def found_here(task: Task[Any]) -> Any:
     model = lively_model()
     with EngineThread(Engine(model)) as thread:
-        setting = task.setting(own(model.config.recommended))
+        setting = task.run_config(model_defaults(model.config.recommended))
         stream = thread.open(task_options(model.config.recommended, setting))
-        return run(task, setting, stream, frames(20, 3))
+        return run_task(task, setting, stream, frames(20, 3))
 
 
-def found_there(task: Task[Any], served: Served) -> Any:
-    with RemoteStream(served.url(), encoding="raw", patient=True) as stream:
-        setting = task.setting(own_there(stream.session))
-        adopt(stream, setting)
-        return run(task, setting, stream, frames(20, 3))
+def found_there(task: Task[Any], served: RunningServer) -> Any:
+    with RemoteStream(served.url(), encoding="raw", block_when_behind=True) as stream:
+        setting = task.run_config(own_there(stream.session))
+        configure(stream, setting)
+        return run_task(task, setting, stream, frames(20, 3))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -70,12 +69,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=repr)
-def test_the_same_is_found_here_and_there(task: Task[Any], served: Served) -> None:
-    assert same(asdict(found_there(task, served)), asdict(found_here(task)))
+def test_the_same_is_found_here_and_there(task: Task[Any], served: RunningServer) -> None:
+    assert same(found_there(task, served).to_dict(), found_here(task).to_dict())
 
 
 def test_the_tasks_above_find_something() -> None:
-    found = [asdict(found_here(task)) for task in TASKS]
+    found = [found_here(task).to_dict() for task in TASKS]
     assert all(len(found[k]["segments"]) > 2 for k in (0, 1))
     assert all(found[k]["spans"] for k in (2, 3, 4))
     assert all(found[k]["top"] for k in (5, 6))

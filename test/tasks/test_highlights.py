@@ -10,32 +10,33 @@ from hypothesis import strategies as st
 
 from mmduet.errors import OptionError
 from mmduet.events import Scores
-from mmduet.tasks import Highlight, HighlightDetection, Watched
-from mmduet.tasks.highlights import LONGEST, top_highlights
+from mmduet.spans import ScoredSpan
+from mmduet.tasks import HighlightDetection, StreamResult
+from mmduet.tasks.highlights import MAX_HIGHLIGHT_SECONDS, top_highlights
 
 PULSES = [0.0] * 8 + [0.9] * 8 + [0.0] * 16 + [0.6] * 4 + [0.0] * 12  # at 4 fps: 2 to 4 s, 8 to 9 s
 TIMES = [k / 4 for k in range(len(PULSES))]
 
 
-def watched(scores: list[float], duration: float | None = None) -> Watched:
-    return Watched.of([Scores(k, k / 4, score, score) for k, score in enumerate(scores)], duration)
+def watched(scores: list[float], duration: float | None = None) -> StreamResult:
+    return StreamResult.from_outputs([Scores(k, k / 4, score, score) for k, score in enumerate(scores)], duration)
 
 
 def test_each_pulse_is_a_highlight_from_where_half_of_its_saliency_is_reached() -> None:
     """From a frame's middle the view of two seconds holds 15/16 of the first and half of the second: too little."""
     (first,) = top_highlights(TIMES, PULSES, 5)
-    assert first == Highlight(2.0, 4.0, pytest.approx(0.9 * 15 / 16))
+    assert first == ScoredSpan(2.0, 4.0, pytest.approx(0.9 * 15 / 16))
     first, second = top_highlights(
         TIMES, [1.4 * score if k > 20 else score for k, score in enumerate(PULSES)], 5, (0.5, 0.5)
     )
-    assert second == Highlight(8.0, 9.0, pytest.approx(0.84 * 7 / 8))
-    assert first == Highlight(2.0, 4.0, pytest.approx(0.9))
+    assert second == ScoredSpan(8.0, 9.0, pytest.approx(0.84 * 7 / 8))
+    assert first == ScoredSpan(2.0, 4.0, pytest.approx(0.9))
 
 
 def test_what_is_told_when_it_is_over_lies_before_it_was_told() -> None:
     scores = [0.0] * 12 + [1.0, 1.0] + [0.0] * 10  # told at 3 and 3.25 s
     (found,) = HighlightDetection().result(watched(scores)).top
-    assert found == Highlight(1.25, 3.25, pytest.approx(0.25))
+    assert found == ScoredSpan(1.25, 3.25, pytest.approx(0.25))
     (around,) = HighlightDetection("x").result(watched(scores)).top
     assert around.start < 3.0 < 3.5 <= around.end
 
@@ -51,7 +52,7 @@ def test_no_more_than_were_wanted_the_best_ones() -> None:
 def test_a_long_scene_gives_a_highlight_of_bounded_length() -> None:
     scores = [0.8] * 200
     found = top_highlights([k / 4 for k in range(200)], scores, 2)
-    assert [h.end - h.start for h in found] == [LONGEST, LONGEST]
+    assert [h.end - h.start for h in found] == [MAX_HIGHLIGHT_SECONDS, MAX_HIGHLIGHT_SECONDS]
 
 
 def test_where_nothing_happens_there_is_none() -> None:
@@ -64,7 +65,7 @@ def test_where_nothing_happens_there_is_none() -> None:
 @given(st.lists(st.floats(0, 1), max_size=60), st.integers(1, 4), st.sampled_from([(1.0, 1.0), (0.0, 2.0), (0.0, 0.0)]))
 def test_highlights_are_sorted_apart_and_bounded(scores: list[float], most: int, view: tuple[float, float]) -> None:
     times = [k / 4 for k in range(len(scores))]
-    found = top_highlights(times, scores, most, view, longest=3.0)
+    found = top_highlights(times, scores, most, view, max_seconds=3.0)
     assert len(found) <= most
     assert all(a.score >= b.score for a, b in pairwise(found))
     assert all(a.end <= b.start or b.end <= a.start for a, b in combinations(found, 2))
@@ -73,7 +74,7 @@ def test_highlights_are_sorted_apart_and_bounded(scores: list[float], most: int,
 
 
 def test_times_may_be_uneven_and_one_frame_is_enough() -> None:
-    assert top_highlights([3.0], [0.9], 1) == [Highlight(3.0, 3.0, 0.9)]
+    assert top_highlights([3.0], [0.9], 1) == [ScoredSpan(3.0, 3.0, 0.9)]
     (found,) = top_highlights([0.0, 5.0, 5.1, 9.0], [0.0, 1.0, 1.0, 0.0], 1, (0.0, 0.0))
     assert (found.start, found.end) == (5.0, 9.0)
 
@@ -89,5 +90,5 @@ def test_saliency_of_clips_goes_along() -> None:
 def test_which_head_counts() -> None:
     assert HighlightDetection("x").heads == ("relevance",)
     assert HighlightDetection().heads == ("informative",)
-    with pytest.raises(OptionError, match="top 0"):
+    with pytest.raises(OptionError, match="at least 1, got 0"):
         HighlightDetection("x", 0)

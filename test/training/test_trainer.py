@@ -1,4 +1,4 @@
-"""The loop: interrupted equals uninterrupted, faults are told, and a tiny model does learn a tiny batch by heart."""
+"""The loop: interrupted equals uninterrupted, faults are reported, and a tiny model does learn a tiny batch by heart."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from mmduet.annotations.training_samples import Sample
-from mmduet.duet import IGNORE, Answer
+from mmduet.duet import IGNORE
 from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model import DuetModel
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
+from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import Batch, collate
-from mmduet.training.layout import lay_out
-from mmduet.training.losses import Losses, duet_losses, summed
+from mmduet.training.losses import Losses, combine, duet_losses
 from mmduet.training.optimizer import Optimizer, Schedule
+from mmduet.training.sequence import build_sequence
 from mmduet.training.trainer import Trainer
 
 TIMES = [i / 2 for i in range(5)]
@@ -29,13 +30,13 @@ def batch(*samples: Sample) -> Batch:
     pixels = torch.randint(
         0, 256, (len(samples), 5, 28, 28, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
-    layouts = [
-        lay_out(s, TIMES, byte_tokenizer(), 4, keep_replies=False, rng=np.random.default_rng(0)) for s in samples
+    sequences = [
+        build_sequence(s, TIMES, byte_tokenizer(), 4, keep_replies=False, rng=np.random.default_rng(0)) for s in samples
     ]  # fmt: skip
-    return collate(layouts, list(pixels))
+    return collate(sequences, list(pixels))
 
 
-CAPTIONS = Sample("captioning", "v", (Query("Go."),), (Answer(1.5, "red enters", (1.0, 2.0)),))
+CAPTIONS = Sample("captioning", "v", (Query("Go."),), (AnnotatedReply(1.5, "red enters", (1.0, 2.0)),))
 GROUNDING = Sample("grounding", "v", (Query("red?"),), spans=((1.0, 2.0),))
 
 
@@ -56,11 +57,11 @@ def figures_of(trainer: Trainer) -> list[dict[str, float]]:
 
 def test_parts_are_those_that_have_labels() -> None:
     model = trainee()
-    assert duet_losses(model, batch(CAPTIONS)).parts.keys() == {"lm", "informative"}
-    assert duet_losses(model, batch(GROUNDING)).parts.keys() == {"relevance"}
+    assert duet_losses(model, batch(CAPTIONS)).components.keys() == {"lm", "informative"}
+    assert duet_losses(model, batch(GROUNDING)).components.keys() == {"relevance"}
     both = duet_losses(model, batch(CAPTIONS, GROUNDING))
-    assert both.parts.keys() == {"lm", "informative", "relevance"}
-    assert float(both.total.detach()) == pytest.approx(sum(both.parts.values()), rel=1e-5)
+    assert both.components.keys() == {"lm", "informative", "relevance"}
+    assert float(both.total.detach()) == pytest.approx(sum(both.components.values()), rel=1e-5)
 
 
 def test_losses_are_cross_entropies_of_their_labels() -> None:
@@ -69,22 +70,22 @@ def test_losses_are_cross_entropies_of_their_labels() -> None:
     with torch.no_grad():
         for weight in (model.lm_head.weight, model.heads["informative"].weight, model.heads["relevance"].weight):
             weight.zero_()
-    parts = duet_losses(model, batch(CAPTIONS, GROUNDING)).parts
+    parts = duet_losses(model, batch(CAPTIONS, GROUNDING)).components
     assert parts == pytest.approx({"lm": np.log(512), "informative": np.log(2), "relevance": np.log(2)}, rel=1e-5)
 
 
 def test_a_batch_without_labels_is_an_error_not_a_zero() -> None:
     empty = batch(GROUNDING)
     empty.relevance.fill_(IGNORE)
-    with pytest.raises(TrainingError, match="without any label"):
+    with pytest.raises(TrainingError, match="no labels"):
         duet_losses(trainee(), empty)
 
 
 def test_the_sum_is_weighted_and_its_parts_are_told_as_they_are() -> None:
     parts = {"lm": torch.tensor(2.0), "told": torch.tensor(3.0)}
-    losses = summed(parts, {"told": 0.5})
+    losses = combine(parts, {"told": 0.5})
     assert float(losses.total) == 3.5
-    assert losses.parts == {"lm": 2.0, "told": 3.0}
+    assert losses.components == {"lm": 2.0, "told": 3.0}
 
 
 def test_gradients_reach_heads_and_projector_but_not_the_tower() -> None:
@@ -178,7 +179,7 @@ def test_a_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 def test_the_rate_warms_up_and_decays() -> None:
     schedule = Schedule(steps=100, lr=1.0, warmup=0.1, floor=0.02)
-    rates = [schedule.lr * schedule.share(step) for step in range(100)]
+    rates = [schedule.lr * schedule.lr_factor(step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.51)

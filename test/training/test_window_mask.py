@@ -11,29 +11,30 @@ import torch
 from duet_rig import Rig, Scripted, lively_model, options, picture
 
 from mmduet.annotations.training_samples import Sample
-from mmduet.duet import SYSTEM_PROMPT, Answer
+from mmduet.duet import SYSTEM_PROMPT
 from mmduet.engine import lifecycle
 from mmduet.events import Frame, Query
+from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import collate
-from mmduet.training.layout import lay_out
 from mmduet.training.losses import to_pixels
+from mmduet.training.sequence import build_sequence
 
 TIMES = [k / 2 for k in range(14)]
-ANSWERS = (Answer(1.0, "one", (0.0, 2.0)), Answer(3.5, "two", (3.0, 4.0)))
+ANSWERS = (AnnotatedReply(1.0, "one", (0.0, 2.0)), AnnotatedReply(3.5, "two", (3.0, 4.0)))
 SAMPLE = Sample("captioning", "v", (Query("What?", 0.0), Query("More?", 2.2)), ANSWERS)
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])
 def test_the_mask_is_what_the_slot_holds(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively_model(1)
-    layout = lay_out(
+    sequence = build_sequence(
         SAMPLE, TIMES, model.tokenizer, model.config.frame_tokens,
         keep_replies=True, rng=np.random.default_rng(3), window=window,
     )  # fmt: skip
     images = [picture(k) for k in range(len(TIMES))]
-    batch = collate([layout], [torch.from_numpy(np.stack(images))])
+    batch = collate([sequence], [torch.from_numpy(np.stack(images))])
     values = token_values(model.network, batch)
-    spoken = replies_of(layout, model.tokenizer)
+    spoken = replies_of(sequence, model.tokenizer)
     assert sorted(spoken.values()) == ["one", "two"]
     monkeypatch.setattr(lifecycle, "Sampler", Scripted([spoken[k] for k in sorted(spoken)]))
     rig = Rig(model)
@@ -44,7 +45,7 @@ def test_the_mask_is_what_the_slot_holds(window: int, monkeypatch: pytest.Monkey
     for k, image in enumerate(images):
         rig.push(session, Frame(k, TIMES[k], image))
         list(rig.run(session))
-        slot, seen = session.slot, batch.mask[0, 0, layout.frame_ends[k]]
+        slot, seen = session.slot, batch.mask[0, 0, sequence.frame_ends[k]]
         held = slot.values[0, :, slot.start : slot.end].transpose(0, 1).flatten(1)
         torch.testing.assert_close(held, values[seen], atol=1e-5, rtol=0)
         if k in spoken:
@@ -62,12 +63,12 @@ def token_values(network, batch) -> torch.Tensor:
     return layer.self_attn.v_proj(layer.input_layernorm(embeds))
 
 
-def replies_of(layout, tokenizer) -> dict[int, str]:
+def replies_of(sequence, tokenizer) -> dict[int, str]:
     """The frames after which the sample speaks, and what it says."""
     found = {}
-    for k, end in enumerate(layout.frame_ends):
-        following = layout.frame_ends[k + 1] if k + 1 < len(layout.frame_ends) else layout.size
-        said = tokenizer.decode([i for i in layout.ids[end + 1 : following] if i >= 0])
+    for k, end in enumerate(sequence.frame_ends):
+        following = sequence.frame_ends[k + 1] if k + 1 < len(sequence.frame_ends) else sequence.size
+        said = tokenizer.decode([i for i in sequence.ids[end + 1 : following] if i >= 0])
         if "assistant\n" in said:
             found[k] = said.split("assistant\n")[1].split("\n")[0]
     return found

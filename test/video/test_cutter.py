@@ -16,8 +16,8 @@ from video_files import make, packets, picture
 
 from mmduet.errors import CorruptVideoError, MmduetError, OptionError, VideoNotFoundError, VideoWriteError
 from mmduet.video import VideoFile
-from mmduet.video.cutter import Clip, Span, copy_cut, cut
-from mmduet.video.sound import Sound, has_sound
+from mmduet.video.audio import AudioReader, has_audio
+from mmduet.video.cutter import ClipSpec, Span, copy_clip, cut_clips
 
 GOOD = {"g": "10", "crf": "12", "sc_threshold": "0"}
 
@@ -62,14 +62,14 @@ def length(path: Path) -> float:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_in_and_out_points_are_exact_to_a_frame(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     source = make(tmp_path / name, 30, codec_options=GOOD | options)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((7 / 25, 19 / 25),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((7 / 25, 19 / 25),))])
     assert seen(tmp_path / "cut.mp4") == [(pytest.approx(k / 25, abs=1e-3), 7 + k) for k in range(12)]
     assert length(tmp_path / "cut.mp4") == pytest.approx(12 / 25, abs=1e-3)
 
 
 def test_pictures_are_those_of_the_source(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 12, codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.12, 0.36),))], quality=1)
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.12, 0.36),))], crf=1)
     wanted = [frame.image.astype(int) for frame in VideoFile(source)][3:9]
     for frame, image in zip(VideoFile(tmp_path / "cut.mp4"), wanted, strict=True):
         assert np.abs(frame.image - image).mean() < 5
@@ -78,7 +78,7 @@ def test_pictures_are_those_of_the_source(tmp_path: Path) -> None:
 
 def test_between_two_frames_the_one_that_is_seen_there_is_shown(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.13, 0.27),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.13, 0.27),))])
     assert seen(tmp_path / "cut.mp4") == [
         (pytest.approx(t, abs=1e-3), k) for t, k in [(0, 3), (0.03, 4), (0.07, 5), (0.11, 6)]
     ]
@@ -88,7 +88,7 @@ def test_between_two_frames_the_one_that_is_seen_there_is_shown(tmp_path: Path) 
 def test_variable_rate_stays_one(tmp_path: Path) -> None:
     at = [0, 40, 80, 1500, 1540, 3000, 3010, 3500]
     source = make(tmp_path / "vfr.mkv", len(at), times_ms=at, codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((1.0, 3.25),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((1.0, 3.25),))])
     assert seen(tmp_path / "cut.mp4") == [
         (pytest.approx(t, abs=1e-3), k) for t, k in [(0, 2), (0.5, 3), (0.54, 4), (2.0, 5), (2.01, 6)]
     ]
@@ -106,7 +106,7 @@ def test_at_every_moment_of_a_reel_is_seen_what_the_source_shows(
     spans = [(a / 1000, b / 1000) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 5]
     if not spans:
         return
-    cut(source, [Clip(folder / "reel.mp4", tuple(spans))])
+    cut_clips(source, [ClipSpec(folder / "reel.mp4", tuple(spans))])
     before, after, done = seen(source), seen(folder / "reel.mp4"), 0.0
     for start, end in spans:
         for time in np.arange(start + 0.002, end - 0.003, 0.013):
@@ -118,8 +118,8 @@ def test_at_every_moment_of_a_reel_is_seen_what_the_source_shows(
 def test_all_in_one_pass(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     spans = ((0.2, 0.4), (0.8, 1.0))
-    clips = [Clip(tmp_path / f"{k}.mp4", (span,)) for k, span in enumerate(reversed(spans))]
-    cut(source, [*clips, Clip(tmp_path / "reel.mp4", spans)])
+    clips = [ClipSpec(tmp_path / f"{k}.mp4", (span,)) for k, span in enumerate(reversed(spans))]
+    cut_clips(source, [*clips, ClipSpec(tmp_path / "reel.mp4", spans)])
     assert numbers(tmp_path / "0.mp4") == list(range(20, 25))
     assert numbers(tmp_path / "1.mp4") == list(range(5, 10))
     assert numbers(tmp_path / "reel.mp4") == [*range(5, 10), *range(20, 25)]
@@ -128,7 +128,7 @@ def test_all_in_one_pass(tmp_path: Path) -> None:
 
 def test_to_the_end_and_no_further(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((1.0, 9.0),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((1.0, 9.0),))])
     assert numbers(tmp_path / "cut.mp4") == [25, 26, 27, 28, 29]
     assert length(tmp_path / "cut.mp4") == pytest.approx(0.2, abs=1e-3)
 
@@ -136,20 +136,20 @@ def test_to_the_end_and_no_further(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["late.mp4", "late.ts"])
 def test_seconds_count_from_the_first_frame(tmp_path: Path, name: str) -> None:
     source = make(tmp_path / name, 30, times_ms=[5000 + 40 * k for k in range(30)], codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.4, 0.6),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.4, 0.6),))])
     assert numbers(tmp_path / "cut.mp4") == [10, 11, 12, 13, 14]
-    (span,) = copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.5, 0.6),)))
+    (span,) = copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.5, 0.6),)))
     assert span[0] == pytest.approx(0.4, abs=1e-3)
 
 
 def test_odd_sizes_and_rotation(tmp_path: Path) -> None:
     odd = make(tmp_path / "odd.mp4", 20, size=(47, 63), pix_fmt="yuv444p", codec_options=GOOD)
-    cut(odd, [Clip(tmp_path / "cut.mp4", ((0.2, 0.4),))])
+    cut_clips(odd, [ClipSpec(tmp_path / "cut.mp4", ((0.2, 0.4),))])
     frames = list(VideoFile(tmp_path / "cut.mp4"))
     assert frames[0].image.shape == (48, 64, 3)
     assert numbers(tmp_path / "cut.mp4", 47, 63) == [5, 6, 7, 8, 9]
     turned = make(tmp_path / "turned.mp4", 10, rotation=-90, codec_options=GOOD)
-    cut(turned, [Clip(tmp_path / "upright.mp4", ((0.2, 0.4),))])
+    cut_clips(turned, [ClipSpec(tmp_path / "upright.mp4", ((0.2, 0.4),))])
     file = VideoFile(tmp_path / "upright.mp4")
     assert (file.info.width, file.info.height) == (48, 64)
     image = next(iter(file)).image
@@ -166,7 +166,7 @@ def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
         for k in range(10):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(k, 48, 64), "rgb24")))
         container.mux(stream.encode(None))
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.1, 0.3),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.1, 0.3),))])
     with av.open(str(tmp_path / "cut.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
@@ -196,7 +196,7 @@ def with_sound(path: Path, seconds: float = 2.0, rate: int = 44100, burst: float
 
 def loud(path: Path, seconds: float) -> list[tuple[float, float]]:
     """When a tone begins and ends, heard through ``Sound`` from the file's first picture on."""
-    samples = Sound(path, Fraction(0), 0.0, seconds).until(seconds)
+    samples = AudioReader(path, Fraction(0), 0.0, seconds).read_until(seconds)
     assert samples.shape == (2, round(seconds * 48000))
     envelope = np.abs(samples).max(0).reshape(-1, 48).max(1) > 0.1  # of milliseconds
     edges = np.flatnonzero(np.diff(np.concatenate([[False], envelope, [False]])))
@@ -208,7 +208,7 @@ def loud(path: Path, seconds: float) -> list[tuple[float, float]]:
 def test_sound_goes_along_and_stays_in_time(tmp_path: Path, name: str, delay: float) -> None:
     source = with_sound(tmp_path / name, delay=delay)
     spans = ((0.2, 0.6), (0.8, 1.6))
-    cut(source, [Clip(tmp_path / "cut.mp4", spans[1:]), Clip(tmp_path / "reel.mp4", spans)])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", spans[1:]), ClipSpec(tmp_path / "reel.mp4", spans)])
     for path, at in ((tmp_path / "cut.mp4", 0.2), (tmp_path / "reel.mp4", 0.6)):
         ((begin, end),) = loud(path, length(path))
         assert begin == pytest.approx(at, abs=0.012)
@@ -218,19 +218,19 @@ def test_sound_goes_along_and_stays_in_time(tmp_path: Path, name: str, delay: fl
 
 def test_without_sound_there_is_none(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.2, 0.4),))])
-    copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.2, 0.4),)))
-    assert not has_sound(tmp_path / "cut.mp4")
-    assert not has_sound(tmp_path / "copy.mp4")
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.2, 0.4),))])
+    copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.2, 0.4),)))
+    assert not has_audio(tmp_path / "cut.mp4")
+    assert not has_audio(tmp_path / "copy.mp4")
 
 
 def test_sound_that_ends_early_is_silence_from_then_on(tmp_path: Path) -> None:
     source = with_sound(tmp_path / "a.mp4", seconds=1.0, burst=0.9)
-    samples = Sound(source, Fraction(0), 0.5, 2.0)
-    assert np.abs(samples.until(1.0)).max() > 0.3
-    assert np.abs(samples.until(1.5)).max() < 0.3
-    assert samples.until(9.0).shape == (2, 24000)
-    assert samples.until(9.0).shape == (2, 0)
+    samples = AudioReader(source, Fraction(0), 0.5, 2.0)
+    assert np.abs(samples.read_until(1.0)).max() > 0.3
+    assert np.abs(samples.read_until(1.5)).max() < 0.3
+    assert samples.read_until(9.0).shape == (2, 24000)
+    assert samples.read_until(9.0).shape == (2, 0)
 
 
 # by copying
@@ -242,7 +242,7 @@ def test_sound_that_ends_early_is_silence_from_then_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
 def test_a_copy_starts_at_the_key_frame_before(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     source = make(tmp_path / name, 60, codec_options=GOOD | options)
-    ((start, end),) = copy_cut(source, Clip(tmp_path / "copy.mp4", ((27 / 25, 33 / 25),)))
+    ((start, end),) = copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((27 / 25, 33 / 25),)))
     first = round(start * 25)
     assert 17 < first <= 27  # a key frame every ten, or nearly so where groups are open
     found = seen(tmp_path / "copy.mp4")
@@ -254,14 +254,14 @@ def test_a_copy_starts_at_the_key_frame_before(tmp_path: Path, name: str, option
 
 def test_a_copy_is_the_packets_of_the_source(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 40, codec_options=GOOD | {"bf": "0"})
-    copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.4, 0.8),)))
+    copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.4, 0.8),)))
     assert [size for _, size, _ in packets(tmp_path / "copy.mp4")] == [size for _, size, _ in packets(source)][10:20]
 
 
 def test_a_copied_reel_plays_its_pieces_one_after_the_other(tmp_path: Path) -> None:
     source = with_sound(tmp_path / "a.mp4")
     spans = ((0.4, 0.6), (0.8, 1.2))
-    copied = copy_cut(source, Clip(tmp_path / "reel.mp4", spans))
+    copied = copy_clip(source, ClipSpec(tmp_path / "reel.mp4", spans))
     assert [start for start, _ in copied] == pytest.approx([0.4, 0.8], abs=1e-3)
     found = seen(tmp_path / "reel.mp4")
     assert [k for _, k in found if k < 15][:5] == [10, 11, 12, 13, 14]
@@ -274,7 +274,7 @@ def test_a_copied_reel_plays_its_pieces_one_after_the_other(tmp_path: Path) -> N
 def test_spans_of_frames_that_wait_for_others_follow_one_that_does_not(tmp_path: Path) -> None:
     """The first is a key frame alone; the second has to be decoded ahead of being shown."""
     source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "3", "b-adapt": "0"})
-    copy_cut(source, Clip(tmp_path / "reel.mp4", ((10 / 25, 11 / 25), (30 / 25, 38 / 25))))
+    copy_clip(source, ClipSpec(tmp_path / "reel.mp4", ((10 / 25, 11 / 25), (30 / 25, 38 / 25))))
     found = seen(tmp_path / "reel.mp4")
     assert [k for _, k in found[:9]] == [10, *range(30, 38)]
     assert [b - a for (a, _), (b, _) in pairwise(found[1:9])] == pytest.approx([0.04] * 7)
@@ -289,7 +289,7 @@ def test_what_is_shown_before_the_key_frame_is_not_copied(tmp_path: Path) -> Non
     keys = [k for k, (_, key) in enumerate(order) if key]
     place = next(k for k in keys if 0 < k < len(order) - 12 and order[k + 1][0] < order[k][0])
     at = order[place][0] / 1000
-    copy_cut(source, Clip(tmp_path / "copy.mp4", ((at + 0.01, at + 0.3),)))
+    copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((at + 0.01, at + 0.3),)))
     with av.open(str(tmp_path / "copy.mp4")) as container:
         copied = [packet.pts for packet in container.demux(video=0) if packet.size]
     assert min(copied) == copied[0]
@@ -300,14 +300,14 @@ def test_a_copied_reel_shows_nothing_twice(tmp_path: Path) -> None:
     """Key frames at 0, 10, 20, ...: none between the first two spans."""
     source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "0"})
     spans = ((12 / 25, 14 / 25), (17 / 25, 18 / 25), (34 / 25, 38 / 25))
-    copied = copy_cut(source, Clip(tmp_path / "reel.mp4", spans))
+    copied = copy_clip(source, ClipSpec(tmp_path / "reel.mp4", spans))
     assert copied == [pytest.approx((10 / 25, 18 / 25)), pytest.approx((30 / 25, 38 / 25))]
     assert numbers(tmp_path / "reel.mp4") == [*range(10, 18), *range(30, 38)]
 
 
 def test_a_copy_keeps_the_rotation(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 20, rotation=-90, codec_options=GOOD)
-    copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.4, 0.6),)))
+    copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.4, 0.6),)))
     file = VideoFile(tmp_path / "copy.mp4")
     assert (file.info.width, file.info.height) == (48, 64)
     assert next(iter(file)).image[:10, -10:].mean() > 235
@@ -315,10 +315,10 @@ def test_a_copy_keeps_the_rotation(tmp_path: Path) -> None:
 
 def test_what_an_mp4_cannot_hold_is_refused_when_copied_and_encoded_when_cut(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mov", 20, codec="qtrle", pix_fmt="rgb24", codec_options={})
-    with pytest.raises(VideoWriteError, match="encoding anew"):
-        copy_cut(source, Clip(tmp_path / "copy.mp4", ((0.2, 0.4),)))
+    with pytest.raises(VideoWriteError, match="re-encoding"):
+        copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.2, 0.4),)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.mov"]
-    cut(source, [Clip(tmp_path / "cut.mp4", ((0.2, 0.4),))])
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.2, 0.4),))])
     assert numbers(tmp_path / "cut.mp4") == [5, 6, 7, 8, 9]
 
 
@@ -330,12 +330,12 @@ def test_what_an_mp4_cannot_hold_is_refused_when_copied_and_encoded_when_cut(tmp
 )
 def test_spans_out_of_order(tmp_path: Path, spans: tuple[Span, ...]) -> None:
     with pytest.raises(OptionError, match="rising"):
-        Clip(tmp_path / "a.mp4", spans)
+        ClipSpec(tmp_path / "a.mp4", spans)
 
 
-def failure(source: Path, clips: list[Clip]) -> MmduetError:
+def failure(source: Path, clips: list[ClipSpec]) -> MmduetError:
     with pytest.raises(MmduetError) as caught:
-        cut(source, clips)
+        cut_clips(source, clips)
     return caught.value
 
 
@@ -344,27 +344,30 @@ def test_half_a_clip_is_none(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", 60, codec_options=GOOD)
     whole = source.read_bytes()
     source.write_bytes(whole[: len(whole) * 2 // 3])
-    early, late = Clip(tmp_path / "early.mp4", ((0.0, 0.4),)), Clip(tmp_path / "late.mp4", ((0.0, 0.4), (0.6, 2.3)))
+    early, late = (
+        ClipSpec(tmp_path / "early.mp4", ((0.0, 0.4),)),
+        ClipSpec(tmp_path / "late.mp4", ((0.0, 0.4), (0.6, 2.3))),
+    )
     assert isinstance(failure(source, [early, late]), CorruptVideoError)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "early.mp4"]
     assert numbers(tmp_path / "early.mp4") == list(range(10))
-    cut(source, [Clip(tmp_path / "again.mp4", ((0.2, 1.0),))])
+    cut_clips(source, [ClipSpec(tmp_path / "again.mp4", ((0.2, 1.0),))])
     assert numbers(tmp_path / "again.mp4") == list(range(5, 25))
 
 
 @pytest.mark.parametrize("spans", [((5.0, 6.0),), ((0.0, 0.4), (5.0, 6.0))])
 def test_what_lies_after_the_end_is_told(tmp_path: Path, spans: tuple[Span, ...]) -> None:
     source = make(tmp_path / "a.mp4", 20)
-    error = failure(source, [Clip(tmp_path / "cut.mp4", spans)])
+    error = failure(source, [ClipSpec(tmp_path / "cut.mp4", spans)])
     assert "has ended before 5.00 s" in str(error)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_no_source_and_no_folder(tmp_path: Path) -> None:
-    clip = Clip(tmp_path / "nowhere" / "cut.mp4", ((0.0, 0.4),))
+    clip = ClipSpec(tmp_path / "nowhere" / "cut.mp4", ((0.0, 0.4),))
     assert isinstance(failure(tmp_path / "none.mp4", [clip]), VideoNotFoundError)
     source = make(tmp_path / "a.mp4", 20)
     assert isinstance(failure(source, [clip]), VideoWriteError)
     with pytest.raises(MmduetError):
-        copy_cut(source, clip)
+        copy_clip(source, clip)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -220,24 +220,24 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
 def test_close_ends_what_is_running(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4").resolve()
     with VideoFile(path) as file:
-        frames = file.decoded()
+        frames = file.decode()
         next(frames)
     assert open_handles(path) == 0
     assert list(frames) == []
     file.close()
     with pytest.raises(VideoError, match="closed"):
-        file.decoded()
+        file.decode()
 
 
 def test_two_readings_do_not_disturb_each_other(tmp_path: Path) -> None:
     file = VideoFile(make(tmp_path / "a.mp4"))
-    pairs = list(zip(file.decoded(), file.decoded(), strict=True))
+    pairs = list(zip(file.decode(), file.decode(), strict=True))
     assert len(pairs) == 30
     assert all(left.time == right.time for left, right in pairs)
 
 
 def test_only_sampled_frames_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmduet.video.file import DecodedFrame
+    from mmduet.video.video_file import DecodedFrame
 
     converted: list[int] = []
     convert = DecodedFrame.to_rgb
@@ -269,10 +269,10 @@ def test_open_frames_is_strict_about_its_options_and_file_at_once(tmp_path: Path
 def test_clock_goes_on_over_missing_and_backward_stamps() -> None:
     clock = PresentationClock(Fraction(1, 1000), Fraction(10))
     stamps = [700, 800, None, 1000, 20, 120, 220]
-    assert [clock.read(stamp) for stamp in stamps] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    assert clock.end == pytest.approx(0.7)
+    assert [clock.to_seconds(stamp) for stamp in stamps] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert clock.end_seconds == pytest.approx(0.7)
 
 
 def test_clock_starts_at_zero_from_a_negative_stamp() -> None:
     clock = PresentationClock(Fraction(1, 90000), None)
-    assert [clock.read(stamp) for stamp in (-9000, 0, 9000)] == pytest.approx([0, 0.1, 0.2])
+    assert [clock.to_seconds(stamp) for stamp in (-9000, 0, 9000)] == pytest.approx([0, 0.1, 0.2])

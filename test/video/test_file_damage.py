@@ -1,4 +1,4 @@
-"""Files that are no videos, and every way to break one that is."""
+"""Files that are not videos, and every way to break one that is."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from mmduet.errors import OptionError
 from mmduet.video import letterbox, normalise
-from mmduet.video.letterbox import fitted, resize
+from mmduet.video.letterbox import fit_size, resize
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -193,7 +193,7 @@ def test_strided_views_are_read_right() -> None:
     ],
 )
 def test_fitted(height: int, width: int, size: int, expected: tuple[int, int]) -> None:
-    assert fitted(height, width, size) == expected
+    assert fit_size(height, width, size) == expected
 
 
 def test_normalise() -> None:

@@ -75,7 +75,7 @@ def test_what_cannot_be_pushed() -> None:
     source.end()
     with pytest.raises(VideoError, match="ended"):
         source.push(shade(0), 2.0)
-    with pytest.raises(OptionError, match="capacity 0"):
+    with pytest.raises(OptionError, match="capacity must be at least 1, got 0"):
         PushSource("camera", 6, 4, capacity=0)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mmduet.errors import SourceError
 from mmduet.video import VideoWriter
-from mmduet.video.named import open_source
+from mmduet.video.open_source import open_source
 from mmduet.video.webcam import Webcam
 
 RED = (200, 30, 30)

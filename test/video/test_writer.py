@@ -129,7 +129,7 @@ def test_times_must_rise(tmp_path: Path, time: float) -> None:
     writer.write(flat(1, 1, 1), 0.5)
     with pytest.raises(OptionError, match="order of time"):
         writer.write(flat(1, 1, 1), time)
-    writer.abandon()
+    writer.abort()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +137,7 @@ def test_another_size_is_refused(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", 64, 48, 10)
     with pytest.raises(OptionError, match="48x64 in a video of 64x48"):
         writer.write(flat(1, 1, 1, 64, 48))
-    writer.abandon()
+    writer.abort()
 
 
 def test_a_missing_folder_and_a_bad_preset(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""One file for each benchmark: reads its files, checks them, and turns pure metrics into a report; no torch."""
+"""One module per benchmark: read and check the files, compute the metrics, and build the report; no torch."""

@@ -1,4 +1,4 @@
-"""From one number for each query and metric to what a report holds: means, items and intervals; knows no benchmark."""
+"""Build a report's means, items and intervals from per-item columns of metrics."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy.typing as npt
 from mmduet.metrics.bootstrap import Interval, bootstrap_intervals
 
 FloatArray = npt.NDArray[np.float64]
-Columns = Mapping[str, FloatArray]  # name of a metric -> a number in [0, 1] for each query, NaN where it has none
+Columns = Mapping[str, FloatArray]
+"""Values in [0, 1] of every item by metric; NaN for an item without a value."""
 
 
 def means(columns: Columns) -> dict[str, float]:
-    """The mean of each column, times 100; NaN for a column without a number."""
+    """Return the mean of each column times 100; NaN for a column without values."""
     return {name: _mean(values[~np.isnan(values)]) for name, values in columns.items()}
 
 
@@ -24,8 +25,8 @@ def _mean(values: FloatArray) -> float:
 
 
 def items(ids: Sequence[object], columns: Columns) -> list[dict[str, Any]]:
-    """A row for each query: its id and the numbers that it has, times 100."""
-    rows: list[dict[str, Any]] = [{"id": query} for query in ids]
+    """Return a row per item: its id and its values times 100."""
+    rows: list[dict[str, Any]] = [{"id": item_id} for item_id in ids]
     for name, values in columns.items():
         for row, value in zip(rows, (100 * values).tolist(), strict=True):
             if value == value:  # not NaN
@@ -34,5 +35,7 @@ def items(ids: Sequence[object], columns: Columns) -> list[dict[str, Any]]:
 
 
 def intervals(columns: Columns, seed: int) -> dict[str, Interval]:
-    """95 % bootstrap intervals of ``means``, all over the same resampled queries; none for a column without a number."""
-    return bootstrap_intervals({n: 100 * v for n, v in columns.items() if not np.isnan(v).all()}, seed=seed)
+    """Return 95 % bootstrap intervals of ``means``, from jointly resampled items; none for a column without values."""
+    return bootstrap_intervals(
+        {name: 100 * values for name, values in columns.items() if not np.isnan(values).all()}, seed=seed
+    )

@@ -1,4 +1,4 @@
-"""Proactive answering: PAUC on test sets like those of ProactiveVideoQA, with what was said graded by a judge.
+"""Proactive answering: PAUC on test sets like those of ProactiveVideoQA, with replies graded by a judge.
 
 Source: ProactiveVideoQA (arXiv 2507.09313) and its evaluator.
 """
@@ -10,38 +10,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmduet.annotations.json_files import read_json_rows, rows_by_id
+from mmduet.annotations.json_values import Json
+from mmduet.annotations.problems import Problem, check_ids_overlap, missing_id_problems, unknown_id_problems
+from mmduet.annotations.replies import PredictedReplies, parse_replies, time_problems
+from mmduet.annotations.test_sets import AnnotatedQuestion, read_questions
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.benchmarks.spoken import (
-    Asked,
-    Id,
-    Json,
-    Spoken,
-    read_asked,
-    read_rows,
-    spoken_in,
-    strangers,
-)
-from mmduet.evaluation.judges.grading import Judging
-from mmduet.evaluation.judges.judge import WORKERS, Judge, Place, Progress, Question
-from mmduet.evaluation.judges.prompts import PROACTIVE, Prompt
-from mmduet.evaluation.report import Problem, Report, refuse_problems
+from mmduet.evaluation.judges.grader import Grader
+from mmduet.evaluation.judges.judge import DEFAULT_WORKERS, Judge, JudgedPair, JudgeRequest
+from mmduet.evaluation.judges.prompts import PROACTIVE_INSTRUCTION, Prompt
+from mmduet.evaluation.progress import ProgressCallback
+from mmduet.evaluation.report import Report, check_no_problems
 from mmduet.metrics import pauc
-from mmduet.metrics.in_span import UNTIMED
+from mmduet.metrics.in_span import NO_TIME
 from mmduet.options import Profile
 
-READING = {"fixed": "only_one", "paper": "first_character"}
-HIGHEST_GRADE = 3
+GRADE_PARSER = {"fixed": "only_number", "paper": "first_character"}
+MAX_GRADE = 3
 NAMES = {omega: f"PAUC@{omega:g}" for omega in pauc.OMEGAS}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A gold answer, and the replies that fall into its window: places in ``spoken``, each text once."""
+    """A gold answer, and the indices of the replies within its window, each text once."""
 
-    asked: Asked
+    question: AnnotatedQuestion
     gold: int
-    spoken: Spoken
-    replies: tuple[int, ...]
+    replies: PredictedReplies
+    in_window: tuple[int, ...]
 
 
 def evaluate(
@@ -53,95 +49,112 @@ def evaluate(
     judge: Judge | None = None,
     judgements: Path | None = None,
     prompt: Path | None = None,
-    reading: str | None = None,
-    workers: int = WORKERS,
-    progress: Progress | None = None,
+    grade_parser: str | None = None,
+    workers: int = DEFAULT_WORKERS,
+    progress: ProgressCallback | None = None,
     seed: int = 0,
 ) -> Report:
-    """``PAUC@0``, ``PAUC@0.5``, ``PAUC@1`` and ``duplicate_rate``, all times 100; ``items`` are gold answers.
+    """Compute ``PAUC@0``, ``PAUC@0.5``, ``PAUC@1`` and ``duplicate_rate``, all times 100; ``items`` are gold answers.
 
-    PAUC is the mean over all gold answers, not over videos. A question without a prediction counts as silence, 25 for each of
-    its gold answers. ``duplicate_rate`` is the share of replies that were said before, word for word, in the same video.
+    PAUC is the mean over all gold answers, not over videos. A question without a prediction counts as silence: 25 for each of
+    its gold answers. ``duplicate_rate`` is the share of replies that repeat the text of an earlier reply in the same video.
+    Profile ``fixed`` orders replies by time and rejects ambiguous grades; ``paper`` uses the order of the file and the first
+    character of the judge's reply.
 
-    ``judge`` grades from 1 to 3 all that has been said for a gold answer up to each reply, or ``judgements`` (``ReplyFile``;
-    ``turn`` is the reply's place among the assistant's turns) has the grades; ``prompt`` replaces our own. ``reading`` names
-    how a reply becomes a grade (``metrics.verdicts.READINGS``); a reply that is no grade gives no point. ``seed`` is taken as
-    by all evaluators; nothing here is random.
+    Args:
+        judge: Grades from 1 to 3 how much of a gold answer all replies so far convey.
+        judgements: A file with grades instead (``JudgementFile``); ``turn`` is the index of the reply.
+        prompt: A file with the prompt, instead of the built-in one.
+        grade_parser: How a reply of the judge becomes a grade, a name in ``metrics.grade_parsers.GRADE_PARSERS``. A reply
+            that is not a grade adds no point.
+        seed: Unused; accepted by all evaluators.
 
-    ``fixed`` takes replies by time and refuses replies that leave the grade open; ``paper`` takes them in file order and reads
-    the first character.
-
-    Raises ``AnnotationError`` for files that cannot be used and, if ``strict``, for any problem; ``OptionError`` where answers
-    are to be judged by nobody.
+    Raises:
+        AnnotationError: a file cannot be used, or ``strict`` and there are problems.
+        OptionError: answers need grades and there is neither a judge nor a file of judgements.
     """
     if annotations is None:
-        raise AnnotationError(f"{predictions} does not tell what is to be said when; give the annotations")
-    wording = Prompt.read(prompt) if prompt else Prompt.own(PROACTIVE)
-    judging = Judging(
-        judge, judgements, wording, reading or READING[profile], HIGHEST_GRADE, "no point", workers, progress
+        raise AnnotationError(f"{predictions} has no gold answers; give the annotations")
+    prompt_messages = Prompt.from_file(prompt) if prompt else Prompt.from_instruction(PROACTIVE_INSTRUCTION)
+    grader = Grader(
+        judge,
+        judgements,
+        prompt_messages,
+        grade_parser or GRADE_PARSER[profile],
+        MAX_GRADE,
+        "no point",
+        workers,
+        progress,
     )
-    lines, problems = spoken_in(read_rows(predictions), predictions)
-    asked = read_asked(annotations)
-    problems += strangers(lines, asked, predictions)
-    said = {line.id: line for line in lines if line.id in asked}
-    problems += _untimed(said)
-    problems += [Problem(str(id_), "has no prediction", "silence") for id_ in asked if id_ not in said]
-    problems += [Problem(str(a.id), "has no gold answers", "nothing") for a in asked.values() if not a.answers]
+    rows = rows_by_id(read_json_rows(predictions), predictions, "question_id")
+    lines = parse_replies(rows, predictions)
+    questions = read_questions(annotations)
+    check_ids_overlap(rows, questions, predictions, annotations)
+    problems = [*time_problems(lines), *unknown_id_problems(rows, questions)]
+    known = {line.id: line for line in lines if line.id in questions}
+    problems += _no_time_problems(known)
+    problems += missing_id_problems(known, questions, "silence")
+    problems += [Problem(q.id, "has no gold answers", "nothing") for q in questions.values() if not q.answers]
     if strict:
-        refuse_problems(problems)
-    cases = [case for a in asked.values() for case in _cases(a, said.get(a.id, Spoken(a.id, ())), profile)]
+        check_no_problems(problems)
+    cases = [
+        case
+        for question in questions.values()
+        for case in _cases(question, known.get(question.id, PredictedReplies(question.id, ())), profile)
+    ]
     if not cases:
-        raise AnnotationError(f"{annotations} holds no gold answers; give annotations that say what is to be said when")
-    grades, ungraded = judging.grades([question for case in cases for question in _questions(case, wording)])
+        raise AnnotationError(f"{annotations} has no gold answers; give annotations with answers and their time spans")
+    grades, ungraded = grader.grade([request for case in cases for request in _requests(case, prompt_messages)])
     problems += ungraded
     if strict:
-        refuse_problems(problems)
+        check_no_problems(problems)
     items = [_item(case, grades) for case in cases]
     metrics = {name: sum(item[name] for item in items) / len(items) for name in NAMES.values()}
-    metrics["duplicate_rate"] = _duplicate_rate(said)
-    return Report("proactive", metrics, items, problems=problems, notes=[judging.note()], profile=profile)
+    metrics["duplicate_rate"] = _duplicate_rate(known)
+    return Report("proactive", metrics, items, problems=problems, notes=[grader.describe()], profile=profile)
 
 
-def _untimed(said: Mapping[Id, Spoken]) -> list[Problem]:
+def _no_time_problems(lines: Mapping[str, PredictedReplies]) -> list[Problem]:
     return [
-        Problem(str(spoken.id), f"assistant turn {number} has no time (-1)", "a turn outside every span")
-        for spoken in said.values()
-        for number, turn in enumerate(spoken.turns)
-        if turn.time == UNTIMED
+        Problem(line.id, f"assistant turn {i} has no time (-1)", "a turn outside every span")
+        for line in lines.values()
+        for i, turn in enumerate(line.turns)
+        if turn.time == NO_TIME
     ]
 
 
-def _cases(asked: Asked, spoken: Spoken, profile: Profile) -> Iterator[Case]:
-    order = [place for place, turn in enumerate(spoken.turns) if math.isfinite(turn.time)]
-    if profile == "fixed":  # out of order, a reply would be judged together with later ones
-        order.sort(key=lambda place: spoken.turns[place].time)
-    turns = [spoken.turns[place] for place in order]
-    for gold, answer in enumerate(asked.answers):
-        places = pauc.in_window([t.time for t in turns], [t.text for t in turns], answer.window)
-        yield Case(asked, gold, spoken, tuple(order[place] for place in places))
+def _cases(question: AnnotatedQuestion, replies: PredictedReplies, profile: Profile) -> Iterator[Case]:
+    order = [i for i, turn in enumerate(replies.turns) if math.isfinite(turn.time)]
+    if profile == "fixed":  # in file order, a reply could be judged together with later ones
+        order.sort(key=lambda i: replies.turns[i].time)
+    turns = [replies.turns[i] for i in order]
+    for gold, answer in enumerate(question.answers):
+        in_window = pauc.replies_in_window([t.time for t in turns], [t.text for t in turns], answer.window)
+        yield Case(question, gold, replies, tuple(order[i] for i in in_window))
 
 
-def _questions(case: Case, prompt: Prompt) -> Iterator[Question]:
-    """One for each reply: whether all that has been said up to it tells the gold answer."""
+def _requests(case: Case, prompt: Prompt) -> Iterator[JudgeRequest]:
+    """Yield a request per reply: all replies so far against the gold answer."""
     texts: list[str] = []
-    for place in case.replies:
-        texts.append(case.spoken.turns[place].text)
-        both = case.asked.answers[case.gold].text, " ".join(texts)
-        yield Question(Place(case.asked.id, case.gold, place), prompt.fill(case.asked.question, *both), *both)
+    question = case.question
+    for turn in case.in_window:
+        texts.append(case.replies.turns[turn].text)
+        both = question.answers[case.gold].text, " ".join(texts)
+        yield JudgeRequest(JudgedPair(question.id, case.gold, turn), prompt.fill(question.question, *both), *both)
 
 
-def _item(case: Case, grades: Mapping[Place, int | None]) -> Json:
-    answer = case.asked.answers[case.gold]
+def _item(case: Case, grades: Mapping[JudgedPair, int | None]) -> Json:
+    answer = case.question.answers[case.gold]
     points = []
-    for place in case.replies:
-        grade = grades[Place(case.asked.id, case.gold, place)]
+    for turn in case.in_window:
+        grade = grades[JudgedPair(case.question.id, case.gold, turn)]
         if grade is not None:
-            points.append(pauc.Point(case.spoken.turns[place].time, grade - 1))
-    kept = pauc.without_late_losses(points, answer.span[1])
+            points.append(pauc.Point(case.replies.turns[turn].time, grade - 1))
+    kept = pauc.drop_late_losses(points, answer.span[1])
     areas = {name: 100 * pauc.pauc(kept, answer.window, omega) for omega, name in NAMES.items()}
-    return {"id": f"{case.asked.id}#{case.gold}", **areas, "replies": len(case.replies)}
+    return {"id": f"{case.question.id}#{case.gold}", **areas, "replies": len(case.in_window)}
 
 
-def _duplicate_rate(said: Mapping[Id, Spoken]) -> float:
-    replies = sum(len(spoken.turns) for spoken in said.values())
-    return 100 * sum(pauc.repeats(spoken.texts) for spoken in said.values()) / replies if replies else 0.0
+def _duplicate_rate(lines: Mapping[str, PredictedReplies]) -> float:
+    replies = sum(len(line.turns) for line in lines.values())
+    return 100 * sum(pauc.count_repeats(line.texts) for line in lines.values()) / replies if replies else 0.0

@@ -1,9 +1,9 @@
-"""Asking a judge how good answers are: each question once, several at a time; knows no benchmark and no network."""
+"""Query a judge for grades of answers: each distinct request once, several at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,16 +13,16 @@ from typing import Protocol
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.judges.prompts import Messages
+from mmduet.evaluation.progress import ProgressCallback
 
-Progress = Callable[[int, int], None]
-WORKERS = 8
+DEFAULT_WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an answer stands that is to be judged: assistant turn ``turn`` of a prediction against gold answer ``gold``.
+class JudgedPair:
+    """An assistant turn of a prediction and the gold answer that it is compared with.
 
-    Both are counted from 0, user turns left out.
+    Both are counted from 0; ``turn`` does not count user turns.
     """
 
     question_id: str
@@ -30,73 +30,78 @@ class Place:
     turn: int
 
     def __str__(self) -> str:
-        """As messages name it."""
+        """Return the form used in messages."""
         return f"question_id {self.question_id!r}, gold answer {self.gold}, assistant turn {self.turn}"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a judge is asked about one place: ``messages``, which hold the ``gold`` text and the ``answer``."""
+class JudgeRequest:
+    """A request to grade one pair: ``messages`` contain the ``gold`` text and the ``answer``."""
 
-    place: Place
+    pair: JudgedPair
     messages: Messages
     gold: str = ""
     answer: str = ""
 
-    def key(self, model: str) -> str:
-        """The same for the same words to the same judge: SHA-256, in hexadecimal, of both."""
+    def cache_key(self, model: str) -> str:
+        """Return the SHA-256 of ``model`` and the messages, in hexadecimal."""
         return sha256(json.dumps([model, self.messages]).encode()).hexdigest()
 
 
 class Judge(Protocol):
-    """Whoever answers questions; called from several threads at once."""
+    """Replies to requests. It is called from several threads at once."""
 
     @property
     def model(self) -> str:
-        """Whose opinion it is: the name of a model."""
+        """The name of the model that judges."""
         ...
 
-    def reply(self, question: Question) -> str:
-        """The judge's words; raises an ``MmduetError`` where there are none to be had."""
+    def reply(self, request: JudgeRequest) -> str:
+        """Return the judge's text. Raises an ``MmduetError`` if there is none."""
         ...
 
 
 class ExactJudge:
-    """No model: ``highest`` for an answer that holds the gold text, whatever its case and spaces; else 1.
+    """A judge without a model: ``max_grade`` for an answer that contains the gold text, ignoring case and spacing; else 1.
 
-    For data whose words are exact, as those of scenes are; of people's words it would be a poor judge.
+    It suits data whose answers have exact wording, such as scenes, and does not suit free text.
     """
 
     model = "exact"
 
-    def __init__(self, highest: int) -> None:
-        self._highest = highest
+    def __init__(self, max_grade: int) -> None:
+        self._max_grade = max_grade
 
-    def reply(self, question: Question) -> str:
-        """By comparing texts."""
-        gold, answer = (" ".join(text.lower().split()) for text in (question.gold, question.answer))
-        return str(self._highest if gold and gold in answer else 1)
+    def reply(self, request: JudgeRequest) -> str:
+        """Return the grade as text."""
+        gold, answer = (" ".join(text.lower().split()) for text in (request.gold, request.answer))
+        return str(self._max_grade if gold and gold in answer else 1)
 
 
-def ask(
-    judge: Judge, questions: Sequence[Question], *, workers: int = WORKERS, progress: Progress | None = None
-) -> dict[Place, str]:
-    """The reply for every place; questions of the same words are asked once.
+def query_judge(
+    judge: Judge,
+    requests: Sequence[JudgeRequest],
+    *,
+    workers: int = DEFAULT_WORKERS,
+    progress: ProgressCallback | None = None,
+) -> dict[JudgedPair, str]:
+    """Return the reply for every pair; requests with the same messages are sent once.
 
-    At most ``workers`` are under way at a time; ``progress`` hears how many of how many are done. Whatever ends this early
-    (the judge's error, Ctrl-C) leaves what was not yet begun unasked, and waits for nothing.
+    At most ``workers`` requests run at a time. ``progress`` is called with the number of replies so far and of all. If this
+    ends early (by the judge's error or Ctrl-C), requests that were not started are dropped, and running ones are not waited
+    for.
     """
     if workers < 1:
-        raise OptionError(f"workers is {workers}; use 1 or more")
-    todo: SimpleQueue[Question] = SimpleQueue()
+        raise OptionError(f"workers must be at least 1, got {workers}")
+    queue: SimpleQueue[JudgeRequest] = SimpleQueue()
     futures: dict[Messages, Future[str]] = {}
-    for question in questions:
-        if question.messages not in futures:
-            futures[question.messages] = Future()
-            todo.put(question)
+    for request in requests:
+        if request.messages not in futures:
+            futures[request.messages] = Future()
+            queue.put(request)
     try:
-        for _ in range(min(workers, len(futures))):  # daemons: the interpreter would wait for a pool's threads
-            Thread(target=_work, args=(judge, todo, futures), name="judge", daemon=True).start()
+        for _ in range(min(workers, len(futures))):  # daemon threads: the interpreter would wait for those of a pool
+            Thread(target=_run_worker, args=(judge, queue, futures), name="judge", daemon=True).start()
         for done, future in enumerate(as_completed(futures.values()), start=1):
             future.result()
             if progress:
@@ -104,34 +109,35 @@ def ask(
     finally:
         for future in futures.values():
             future.cancel()
-    return {question.place: futures[question.messages].result() for question in questions}
+    return {request.pair: futures[request.messages].result() for request in requests}
 
 
-def _work(judge: Judge, todo: SimpleQueue[Question], futures: Mapping[Messages, Future[str]]) -> None:
+def _run_worker(judge: Judge, queue: SimpleQueue[JudgeRequest], futures: Mapping[Messages, Future[str]]) -> None:
     while True:
         try:
-            question = todo.get_nowait()
+            request = queue.get_nowait()
         except Empty:
             return
-        future = futures[question.messages]
+        future = futures[request.messages]
         if future.set_running_or_notify_cancel():
             try:
-                future.set_result(judge.reply(question))
-            except BaseException as error:  # noqa: BLE001 - raised again where the future is asked
+                future.set_result(judge.reply(request))
+            except BaseException as error:  # noqa: BLE001 - raised again by future.result()
                 future.set_exception(error)
 
 
-def look_up(replies: Judge, questions: Sequence[Question]) -> dict[Place, str]:
-    """The reply for every place from a file of them, each by itself; one ``AnnotationError`` for all that are missing."""
-    found: dict[Place, str] = {}
+def lookup_replies(judgements: Judge, requests: Sequence[JudgeRequest]) -> dict[JudgedPair, str]:
+    """Return the reply for every pair from a file of judgements.
+
+    Raises ``AnnotationError`` with the number of missing replies and the first of them.
+    """
+    replies: dict[JudgedPair, str] = {}
     missing: list[str] = []
-    for question in questions:
+    for request in requests:
         try:
-            found[question.place] = replies.reply(question)
+            replies[request.pair] = judgements.reply(request)
         except AnnotationError as error:
             missing.append(str(error))
     if missing:
-        raise AnnotationError(
-            f"{len(missing)} of {len(questions)} answers have not been judged; the first: {missing[0]}"
-        )
-    return found
+        raise AnnotationError(f"{len(missing)} of {len(requests)} answers have no judgement; the first: {missing[0]}")
+    return replies

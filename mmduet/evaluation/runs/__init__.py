@@ -1,1 +1,1 @@
-"""Evaluations that run a model."""
+"""Evaluations that run a model; the only part of ``mmduet.evaluation`` that needs torch."""

@@ -1,27 +1,38 @@
-"""Runs an engine over a test set, many videos at once; what cannot be answered is reported, never left out in silence."""
+"""Predict a test set with an engine, several videos at a time; failed examples are reported as results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmduet.annotations.prediction_files import Example, Json, prediction
+from mmduet.annotations.json_values import Json
+from mmduet.annotations.prediction_lines import prediction_line
+from mmduet.annotations.test_sets import Example
 from mmduet.engine import Engine
 from mmduet.errors import MmduetError
 from mmduet.events import Frame
 from mmduet.options import SessionOptions
-from mmduet.pipelines.local import AT_ONCE, Job, Played, play
-from mmduet.tasks.base import Watched
+from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, VideoJob, VideoResult
+from mmduet.pipelines.local import run_videos
+from mmduet.tasks.base import ModelDefaults
+from mmduet.tasks.prompts import grounding_query
 from mmduet.video import VideoFile, open_frames
-from mmduet.video.sampling import cap
+from mmduet.video.sampling import frame_limit
 
-PAPER_DECIMALS = 3
+PAPER_DECIMALS = 3  # of scores in MMDuet's files
 
 
 @dataclass(frozen=True)
-class Viewing:
-    """How the videos are watched. ``fps`` None: every frame; ``max_frames`` None: to the end."""
+class PredictionConfig:
+    """How the videos of a test set are run.
+
+    Attributes:
+        videos: The folder of the videos.
+        fps: Sampling rate in frames per second (None: every frame).
+        max_frames: Maximum number of frames per video (None: all).
+        options: Session options.
+    """
 
     videos: Path
     fps: float | None
@@ -30,46 +41,64 @@ class Viewing:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A question that could not be answered, and why."""
+class FailedPrediction:
+    """An example that could not be predicted, and the error."""
 
     question_id: str | int
     error: MmduetError
 
 
-def predictions(
-    engine: Engine, examples: Sequence[Example], viewing: Viewing, most: int = AT_ONCE
-) -> Iterator[Json | Failure]:
-    """A prediction or a failure for every example, each as soon as it is there; ``most`` of them are watched at once."""
-    jobs = (_job(_Question(example, viewing)) for example in examples)
-    yield from map(_result, play(engine, jobs, most))
+def with_prompts(examples: Sequence[Example], defaults: ModelDefaults) -> list[Example]:
+    """Return the examples with a grounding prompt around each query that only names what to look for.
+
+    ``defaults`` of the model decide on the wording.
+    """
+    return [_with_prompt(example, defaults) if example.needs_prompt else example for example in examples]
+
+
+def _with_prompt(example: Example, defaults: ModelDefaults) -> Example:
+    queries = (replace(query, text=grounding_query(query.text, defaults)) for query in example.queries)
+    return replace(example, queries=tuple(queries))
+
+
+def predict_examples(
+    engine: Engine, examples: Sequence[Example], config: PredictionConfig, max_concurrent: int = DEFAULT_MAX_CONCURRENT
+) -> Iterator[Json | FailedPrediction]:
+    """Yield a prediction line or a failure for every example, in the order in which they finish.
+
+    At most ``max_concurrent`` examples run at a time.
+    """
+    jobs = (_job(_ExampleRun(example, config)) for example in examples)
+    yield from map(_to_line, run_videos(engine, jobs, max_concurrent))
 
 
 @dataclass
-class _Question:
-    """An example; ``duration`` is what its file says of itself, once it was opened."""
+class _ExampleRun:
+    """An example with its configuration; ``duration_seconds`` is the declared one, None until the file has been opened."""
 
     example: Example
-    viewing: Viewing
-    duration: float | None = None
+    config: PredictionConfig
+    duration_seconds: float | None = None
 
-    def frames(self) -> Iterator[Frame]:
-        path, viewing = self.viewing.videos / self.example.video, self.viewing
+    def open_frames(self) -> Iterator[Frame]:
+        """Open the video and return its sampled frames."""
+        path, config = self.config.videos / self.example.video, self.config
         with VideoFile(path) as file:
-            self.duration = file.info.duration
-        profile = viewing.options.profile
-        return open_frames(path, viewing.fps, profile, cap(profile, self.duration, viewing.fps, viewing.max_frames))
+            self.duration_seconds = file.info.duration
+        profile = config.options.profile
+        limit = frame_limit(profile, self.duration_seconds, config.fps, config.max_frames)
+        return open_frames(path, config.fps, profile, limit)
 
 
-def _job(question: _Question) -> Job[_Question]:
-    options, queries = question.viewing.options, question.example.queries
-    return Job(question, options if queries else options.never_asked(), queries, question.frames)
+def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
+    options, queries = run.config.options, run.example.queries
+    return VideoJob(run, options if queries else options.without_query(), queries, run.open_frames)
 
 
-def _result(played: Played[_Question]) -> Json | Failure:
-    question = played.job.name
-    if played.error is not None:
-        return Failure(question.example.question_id, played.error)
-    watched = Watched.of(played.outputs)
-    decimals = PAPER_DECIMALS if question.viewing.options.profile == "paper" else None
-    return prediction(question.example, question.duration, watched.scores, watched.replies, decimals)
+def _to_line(result: VideoResult[_ExampleRun, None]) -> Json | FailedPrediction:
+    run, stream = result.video, result.stream
+    if result.error is not None:
+        return FailedPrediction(run.example.question_id, result.error)
+    assert stream is not None
+    decimals = PAPER_DECIMALS if run.config.options.profile == "paper" else None
+    return prediction_line(run.example, run.duration_seconds, stream.scores, stream.replies, decimals)

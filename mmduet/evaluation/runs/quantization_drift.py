@@ -1,33 +1,37 @@
-"""What quantised weights change: one split of scenes watched by the model as it is and as it would be; no drawing."""
+"""Measure the effect of quantised weights: run one split of scenes with two models and compare scores and decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmduet.annotations.scene_files import read_clips
 from mmduet.engine import Engine, recommended_options
-from mmduet.evaluation.runs.scene_scores import watch_each
+from mmduet.evaluation.progress import ProgressCallback
+from mmduet.evaluation.runs.scene_queries import prepare_frames, run_queries
 from mmduet.events import Query
-from mmduet.scenes import load_clips
-from mmduet.video import open_frames
-
-Progress = Callable[[int, int], None]
+from mmduet.tasks.base import StreamResult
 
 
 @dataclass(frozen=True)
-class Drift:
-    """Over every frame of the split, narrated and asked its questions: how far scores moved, what became of decisions.
+class QuantizationDrift:
+    """Differences between two models over all frames of a split, for its narration query and its questions.
 
-    ``*_mean`` and ``*_max`` are absolute differences of probabilities. ``decisions_changed`` counts frames at which exactly
-    one of the two speaks; ``replies_changed`` those at which both do, in other words.
+    ``*_mean`` and ``*_max`` are absolute differences of probabilities.
+
+    Attributes:
+        frames: The number of compared frames.
+        speak_frames: Frames at which the baseline speaks.
+        decisions_changed: Frames at which exactly one of the models speaks.
+        replies_changed: Frames at which both speak, with different texts.
     """
 
     frames: int
-    spoken: int  # frames at which the model as it is speaks
+    speak_frames: int
     informative_mean: float
     informative_max: float
     relevance_mean: float
@@ -36,31 +40,73 @@ class Drift:
     replies_changed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Return the values under their names in JSON files."""
+        return {
+            "frames": self.frames,
+            "spoken": self.speak_frames,
+            "informative_mean": self.informative_mean,
+            "informative_max": self.informative_max,
+            "relevance_mean": self.relevance_mean,
+            "relevance_max": self.relevance_max,
+            "decisions_changed": self.decisions_changed,
+            "replies_changed": self.replies_changed,
+        }
 
 
-def drift(directory: str | Path, plain: Engine, other: Engine, progress: Progress | None = None) -> Drift:
-    """Let both watch every clip, with every query. Raises ``AnnotationError`` where there is no split."""
-    root, clips, best = Path(directory), load_clips(directory), plain.model.config.recommended
-    differences: list[tuple[float, float]] = []
-    decided = [0, 0, 0]  # spoken by plain, changed, said otherwise
+@dataclass
+class _Totals:
+    """Sums over the streams so far; ``differences`` are pairs of informative and relevance score."""
+
+    differences: list[tuple[float, float]] = field(default_factory=list)
+    speak_frames: int = 0
+    decisions_changed: int = 0
+    replies_changed: int = 0
+
+    def add(self, baseline: StreamResult, quantized: StreamResult) -> None:
+        """Add the two models' results on the same frames and query."""
+        for a, b in zip(baseline.scores, quantized.scores, strict=True):
+            self.differences.append((abs(a.informative - b.informative), abs(a.relevance - b.relevance)))
+            self.speak_frames += a.speak
+            self.decisions_changed += a.speak != b.speak
+        first, second = ({reply.frame: reply.text for reply in result.replies} for result in (baseline, quantized))
+        self.replies_changed += sum(first[frame] != second[frame] for frame in first.keys() & second.keys())
+
+    def to_drift(self) -> QuantizationDrift:
+        """Compute the means and maxima."""
+        informative, relevance = np.array(self.differences).T
+        return QuantizationDrift(
+            frames=len(self.differences),
+            speak_frames=self.speak_frames,
+            informative_mean=float(informative.mean()),
+            informative_max=float(informative.max()),
+            relevance_mean=float(relevance.mean()),
+            relevance_max=float(relevance.max()),
+            decisions_changed=self.decisions_changed,
+            replies_changed=self.replies_changed,
+        )
+
+
+def measure_drift(
+    directory: str | Path, baseline: Engine, quantized: Engine, progress: ProgressCallback | None = None
+) -> QuantizationDrift:
+    """Run every clip of a split with every query on both engines and compare the results.
+
+    Raises:
+        AnnotationError: ``directory`` is not a split.
+    """
+    root, clips, totals = Path(directory), read_clips(directory), _Totals()
+    recommended = baseline.model.config.recommended
+    options = recommended_options(recommended)
     for done, clip in enumerate(clips, start=1):
-        pictures = [plain.prepare(frame) for frame in open_frames(root / "videos" / clip["video"], best.fps)]
-        queries = [Query(best.query), *(Query(q["question"], q["time"]) for q in clip["questions"])]
-        watched = [watch_each(engine, recommended_options(best), pictures, queries) for engine in (plain, other)]
-        for one, two in zip(*watched, strict=True):
-            for a, b in zip(one.scores, two.scores, strict=True):
-                differences.append((abs(a.informative - b.informative), abs(a.relevance - b.relevance)))
-                decided[0] += a.speak
-                decided[1] += a.speak != b.speak
-            said = [{reply.frame: reply.text for reply in seen.replies} for seen in (one, two)]
-            both = said[0].keys() & said[1].keys()
-            decided[2] += sum(said[0][frame] != said[1][frame] for frame in both)
+        frames = prepare_frames(baseline, root / "videos" / clip["video"], recommended.fps)
+        queries = [Query(recommended.query), *_question_queries(clip["questions"])]
+        results = (run_queries(engine, options, frames, queries) for engine in (baseline, quantized))
+        for first, second in zip(*results, strict=True):
+            totals.add(first, second)
         if progress:
             progress(done, len(clips))
-    informative, relevance = np.array(differences).T
-    return Drift(
-        len(differences), decided[0], float(informative.mean()), float(informative.max()),
-        float(relevance.mean()), float(relevance.max()), decided[1], decided[2],
-    )  # fmt: skip
+    return totals.to_drift()
+
+
+def _question_queries(questions: Sequence[dict[str, Any]]) -> list[Query]:
+    return [Query(question["question"], question["time"]) for question in questions]

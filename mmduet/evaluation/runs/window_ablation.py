@@ -1,45 +1,48 @@
-"""What a bounded window costs: one model on one split of scenes, once per window; no drawing."""
+"""Measure the effect of a bounded window: score one model on one split of scenes, once per window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmduet.engine import Engine, recommended_options
+from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.runs.scene_scores import SceneScores, score_scenes
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class WindowCost:
-    """One row: frames in view (None: all), what the model scores with them, and memory of keys and values per stream."""
+class WindowResult:
+    """The scores with a window of ``window`` frames (None: unbounded), and the KV memory per stream."""
 
     window: int | None
     scores: SceneScores
-    stream_bytes: int
+    kv_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"window": self.window, "stream_bytes": self.stream_bytes, **self.scores.to_dict()}
+        """Return the values under their names in JSON files."""
+        return {"window": self.window, "stream_bytes": self.kv_bytes, **self.scores.to_dict()}
 
 
-def window_costs(
-    directory: str | Path, engine: Engine, windows: Sequence[int | None], progress: Progress | None = None
-) -> Iterator[WindowCost]:
-    """A row for each window, as it is done. Raises ``OptionError`` for a window that the model has no positions for."""
-    options = [replace(recommended_options(engine.model.config.recommended), window=window) for window in windows]
+def run_window_ablation(
+    directory: str | Path, engine: Engine, windows: Sequence[int | None], progress: ProgressCallback | None = None
+) -> Iterator[WindowResult]:
+    """Yield the result of each window.
+
+    Raises:
+        AnnotationError: ``directory`` is not a split.
+        OptionError: a window exceeds the model's positions; raised before the first run.
+    """
     config = engine.model.config
-    per_token = config.kv_bytes_per_token(engine.model.network.dtype.itemsize)
-    sizes = [engine.slot_tokens(given) * per_token for given in options]  # refuses before anything is watched
-    for number, (given, size) in enumerate(zip(options, sizes, strict=True)):
-        yield WindowCost(
-            given.window, score_scenes(directory, engine, _part(progress, number, len(options)), given), size
-        )
+    options = [replace(recommended_options(config.recommended), window=window) for window in windows]
+    bytes_per_token = config.kv_bytes_per_token(engine.model.network.dtype.itemsize)
+    kv_bytes = [engine.slot_tokens(each) * bytes_per_token for each in options]
+    for i, (each, size) in enumerate(zip(options, kv_bytes, strict=True)):
+        scores = score_scenes(directory, engine, _overall_progress(progress, i, len(options)), each)
+        yield WindowResult(each.window, scores, size)
 
 
-def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
-    """Progress of one part of many, told as progress of all."""
-    return None if progress is None else lambda done, total: progress(number * total + done, parts * total)
+def _overall_progress(progress: ProgressCallback | None, index: int, count: int) -> ProgressCallback | None:
+    """Return a callback that reports the progress of run ``index`` of ``count`` as progress of all runs."""
+    return None if progress is None else lambda done, total: progress(index * total + done, count * total)

@@ -1,4 +1,4 @@
-"""What a conversation asks of whoever drives the engine, in the order in which it is to be done."""
+"""Commands of a conversation to the engine's driver, and the bounded queue in which they wait."""
 
 from __future__ import annotations
 
@@ -7,57 +7,60 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmduet.options import SpeakOptions
-from mmduet.protocol.frames import Picture
-from mmduet.video.rtsp import Transport
+from mmduet.protocol.frames import EncodedImage
+from mmduet.video.network import Transport
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Decode the picture and have it watched; ``time`` in seconds from the first frame."""
+class ScoreFrame:
+    """Decode the image and score it. ``time`` is in seconds from the first frame."""
 
     index: int
     time: float
-    picture: Picture
+    image: EncodedImage
 
 
 @dataclass(frozen=True)
-class ReadTurn:
-    """Have a turn read after every frame that was handed over before it; ``number`` counts them, names may recur."""
+class AppendTurn:
+    """Append a turn after every frame handed over before it.
 
-    item: str
+    Item ids may repeat, therefore ``number`` identifies the turn.
+    """
+
+    item_id: str
     role: Literal["user", "system"]
     text: str
     keep: bool = False
     number: int = 0
 
     @property
-    def stays(self) -> bool:
-        """Whether it is in view for as long as the session lasts, once it has been read."""
+    def is_pinned(self) -> bool:
+        """Whether the turn stays in the context when the window moves on."""
         return self.role == "user" or self.keep
 
 
 @dataclass(frozen=True)
 class SpeakNow:
-    """Have the model reply, whatever the policy says, after everything that was handed over before."""
+    """Reply whatever the policy decides, after all commands handed over before."""
 
 
 @dataclass(frozen=True)
-class Cancel:
-    """Stop reply number ``reply``, if it is still being written; overtakes everything that waits."""
+class CancelReply:
+    """Stop reply number ``reply`` if it is still being generated. Overtakes all queued commands."""
 
     reply: int
 
 
 @dataclass(frozen=True)
-class Revise:
-    """Speak by these options from now on."""
+class UpdatePolicy:
+    """Use these speak options from now on."""
 
     speak: SpeakOptions
 
 
 @dataclass(frozen=True)
 class OpenSource:
-    """Pull frames from ``url``; ``transport`` is how an RTSP camera sends them."""
+    """Read frames from ``url``. ``transport`` applies to RTSP cameras."""
 
     url: str
     transport: Transport = "tcp"
@@ -65,85 +68,85 @@ class OpenSource:
 
 @dataclass(frozen=True)
 class CloseSource:
-    """Stop pulling."""
+    """Stop reading frames from the source."""
 
 
 @dataclass(frozen=True)
 class End:
-    """No more frames: finish what is pending."""
+    """No more frames follow: finish what is pending."""
 
 
-Command = Watch | ReadTurn | SpeakNow | Cancel | Revise | OpenSource | CloseSource | End
+Command = ScoreFrame | AppendTurn | SpeakNow | CancelReply | UpdatePolicy | OpenSource | CloseSource | End
 
 
-MOST_IN_FLIGHT = 2
-"""Frames of a session with the engine: one being watched and one made ready. The others wait here, where they can give way."""
+MAX_IN_FLIGHT = 2
+"""Frames of a session in the engine: one being scored and one being prepared. Only frames in the queue can be dropped."""
 
 
-class Mailbox:
-    """Commands that wait, in order. At most ``max_frames`` of them are frames: the oldest give way."""
+class CommandQueue:
+    """Queued commands in order. At most ``max_frames`` of them are frames; the oldest ones are dropped."""
 
     def __init__(self, max_frames: int, max_turns: int) -> None:
-        self._waiting: deque[Command] = deque()
+        self._commands: deque[Command] = deque()
         self._max_frames, self._max_turns = max_frames, max_turns
-        self._frames = self._turns = 0
+        self._frame_count = self._turn_count = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._commands)
 
     @property
-    def frames(self) -> int:
-        """Frames that wait."""
-        return self._frames
+    def frame_count(self) -> int:
+        """Number of queued frames."""
+        return self._frame_count
 
     @property
-    def has_room_for_turns(self) -> bool:
-        """Whether another turn, or a wish for a reply, may wait."""
-        return self._turns < self._max_turns
+    def can_accept_turn(self) -> bool:
+        """Whether another command other than a frame may be queued."""
+        return self._turn_count < self._max_turns
 
-    def put(self, command: Command) -> Watch | None:
-        """Add a command; returns the frame that had to give way, if one had."""
-        if isinstance(command, Cancel):
-            self._waiting.appendleft(command)
+    def put(self, command: Command) -> ScoreFrame | None:
+        """Add a command and return the frame that was dropped for it, if any."""
+        if isinstance(command, CancelReply):
+            self._commands.appendleft(command)
             return None
-        self._waiting.append(command)
-        if not isinstance(command, Watch):
-            self._turns += 1
+        self._commands.append(command)
+        if not isinstance(command, ScoreFrame):
+            self._turn_count += 1
             return None
-        self._frames += 1
-        return self._oldest_frame() if self._frames > self._max_frames else None
+        self._frame_count += 1
+        return self._pop_oldest_frame() if self._frame_count > self._max_frames else None
 
-    def take(self, in_flight: int = 0) -> Command | None:
-        """The next command, None where none may be carried out yet.
+    def take(self, frames_in_flight: int = 0) -> Command | None:
+        """Remove and return the next command, or return None if none can be executed yet.
 
-        ``in_flight`` frames are with the engine: one more is handed over while fewer than ``MOST_IN_FLIGHT`` are, what has its
-        place after frames only when they have all been watched.
+        ``frames_in_flight`` frames are in the engine. A further frame is returned while there are fewer than
+        ``MAX_IN_FLIGHT``; commands that depend on the preceding frames wait until all of them have been scored.
         """
-        if not self._waiting or in_flight > _most_before(self._waiting[0]):
+        if not self._commands or frames_in_flight > _max_in_flight_before(self._commands[0]):
             return None
-        command = self._waiting.popleft()
-        if isinstance(command, Watch):
-            self._frames -= 1
-        elif not isinstance(command, Cancel):
-            self._turns -= 1
+        command = self._commands.popleft()
+        if isinstance(command, ScoreFrame):
+            self._frame_count -= 1
+        elif not isinstance(command, CancelReply):
+            self._turn_count -= 1
         return command
 
-    def clear(self) -> list[Watch]:
-        """Forget everything; returns the frames that were waiting."""
-        frames = [command for command in self._waiting if isinstance(command, Watch)]
-        self._waiting.clear()
-        self._frames = self._turns = 0
+    def clear(self) -> list[ScoreFrame]:
+        """Remove all commands and return the frames among them."""
+        frames = [command for command in self._commands if isinstance(command, ScoreFrame)]
+        self._commands.clear()
+        self._frame_count = self._turn_count = 0
         return frames
 
-    def _oldest_frame(self) -> Watch:
-        oldest = next(command for command in self._waiting if isinstance(command, Watch))
-        self._waiting.remove(oldest)
-        self._frames -= 1
+    def _pop_oldest_frame(self) -> ScoreFrame:
+        oldest = next(command for command in self._commands if isinstance(command, ScoreFrame))
+        self._commands.remove(oldest)
+        self._frame_count -= 1
         return oldest
 
 
-def _most_before(command: Command) -> int:
-    """How many frames may be with the engine when the command is carried out."""
-    if isinstance(command, Watch):
-        return MOST_IN_FLIGHT - 1
-    return 0 if isinstance(command, ReadTurn | SpeakNow | End) else MOST_IN_FLIGHT
+def _max_in_flight_before(command: Command) -> int:
+    """Return how many frames may be in the engine when the command is executed."""
+    if isinstance(command, ScoreFrame):
+        return MAX_IN_FLIGHT - 1
+    return 0 if isinstance(command, AppendTurn | SpeakNow | End) else MAX_IN_FLIGHT

@@ -10,23 +10,23 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mmduet.protocol.frames import Kind, Picture
-from mmduet.protocol.server_events import ItemTold
-from mmduet.protocol.session.commands import ReadTurn, Watch
-from mmduet.protocol.session.event_log import Entry
+from mmduet.protocol.frames import EncodedImage, ImageFormat
+from mmduet.protocol.server_events import Item
+from mmduet.protocol.session.commands import AppendTurn, ScoreFrame
+from mmduet.protocol.session.event_log import LogEntry
 
 MAGIC = b"mmduet journal 1\n"
-_BATCH = struct.Struct("<II")  # bytes of the batch, their CRC-32
-_RECORD = struct.Struct("<cI")  # what it is, bytes of it
-_FRAME = struct.Struct("<QdBHH")  # index, time, kind, width, height; the picture follows
+_BATCH_HEADER = struct.Struct("<II")  # bytes of the batch, their CRC-32
+_RECORD_HEADER = struct.Struct("<cI")  # what it is, bytes of it
+_FRAME_HEADER = struct.Struct("<QdBHH")  # index, time, kind, width, height; the picture follows
 
 
 @dataclass(frozen=True)
-class Opened:
+class SessionOpened:
     """Whose session it is, and what it was opened with: ``model`` names the weights that its timeline was watched by."""
 
     id: str
@@ -36,7 +36,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Fact:
+class JournalRecord:
     """One thing that was written down; which fields have a meaning depends on ``kind`` (see ``Scribe``)."""
 
     kind: str
@@ -45,149 +45,171 @@ class Fact:
     value: Any = None
 
 
-class Scribe:
+class JournalWriter:
     """Collects the facts of one batch, in order; ``batch`` hands them over as bytes."""
 
-    def __init__(self, session: Opened) -> None:
+    def __init__(self, session: SessionOpened) -> None:
         self.session = session
         self._records: list[bytes] = []
 
-    def opened(self) -> None:
+    def write_session(self) -> None:
         """The session exists; a journal begins with it."""
-        self._note(b"O", _json(asdict(self.session)))
+        self._append(b"O", _to_json(_session_to_dict(self.session)))
 
-    def frame(self, watch: Watch) -> None:
+    def frame_accepted(self, frame: ScoreFrame) -> None:
         """A frame is to be watched."""
-        picture = watch.picture
-        head = _FRAME.pack(watch.index, watch.time, picture.kind, picture.width, picture.height)
-        self._note(b"F", head, picture.data)
+        picture = frame.image
+        head = _FRAME_HEADER.pack(frame.index, frame.time, picture.format, picture.width, picture.height)
+        self._append(b"F", head, picture.data)
 
-    def watched(self, index: int) -> None:
+    def frame_scored(self, index: int) -> None:
         """A frame has been watched."""
-        self._note(b"W", str(index).encode())
+        self._append(b"W", str(index).encode())
 
-    def gone(self, index: int) -> None:
+    def frame_dropped(self, index: int) -> None:
         """A frame is not going to be watched."""
-        self._note(b"D", str(index).encode())
+        self._append(b"D", str(index).encode())
 
-    def turn(self, turn: ReadTurn, told: ItemTold) -> None:
-        """A turn is to be read; as the client was told of it."""
-        self._note(b"T", _json({"turn": asdict(turn), "told": told.model_dump(mode="json")}))
+    def turn_accepted(self, turn: AppendTurn, item: Item) -> None:
+        """A turn is to be read; as the client received it."""
+        self._append(b"T", _to_json({"turn": _turn_to_dict(turn), "told": item.model_dump(mode="json")}))
 
-    def read(self, number: int) -> None:
+    def turn_read(self, number: int) -> None:
         """A turn has been read."""
-        self._note(b"R", str(number).encode())
+        self._append(b"R", str(number).encode())
 
-    def refused(self, number: int) -> None:
+    def turn_rejected(self, number: int) -> None:
         """A turn is not going to be read."""
-        self._note(b"X", str(number).encode())
+        self._append(b"X", str(number).encode())
 
-    def wanted(self, what: str) -> None:
+    def command_queued(self, name: str) -> None:
         """A reply (``speak``) or the end (``end``) is to come after all that was handed over before."""
-        self._note(b"C", what.encode())
+        self._append(b"C", name.encode())
 
-    def begun(self) -> None:
+    def reply_started(self) -> None:
         """A reply that was asked for has begun."""
-        self._note(b"B", b"")
+        self._append(b"B", b"")
 
-    def said(self, text: str) -> None:
+    def reply_finished(self, text: str) -> None:
         """A reply is complete."""
-        self._note(b"A", text.encode())
+        self._append(b"A", text.encode())
 
-    def event(self, entry: Entry) -> None:
-        """The client is told something."""
-        only = b"" if entry.only is None else b"!"
-        self._note(b"E", b"%d%s %s" % (entry.number, only, entry.text.encode()))
+    def event_emitted(self, entry: LogEntry) -> None:
+        """An event was emitted."""
+        only = b"" if entry.subscriber is None else b"!"
+        self._append(b"E", b"%d%s %s" % (entry.number, only, entry.text.encode()))
 
-    def state(self, text: bytes) -> None:
+    def state_changed(self, state: bytes) -> None:
         """Where the conversation stands (``Conversation.state``); the last one counts."""
-        self._note(b"S", text)
+        self._append(b"S", state)
 
-    def source(self, url: str | None) -> None:
+    def source_changed(self, url: str | None) -> None:
         """Which source is being pulled, or is going to be, without secrets."""
-        self._note(b"P", _json(url))
+        self._append(b"P", _to_json(url))
 
     @property
-    def idle(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing has happened since the last batch."""
         return not self._records
 
-    def batch(self) -> bytes:
+    def take_batch(self) -> bytes:
         """Everything since the last call, ready to be appended to a journal; nothing where nothing happened."""
         if not self._records:
             return b""
         body = b"".join(self._records)
         self._records.clear()
-        return _BATCH.pack(len(body), zlib.crc32(body)) + body
+        return _BATCH_HEADER.pack(len(body), zlib.crc32(body)) + body
 
-    def _note(self, kind: bytes, *body: bytes) -> None:
-        self._records += (_RECORD.pack(kind, sum(map(len, body))), *body)
+    def _append(self, kind: bytes, *body: bytes) -> None:
+        self._records += (_RECORD_HEADER.pack(kind, sum(map(len, body))), *body)
 
 
-class NoScribe(Scribe):
+class NullJournalWriter(JournalWriter):
     """Where no journal is kept."""
 
     def __init__(self) -> None:
-        super().__init__(Opened("", "", "", ""))
+        super().__init__(SessionOpened("", "", "", ""))
 
-    def _note(self, kind: bytes, *body: bytes) -> None:
+    def _append(self, kind: bytes, *body: bytes) -> None:
         pass
 
 
-def whole_length(data: bytes) -> int:
+def complete_length(data: bytes) -> int:
     """Bytes of a journal up to the end of its last whole batch; what follows is the torn tail of a crash."""
     end = len(MAGIC) if data.startswith(MAGIC) else 0
-    while end and len(data) >= end + _BATCH.size:
-        size, checksum = _BATCH.unpack_from(data, end)
-        body = memoryview(data)[end + _BATCH.size : end + _BATCH.size + size]
+    while end and len(data) >= end + _BATCH_HEADER.size:
+        size, checksum = _BATCH_HEADER.unpack_from(data, end)
+        body = memoryview(data)[end + _BATCH_HEADER.size : end + _BATCH_HEADER.size + size]
         if len(body) < size or zlib.crc32(body) != checksum:
             break
-        end += _BATCH.size + size
+        end += _BATCH_HEADER.size + size
     return end
 
 
-def facts(data: bytes) -> Iterator[Fact]:
+def read_records(data: bytes) -> Iterator[JournalRecord]:
     """What a journal says, in order, its torn tail left out."""
-    place, end = len(MAGIC), whole_length(data)
+    place, end = len(MAGIC), complete_length(data)
     while place < end:
-        size, _ = _BATCH.unpack_from(data, place)
-        place += _BATCH.size
-        yield from _facts_of_batch(data[place : place + size])
+        size, _ = _BATCH_HEADER.unpack_from(data, place)
+        place += _BATCH_HEADER.size
+        yield from _records_of_batch(data[place : place + size])
         place += size
 
 
-def _facts_of_batch(body: bytes) -> Iterable[Fact]:
+def _records_of_batch(body: bytes) -> Iterable[JournalRecord]:
     place = 0
     while place < len(body):
-        kind, size = _RECORD.unpack_from(body, place)
-        place += _RECORD.size
-        yield _fact(kind.decode(), body[place : place + size])
+        kind, size = _RECORD_HEADER.unpack_from(body, place)
+        place += _RECORD_HEADER.size
+        yield _parse_record(kind.decode(), body[place : place + size])
         place += size
 
 
-def _fact(kind: str, body: bytes) -> Fact:
+def _parse_record(kind: str, body: bytes) -> JournalRecord:
     match kind:
         case "F":
-            index, time, form, width, height = _FRAME.unpack_from(body)
-            picture = Picture(Kind(form), body[_FRAME.size :], width, height)
-            return Fact(kind, index, value=Watch(index, time, picture))
+            index, time, form, width, height = _FRAME_HEADER.unpack_from(body)
+            picture = EncodedImage(ImageFormat(form), body[_FRAME_HEADER.size :], width, height)
+            return JournalRecord(kind, index, value=ScoreFrame(index, time, picture))
         case "W" | "D" | "R" | "X":
-            return Fact(kind, int(body))
+            return JournalRecord(kind, int(body))
         case "E":
             head, _, text = body.partition(b" ")
             only = -1 if head.endswith(b"!") else None  # a socket that is no more
             number = int(head.removesuffix(b"!"))
-            return Fact(kind, number, value=Entry(number, text.decode(), only))
+            return JournalRecord(kind, number, value=LogEntry(number, text.decode(), only))
         case "T":
             both = json.loads(body)
-            return Fact(kind, value=(ReadTurn(**both["turn"]), ItemTold.model_validate(both["told"])))
+            return JournalRecord(kind, value=(_turn_from_dict(both["turn"]), Item.model_validate(both["told"])))
         case "O":
-            return Fact(kind, value=Opened(**json.loads(body)))
+            return JournalRecord(kind, value=_session_from_dict(json.loads(body)))
         case "P":
-            return Fact(kind, value=json.loads(body))
+            return JournalRecord(kind, value=json.loads(body))
         case _:
-            return Fact(kind, text=body.decode())
+            return JournalRecord(kind, text=body.decode())
 
 
-def _json(value: Any) -> bytes:
+def _to_json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+def _session_to_dict(session: SessionOpened) -> dict[str, Any]:
+    return {"id": session.id, "token": session.token, "owner": session.owner, "model": session.model}
+
+
+def _session_from_dict(values: Mapping[str, Any]) -> SessionOpened:
+    return SessionOpened(values["id"], values["token"], values["owner"], values["model"])
+
+
+def _turn_to_dict(turn: AppendTurn) -> dict[str, Any]:
+    return {
+        "item": turn.item_id,
+        "role": turn.role,
+        "text": turn.text,
+        "keep": turn.keep,
+        "number": turn.number,
+    }
+
+
+def _turn_from_dict(values: Mapping[str, Any]) -> AppendTurn:
+    return AppendTurn(values["item"], values["role"], values["text"], values["keep"], values["number"])

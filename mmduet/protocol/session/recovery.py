@@ -5,141 +5,141 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mmduet.protocol.server_events import ItemTold
-from mmduet.protocol.session.commands import Command, End, ReadTurn, SpeakNow, Watch
-from mmduet.protocol.session.conversation import ConversationState
-from mmduet.protocol.session.event_log import Entry
-from mmduet.protocol.session.journal import Fact, Opened, Scribe
+from mmduet.protocol.server_events import Item
+from mmduet.protocol.session.commands import AppendTurn, Command, End, ScoreFrame, SpeakNow
+from mmduet.protocol.session.conversation_state import ConversationState
+from mmduet.protocol.session.event_log import LogEntry
+from mmduet.protocol.session.journal import JournalRecord, JournalWriter, SessionOpened
 
 
 @dataclass(frozen=True)
-class Uttered:
+class RecordedReply:
     """A reply of the model's on the timeline."""
 
     text: str
 
 
-Seen = Watch | ReadTurn | Uttered
+ReplayItem = ScoreFrame | AppendTurn | RecordedReply
 
 
 @dataclass
-class Recovered:
+class RecoveredSession:
     """A session as it was when its server died.
 
     ``seen`` is what the model had seen, in its order: turns that stay, then what the window holds. ``waiting`` is what was
-    accepted and not seen, in the order in which it is to be carried out, ``items`` its turns as the client was told of them.
+    accepted and not seen, in the order in which it is to be carried out, ``items`` its turns as the client received them.
     """
 
-    opened: Opened | None = None
+    opened: SessionOpened | None = None
     state: ConversationState | None = None
-    entries: dict[int, Entry] = field(default_factory=dict)
-    seen: list[Seen] = field(default_factory=list)
-    items: dict[int, ItemTold] = field(default_factory=dict)
+    entries: dict[int, LogEntry] = field(default_factory=dict)
+    history: list[ReplayItem] = field(default_factory=list)
+    items: dict[int, Item] = field(default_factory=dict)
     source: str | None = None  # what was being pulled
-    _state: str = ""
-    _frames: dict[int, Watch] = field(default_factory=dict)  # to be watched
-    _turns: dict[int, ReadTurn] = field(default_factory=dict)  # to be read
-    _order: list[Command] = field(default_factory=list)
+    _state_json: str = ""
+    _unscored_frames: dict[int, ScoreFrame] = field(default_factory=dict)  # to be watched
+    _unread_turns: dict[int, AppendTurn] = field(default_factory=dict)  # to be read
+    _commands: list[Command] = field(default_factory=list)
 
     @property
-    def waiting(self) -> list[Command]:
+    def pending_commands(self) -> list[Command]:
         """What is still to be done; a reply that is owed comes before anything else."""
-        return [SpeakNow(), *self._order] if self.owing else self._order
+        return [SpeakNow(), *self._commands] if self.reply_pending else self._commands
 
     @property
-    def owing(self) -> bool:
-        """Whether a reply was being told, which is to be said anew, or was about to be."""
-        return self.state is not None and self.state.narrator.owes
+    def reply_pending(self) -> bool:
+        """Whether a reply was being told, which is to be repeated, or was about to be."""
+        return self.state is not None and self.state.emitter.reply_pending
 
-    def take(self, fact: Fact) -> None:
+    def apply(self, record: JournalRecord) -> None:
         """The next fact."""
-        match fact.kind:
+        match record.kind:
             case "O":
-                self.opened = fact.value
+                self.opened = record.value
             case "S":
-                self._state = fact.text
+                self._state_json = record.text
             case "E":
-                self.entries[fact.number] = fact.value
+                self.entries[record.number] = record.value
             case "P":
-                self.source = fact.value
+                self.source = record.value
             case "F" | "W" | "D":
-                self._take_frame(fact)
+                self._apply_frame(record)
             case "T" | "R" | "X":
-                self._take_turn(fact)
+                self._apply_turn(record)
             case "C":
-                self._order.append(SpeakNow() if fact.text == "speak" else End())
+                self._commands.append(SpeakNow() if record.text == "speak" else End())
             case "B":
-                self._order.remove(SpeakNow())
+                self._commands.remove(SpeakNow())
             case "A":
-                self.seen.append(Uttered(fact.text))
+                self.history.append(RecordedReply(record.text))
 
-    def _take_frame(self, fact: Fact) -> None:
-        if fact.kind == "F":
-            self._frames[fact.number] = fact.value
-            self._order.append(fact.value)
+    def _apply_frame(self, record: JournalRecord) -> None:
+        if record.kind == "F":
+            self._unscored_frames[record.number] = record.value
+            self._commands.append(record.value)
             return
-        watch = self._frames.pop(fact.number, None)
-        if fact.kind == "W" and watch is not None:
-            self.seen.append(watch)
+        watch = self._unscored_frames.pop(record.number, None)
+        if record.kind == "W" and watch is not None:
+            self.history.append(watch)
 
-    def _take_turn(self, fact: Fact) -> None:
-        if fact.kind == "T":
-            turn, told = fact.value
-            self._turns[turn.number], self.items[turn.number] = turn, told
-            self._order.append(turn)
+    def _apply_turn(self, record: JournalRecord) -> None:
+        if record.kind == "T":
+            turn, told = record.value
+            self._unread_turns[turn.number], self.items[turn.number] = turn, told
+            self._commands.append(turn)
             return
-        read = self._turns.pop(fact.number, None)
-        if read is not None and fact.kind == "R":
-            self.seen.append(read)
+        read = self._unread_turns.pop(record.number, None)
+        if read is not None and record.kind == "R":
+            self.history.append(read)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """After the last fact: forget what is done, and what has slid out of the window."""
-        self._order = [command for command in self._order if self._waits(command)]
-        if not self._state:
+        self._commands = [command for command in self._commands if self._is_waiting(command)]
+        if not self._state_json:
             return
-        self.state = ConversationState.parse(self._state)
+        self.state = ConversationState.from_json(self._state_json)
         options = self.state.settings.options
         if not options.keep_replies:
-            self.seen = [item for item in self.seen if not isinstance(item, Uttered)]
-        frames = [place for place, item in enumerate(self.seen) if isinstance(item, Watch)]
+            self.history = [item for item in self.history if not isinstance(item, RecordedReply)]
+        frames = [place for place, item in enumerate(self.history) if isinstance(item, ScoreFrame)]
         if options.window is not None and len(frames) > options.window:
             first = frames[-options.window]
-            stay = (item for item in self.seen[:first] if isinstance(item, ReadTurn) and item.stays)
-            self.seen = [*stay, *self.seen[first:]]
+            stay = (item for item in self.history[:first] if isinstance(item, AppendTurn) and item.is_pinned)
+            self.history = [*stay, *self.history[first:]]
 
-    def _waits(self, command: Command) -> bool:
-        if isinstance(command, Watch):
-            return command.index in self._frames
-        return not isinstance(command, ReadTurn) or command.number in self._turns
+    def _is_waiting(self, command: Command) -> bool:
+        if isinstance(command, ScoreFrame):
+            return command.index in self._unscored_frames
+        return not isinstance(command, AppendTurn) or command.number in self._unread_turns
 
-    def write(self, scribe: Scribe, entries: Iterable[Entry]) -> None:
+    def write_to(self, journal: JournalWriter, entries: Iterable[LogEntry]) -> None:
         """All of it as the beginning of another journal, but for the state, which comes last."""
-        scribe.opened()
-        for item in self.seen:
-            if isinstance(item, Watch):
-                scribe.frame(item)
-                scribe.watched(item.index)
-            elif isinstance(item, ReadTurn):
-                scribe.turn(item, self.items[item.number])
-                scribe.read(item.number)
+        journal.write_session()
+        for item in self.history:
+            if isinstance(item, ScoreFrame):
+                journal.frame_accepted(item)
+                journal.frame_scored(item.index)
+            elif isinstance(item, AppendTurn):
+                journal.turn_accepted(item, self.items[item.number])
+                journal.turn_read(item.number)
             else:
-                scribe.said(item.text)
-        for command in self._order:
-            if isinstance(command, Watch):
-                scribe.frame(command)
-            elif isinstance(command, ReadTurn):
-                scribe.turn(command, self.items[command.number])
+                journal.reply_finished(item.text)
+        for command in self._commands:
+            if isinstance(command, ScoreFrame):
+                journal.frame_accepted(command)
+            elif isinstance(command, AppendTurn):
+                journal.turn_accepted(command, self.items[command.number])
             else:
-                scribe.wanted("speak" if isinstance(command, SpeakNow) else "end")
-        scribe.source(self.source)
+                journal.command_queued("speak" if isinstance(command, SpeakNow) else "end")
+        journal.source_changed(self.source)
         for entry in entries:
-            scribe.event(entry)
+            journal.event_emitted(entry)
 
 
-def recover(journal: Iterable[Fact]) -> Recovered:
+def recover(journal: Iterable[JournalRecord]) -> RecoveredSession:
     """The session that a journal tells of; without ``opened`` and ``state`` where it tells of none."""
-    recovered = Recovered()
+    recovered = RecoveredSession()
     for fact in journal:
-        recovered.take(fact)
-    recovered.settle()
+        recovered.apply(fact)
+    recovered.finish()
     return recovered

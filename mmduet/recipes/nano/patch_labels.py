@@ -1,4 +1,4 @@
-"""What the thing in each visual token's cell does, and what the cell held before, as lesson labels from exact boxes.
+"""Label each visual token's patch from exact boxes: what its object does, and what the patch contained before.
 
 Which way something went and what it met are seen only over several frames; captions, one in three seconds, teach that slowly.
 Labels are NumPy arrays; ``classes`` are [K, 2], colour and shape of what each of a frame's K cells holds, 0 where it is empty.
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmduet.duet import IGNORE
-from mmduet.recipes.nano.event_labels import ENDED, Event, told
+from mmduet.recipes.nano.event_labels import ENDED, Event, caption_classes
 from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS
 from mmduet.recipes.nano.scene_description import in_view
 
 Ints = NDArray[np.int64]
-Map = tuple[Ints, NDArray[np.float32]]  # of a frame: classes [K, 2] and geometry [K, 3]
+PatchLabels = tuple[Ints, NDArray[np.float32]]  # of a frame: classes [K, 2] and geometry [K, 3]
 Boxes = Sequence[Sequence[Any]]  # [colour, shape, x, y, radius] each, in frame sides
 Identity = tuple[int, int]  # class of its colour, of its shape
 Place = tuple[float, float, float]  # centre and radius, in frame sides
@@ -28,7 +28,7 @@ AGO = 4  # frames: a second at nano's rate, about as long as the longest events 
 UNCHANGED, CHANGED = 0, 1
 BACK, STILL, FORTH = 0, 1, 2  # along an axis
 ALONE, TOUCHING = 0, 1
-BYSTANDER, DOER, OTHER = 0, 1, 2  # what a thing is in an event
+BYSTANDER, SUBJECT, OTHER = 0, 1, 2  # what a thing is in an event
 BEFORE = (COLOUR_CLASS, SHAPE_CLASS) * 2  # what a cell held a frame ago, and ``AGO`` frames ago
 #: Which way what a cell holds has gone since a frame ago and since ``AGO`` frames ago, along x and y; whether it touches.
 MOTION = (3, 3, 3, 3, 2)
@@ -36,7 +36,7 @@ LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
 LEAST_STEP = 0.03  # of the frame's side: less is standing still
 
 
-def changes_of(maps: Sequence[Map]) -> Ints:
+def label_changes(maps: Sequence[PatchLabels]) -> Ints:
     """UNCHANGED or CHANGED for each cell since the frame before [F, K].
 
     IGNORE on the first frame, and where nothing is nor was.
@@ -49,12 +49,12 @@ def changes_of(maps: Sequence[Map]) -> Ints:
     return changes
 
 
-def before_of(maps: Sequence[Map]) -> Ints:
+def label_past_contents(maps: Sequence[PatchLabels]) -> Ints:
     """What each cell held [F, K, 4], in the order of ``BEFORE``."""
     return np.concatenate([_held(maps, 1), _held(maps, AGO)], axis=-1)
 
 
-def _held(maps: Sequence[Map], ago: int) -> Ints:
+def _held(maps: Sequence[PatchLabels], ago: int) -> Ints:
     """What each cell held ``ago`` frames before [F, K, 2]; IGNORE where that was not seen, and where nothing is nor was."""
     held = np.full((len(maps), *maps[0][0].shape), IGNORE)
     for k in range(ago, len(maps)):
@@ -63,14 +63,14 @@ def _held(maps: Sequence[Map], ago: int) -> Ints:
     return held
 
 
-def motion_of(maps: Sequence[Map], boxes: Sequence[Boxes]) -> Ints:
+def label_motion(maps: Sequence[PatchLabels], boxes: Sequence[Boxes]) -> Ints:
     """What the thing in each cell does [F, K, 5], in the order of ``MOTION``."""
     classes, seen = [m[0] for m in maps], [_places(frame) for frame in boxes]
     steps = [_moved(classes, seen, ago) for ago in (1, AGO)]
     return np.concatenate([*steps, _touching(classes, seen)[..., None]], axis=-1)
 
 
-def roles_of(stage: int, event: Event | None, classes: Ints) -> Ints:
+def label_roles(stage: int, event: Event | None, classes: Ints) -> Ints:
     """What the thing in each cell is in the event [K].
 
     IGNORE for an empty cell, for the other thing before the event has ended, and for all if its beginning was not seen.
@@ -79,14 +79,14 @@ def roles_of(stage: int, event: Event | None, classes: Ints) -> Ints:
         return np.full(len(classes), IGNORE)
     roles = np.where(classes[:, 0] > 0, BYSTANDER, IGNORE)
     if event is not None:
-        colour, shape, *other, _, turned, _, _ = told(event)
+        colour, shape, *other, _, turned, _, _ = caption_classes(event)
         over = stage >= ENDED
         roles[(classes == other).all(1) & (classes[:, 0] > 0)] = OTHER if over else IGNORE
-        roles[(classes == (turned if over and turned else colour, shape)).all(1)] = DOER
+        roles[(classes == (turned if over and turned else colour, shape)).all(1)] = SUBJECT
     return roles
 
 
-def asked_of(maps: Sequence[Map], named: tuple[int, int, int]) -> Ints:
+def label_query_matches(maps: Sequence[PatchLabels], named: tuple[int, int, int]) -> Ints:
     """1 where a cell holds what is named by colour, shape or both, 0 elsewhere [F, K].
 
     IGNORE everywhere if no thing is named.
@@ -135,9 +135,9 @@ def _touching(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]]) ->
     What is hidden behind a thing touches it too: to say so, one must remember it, as one must to tell what comes out again.
     """
     labels = np.full((len(classes), len(classes[0])), IGNORE)
-    for k, things in enumerate(seen):
-        for identity, place in things.items():
-            near = any(_overlap(place, other) for who, other in things.items() if who != identity)
+    for k, objects in enumerate(seen):
+        for identity, place in objects.items():
+            near = any(_overlap(place, other) for who, other in objects.items() if who != identity)
             labels[k][(classes[k] == identity).all(1)] = TOUCHING if near else ALONE
     return labels
 

@@ -1,7 +1,7 @@
-"""The tower's first lessons, on single frames: at every patch, what is there, of which colour and shape, how far its centre.
+"""Pretrain the tower on single frames: at every patch, classify colour and shape and regress the object's centre and radius.
 
-A tower trained through a language model's words alone learns colours and places quickly but confuses shapes. Dense lessons
-(64 answers a picture) cure that in minutes. The lesson heads are thrown away; only the tower is kept.
+A tower trained only through a language model's text learns colours and places quickly but confuses shapes. Dense labels (64 per
+image) fix that in minutes. The heads are dropped afterwards; only the tower is kept.
 """
 
 from __future__ import annotations
@@ -17,71 +17,78 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from mmduet.model.config import VisionShape
-from mmduet.model.tower import Tower
+from mmduet.model.tower import VisionTower
 from mmduet.recipes.nano.scene_description import visible
 from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
 from mmduet.training.losses import Losses, to_pixels
 
-COLOUR_CLASS: dict[str, int] = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: backdrop
+COLOUR_CLASS: dict[str, int] = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: background
 SHAPE_CLASS: dict[str, int] = {name: i for i, name in enumerate(SHAPES, start=1)}
-REACH = 0.9  # a patch belongs to a thing if its centre is within this share of the thing's radius
+REACH = 0.9  # a patch belongs to an object if its centre is within this share of the object's radius
 
 
-class Lessons(nn.Module):
-    """The tower and the lesson heads."""
+class PatchHeads(nn.Module):
+    """The tower and the heads of its pretraining. Attribute names are those of saved training states."""
 
-    def __init__(self, tower: Tower, shape: VisionShape) -> None:
+    def __init__(self, tower: VisionTower, shape: VisionShape) -> None:
         super().__init__()
         self.tower = tower
         self.norm = nn.LayerNorm(shape.hidden_size)
         self.answers = nn.Linear(shape.hidden_size, len(COLOURS) + 1 + len(SHAPES) + 1 + 3)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures [B, 3, S, S] to colour logits [B, P, 8], shape logits [B, P, 6], geometry [B, P, 3]."""
+        """Return, for pixels [B, 3, S, S], colour logits [B, P, 8], shape logits [B, P, 6], geometry [B, P, 3]."""
         answers = self.answers(self.norm(self.tower(pixels)))
         colour, shape, geometry = answers.split([len(COLOURS) + 1, len(SHAPES) + 1, 3], dim=-1)
         return colour, shape, geometry
 
 
-class LessonBook:
-    """Random frames with their patch labels, as a pure function of (seed, step)."""
+class PatchSampler:
+    """Draws random frames with their patch labels, as a pure function of (seed, step)."""
 
     def __init__(
-        self, store: FrameStore, boxes: dict[str, list[list[list[Any]]]], fps: float, grid: int, size: int, seed: int
+        self,
+        store: FrameStore,
+        boxes: dict[str, list[list[list[Any]]]],
+        fps: float,
+        grid: int,
+        batch_size: int,
+        seed: int,
     ) -> None:
-        self._store, self._boxes, self._fps, self._grid, self._size, self._seed = store, boxes, fps, grid, size, seed
+        self._store, self._boxes, self._fps, self._grid = store, boxes, fps, grid
+        self._batch_size, self._seed = batch_size, seed
         self._names = list(boxes)
 
-    def page(self, step: int) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32]]:
-        """Pixels [B, 3, S, S], classes [B, P, 2] (colour, shape), geometry [B, P, 3]."""
+    def batch(self, step: int) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32]]:
+        """Return pixels [B, 3, S, S], classes [B, P, 2] (colour, shape), geometry [B, P, 3]."""
         rng = np.random.default_rng([self._seed, step])
-        pictures, classes, geometry = [], [], []
-        for _ in range(self._size):
+        images, classes, geometry = [], [], []
+        for _ in range(self._batch_size):
             name = self._names[int(rng.integers(len(self._names)))]
             times = self._store.times(name)
             k = int(rng.integers(len(times)))
             boxes = self._boxes[name][min(round(float(times[k]) * self._fps), len(self._boxes[name]) - 1)]
             a, b = label_patches(boxes, self._grid)
-            pictures.append(self._store.pictures(name)[k])
+            images.append(self._store.pictures(name)[k])
             classes.append(a)
             geometry.append(b)
-        return to_pixels(torch.from_numpy(np.stack(pictures))), np.stack(classes), np.stack(geometry)
+        return to_pixels(torch.from_numpy(np.stack(images))), np.stack(classes), np.stack(geometry)
 
 
 def label_patches(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels of a frame's patches, row by row; nearer things (later in the list) cover farther ones.
+    """Return the labels of a frame's patches, row by row. Nearer objects (later in the list) cover farther ones.
 
-    The patch in which the centre of a thing lies is the thing's, however small it is, unless something nearer covers it.
+    The patch that contains an object's centre belongs to the object, however small it is, unless a nearer one covers it.
     """
-    y, x = _middles(grid)
+    y, x = _patch_centres(grid)
     classes = np.zeros((grid, grid, 2), np.int64)
     geometry = np.zeros((grid, grid, 3), np.float32)
-    shown = [id(box) for box in visible(boxes)]
+    visible_ids = [id(box) for box in visible(boxes)]
     for box in boxes:
         colour, shape, cx, cy, radius = box
         inside = np.hypot(x - cx, y - cy) < radius * REACH
-        if id(box) in shown:
+        if id(box) in visible_ids:
             inside[min(int(cy * grid), grid - 1), min(int(cx * grid), grid - 1)] = True
         classes[inside] = COLOUR_CLASS[colour], SHAPE_CLASS[shape]
         geometry[inside] = np.stack([(cx - x) * 5, (cy - y) * 5, np.full_like(x, radius * 5)], -1)[inside]
@@ -89,24 +96,24 @@ def label_patches(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np
 
 
 @cache
-def _middles(grid: int) -> NDArray[np.float64]:
-    """The middles of a grid's patches, y and x [2, G, G]; not to be written to."""
+def _patch_centres(grid: int) -> NDArray[np.float64]:
+    """Return the centres of a grid's patches, y and x [2, G, G]. The array is shared: do not write to it."""
     return (np.mgrid[0:grid, 0:grid] + 0.5) / grid
 
 
-def lesson_loss(lessons: Lessons, book: LessonBook, step: int) -> Losses:
-    """Cross-entropy of colour and shape on all patches, smooth L1 of the geometry on covered ones."""
-    pixels, classes, geometry = book.page(step)
-    want = torch.from_numpy(classes)
-    colour, shape, place = lessons(pixels)
-    covered = want[..., 0] > 0
+def patch_losses(heads: PatchHeads, sampler: PatchSampler, step: int) -> Losses:
+    """Return the cross-entropy of colour and shape on all patches and the smooth L1 of the geometry on covered ones."""
+    pixels, classes, geometry = sampler.batch(step)
+    labels = torch.from_numpy(classes)
+    colour, shape, place = heads(pixels)
+    covered = labels[..., 0] > 0
     parts = {
-        "colour": cross_entropy(colour.flatten(0, 1).float(), want[..., 0].flatten()),
-        "shape": cross_entropy(shape.flatten(0, 1).float(), want[..., 1].flatten()),
+        "colour": cross_entropy(colour.flatten(0, 1).float(), labels[..., 0].flatten()),
+        "shape": cross_entropy(shape.flatten(0, 1).float(), labels[..., 1].flatten()),
         "place": smooth_l1_loss(place[covered].float(), torch.from_numpy(geometry)[covered]),
     }
-    right = (shape.argmax(-1) == want[..., 1])[covered].float().mean()
+    accuracy = (shape.argmax(-1) == labels[..., 1])[covered].float().mean()
     return Losses(
         torch.stack(list(parts.values())).sum(),
-        {**{k: float(v.detach()) for k, v in parts.items()}, "shape_right": float(right)},
+        {**{k: float(v.detach()) for k, v in parts.items()}, "shape_right": float(accuracy)},
     )

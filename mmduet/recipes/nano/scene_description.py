@@ -17,7 +17,7 @@ NOTHING = "nothing"
 
 def describe(boxes: Sequence[Sequence[Any]]) -> str:
     """Everything in view from left to right; ``boxes`` are [colour, shape, x, y, radius], far to near."""
-    names = [f"a {size(box[4])} {box[0]} {box[1]}" for box in sorted(visible(boxes), key=lambda b: float(b[2]))]
+    names = [f"a {size_word(box[4])} {box[0]} {box[1]}" for box in sorted(visible(boxes), key=lambda b: float(b[2]))]
     return ", ".join(names) or NOTHING
 
 
@@ -37,6 +37,6 @@ def covers(near: Sequence[Any], far: Sequence[Any]) -> bool:
     return bool(middle_hidden and far[4] <= near[4])
 
 
-def size(radius: float) -> str:
+def size_word(radius: float) -> str:
     """Small or big, whichever is nearer."""
     return "small" if radius < (RADII["small"] + RADII["big"]) / 2 else "big"

@@ -80,13 +80,13 @@ class Oracle:
         self.pin_header = False
         pixels = frames_to_pixels([frame.image], self.network.config.vision.image_size)
         due.append(Part(self.network.embed_frames(pixels)[0], frame=True))
-        self._make_room(sum(len(p.embeds) for p in due), 1)
+        self._ensure_capacity(sum(len(p.embeds) for p in due), 1)
         self.parts += due
 
     def _reply(self, frame: Frame) -> list[Part]:
         """Greedy, one full forward a token; returns what is to be fed before anything else."""
         tokens = self.options.decode.max_new_tokens
-        self._make_room(tokens + HEADER, 0)
+        self._ensure_capacity(tokens + HEADER, 0)
         before, renderer = list(self.parts), copy.copy(self.renderer)
         self.parts += self._ids(self.renderer.begin_reply())
         said: list[int] = []
@@ -116,7 +116,7 @@ class Oracle:
         ids = self.tokenizer.encode("".join(p.text for p in pieces))
         return [Part(self.network.embed_tokens(torch.tensor(ids)), pinned)] if ids else []
 
-    def _make_room(self, tokens: int, new_frames: int) -> None:
+    def _ensure_capacity(self, tokens: int, new_frames: int) -> None:
         window = self.options.window
         while window is not None and any(p.frame for p in self.parts):
             length, seen = sum(len(p.embeds) for p in self.parts), sum(p.frame for p in self.parts)

@@ -134,7 +134,7 @@ def joined_deltas(outputs: Sequence[Output]) -> dict[int, str]:
 
 
 class Scripted:
-    """Stands in for the sampler: says what it is told, reply by reply, then stops."""
+    """Stands in for the sampler: returns the given replies, one after another, then stops."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks chat completions, and fails as it is told."""
+"""A chat-completions server on loopback whose failures are scripted."""
 
 from __future__ import annotations
 
@@ -10,41 +10,50 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, dict[str, str], bytes]
+Response = tuple[int, dict[str, str], bytes]
 
 
-def completion(words: object) -> Answer:
-    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": words}}]}).encode()
+def chat_completion(text: object) -> Response:
+    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
 
 
 class ChatServer:
-    """Speaks chat completions. ``faults`` are what the first requests get instead; ``fuse`` requests later it dies."""
+    """Serves chat completions.
 
-    def __init__(self, faults: list[Answer] | None = None, fuse: int | None = None, delay: float = 0.0) -> None:
-        self.faults, self.fuse, self.delay = list(faults or []), fuse, delay
+    The first requests get ``first_responses`` instead; after ``max_answers`` completions it drops every connection.
+    """
+
+    def __init__(
+        self, first_responses: list[Response] | None = None, max_answers: int | None = None, delay_seconds: float = 0.0
+    ) -> None:
+        self.first_responses, self.max_answers, self.delay_seconds = (
+            list(first_responses or []),
+            max_answers,
+            delay_seconds,
+        )
         self.lock, self.answered, self.bodies = threading.Lock(), Counter[str](), list[dict[str, Any]]()
-        self.path, self.keys, self.at_once, self.most_at_once = "", set[str | None](), 0, 0
-        self.released = threading.Event()
+        self.path, self.keys, self.active, self.max_active = "", set[str | None](), 0, 0
+        self.stopped = threading.Event()
 
-    def answer(self, body: dict[str, Any], key: str | None) -> Answer | None:
+    def answer(self, body: dict[str, Any], key: str | None) -> Response | None:
         with self.lock:
             self.keys.add(key)
             self.bodies.append(body)
-            if self.faults:
-                return self.faults.pop(0)
-            if self.fuse is not None and sum(self.answered.values()) >= self.fuse:
+            if self.first_responses:
+                return self.first_responses.pop(0)
+            if self.max_answers is not None and sum(self.answered.values()) >= self.max_answers:
                 return None
-            words = body["messages"][-1]["content"]
-            self.answered[words] += 1
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        self.released.wait(self.delay)
+            text = body["messages"][-1]["content"]
+            self.answered[text] += 1
+            self.active += 1
+            self.max_active = max(self.max_active, self.active)
+        self.stopped.wait(self.delay_seconds)
         with self.lock:
-            self.at_once -= 1
-        return completion(str(1 + len(words) % 5))
+            self.active -= 1
+        return chat_completion(str(1 + len(text) % 5))
 
     @contextmanager
-    def running(self) -> Iterator[str]:
+    def serve(self) -> Iterator[str]:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,7 +77,7 @@ class ChatServer:
                 pass
 
         class Server(ThreadingHTTPServer):
-            def handle_error(self, *_: object) -> None:  # a client that went away
+            def handle_error(self, *_: object) -> None:  # the client has closed its connection
                 pass
 
         server = Server(("127.0.0.1", 0), Handler)
@@ -78,6 +87,6 @@ class ChatServer:
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
-            self.released.set()
+            self.stopped.set()
             server.shutdown()
             server.server_close()

@@ -8,17 +8,17 @@ from typing import Any
 
 from mmduet.events import Context, ContextRead, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores, StreamEnded
 from mmduet.options import SessionOptions
-from mmduet.protocol.frames import Kind, Picture, pack
+from mmduet.protocol.event_ids import parse_event_id
+from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 from mmduet.protocol.session import commands
-from mmduet.protocol.session.conversation import Bounds, Conversation
-from mmduet.protocol.session.event_log import event_number
-from mmduet.protocol.settings import Settings
+from mmduet.protocol.session.conversation import Conversation, SessionLimits
+from mmduet.protocol.session.settings import SessionSettings
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 
 
 def conversation(fps: float | None = None, **bounds: Any) -> Conversation:
-    return Conversation("s", Settings("nano", SessionOptions(window=4), fps), Bounds(**bounds))
+    return Conversation("s", SessionSettings("nano", SessionOptions(window=4), fps), SessionLimits(**bounds))
 
 
 def message(kind: str, **fields: Any) -> str:
@@ -26,7 +26,7 @@ def message(kind: str, **fields: Any) -> str:
 
 
 def frame(seq: int, pts: int, data: bytes = PNG) -> bytes:
-    return pack(seq, pts, Picture(Kind.PNG, data))
+    return pack_frame(seq, pts, EncodedImage(ImageFormat.PNG, data))
 
 
 def query(text: str, role: str = "user", **fields: Any) -> str:
@@ -43,9 +43,9 @@ def update(duet: dict[str, Any] | None = None, **fields: Any) -> str:
 def events(talk: Conversation, after: int = 0) -> list[dict[str, Any]]:
     """Everything the log still holds after ``after``, as a client reads it."""
     found = []
-    while (entry := talk.log.after(after, reader=0)) is not None:
+    while (entry := talk.log.next_after(after, subscriber=0)) is not None:
         found.append(json.loads(entry.text))
-        assert event_number(found[-1]["event_id"]) == entry.number > after
+        assert parse_event_id(found[-1]["event_id"]) == entry.number > after
         after = entry.number
     return found
 
@@ -56,7 +56,7 @@ def kinds(talk: Conversation, after: int = 0) -> list[str]:
 
 @dataclass
 class Echo:
-    """An engine that scores every frame, speaks where it is told to, and says ``word`` each time."""
+    """An engine that scores every frame, speaks where it is set to, and says ``word`` each time."""
 
     talk: Conversation
     word: str = "seen"
@@ -68,21 +68,21 @@ class Echo:
 
     def step(self, now: float = 0.0) -> bool:
         """Carry out one command; False where none waits."""
-        command = self.talk.take()
-        tell = lambda output: self.talk.narrator.tell(output, now)  # noqa: E731
+        command = self.talk.next_command()
+        tell = lambda output: self.talk.on_output(output, now)  # noqa: E731
         match command:
             case None:
                 return False
-            case commands.Watch():
+            case commands.ScoreFrame():
                 speak = command.index in self.speaks_at
                 self.watched.append(command.index)
                 self.time = command.time
                 tell(Scores(command.index, command.time, 0.25, 0.5, speak))
                 if speak:
                     self._say(tell, forced=False)
-            case commands.ReadTurn(role="user"):
+            case commands.AppendTurn(role="user"):
                 tell(QueryRead(Query(command.text), self.time))
-            case commands.ReadTurn():
+            case commands.AppendTurn():
                 tell(ContextRead(Context(command.text), self.time))
             case commands.SpeakNow():
                 self._say(tell, forced=True)

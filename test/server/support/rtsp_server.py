@@ -1,4 +1,4 @@
-"""A real RTSP server, GStreamer's, in a process of the system's Python; run as a program it is that process."""
+"""A real RTSP server (GStreamer) in a process of the system's Python; this file is also that process's program."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's bindings are for Debian's Python
+SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's GStreamer bindings only work with Debian's Python
 PACKAGES = "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
-FILM = (
-    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=64,height=48,framerate=8/1 ! "
-    "x264enc tune=zerolatency key-int-max=8 speed-preset=ultrafast ! rtph264pay name=pay0 pt=96 )"
+TEST_PIPELINE = (
+    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=64,height=48,framerate=24/1 ! "
+    "x264enc tune=zerolatency key-int-max=6 speed-preset=ultrafast ! rtph264pay name=pay0 pt=96 )"
 )
 
 
 @contextmanager
-def rtsp_server(port: int = 0, password: str = "") -> Iterator[subprocess.Popen[str]]:
-    """The server, with its port as ``.port``; kill it to see what happens."""
+def run_rtsp_server(port: int = 0, password: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run the server until the block ends; its process has the port as ``.port``."""
     command = [SYSTEM_PYTHON, __file__, str(port), password]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
         assert process.stderr is not None
-        raise AssertionError(f"no RTSP server; apt-get install {PACKAGES}\n{process.stderr.read()}")
+        raise AssertionError(f"the RTSP server did not start; run: apt-get install {PACKAGES}\n{process.stderr.read()}")
     process.port = int(line)  # type: ignore[attr-defined]
     try:
         yield process
@@ -42,7 +42,7 @@ def main() -> None:
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=sys.argv[1])
-    factory = GstRtspServer.RTSPMediaFactory(launch=FILM, shared=True)
+    factory = GstRtspServer.RTSPMediaFactory(launch=TEST_PIPELINE, shared=True)
     if sys.argv[2]:
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()

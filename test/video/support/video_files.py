@@ -61,7 +61,7 @@ def packets(path: Path) -> list[tuple[int, int, int]]:
 def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]:
     times: list[float] = []
     try:
-        times.extend(frame.time for frame in file.decoded())
+        times.extend(frame.time for frame in file.decode())
     except CorruptVideoError as error:
         return times, error
     return times, None
@@ -70,7 +70,7 @@ def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]
 def read_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
     count = 0
     try:
-        for _ in VideoFile(path).decoded():
+        for _ in VideoFile(path).decode():
             count += 1
     except CorruptVideoError as error:
         return count, error

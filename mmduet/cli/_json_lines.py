@@ -1,0 +1,44 @@
+"""Write every output of a session as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from mmduet.cli._transcript import OutputListener
+from mmduet.events import Output
+from mmduet.files import as_option_error
+
+
+def to_json(output: Output) -> str:
+    """Return one output as a JSON object on one line; ``type`` is the name of the event in snake case."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(output).__name__).lower()
+    return json.dumps({"type": name, **asdict(output)}, ensure_ascii=False)
+
+
+@contextmanager
+def open_json_lines(path: Path | None) -> Iterator[OutputListener]:
+    """Yield a listener that writes each output to ``path`` at once, or nowhere without a path.
+
+    Raises:
+        OptionError: ``path`` cannot be written.
+    """
+    if path is None:
+        yield lambda output: None
+        return
+    with as_option_error(path):
+        file = path.open("w", buffering=1, encoding="utf-8")  # line-buffered: an interrupted run leaves whole lines
+
+    def write(output: Output) -> None:
+        with as_option_error(path):
+            file.write(to_json(output) + "\n")
+
+    try:
+        yield write
+    finally:
+        with as_option_error(path):
+            file.close()

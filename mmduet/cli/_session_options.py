@@ -1,0 +1,68 @@
+"""Options that ``run`` and ``stream`` share: the turns of the session, and what is displayed and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from mmduet.cli._output_files import check_output_files
+from mmduet.cli._turns import parse_turns
+from mmduet.errors import OptionError
+from mmduet.events import Context, Query
+
+TURN_METAVAR = "TEXT[@SECONDS]"
+WINDOW_METAVAR = "N|SECONDSs|none"
+SPEAK_METAVAR = "threshold:V|sum:V|never"
+SPEAK_HELP = (
+    "When to speak: if the score of a frame exceeds V, if the sum of scores since the last reply exceeds V, or never."
+)
+HEADS_HELP = "Score heads that --speak adds up: informative, relevance or both."
+WINDOW_HELP = "Frames that stay in the context: a number, a duration such as 6s, or none for no limit."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnOptions:
+    """The turns of the user."""
+
+    query: Annotated[
+        list[str] | None, Option(metavar=TURN_METAVAR, help="Ask this query, from this time on; repeatable.")
+    ] = None
+    no_query: Annotated[
+        bool, Option("--no-query", help="Ask nothing, not even the model's default query; the model may speak at once.")
+    ] = False
+    context: Annotated[
+        list[str] | None, Option(metavar=TURN_METAVAR, help="Insert this line of context at this time; repeatable.")
+    ] = None
+
+    def parse_turns(self) -> list[Query | Context]:
+        """Return context turns, then queries. Raises ``OptionError`` for invalid ones."""
+        turns: list[Query | Context] = [*parse_turns("--context", self.context, Context)]
+        turns += parse_turns("--query", self.query, Query)
+        if self.no_query and self.query:
+            raise OptionError("--no-query and --query contradict each other; give one of them")
+        return turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """What is displayed and written."""
+
+    output: Annotated[
+        Path | None, Option(metavar="FILE.jsonl", help="Write every event as one line of JSON to this file.")
+    ] = None
+    plot: Annotated[
+        Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time (.png, .pdf or .svg).")
+    ] = None
+    subtitles: Annotated[
+        Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as WebVTT or SubRip subtitles.")
+    ] = None
+    scores: Annotated[bool, Option("--scores", help="Display the scores of every frame as a line, too.")] = False
+    quiet: Annotated[bool, Option("--quiet", help="Display nothing but errors.")] = False
+
+    def check_files(self, video: Path) -> None:
+        """Raise ``OptionError`` for files that cannot be written, or that would overwrite ``video``."""
+        files = {"--output": self.output, "--plot": self.plot, "--subtitles": self.subtitles}
+        check_output_files(files, video)

@@ -1,0 +1,105 @@
+"""Match replies with the events they describe, and count matches, exact texts and repetitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TOLERANCE_SECONDS = 1.0  # after an event's end, in which a reply still describes it
+REPEAT_WINDOW_SECONDS = 5.0  # in which an unmatched reply with the same text is a repetition
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class TimedText:
+    """A reply at the time of its frame, or an expected text at the end of its event."""
+
+    time: float
+    text: str
+
+
+@dataclass(frozen=True)
+class MatchCounts:
+    """The counts of a comparison. The counts of several streams can be added."""
+
+    events: int = 0
+    replies: int = 0
+    matched: int = 0
+    exact: int = 0
+    repeats: int = 0
+
+    def __add__(self, other: MatchCounts) -> MatchCounts:
+        """Pool two comparisons."""
+        return MatchCounts(
+            self.events + other.events,
+            self.replies + other.replies,
+            self.matched + other.matched,
+            self.exact + other.exact,
+            self.repeats + other.repeats,
+        )
+
+    @property
+    def precision(self) -> float:
+        """The share of replies that match an event."""
+        return self.matched / self.replies if self.replies else 0.0
+
+    @property
+    def recall(self) -> float:
+        """The share of events that a reply matches."""
+        return self.matched / self.events if self.events else 0.0
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall; 1 without events and replies."""
+        total = self.events + self.replies
+        return 2 * self.matched / total if total else 1.0
+
+    @property
+    def exact_share(self) -> float:
+        """The share of matched events whose reply has exactly the expected text."""
+        return self.exact / self.matched if self.matched else 0.0
+
+    @property
+    def repeat_rate(self) -> float:
+        """The share of replies that match nothing and repeat another."""
+        return self.repeats / self.replies if self.replies else 0.0
+
+
+def match_replies(
+    events: Sequence[TimedText], replies: Sequence[TimedText], tolerance: float = TOLERANCE_SECONDS
+) -> list[tuple[int, int]]:
+    """Return one-to-one pairs (event, reply): each event takes the first free reply in [end, end + tolerance].
+
+    All windows have the same length, so that taking events in order of time gives a maximum matching.
+    """
+    order = sorted(range(len(replies)), key=lambda i: replies[i].time)
+    pairs, position = [], 0
+    for event in sorted(range(len(events)), key=lambda i: events[i].time):
+        end = events[event].time
+        while position < len(order) and replies[order[position]].time < end - EPSILON:
+            position += 1
+        if position < len(order) and replies[order[position]].time <= end + tolerance + EPSILON:
+            pairs.append((event, order[position]))
+            position += 1
+    return pairs
+
+
+def compare_replies(
+    events: Sequence[TimedText], replies: Sequence[TimedText], tolerance: float = TOLERANCE_SECONDS
+) -> MatchCounts:
+    """Match replies with events, and count."""
+    pairs = match_replies(events, replies, tolerance)
+    matched = {reply for _, reply in pairs}
+    repeats = sum(_is_repeat(replies, i) for i in range(len(replies)) if i not in matched)
+    exact = sum(events[e].text == replies[r].text for e, r in pairs)
+    return MatchCounts(len(events), len(replies), len(pairs), exact, repeats)
+
+
+def _is_repeat(replies: Sequence[TimedText], index: int) -> bool:
+    """Return whether another reply had the same text at most ``REPEAT_WINDOW_SECONDS`` earlier."""
+    reply = replies[index]
+    return any(
+        other.text == reply.text and 0 <= reply.time - other.time <= REPEAT_WINDOW_SECONDS
+        for i, other in enumerate(replies)
+        if i != index
+    )

@@ -1,0 +1,75 @@
+"""A video to run and what came of it: the job and result types of the local and the remote runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mmduet.errors import MmduetError, OptionError
+from mmduet.events import Context, Frame, Output, Query
+from mmduet.options import SessionOptions
+from mmduet.tasks.base import RunConfig, StreamResult
+
+if TYPE_CHECKING:
+    from mmduet.engine.session import PreparedFrame
+
+V = TypeVar("V")
+
+R = TypeVar("R")
+DEFAULT_MAX_CONCURRENT = 8
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of finished videos and the number of all videos."""
+
+
+@dataclass(frozen=True)
+class VideoJob(Generic[V]):
+    """A video to run through an engine.
+
+    ``video`` identifies the job for the caller (a path, a question) and is returned with the result. ``frames`` is called once,
+    in a worker thread, when the job starts; it may yield frames that the engine has already prepared.
+    """
+
+    video: V
+    options: SessionOptions
+    turns: Sequence[Query | Context]
+    frames: Callable[[], Iterable[Frame | PreparedFrame]]
+
+
+@dataclass(frozen=True)
+class VideoResult(Generic[V, R]):
+    """What came of one video.
+
+    ``stream`` holds scores, replies and duration; it is None if the run failed before it could be completed. ``error`` is what
+    ended the run early, or None. A damaged file has both: its frames up to the damage were processed. ``output`` is the task's
+    result (None without ``stream``, or where no task was run), ``events`` is everything the session emitted, in order.
+    """
+
+    video: V
+    stream: StreamResult | None = None
+    error: MmduetError | None = None
+    output: R | None = None
+    model: str = ""
+    config: RunConfig | None = None
+    events: Sequence[Output] = ()
+
+    @classmethod
+    def from_events(
+        cls, video: V, events: Sequence[Output], error: MmduetError | None = None, model: str = ""
+    ) -> VideoResult[V, R]:
+        """Build a result from a session's outputs; a run that ended with ``error`` has no ``stream``."""
+        stream = StreamResult.from_outputs(events) if error is None else None
+        return cls(video, stream, error, model=model, events=events)
+
+    def raise_for_error(self) -> None:
+        """Raise ``error`` if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+def check_max_concurrent(max_concurrent: int) -> int:
+    """Return ``max_concurrent``; raise ``OptionError`` if it is less than 1."""
+    if max_concurrent < 1:
+        raise OptionError(f"max_concurrent must be at least 1, got {max_concurrent}")
+    return max_concurrent

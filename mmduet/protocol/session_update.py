@@ -1,0 +1,47 @@
+"""The ``session`` object of ``session.update``: the settings that a client can change."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mmduet.protocol.wire import ClientModel
+
+MAX_FPS = 240.0
+
+
+class SpeakUpdate(ClientModel):
+    """When the model speaks. Fields that are left out keep their value."""
+
+    policy: Literal["threshold", "sum", "never"] | None = None
+    value: float | None = None
+    heads: tuple[Literal["informative", "relevance"], ...] | None = None
+    min_interval: float | None = None
+    repeat_window: float | None = None
+    at_end: bool | None = None
+    unasked: bool | None = None
+
+
+class DuetUpdate(ClientModel):
+    """Settings that extend the Realtime API. ``window: null`` keeps every frame; ``fps: null`` accepts every frame sent."""
+
+    fps: float | None = Field(default=None, gt=0, le=MAX_FPS)
+    speak: SpeakUpdate = SpeakUpdate()
+    keep_replies: bool | None = None
+    profile: Literal["fixed", "paper"] | None = None
+    window: int | None = None
+    adapter: str | None = None
+    scores: bool | None = None
+    ack: bool | None = None
+
+
+class SessionUpdate(ClientModel):
+    """The ``session`` of ``session.update``. Fields that are left out keep their value."""
+
+    type: Literal["realtime"]
+    model: str | None = None
+    instructions: str | None = None
+    output_modalities: tuple[Literal["text"], ...] | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    duet: DuetUpdate = DuetUpdate()

@@ -1,0 +1,54 @@
+"""Configures the server's log: JSON lines or plain text, with session ids but never frames, texts or keys."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+from datetime import UTC, datetime
+
+REJECTED_HANDSHAKE_MESSAGE = "ASGI callable returned without completing handshake."
+"""Uvicorn logs this error for every handshake that the application rejects, which is normal operation."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Format a record as JSON: ``time``, ``level``, ``logger``, ``message``, and ``error`` for a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def is_not_rejected_handshake(record: logging.LogRecord) -> bool:
+    """Return False for uvicorn's error about a rejected handshake."""
+    return record.getMessage() != REJECTED_HANDSHAKE_MESSAGE
+
+
+def configure_logging(level: str, *, as_json: bool) -> None:
+    """Log to stderr from ``level`` upwards. Raises ``ValueError`` for an unknown level."""
+    plain = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"lines": {"()": JsonFormatter} if as_json else plain},
+            "filters": {"handshakes": {"()": lambda: is_not_rejected_handshake}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["handshakes"]}},
+            "root": {"handlers": ["stderr"], "level": level.upper()},
+            "loggers": {
+                "uvicorn": {"level": "WARNING"},  # at INFO it logs URLs with their query, which may hold secrets
+                "httpx2": {"level": "WARNING"},  # likewise, for URLs that the server fetches
+                "httpcore2": {"level": "WARNING"},
+                "websockets": {"level": "WARNING"},
+                "asyncio": {"level": "WARNING"},
+            },
+        }
+    )

@@ -1,0 +1,209 @@
+"""The WebSocket endpoint: admission before the upgrade, then one task that receives and one that sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from fastapi import Response, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from mmduet.errors import CapacityError, MmduetError, ProtocolError
+from mmduet.protocol import server_events
+from mmduet.protocol.client_events import ResumeSession, parse_client_event
+from mmduet.protocol.event_ids import format_event_id, parse_event_id
+from mmduet.protocol.session.conversation import ProtocolAbuse
+from mmduet.server.auth import KeyStore, accepted_subprotocol, check_origin
+from mmduet.server.error_response import error_response
+from mmduet.server.live_session import REPLACED, LiveSession, Subscriber
+from mmduet.server.session_manager import SessionManager
+
+log = logging.getLogger(__name__)
+
+NORMAL_CLOSURE, ABNORMAL_CLOSURE, POLICY_VIOLATION, EXPIRED, TOO_SLOW = 1000, 1006, 1008, 4004, 4008
+RESUME_TIMEOUT_SECONDS = 10.0
+CLOSE_TIMEOUT_SECONDS = 1.0
+MAX_REASON_CHARS = 120
+"""RFC 6455 limits a close reason to 123 bytes."""
+
+
+class HandshakeRejected(Exception):  # noqa: N818 - an HTTP response, not a failure of the server
+    """The socket is not upgraded; ``response`` is sent instead."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+async def handle_socket(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> None:
+    """Serve one socket from its handshake to its end."""
+    try:
+        owner = _authenticate(ws, manager, keys)
+        session = None if "resume" in ws.query_params else _admit(manager, owner)
+    except HandshakeRejected as rejected:
+        await ws.send_denial_response(rejected.response)
+        return
+    try:
+        await ws.accept(subprotocol=accepted_subprotocol(ws.scope["subprotocols"]))
+        resume = await _serve(ws, manager, session, session.attach(0)) if session else await _receive_resume(ws)
+        if resume is not None:
+            await _resume(ws, manager, owner, resume)
+    except (WebSocketDisconnect, RuntimeError) as error:  # Starlette raises RuntimeError for sending after the end
+        log.debug("socket disconnected: %s", error)
+        if session is not None and session.conversation.consumed_count == 0:
+            session.close("ended")
+
+
+def _authenticate(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> str:
+    """Return the owner of the presented key. Raises ``HandshakeRejected``."""
+    try:
+        check_origin(ws.headers, keys, manager.config.allowed_origins)
+        owner = keys.owner(ws.headers, ws.scope["subprotocols"])
+        manager.check_accepting(ws.query_params.get("model"))
+    except MmduetError as error:
+        raise HandshakeRejected(error_response(error)) from error
+    return owner
+
+
+def _admit(manager: SessionManager, owner: str) -> LiveSession:
+    try:
+        return manager.admit(owner)
+    except CapacityError as error:
+        raise HandshakeRejected(error_response(error)) from error
+
+
+async def _receive_resume(ws: WebSocket) -> ResumeSession:
+    """Return the first message of a client whose URL has ``resume``; close the socket if it is something else."""
+    try:
+        async with asyncio.timeout(RESUME_TIMEOUT_SECONDS):
+            event = await ws.receive()
+    except TimeoutError:
+        event = {"type": "websocket.receive", "text": ""}
+    if event["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(event.get("code", ABNORMAL_CLOSURE))
+    resume = parse_resume(event.get("text"))
+    if resume is None:
+        await _close(ws, POLICY_VIOLATION, "the URL has `resume`: the first message must be session.resume")
+        raise WebSocketDisconnect(POLICY_VIOLATION)
+    return resume
+
+
+def parse_resume(message: str | bytes | None) -> ResumeSession | None:
+    """Return the message if it is a valid ``session.resume``, else None."""
+    if not isinstance(message, str) or "session.resume" not in message:
+        return None
+    with contextlib.suppress(ProtocolError):
+        event = parse_client_event(message)
+        return event if isinstance(event, ResumeSession) else None
+    return None
+
+
+async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: ResumeSession) -> None:
+    session = manager.find_by_token(resume.session_id, resume.resume_token, owner)
+    if session is None:
+        event = server_events.SessionExpired(session_id=resume.session_id, event_id=format_event_id(0))
+        await ws.send_text(event.model_dump_json())
+        await _close(ws, EXPIRED, "expired")
+        return
+    events = session.conversation.log
+    after = parse_event_id(resume.last_event_id) if resume.last_event_id is not None else 0
+    complete = after is not None and events.has_all_after(after)
+    subscriber = session.attach(after if after is not None and complete else events.first_number - 1)
+    outcome = server_events.SessionResumed if complete else server_events.ResyncRequired
+    session.send(
+        outcome(session_id=session.id, last_consumed_client_message_index=session.conversation.consumed_count - 1)
+    )
+    log.info("session %s resumed", session.id)
+    await _serve(ws, manager, session, subscriber)
+
+
+async def _serve(
+    ws: WebSocket, manager: SessionManager, session: LiveSession, subscriber: Subscriber
+) -> ResumeSession | None:
+    """Receive and send until either side closes.
+
+    A client that closes with 1000 ends its session; a client whose connection is lost may resume it. Returns a request
+    to resume another session if that is the client's first message.
+    """
+    receiving = asyncio.create_task(_receive_loop(ws, session, subscriber))
+    sending = asyncio.create_task(_send_loop(ws, session, subscriber, manager.config.send_timeout))
+    resume = None
+    try:
+        await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
+        outcome = await _closing_handshake(ws, receiving)
+        if isinstance(outcome, ResumeSession):
+            resume = outcome
+        if session.subscriber is subscriber and (resume is not None or outcome == NORMAL_CLOSURE):
+            session.finished = True
+            session.close("ended")
+    finally:
+        session.detach(subscriber)
+        for task in (receiving, sending):
+            task.cancel()
+        await asyncio.gather(receiving, sending, return_exceptions=True)
+    return resume
+
+
+async def _closing_handshake(ws: WebSocket, receiving: asyncio.Task[int | ResumeSession]) -> int | ResumeSession:
+    """Return the result of receiving; abort the connection if the client does not answer our close frame."""
+    await asyncio.wait({receiving}, timeout=CLOSE_TIMEOUT_SECONDS)
+    if receiving.done():
+        return receiving.result()
+    if (abort := ws.scope.get("state", {}).get("abort")) is not None:
+        abort()
+    return TOO_SLOW
+
+
+async def _receive_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber) -> int | ResumeSession:
+    """Process messages until the client stops; return its close code, or its request to resume another session."""
+    while True:
+        event = await ws.receive()
+        if event["type"] == "websocket.disconnect":
+            return int(event.get("code") or ABNORMAL_CLOSURE)
+        if session.subscriber is not subscriber:
+            return REPLACED  # the client sends unacknowledged messages again on its new socket
+        message = event["text"] if event.get("text") is not None else event["bytes"]
+        if session.conversation.consumed_count == 0 and (resume := parse_resume(message)) is not None:
+            return resume
+        try:
+            session.receive(message)
+        except ProtocolAbuse as abuse:
+            log.warning("session %s: socket closed for protocol abuse: %s", session.id, abuse.reason)
+            await _close(ws, abuse.code, abuse.reason)
+            return abuse.code
+
+
+async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber, timeout_seconds: float) -> None:
+    """Send the event log as it grows. Close the socket of a client that does not read; it may resume."""
+    events = session.conversation.log
+    while True:
+        if subscriber.cursor < events.first_number - 1:
+            return await _close(ws, TOO_SLOW, "too slow: events were lost")
+        entry = events.next_after(subscriber.cursor, subscriber.number)
+        if entry is None:
+            if subscriber.closing is not None:
+                return await _close(ws, *subscriber.closing)
+            if session.closed:
+                session.finished = True
+                return await _close(ws, NORMAL_CLOSURE, "session closed")
+            subscriber.wakeup.clear()
+            await subscriber.wakeup.wait()
+            continue
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await ws.send_text(entry.text)
+        except TimeoutError:
+            log.warning("session %s: the client does not read; its socket is closed", session.id)
+            return await _close(ws, TOO_SLOW, "too slow")
+        except (WebSocketDisconnect, RuntimeError):
+            return None  # the receiving task ends as well
+        subscriber.cursor = entry.number
+
+
+async def _close(ws: WebSocket, code: int, reason: str) -> None:
+    """Close the socket if it is open, without waiting for a client that does not read."""
+    if ws.application_state is not WebSocketState.DISCONNECTED:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await ws.close(code, reason[:MAX_REASON_CHARS])

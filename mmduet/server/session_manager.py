@@ -1,0 +1,290 @@
+"""Registry of all sessions on one server: admission, lookup, recovery from journals, idle expiry and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic, time
+from typing import Any
+
+from mmduet.engine import recommended_options
+from mmduet.errors import CapacityError, MmduetError, ServerError
+from mmduet.protocol import server_events
+from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.event_log import EventLog, LogEntry
+from mmduet.protocol.session.journal import JournalWriter, SessionOpened
+from mmduet.protocol.session.recovery import RecoveredSession, ReplayItem
+from mmduet.protocol.session.settings import SessionSettings
+from mmduet.server.async_engine import AsyncEngine
+from mmduet.server.config import ServerConfig
+from mmduet.server.journal import Journal, JournalFolder
+from mmduet.server.kv_budget import KVBudget
+from mmduet.server.live_session import LiveSession
+from mmduet.server.media import MediaLoader
+from mmduet.server.metrics import Metrics
+from mmduet.server.tracing import SessionTrace, create_tracer
+
+log = logging.getLogger(__name__)
+EXPIRY_CHECK_SECONDS = 0.5
+SERVICE_RESTART = 1012
+"""WebSocket close code for a server that is shutting down."""
+
+
+class SessionManager:
+    """Own every session; ``budget`` bounds their total KV memory."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        engine: AsyncEngine,
+        budget: KVBudget,
+        media: MediaLoader,
+        metrics: Metrics,
+        journals: JournalFolder | None = None,
+    ) -> None:
+        self.config, self.engine, self.budget, self.media, self.metrics = config, engine, budget, media, metrics
+        self.draining = False
+        self.started_at = int(time())
+        self._journals, self._tracer = journals, create_tracer(config.tracing)
+        self._sessions: dict[str, LiveSession] = {}
+        self._ended: dict[str, LiveSession] = {}  # kept for clients that have not read the last events
+        self._background_tasks: set[asyncio.Task[None]] = set()
+        metrics.bind_gauges(self)
+
+    @property
+    def sessions(self) -> list[LiveSession]:
+        """Return the active sessions."""
+        return list(self._sessions.values())
+
+    @property
+    def active_count(self) -> int:
+        """Return the number of active sessions."""
+        return len(self._sessions)
+
+    @property
+    def kv_used_bytes(self) -> int:
+        """Return the KV memory that sessions have reserved, in bytes."""
+        return self.budget.used_bytes
+
+    @property
+    def kv_total_bytes(self) -> int:
+        """Return the KV memory available to sessions, in bytes."""
+        return self.budget.total_bytes
+
+    @property
+    def model_name(self) -> str:
+        """Return the name under which the model is served."""
+        return self.engine.model_config.name
+
+    def default_settings(self) -> SessionSettings:
+        """Return the settings of a session before its client changes them."""
+        recommended = self.engine.model_config.recommended
+        return SessionSettings(self.model_name, recommended_options(recommended), recommended.fps)
+
+    def limits(self, settings: SessionSettings) -> server_events.Limits:
+        """Return the limits that are reported to a client with these settings."""
+        config = self.config
+        return server_events.Limits(
+            max_sessions=self.budget.max_sessions,
+            max_message_bytes=config.max_message_bytes,
+            max_waiting_frames=config.max_waiting_frames,
+            fps=settings.fps or 0.0,
+            window=settings.options.window,
+            idle_timeout_s=config.idle_timeout,
+            time_to_live_s=config.time_to_live,
+            adapters=tuple(sorted(config.adapters)),
+        )
+
+    # Admission
+
+    def check_accepting(self, model: str | None) -> None:
+        """Raise ``CapacityError`` while stopping, or ``ServerError`` for a model that is not served."""
+        if not self.engine.alive:
+            raise CapacityError("the engine has stopped; restart the server")
+        if self.draining:
+            raise CapacityError("the server is shutting down; try again later")
+        if model is not None and model != self.model_name:
+            raise ServerError(f"model {model!r} is not served here; available: {self.model_name!r}")
+
+    def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
+        """Open a session and reserve its memory. Raises ``CapacityError`` if there is not enough."""
+        settings = settings or self.default_settings()
+        session_id, token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
+        reserve = self._reservation(session_id, owner)
+        reserve(settings)
+        journal = None
+        if self._journals is not None:
+            journal = self._journals.open(JournalWriter(SessionOpened(session_id, token, owner, self.model_name)))
+        conversation = self._create_conversation(session_id, settings, reserve, journal)
+        session = self._start_session(conversation, token, owner, journal)
+        self.metrics.sessions_total.inc()
+        log.info("session %s opened", session_id)
+        query = self.engine.model_config.recommended.query
+        description = conversation.to_session(limits=self.limits(settings), resume_token=token, query=query)
+        conversation.emit(server_events.SessionCreated(session=description))
+        session.wake()
+        return session
+
+    def _reservation(self, session_id: str, owner: str) -> Callable[[SessionSettings], None]:
+        """Return a function that reserves memory for a session, to be called whenever its settings change."""
+
+        def reserve(settings: SessionSettings) -> None:
+            self.engine.check(settings.options)
+            self.budget.reserve(session_id, self.engine.slot_bytes(settings.options), owner)
+
+        return reserve
+
+    def _create_conversation(
+        self,
+        session_id: str,
+        settings: SessionSettings,
+        reserve: Callable[[SessionSettings], None],
+        journal: Journal | None,
+        entries: Sequence[LogEntry] = (),
+    ) -> Conversation:
+        config = self.config
+        trace = SessionTrace(self._tracer, session_id)
+
+        def observe(event: server_events.ServerEvent) -> None:
+            self.metrics.on_event(event)
+            trace.on_event(event)
+
+        events = EventLog(config.log_events, config.log_bytes, on_event=observe, entries=entries)
+        writer = journal.writer if journal is not None else None
+        return Conversation(session_id, settings, config.session_limits, events, reserve, writer)
+
+    def _start_session(
+        self,
+        conversation: Conversation,
+        token: str,
+        owner: str,
+        journal: Journal | None,
+        history: Sequence[ReplayItem] = (),
+    ) -> LiveSession:
+        session = LiveSession(
+            conversation,
+            token,
+            owner,
+            self.engine,
+            self.media,
+            self.metrics,
+            self._on_session_closed,
+            journal,
+            history,
+        )
+        self._sessions[session.id] = session
+        return session
+
+    # Recovery
+
+    def restore_sessions(self) -> None:
+        """Restore the sessions in the journal folder; each waits for its client as if the connection had been lost."""
+        for recovered, journal in self._journals.recovered() if self._journals is not None else ():
+            assert recovered.opened is not None
+            try:
+                self._restore_session(recovered, recovered.opened, journal)
+            except CapacityError as error:  # keep the journal: a later start may have enough memory
+                log.warning("session %s is not restored in this run: %s", recovered.opened.id, error)
+                journal.close()
+            except MmduetError as error:
+                log.warning("session %s cannot be restored: %s", recovered.opened.id, error)
+                journal.remove()
+
+    def _restore_session(self, recovered: RecoveredSession, opened: SessionOpened, journal: Journal) -> None:
+        assert recovered.state is not None
+        if opened.model != self.model_name:
+            raise ServerError(f"its model is {opened.model!r}, this server has {self.model_name!r}")
+        settings, reserve = recovered.state.settings, self._reservation(opened.id, opened.owner)
+        if recovered.state.emitter.closed is None:
+            reserve(settings)
+        entries = [recovered.entries[number] for number in sorted(recovered.entries)][-self.config.log_events :]
+        conversation = self._create_conversation(opened.id, settings, reserve, journal, entries)
+        conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
+        session = self._start_session(conversation, opened.token, opened.owner, journal, recovered.history)
+        if recovered.source is not None:
+            message = "the server was restarted; open the source again"
+            session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
+        session.wake()
+        log.info("session %s restored after %d frames", opened.id, recovered.state.frames)
+
+    # Lookup
+
+    def find_by_token(self, session_id: str, token: str, owner: str) -> LiveSession | None:
+        """Return the session if token and owner match, else None.
+
+        None does not reveal whether the session exists.
+        """
+        session = self._sessions.get(session_id) or self._ended.get(session_id)
+        expected = session.token if session is not None else "no such token"
+        token_matches = hmac.compare_digest(token.encode(), expected.encode())
+        found = session is not None and token_matches and session.owner == owner and not session.finished
+        return session if found else None
+
+    def find_by_owner(self, session_id: str, owner: str) -> LiveSession | None:
+        """Return a session that this owner opened, else None."""
+        session = self._sessions.get(session_id) or self._ended.get(session_id)
+        return session if session is not None and session.owner == owner and not session.finished else None
+
+    # Closing
+
+    def _on_session_closed(self, session: LiveSession) -> None:
+        if self._sessions.pop(session.id, None) is not None:
+            self.budget.release(session.id)
+            session.detached_at = monotonic()
+            self._ended[session.id] = session
+            closed = session.conversation.closed
+            log.info("session %s closed: %s", session.id, closed.reason if closed is not None else "suspended")
+
+    def run_in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end even if the request that started it is cancelled."""
+        task = asyncio.create_task(coroutine)
+        self._background_tasks.add(task)
+        task.add_done_callback(self._background_tasks.discard)
+
+    async def expire_idle(self) -> None:
+        """Periodically close sessions whose client is disconnected or silent for longer than the timeouts."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            now = monotonic()
+            for session in self.sessions:
+                if self._is_expired(session, now):
+                    session.finished = session.subscriber is None
+                    session.close("idle")
+            for session in list(self._ended.values()):
+                if session.finished or now - session.detached_at > self.config.time_to_live:
+                    del self._ended[session.id]
+                    session.discard_journal()
+
+    def _is_expired(self, session: LiveSession, now: float) -> bool:
+        if session.has_open_source:
+            return False
+        lost = session.subscriber is None and now - session.detached_at > self.config.time_to_live
+        return lost or now - session.last_message_at > self.config.idle_timeout
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Stop admission, notify clients, wait for unfinished replies, then close every socket with code 1012."""
+        self.draining = True
+        for session in self.sessions:
+            session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="shutdown"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while any(session.speaking for session in self.sessions):
+                    await asyncio.sleep(0.02)
+        for session in self.sessions:
+            session.disconnect_subscriber(SERVICE_RESTART, "shutdown")
+
+    async def close(self) -> None:
+        """Close every session, or suspend it for the next server if there are journals."""
+        for session in self.sessions:
+            if self._journals is not None:
+                session.suspend()
+            else:
+                session.close("shutdown")
+        while self._sessions:
+            await asyncio.sleep(0.01)
+        if self._journals is not None:
+            self._journals.close()

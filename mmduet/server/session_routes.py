@@ -1,0 +1,113 @@
+"""HTTP endpoints for sessions without a socket: the server reads a source, and the client reads events as SSE."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field
+
+from mmduet.errors import NoPublicAddressError
+from mmduet.protocol.event_ids import parse_event_id
+from mmduet.protocol.session_update import SessionUpdate
+from mmduet.protocol.wire import ClientModel
+from mmduet.server.auth import KeyStore
+from mmduet.server.live_session import LiveSession, Subscriber
+from mmduet.server.request_body import parse_body
+from mmduet.server.session_manager import SessionManager
+
+MAX_BODY_BYTES = 1 << 20
+KEEPALIVE_SECONDS = 15.0
+"""Interval of SSE comments, which keep proxies from closing a quiet stream."""
+
+
+class CreateSession(ClientModel):
+    """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    transport: Literal["tcp", "udp"] = "tcp"
+    query: str | None = None
+    session: SessionUpdate | None = None
+
+
+def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
+    """Return the endpoints; the key that opened a session may read and close it."""
+    router = APIRouter(prefix="/v1/sessions")
+
+    def find_session(session_id: str, request: Request) -> LiveSession:
+        session = manager.find_by_owner(session_id, keys.owner(request.headers))
+        if session is None:
+            raise NoPublicAddressError(f"session {session_id!r} does not exist or belongs to another key; check the id")
+        return session
+
+    @router.post("", status_code=201)
+    async def create(request: Request) -> Response:
+        """Open a session on a source."""
+        owner = keys.owner(request.headers)
+        body = await parse_body(request, CreateSession, MAX_BODY_BYTES)
+        manager.check_accepting(None)
+        settings = manager.default_settings()
+        if body.session is not None:
+            settings = settings.with_update(body.session, started=False)
+        session = manager.admit(owner, settings)
+        session.conversation.ends_with_source = True
+        for message in _client_messages(body):
+            session.receive(json.dumps(message))
+        description = session.conversation.to_session(limits=manager.limits(session.conversation.settings))
+        return JSONResponse(description.model_dump(), 201, {"Location": f"/v1/sessions/{session.id}"})
+
+    @router.get("/{name}/events")
+    async def events(name: str, request: Request) -> Response:
+        """Stream the session's events until it closes, from the beginning or after `Last-Event-ID`."""
+        session = find_session(name, request)
+        after = parse_event_id(request.headers.get("last-event-id", "")) or 0
+        subscriber = session.attach(max(after, session.conversation.log.first_number - 1))
+        return StreamingResponse(_stream_events(session, subscriber), media_type="text/event-stream")
+
+    @router.delete("/{name}", status_code=204)
+    async def delete(name: str, request: Request) -> Response:
+        """Close the session."""
+        session = find_session(name, request)
+        session.finished = True
+        session.close("ended")
+        return Response(status_code=204)
+
+    return router
+
+
+def _client_messages(body: CreateSession) -> list[dict[str, Any]]:
+    """Return the messages that a client with a socket would have sent."""
+    messages: list[dict[str, Any]] = []
+    if body.query is not None:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": body.query}]}
+        messages.append({"type": "conversation.item.create", "item": item})
+    return [*messages, {"type": "input_source.open", "url": body.source, "transport": body.transport}]
+
+
+async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncIterator[str]:
+    """Yield the log as server-sent events until the session's last event."""
+    log = session.conversation.log
+    try:
+        while subscriber.closing is None:
+            subscriber.cursor = max(subscriber.cursor, log.first_number - 1)
+            entry = log.next_after(subscriber.cursor, subscriber.number)
+            if entry is not None:
+                subscriber.cursor = entry.number
+                kind = json.loads(entry.text)["type"]
+                yield f"id: event_{entry.number:012d}\nevent: {kind}\ndata: {entry.text}\n\n"
+            elif session.closed:
+                session.finished = True
+                return
+            else:
+                subscriber.wakeup.clear()
+                try:
+                    async with asyncio.timeout(KEEPALIVE_SECONDS):
+                        await subscriber.wakeup.wait()
+                except TimeoutError:
+                    yield ": still here\n\n"
+    finally:
+        session.detach(subscriber)

@@ -1,0 +1,168 @@
+"""Reads a video source into a session: a file as fast as its frames are scored, a live source in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from mmduet.errors import MmduetError
+from mmduet.events import Frame
+from mmduet.protocol import server_events
+from mmduet.protocol.frames import EncodedImage, ImageFormat
+from mmduet.protocol.session.conversation import Conversation
+from mmduet.server.live_sources import is_live_source
+from mmduet.server.media import MediaLoader, probe
+from mmduet.video import VideoInfo, open_frames
+from mmduet.video.network import Transport, redact
+from mmduet.video.source import LiveSource
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class SourceOwner(Protocol):
+    """The session that a source is read into."""
+
+    @property
+    def conversation(self) -> Conversation:
+        """Return the conversation that receives frames and events."""
+        ...
+
+    def on_source_frame(self) -> None:
+        """Count a frame read from the source."""
+
+    def on_source_closed(self, event: server_events.SourceClosed) -> None:
+        """Send the event and forget the source, which delivers nothing more."""
+
+    def wake(self) -> None:
+        """Process new frames and send new events."""
+
+
+class SourceReader:
+    """Read one source in a background task, until it ends or ``stop`` is called."""
+
+    def __init__(self, owner: SourceOwner, media: MediaLoader, url: str, transport: Transport = "tcp") -> None:
+        self.url = redact(url)
+        self._owner, self._conversation = owner, owner.conversation
+        self._media, self._address, self._transport = media, url, transport
+        self._frame_finished = asyncio.Event()
+        # one thread per source, because reading from a camera blocks
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmduet-source")
+        self._task = asyncio.create_task(self._run(), name=f"source of {self._conversation.id}")
+
+    @property
+    def running(self) -> bool:
+        """Return whether more frames may follow."""
+        return not self._task.done()
+
+    def notify_frame_finished(self) -> None:
+        """Report that a frame of the session was scored or dropped, so that the next one may be queued."""
+        self._frame_finished.set()
+
+    async def stop(self) -> None:
+        """Stop reading and report the source as closed on request."""
+        if self.running:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._report_closed("asked")
+
+    async def _run(self) -> None:
+        try:
+            if is_live_source(self._address):
+                await self._read_live_source()
+            else:
+                async with self._media.open_file(self._address) as path:
+                    info = await self._run_in_thread(probe, path)
+                    await self._read(info, open_frames(path, self._conversation.settings.fps), live=False)
+        except MmduetError as error:
+            self._fail(str(error), error.code)
+        except Exception:
+            log.exception("session %s: reading the source failed", self._conversation.id)
+            self._fail(f"{self.url} cannot be read because of a server error; see the server's log", "server")
+        else:
+            self._report_closed("ended")
+
+    async def _read_live_source(self) -> None:
+        opening = asyncio.ensure_future(
+            self._run_in_thread(self._media.open_live_source, self._address, self._transport)
+        )
+        try:
+            video = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_when_opened)
+            raise
+        try:
+            await self._read(video.info, video.frames(self._conversation.settings.fps), live=video.live)
+        finally:
+            await asyncio.to_thread(video.close)  # sends TEARDOWN to a camera, which may block
+
+    def _fail(self, message: str, code: str) -> None:
+        if not self._owner_closed:
+            self._conversation.fail(message, code)
+        self._report_closed("failed", message)
+
+    async def _read(self, info: VideoInfo, frames: Iterator[Frame], *, live: bool) -> None:
+        """Push every frame into the session; wait for the session's queue to empty unless the source is live."""
+        self._media.check_size(info)
+        self._send(server_events.SourceOpened(url=self.url, width=info.width, height=info.height))
+        first_pts = self._conversation.next_pts()
+        try:
+            while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
+                if not live:
+                    await self._wait_until_empty()
+                self._push_frame(frame, first_pts)
+        finally:
+            await asyncio.to_thread(_close_frames, frames)
+
+    def _next_frame(self, frames: Iterator[Frame]) -> Frame | None:
+        """Return the next frame at the model's input size, so that queued frames take no more memory than necessary."""
+        frame = next(frames, None)
+        return None if frame is None else replace(frame, image=self._media.letterbox(frame.image))
+
+    def _push_frame(self, frame: Frame, first_pts: int) -> None:
+        height, width, _ = frame.image.shape
+        image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
+        self._owner.on_source_frame()
+        self._conversation.push_source_frame(first_pts + round(frame.time * 1e6), image, monotonic())
+        self._owner.wake()
+
+    async def _wait_until_empty(self) -> None:
+        while self._conversation.waiting_frames > 0:
+            self._frame_finished.clear()
+            await self._frame_finished.wait()
+
+    def _report_closed(self, reason: server_events.CloseReason, message: str | None = None) -> None:
+        self._executor.shutdown(wait=False)
+        self._owner.on_source_closed(server_events.SourceClosed(url=self.url, reason=reason, message=message))
+
+    async def _run_in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a blocking function in the source's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    @property
+    def _owner_closed(self) -> bool:
+        return self._conversation.closed is not None
+
+    def _send(self, event: server_events.ServerEvent) -> None:
+        if not self._owner_closed:
+            self._conversation.emit(event)
+            self._owner.wake()
+
+
+def _close_when_opened(opening: asyncio.Future[LiveSource]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _close_frames(frames: Iterator[Frame]) -> None:
+    close: Callable[[], None] | None = getattr(frames, "close", None)
+    if close is not None:
+        with contextlib.suppress(ValueError):  # the generator is running in its thread; it ends with its next frame
+            close()

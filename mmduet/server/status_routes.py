@@ -1,0 +1,62 @@
+"""HTTP endpoints about the server itself: health, readiness, version, metrics, models and client secrets."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+import mmduet
+from mmduet.server.auth import KeyStore
+from mmduet.server.error_response import RETRY_AFTER_SECONDS
+from mmduet.server.session_manager import SessionManager
+
+
+def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
+    """Return the endpoints. Those for probes (health, ready, version, metrics) need no key."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        """Report whether the engine is running."""
+        if not manager.engine.alive:
+            return JSONResponse({"status": "the engine has stopped"}, 500)  # type: ignore[return-value]
+        return {"status": "ok"}
+
+    @router.get("/ready")
+    async def ready() -> Response:
+        """Report whether a new session would be admitted now."""
+        free = manager.budget.free_sessions
+        alive = manager.engine.alive
+        if manager.draining or free < 1 or not alive:
+            status = "closing" if manager.draining else "full" if alive else "the engine has stopped"
+            return JSONResponse({"status": status}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return JSONResponse({"status": "ready", "free_sessions": free})
+
+    @router.get("/version")
+    async def version() -> dict[str, str]:
+        """Return the versions of mmduet and Python."""
+        return {"mmduet": mmduet.__version__, "python": platform.python_version()}
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Return metrics for Prometheus."""
+        return Response(manager.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        """List the served models."""
+        keys.owner(request.headers)
+        card = {"id": manager.model_name, "object": "model", "created": manager.started_at, "owned_by": "mmduet"}
+        return {"object": "list", "data": [card]}
+
+    @router.post("/v1/realtime/client_secrets")
+    async def client_secrets(request: Request) -> dict[str, Any]:
+        """Create a short-lived key for a browser; its sessions belong to the key of this request."""
+        secret, expires = keys.create_client_secret(keys.owner(request.headers, allow_client_secrets=False))
+        settings = manager.default_settings()
+        return {"value": secret, "expires_at": int(expires), "session": {"type": "realtime", **settings.to_wire()}}
+
+    return router

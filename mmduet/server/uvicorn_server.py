@@ -1,0 +1,91 @@
+"""Runs the application under uvicorn, with draining on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from mmduet.errors import ServerError
+from mmduet.server.config import ServerConfig
+
+log = logging.getLogger(__name__)
+SHUTDOWN_TIMEOUT_SECONDS = 5
+CLOSE_FRAME_SECONDS = 0.2
+
+
+class AbortableWebSocketProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn's WebSocket protocol with ``abort``, for clients that do not read; ASGI has no message for that."""
+
+    async def run_asgi(self) -> None:
+        """Run the application with the transport's ``abort`` in the scope's state."""
+        self.scope["state"]["abort"] = self.transport.abort
+        await super().run_asgi()
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that drains its sessions on the first signal and exits at once on the second."""
+
+    def __init__(
+        self, app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None
+    ) -> None:
+        """``on_started`` is called with the port once the server is listening."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=config.host,
+                port=config.port,
+                ws=AbortableWebSocketProtocol,
+                ws_max_size=config.max_message_bytes,
+                ws_ping_interval=config.ping_interval,
+                ws_ping_timeout=config.ping_interval,
+                ws_per_message_deflate=False,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
+            )
+        )
+        self._manager, self._drain_seconds, self._on_started = app.state.manager, config.drain_seconds, on_started
+        self._drain_task: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop  # set by startup
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Start listening and report the port."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        self.loop = asyncio.get_running_loop()
+        if self.started:
+            self._on_started(self.servers[0].sockets[0].getsockname()[1])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on the first SIGTERM or SIGINT; exit without waiting on the second."""
+        if self._manager.draining or not self.started:
+            self.force_exit = self.should_exit = True
+            return
+        log.info("%s: draining for up to %g s", signal.Signals(sig).name, self._drain_seconds)
+        self.loop.call_soon_threadsafe(self.begin_drain)
+
+    def begin_drain(self) -> None:
+        """Start draining; call it in the server's loop."""
+        self._drain_task = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        await self._manager.drain(self._drain_seconds)
+        await asyncio.sleep(CLOSE_FRAME_SECONDS)  # let sockets send their close frames
+        self.should_exit = True
+
+
+def run_server(app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ``ServerError`` if the address cannot be bound."""
+    server = Server(app, config, on_started)
+    try:
+        server.run()
+    except SystemExit as error:
+        raise ServerError(f"cannot listen on {config.host}:{config.port}; choose another port or host") from error
+    if not server.started:
+        raise ServerError(f"cannot listen on {config.host}:{config.port}; choose another port or host")

@@ -1,0 +1,14 @@
+"""Keeps tiny matrices on one thread."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny products gain nothing from more, and the machine may be busy
+    yield
+    torch.set_num_threads(threads)

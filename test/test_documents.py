@@ -1,0 +1,212 @@
+"""Documents cannot lie: every command and program in them runs, every link resolves, generated pages are up to date."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fork_server import fork_server
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "CONTRIBUTING.md"]
+PAGES = [
+    *GUIDES,
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "datasets/README.md",
+    "docs/reference/cli.md",
+    "docs/reference/python.md",
+]
+#: Set-up, training, a simulated day, two checkouts: covered by CI itself and by tests of their own.
+NOT_HERE = (
+    "make ",
+    "scripts/",
+    "source ",
+    "pip ",
+    "python -m venv",
+    "git ",
+    "python scripts/compare",
+    "python test/golden",
+    "mmduet bench soak",
+)
+#: In another terminal: a server is running while the blocks run.
+SERVER = "mmduet serve"
+#: Half a minute each: run with the slow tests.
+SLOW = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score", "mmduet bench serve", "mmduet bench load")
+README_FILES = ("run.jsonl", "run.png", "magqa.json", "magqa.html")
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder in which documents' commands run, with rendered clips, a running server and a fast ``mmduet``."""
+
+    folder: Path
+    path: str
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell command."""
+        return self._done(["bash", "-c", command])
+
+    def run_python(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run a program."""
+        return self._done(["mmduet", "-c", text])
+
+    def _done(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PATH": self.path, "OMP_NUM_THREADS": "1"}
+        executable = shutil.which(command[0], path=self.path) or command[0]
+        return subprocess.run(
+            [executable, *command[1:]], cwd=self.folder, capture_output=True, text=True, check=False, env=environment
+        )
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / "outputs").mkdir()
+    with fork_server(tmp_path_factory.mktemp("server")) as binaries:
+        path = os.pathsep.join([str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]])
+        place = Workplace(folder, path)
+        done = place.run("mmduet scenes make outputs/clips --split test --count 3 --seed 7")
+        assert done.returncode == 0, done.stderr
+        with running_server(folder):
+            yield place
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[None]:
+    """Run `mmduet serve` in ``folder``, as in another terminal, for the length of a block."""
+    command = [sys.executable, "-m", "mmduet", "serve"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout is not None
+            assert "nano" in server.stdout.readline()
+            yield
+        finally:
+            server.kill()
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    """Language and text of a document's programs and commands."""
+    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a shell block that can be run here."""
+    lines = [line.split(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
+    found = [line for line in lines if line and not line.startswith(("#", SERVER, *NOT_HERE))]
+    return [line for line in found if f" {SERVER}" not in line]
+
+
+def is_slow(command: str) -> bool:
+    return command.startswith(SLOW)
+
+
+def run_block(workplace: Workplace, language: str, text: str, slow: bool) -> int:
+    """Run a block; return how many commands it had."""
+    if language == "python":
+        if slow:
+            return 0
+        done = workplace.run_python(text)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        return 1
+    chosen = [command for command in commands(text) if is_slow(command) is slow]
+    for command in chosen:
+        done = workplace.run(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return len(chosen)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
+@pytest.mark.parametrize("document", GUIDES)
+def test_every_command_runs(workplace: Workplace, document: str, slow: bool) -> None:
+    count = sum(run_block(workplace, language, text, slow) for language, text in blocks(document))
+    if document == "README.md" and not slow:
+        assert count >= 12
+        for name in README_FILES:
+            assert (workplace.folder / "outputs" / name).stat().st_size > 0
+
+
+TARGETS = {
+    first or second
+    for document in ("README.md", "CONTRIBUTING.md")
+    for first, second in re.findall(
+        r"^make (\w+)|`make (\w+)", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE
+    )
+}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_make_target_exists(target: str) -> None:
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scripts_parse() -> None:
+    scripts = sorted((ROOT / "scripts").rglob("*.sh"))
+    assert scripts
+    for script in scripts:
+        done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_links_resolve(document: str) -> None:
+    page = ROOT / document
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]+)?\)", page.read_text(encoding="utf-8")):
+        path = (page.parent / target) if target else page
+        assert path.exists(), f"{document} links to {target}, which does not exist"
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), f"{document} links to {target}{anchor}; there is no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as Markdown renderers make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", ["README.md"])
+def test_readme_is_short(document: str) -> None:
+    assert len((ROOT / document).read_text(encoding="utf-8").splitlines()) <= 220
+
+
+def test_command_line_reference_is_up_to_date() -> None:
+    from mmduet.cli._reference import render
+    from mmduet.cli.main import app
+
+    assert (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8") == render(app), "run `make docs`"
+
+
+def test_documentation_site_builds_without_dead_links(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "mmduet", tmp_path / "mmduet", ignore=shutil.ignore_patterns("__pycache__", "checkpoint"))
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    command = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict", "-f", "mkdocs.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = tmp_path / "outputs" / "docs"
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) >= 16
+    assert "RemoteStream" in (site / "reference" / "python.html").read_text(encoding="utf-8")
+    for page in pages:
+        for target in re.findall(r'(?:href|src)="([^"]+)"', page.read_text(encoding="utf-8")):
+            check_target(site, page, target)
+
+
+def check_target(site: Path, page: Path, target: str) -> None:
+    """Assert that a link of a page of the site leads to a file of the site, or is a link for people to follow."""
+    path = target.partition("#")[0].partition("?")[0]
+    if page.name == "404.html" or not path or path.startswith(("https://", "mailto:", "data:")):
+        return
+    assert (page.parent / path).exists(), f"{page.relative_to(site)} links to {target}, which does not exist"

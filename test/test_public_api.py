@@ -1,0 +1,39 @@
+"""The public API: its exact names, each of which resolves, and an import that loads nothing large."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import mmduet
+
+PUBLIC = {
+    "AnnotationError", "AssistantTurn", "Context", "DecodeOptions", "Engine", "EngineError", "EngineThread", "FormatError",
+    "Frame", "MmduetError", "ModelError", "OptionError", "Query", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
+    "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SpeakOptions", "StreamEnded", "VideoError",
+    "__version__", "load_model", "open_frames", "recommended_options",
+}  # fmt: skip
+
+
+def test_public_names_are_pinned() -> None:
+    assert set(mmduet.__all__) == PUBLIC
+    assert set(dir(mmduet)) >= PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(mmduet, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'House'"):
+        _ = mmduet.House
+
+
+def test_import_loads_nothing_large() -> None:
+    program = "import json, sys, mmduet; dir(mmduet); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "av", "pydantic"} & set(json.loads(done.stdout))
