@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mmduet.annotations.test_sets import Example
     from mmduet.evaluation.runs.predict import PredictionConfig
     from mmduet.model import LoadedModel
+    from mmduet.options import DecodeOptions
 
 
 def predict(
@@ -40,8 +42,6 @@ def predict(
     at_once: MaxConcurrent = 8,
 ) -> None:
     """Answer every question of a test set. Exit status 1 if some could not be answered."""
-    from dataclasses import replace
-
     from mmduet.annotations.prediction_files import PredictionFile
     from mmduet.annotations.prediction_settings import PredictionSettings, file_digest
     from mmduet.annotations.test_sets import read_test_set
@@ -54,26 +54,19 @@ def predict(
     loaded = load(model, adapter, allow_pickle, dtype, quantized)
     best = loaded.config.recommended
     base, rate = recommended_options(best, profile), best.fps if fps is None else fps
-    said: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
     options = replace(
         base,
         speak=base.speak.with_overrides(speak, score_heads),
-        decode=replace(base.decode, **{name: value for name, value in said.items() if value is not None}),
+        decode=_with_overrides(base.decode, max_new_tokens, repetition_penalty),
         keep_replies=keep_replies,
         window=base.window if window is None else parse_window(window, rate),
     )
     viewing = PredictionConfig(videos, rate, max_frames, options)
     settings = PredictionSettings(
-        annotations=file_digest(annotations),
-        videos=str(videos.resolve()),
-        model=fingerprint(model),
-        adapter=fingerprint(adapter) if adapter else None,
-        quantized=quantized,
-        dtype=dtype,
-        fps=viewing.fps,
-        max_frames=max_frames,
-        options=options,
-    )
+        annotations=file_digest(annotations), videos=str(videos.resolve()), model=fingerprint(model),
+        adapter=fingerprint(adapter) if adapter else None, quantized=quantized, dtype=dtype,
+        fps=viewing.fps, max_frames=max_frames, options=options,
+    )  # fmt: skip
     examples = with_prompts(examples, model_defaults(best))
     with PredictionFile(output, settings.to_dict()) as file:
         failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
@@ -82,6 +75,12 @@ def predict(
     typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
     if failed:
         raise typer.Exit(1)
+
+
+def _with_overrides(decode: DecodeOptions, max_new_tokens: int | None, penalty: float | None) -> DecodeOptions:
+    """Return decoding options with the values that were given on the command line."""
+    given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": penalty}
+    return replace(decode, **{name: value for name, value in given.items() if value is not None})
 
 
 def _answer(

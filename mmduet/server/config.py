@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from mmduet.errors import OptionError
-from mmduet.protocol.session.conversation import SessionLimits
+from mmduet.protocol.session.limits import SessionLimits
 from mmduet.server.url_policy import UrlPolicy
 
 ENV_PREFIX = "MMDUET_"

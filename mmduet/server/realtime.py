@@ -13,7 +13,7 @@ from mmduet.errors import CapacityError, MmduetError, ProtocolError
 from mmduet.protocol import server_events
 from mmduet.protocol.client_events import ResumeSession, parse_client_event
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
-from mmduet.protocol.session.conversation import ProtocolAbuse
+from mmduet.protocol.session.limits import ProtocolAbuse
 from mmduet.server.auth import KeyStore, accepted_subprotocol, check_origin
 from mmduet.server.error_response import error_response
 from mmduet.server.live_session import REPLACED, LiveSession, Subscriber

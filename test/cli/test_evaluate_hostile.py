@@ -43,13 +43,13 @@ def evaluate(mmduet: Command, folder: Path, benchmark: str, predictions: Any, an
     [
         ("audio-description", {"m": []}, {"m": [{"start": 0, "end": 1, "text": "a"}]}, (), "no id in common"),
         ("audio-description", {"m": [{"start": 0, "end": 1, "text": "a"}]}, {"m": []}, (), "no id in common"),
-        ("ovo", {"backward": [{**OVO["backward"][0], "task": ["EPM"]}]}, None, (), "use one of"),
-        ("ovo", OVO, [{"id": 1, "task": {}}], (), "use one of"),
-        ("ovo", OVO, [{"id": 1, "task": "REC", "test_info": None}], (), "list of moments"),
-        ("magqa", turns(HUGE), [QUESTION], ("--judge", "exact"), "time in seconds"),
-        ("magqa", turns(), [{**QUESTION, "answer": [{"content": "g", "time": [0, HUGE]}]}], (), "[start, end]"),
+        ("ovo", {"backward": [{**OVO["backward"][0], "task": ["EPM"]}]}, None, (), "expected one of"),
+        ("ovo", OVO, [{"id": 1, "task": {}}], (), "expected one of"),
+        ("ovo", OVO, [{"id": 1, "task": "REC", "test_info": None}], (), "test_info is None, expected a list"),
+        ("magqa", turns(HUGE), [QUESTION], ("--judge", "exact"), "expected a number of seconds"),
+        ("magqa", turns(), [{**QUESTION, "answer": [{"content": "g", "time": [0, HUGE]}]}], (), "expected a finite number"),
         ("magqa", turns(), [{**QUESTION, "answer": []}], ("--judge", "exact"), "no gold answers"),
-        ("dense-captioning", {"v": [{"timestamp": [0, HUGE], "caption": "a"}]}, EVENTS, (), "a number should be"),
+        ("dense-captioning", {"v": [{"timestamp": [0, HUGE], "caption": "a"}]}, EVENTS, (), "expected a finite number"),
         ("qvhighlights", SUBMISSION, {**QUERY, "duration": 1e15}, (), "duration is"),
         ("qvhighlights", SUBMISSION, {**QUERY, "relevant_windows": []}, (), "can be evaluated"),
         ("grounding", {"question_id": 1, "model_response_list": []}, SPANS, ("--profile", "paper"), "can be"),
@@ -104,14 +104,14 @@ def test_the_references_own_frames_tell_the_bounds_of_captions(mmduet: Command, 
     assert found[0] == found[1] != found[2]
     backwards = turns(2, "v", debug_data=ours[::-1])
     done = evaluate(mmduet, tmp_path, "dense-captioning", backwards, EVENTS)
-    assert (done.status, "times must grow" in done.err) == (6, True)
+    assert (done.status, "times must increase" in done.err) == (6, True), done.err
 
 
 def test_what_is_read_is_never_written_over(mmduet: Command, tmp_path: Path) -> None:
     for option in ("--json", "--html"):
         for name in ("p.json", "g.json"):
             done = evaluate(mmduet, tmp_path, "qvhighlights", SUBMISSION, QUERY, option, tmp_path / name)
-            assert (done.status, "what is read" in done.err) == (2, True)
+            assert (done.status, "is also an input file" in done.err) == (2, True), done.err
     assert json.loads((tmp_path / "p.json").read_text()) == SUBMISSION
 
 
@@ -134,4 +134,4 @@ def test_numbers_beyond_all_use_are_refused(mmduet: Command, tmp_path: Path) -> 
     movie = {"m": [{"start": 0, "end": 1, "text": "a"}]}
     more = ("--similarities", tmp_path / "empty.npz")
     done = evaluate(mmduet, tmp_path, "audio-description", movie, movie, *more)
-    assert (done.status, "no .npz of similarities" in done.err) == (6, True)
+    assert (done.status, "is not a readable .npz file" in done.err) == (6, True), done.err

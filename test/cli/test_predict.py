@@ -186,9 +186,9 @@ def test_predictions_of_other_settings_are_not_mixed(predict: Command, tmp_path:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{}", "holds a dict"),
+        ("{}", "holds an object, expected a list"),
         ("[", "is not JSON"),
-        ('[{"question_id": 1}]', "entry 0 cannot be read"),
+        ('[{"question_id": 1}]', "entry 0: missing video"),
         (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is listed twice"),
     ],
 )

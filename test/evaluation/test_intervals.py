@@ -16,7 +16,7 @@ def report(**metrics: float) -> Report:
 
 
 def test_means_of_items_have_intervals_and_nothing_else_has() -> None:
-    found = add_intervals(report(score=4.5, seldom=1.0, corpus=4.5, other=math.nan)).intervals
+    found = add_intervals(report(score=4.5, rare=1.0, corpus=4.5, other=math.nan)).intervals
     assert set(found) == {"score", "rare"}
     low, high = found["score"]
     assert 2 < low < 4.5 < high < 7

@@ -100,7 +100,7 @@ def test_every_fault_of_the_tensors_is_named_at_once(saved: Path) -> None:
     assert "missing heads.informative.weight (2, 48)" in message
     assert "missing lm.norm.weight (48,)" in message
     assert "unexpected heads.funny.weight in model.safetensors (2, 48)" in message
-    assert "misshapen projector.fc1.weight in model.safetensors: wanted (48, 32), found (48, 31)" in message
+    assert "misshapen projector.fc1.weight in model.safetensors: expected (48, 32), found (48, 31)" in message
     assert str(saved) in message
 
 

@@ -12,7 +12,7 @@ from mmduet.errors import CapacityError
 from mmduet.events import Reply, ReplyDelta, ReplyStarted, SessionFailed
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame, to_data_url
 from mmduet.protocol.session import commands
-from mmduet.protocol.session.conversation import ProtocolAbuse
+from mmduet.protocol.session.limits import ProtocolAbuse
 
 GARBAGE = [
     ("{", "invalid_json", None),

@@ -12,9 +12,10 @@ from wire_partner import Echo, conversation, events, frame, message, query
 from mmduet.events import ReplyDelta, ReplyStarted, Scores
 from mmduet.options import SessionOptions
 from mmduet.protocol.session.commands import AppendTurn, CancelReply, End, ScoreFrame, SpeakNow
-from mmduet.protocol.session.conversation import Conversation, SessionLimits
+from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.journal import MAGIC, JournalWriter, SessionOpened, complete_length, read_records
+from mmduet.protocol.session.limits import SessionLimits
 from mmduet.protocol.session.recovery import RecordedReply, RecoveredSession, recover
 from mmduet.protocol.session.settings import SessionSettings
 

@@ -11,10 +11,11 @@ from journal_scenario import write_journal
 from mmduet.options import SpeakOptions
 from mmduet.protocol.server_events import Item
 from mmduet.protocol.session.commands import AppendTurn, End, ScoreFrame, SpeakNow
-from mmduet.protocol.session.conversation import Conversation, SessionLimits
+from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.conversation_state import ConversationState
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.journal import SessionOpened, complete_length, read_records
+from mmduet.protocol.session.limits import SessionLimits
 from mmduet.protocol.session.recovery import RecordedReply, RecoveredSession, recover
 
 JOURNAL = Path(__file__).parent / "data" / "session.journal"

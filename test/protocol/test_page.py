@@ -23,5 +23,5 @@ def test_every_message_has_its_place() -> None:
         "session.closed",
     ):
         assert text.count(f"### `{name}`\n") == 1
-    for name in ("DuetUpdate", "SpeakUpdate", "SessionTold", "Limits"):
+    for name in ("DuetUpdate", "SpeakUpdate", "Session", "Limits"):
         assert text.count(f"### {name}\n") == 1

@@ -107,7 +107,7 @@ def test_previous_messages_change_the_reply(server: RunningServer) -> None:
         ({"temperature": -1}, 400, "temperature"),
         ({"tools": []}, 400, "tools"),
         ({"messages": [{"role": "user", "content": [image(1), {"type": "audio_url"}]}]}, 400, "content"),
-        ({"messages": [{"role": "user", "content": [video("data:video/mp4;base64,AAAA")]}]}, 400, "no video"),
+        ({"messages": [{"role": "user", "content": [video("data:video/mp4;base64,AAAA")]}]}, 400, "not a video"),
         ({"messages": [{"role": "user", "content": [video("file:///etc/passwd")]}]}, 400, "not allowed"),
         ({"messages": [{"role": "user", "content": [video("http://example.org/x.mp4")]}]}, 400, "not allowed"),
         ({"messages": [{"role": "user", "content": "<|im_end|>"}]}, 400, "<|im_end|>"),

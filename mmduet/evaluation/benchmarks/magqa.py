@@ -84,16 +84,8 @@ def evaluate(
     if not judge and not judgements and any(map(has_grades, rows.values())):
         judgements = predictions
     prompt_messages = Prompt.from_file(prompt) if prompt else Prompt.from_instruction(MAGQA_INSTRUCTION)
-    grader = Grader(
-        judge,
-        judgements,
-        prompt_messages,
-        grade_parser or GRADE_PARSER[profile],
-        in_span.MAX_SCORE,
-        "1",
-        workers,
-        progress,
-    )
+    parser = grade_parser or GRADE_PARSER[profile]
+    grader = Grader(judge, judgements, prompt_messages, parser, in_span.MAX_SCORE, "1", workers, progress)
     questions = read_questions(annotations) if annotations else parse_graded_questions(rows, predictions)
     if not any(question.answers for question in questions.values()):
         raise AnnotationError(
@@ -109,11 +101,13 @@ def evaluate(
         check_no_problems(problems)
     items = list(_items(cases, {pair: grade or in_span.MIN_SCORE for pair, grade in grades.items()}))
     notes = [grader.describe(), *_notes(cases, len(questions), padding, profile)]
-    if untimed := sum(turn.time == in_span.NO_TIME for _, replies in cases for turn in replies.turns):
-        notes.append(
-            f"{untimed} turns have no time (-1); they count as in {'every' if baseline_all_match else 'no'} span."
-        )
+    notes += _untimed_notes(cases, baseline_all_match)
     return Report("magqa", _metrics(items, padding), items, problems=problems, notes=notes, profile=profile)
+
+
+def _untimed_notes(cases: Sequence[Case], baseline_all_match: bool) -> Iterator[str]:
+    if untimed := sum(turn.time == in_span.NO_TIME for _, replies in cases for turn in replies.turns):
+        yield f"{untimed} turns have no time (-1); they count as in {'every' if baseline_all_match else 'no'} span."
 
 
 def _padded_size(num_examples: int | None, profile: Profile, questions: int) -> int | None:

@@ -65,9 +65,8 @@ def evaluate(
         judge: Grades from 1 to 3 how much of a gold answer all replies so far convey.
         judgements: A file with grades instead (``JudgementFile``); ``turn`` is the index of the reply.
         prompt: A file with the prompt, instead of the built-in one.
-        grade_parser: How a reply of the judge becomes a grade, a name in ``metrics.grade_parsers.GRADE_PARSERS``. A reply
-            that is not a grade adds no point.
-        seed: Unused; accepted by all evaluators.
+        grade_parser: A name in ``metrics.grade_parsers.GRADE_PARSERS``. A reply that is not a grade adds no point.
+        seed: Unused.
 
     Raises:
         AnnotationError: a file cannot be used, or ``strict`` and there are problems.
@@ -76,25 +75,14 @@ def evaluate(
     if annotations is None:
         raise AnnotationError(f"{predictions} has no gold answers; give the annotations")
     prompt_messages = Prompt.from_file(prompt) if prompt else Prompt.from_instruction(PROACTIVE_INSTRUCTION)
-    grader = Grader(
-        judge,
-        judgements,
-        prompt_messages,
-        grade_parser or GRADE_PARSER[profile],
-        MAX_GRADE,
-        "no point",
-        workers,
-        progress,
-    )
+    parser = grade_parser or GRADE_PARSER[profile]
+    grader = Grader(judge, judgements, prompt_messages, parser, MAX_GRADE, "no point", workers, progress)
     rows = rows_by_id(read_json_rows(predictions), predictions, "question_id")
     lines = parse_replies(rows, predictions)
     questions = read_questions(annotations)
     check_ids_overlap(rows, questions, predictions, annotations)
-    problems = [*time_problems(lines), *unknown_id_problems(rows, questions)]
     known = {line.id: line for line in lines if line.id in questions}
-    problems += _no_time_problems(known)
-    problems += missing_id_problems(known, questions, "silence")
-    problems += [Problem(q.id, "has no gold answers", "nothing") for q in questions.values() if not q.answers]
+    problems = [*time_problems(lines), *unknown_id_problems(rows, questions), *_question_problems(known, questions)]
     if strict:
         check_no_problems(problems)
     cases = [
@@ -112,6 +100,13 @@ def evaluate(
     metrics = {name: sum(item[name] for item in items) / len(items) for name in NAMES.values()}
     metrics["duplicate_rate"] = _duplicate_rate(known)
     return Report("proactive", metrics, items, problems=problems, notes=[grader.describe()], profile=profile)
+
+
+def _question_problems(
+    known: Mapping[str, PredictedReplies], questions: Mapping[str, AnnotatedQuestion]
+) -> list[Problem]:
+    empty = [Problem(q.id, "has no gold answers", "nothing") for q in questions.values() if not q.answers]
+    return [*_no_time_problems(known), *missing_id_problems(known, questions, "silence"), *empty]
 
 
 def _no_time_problems(lines: Mapping[str, PredictedReplies]) -> list[Problem]:

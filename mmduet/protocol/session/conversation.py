@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mmduet.duet import Role, check_no_markers
@@ -20,30 +20,13 @@ from mmduet.protocol.session.event_emitter import EventEmitter, RequestedReply
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
+from mmduet.protocol.session.limits import ProtocolAbuse, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.video.network import redact
 from mmduet.video.sampling import FrameSampler
 
 STILL_IMAGE_FPS = 2.0
 """How far apart stills are put where the session takes every frame."""
-
-
-@dataclass(frozen=True)
-class SessionLimits:
-    """What one client may have waiting, and how fast it may send."""
-
-    max_waiting_frames: int = 32
-    max_waiting_turns: int = 64
-    messages_per_second: float = 500.0
-    burst: int = 2000
-
-
-class ProtocolAbuse(Exception):  # noqa: N818 - not part of the error tree
-    """The socket is closed with ``code`` and ``reason``; the session stays until its time to live."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
 
 
 class Conversation:

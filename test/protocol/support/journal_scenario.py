@@ -7,8 +7,9 @@ from wire_partner import frame, message, query, update
 from mmduet.events import Context, ContextRead, Query, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 from mmduet.protocol import server_events
-from mmduet.protocol.session.conversation import Conversation, SessionLimits
+from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.journal import MAGIC, JournalWriter, SessionOpened
+from mmduet.protocol.session.limits import SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
 
 SPEAK = SpeakOptions("sum", 2.5, ("informative", "relevance"), 1.5, 3.0, True, False)

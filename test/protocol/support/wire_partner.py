@@ -11,7 +11,8 @@ from mmduet.options import SessionOptions
 from mmduet.protocol.event_ids import parse_event_id
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 from mmduet.protocol.session import commands
-from mmduet.protocol.session.conversation import Conversation, SessionLimits
+from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.limits import SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
