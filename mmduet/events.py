@@ -7,7 +7,7 @@ write; outputs (``Scores``, ``ReplyStarted``, ``ReplyDelta``, ``Reply``) are wha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmduet.errors import EngineError
 
@@ -141,3 +141,30 @@ class SessionFailed:
 
 Input = Frame | Query | Context | AssistantTurn
 Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed
+
+
+def output_to_dict(output: Output) -> dict[str, Any]:
+    """Return an output under its public names, as JSON lines have it: ``type`` first, then the fields."""
+    match output:
+        case Scores(frame, time, informative, relevance, speak):
+            head: dict[str, Any] = {"type": "scores", "frame": frame, "time": time}
+            return head | {"informative": informative, "relevance": relevance, "speak": speak}
+        case QueryRead(query, time):
+            return {"type": "query_read", "query": {"text": query.text, "time": query.time}, "time": time}
+        case ContextRead(context, time):
+            turn = {"text": context.text, "time": context.time, "keep": context.keep}
+            return {"type": "context_read", "context": turn, "time": time}
+        case ReplyStarted(reply, frame, time, forced):
+            return {"type": "reply_started", "reply": reply, "frame": frame, "time": time, "forced": forced}
+        case ReplyDelta(reply, text):
+            return {"type": "reply_delta", "reply": reply, "text": text}
+        case Reply():
+            return {
+                "type": "reply", "reply": output.reply, "frame": output.frame, "time": output.time, "text": output.text,
+                "tokens": output.tokens, "finish": output.finish, "forced": output.forced,
+                "context_tokens": output.context_tokens,
+            }  # fmt: skip
+        case StreamEnded(frames, duration):
+            return {"type": "stream_ended", "frames": frames, "duration": duration}
+        case SessionFailed(code, message, exit_status):
+            return {"type": "session_failed", "code": code, "message": message, "exit_status": exit_status}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from mmduet.cli._transcript import OutputListener
-from mmduet.events import Output
+from mmduet.events import Output, output_to_dict
 from mmduet.files import as_option_error
 
 
 def to_json(output: Output) -> str:
-    """Return one output as a JSON object on one line; ``type`` is the name of the event in snake case."""
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(output).__name__).lower()
-    return json.dumps({"type": name, **asdict(output)}, ensure_ascii=False)
+    """Return one output as a JSON object on one line."""
+    return json.dumps(output_to_dict(output), ensure_ascii=False)
 
 
 @contextmanager

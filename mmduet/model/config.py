@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from mmduet.errors import CheckpointError
@@ -104,8 +104,29 @@ class DuetConfig:
         return 2 * self.text.layers * self.text.kv_heads * self.text.head_dim * element_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Return the description as plain JSON values, under the names that manifests have."""
+        vision, text, recommended = self.vision, self.text, self.recommended
+        return {
+            "name": self.name,
+            "vision": {
+                "image_size": vision.image_size, "patch_size": vision.patch_size, "hidden_size": vision.hidden_size,
+                "intermediate_size": vision.intermediate_size, "layers": vision.layers, "heads": vision.heads,
+                "family": vision.family, "position_side": vision.position_side,
+            },
+            "text": {
+                "vocab_size": text.vocab_size, "hidden_size": text.hidden_size,
+                "intermediate_size": text.intermediate_size, "layers": text.layers, "heads": text.heads,
+                "kv_heads": text.kv_heads, "head_dim": text.head_dim, "max_positions": text.max_positions,
+                "rope_theta": text.rope_theta, "rms_norm_eps": text.rms_norm_eps, "tied": text.tied,
+                "family": text.family,
+            },
+            "pooling_stride": self.pooling_stride,
+            "recommended": {
+                "fps": recommended.fps, "window": recommended.window, "speak": recommended.speak,
+                "score_heads": recommended.score_heads, "min_interval": recommended.min_interval,
+                "max_new_tokens": recommended.max_new_tokens, "query": recommended.query,
+            },
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DuetConfig:

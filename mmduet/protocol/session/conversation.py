@@ -1,7 +1,7 @@
-"""One session as its server sees it: messages in, commands for the engine and events for the client out; sans I/O.
+"""The server's side of one session, sans I/O: messages in, commands for the engine and events for the client out.
 
-``receive`` takes what a client sent, ``take`` hands out what is to be done next, ``narrator.tell`` takes what the engine said;
-``narrator.log`` holds what the client is to receive. No sockets, no clock (``now`` is given), no randomness, no torch.
+``receive`` takes the client's messages, ``next_command`` returns what the engine must do next, ``on_output`` takes the engine's
+outputs, and ``log`` holds the events for the client. There are no sockets, no clock (``now`` is passed in) and no randomness.
 """
 
 from __future__ import annotations
@@ -26,11 +26,26 @@ from mmduet.video.network import redact
 from mmduet.video.sampling import FrameSampler
 
 STILL_IMAGE_FPS = 2.0
-"""How far apart stills are put where the session takes every frame."""
+"""Rate at which images in turns are spaced if the session has no fps of its own."""
 
 
 class Conversation:
-    """The state of one session's conversation, over all its sockets; a ``scribe`` writes down what would be missed."""
+    """One session over all its sockets.
+
+    Args:
+        session_id: Id of the session on the wire.
+        settings: Settings of the session until the client changes them.
+        limits: Bounds on queued input and on the message rate.
+        log: Log for the events; a new one by default.
+        admit: Called with new settings; raises if the server cannot accept them.
+        journal: Records everything from which the session can be recovered.
+
+    Attributes:
+        consumed_count: Number of messages received from the client.
+        started: Whether the session has received input.
+        ended: Whether the client has announced that no more frames follow.
+        ends_with_source: Whether the session ends when its source is closed.
+    """
 
     def __init__(
         self,
@@ -45,9 +60,8 @@ class Conversation:
         self.settings = settings
         self._emitter = EventEmitter(session_id, log or EventLog(), journal)
         self._emitter.scores, self._emitter.ack = settings.scores, settings.ack
-        self.consumed_count = 0  # messages of the client's
-        self.started = False  # something has been handed to the engine, or waits for it
-        self.ended = False  # the client has said that no more frames come
+        self.consumed_count = 0
+        self.started = self.ended = self.ends_with_source = False
         self._limits, self._check_admission, self._journal = limits, admit, journal or NullJournalWriter()
         if journal is not None:
             self.log.on_entry = journal.event_emitted
@@ -55,7 +69,6 @@ class Conversation:
         self._sampler = FrameSampler(settings.fps)
         self._last_frame: AcceptedFrame | None = None
         self._first_pts: int | None = None
-        self.ends_with_source = False  # when nothing more is pulled, the session ends
         self._item_count = self._turn_count = self._frame_count = 0
         self._message_credit, self._credited_at = float(limits.burst), 0.0
 
@@ -66,7 +79,7 @@ class Conversation:
 
     @property
     def closed(self) -> server_events.SessionClosed | None:
-        """The session's last event, None while the session is open."""
+        """The session's last event; None while the session is open."""
         return self._emitter.closed_event
 
     @property
@@ -90,13 +103,16 @@ class Conversation:
         return tuple(self._emitter.unread_turns)
 
     def find_frame(self, index: int) -> AcceptedFrame | None:
-        """Return an accepted frame that has not finished, None for any other index."""
+        """Return an accepted frame that is neither scored nor dropped yet; None for any other index."""
         return self._emitter.frames.find(index)
 
-    # what the client sends
+    # Messages of the client
 
     def receive(self, message: str | bytes, now: float) -> None:
-        """Take one message, in the client's order. Errors are emitted as events; raises ``ProtocolAbuse`` for a flood."""
+        """Process one message; invalid ones are reported as ``error`` events.
+
+        Raises ``ProtocolAbuse`` if the client exceeds its message rate.
+        """
         self._check_message_rate(now)
         self.consumed_count += 1
         if self._emitter.closed_event is not None:
@@ -114,7 +130,7 @@ class Conversation:
         self._message_credit = min(self._message_credit + max(earned, 0.0), float(self._limits.burst)) - 1
         self._credited_at = now
         if self._message_credit < 0:
-            raise ProtocolAbuse(1008, f"more than {self._limits.messages_per_second:g} messages a second")
+            raise ProtocolAbuse(1008, f"more than {self._limits.messages_per_second:g} messages per second")
 
     def _handle_event(self, event: Any, now: float) -> None:
         match event:
@@ -139,8 +155,8 @@ class Conversation:
 
     def _handle_socket_event(self, event: client_events.Heartbeat | client_events.ResumeSession) -> None:
         if isinstance(event, client_events.ResumeSession):
-            why = "session.resume is for the first message on a socket; reconnect to resume"
-            raise ProtocolError(why, "not_first", event_id=event.event_id)
+            reason = "session.resume must be the first message on a socket; reconnect to resume"
+            raise ProtocolError(reason, "not_first", event_id=event.event_id)
         self.log.append(server_events.HeartbeatAck(last_consumed_client_message_index=self.consumed_count - 1))
 
     def _queue_source(self, event: client_events.OpenSource | client_events.CloseSource) -> None:
@@ -154,54 +170,51 @@ class Conversation:
         before = self.settings
         self._check_not_ended(event.event_id)
         try:
-            wanted = before.with_update(event.session, started=self.started)
-            self._check_admission(wanted)
-            if self.started and wanted.options.speak != before.options.speak:
+            settings = before.with_update(event.session, started=self.started)
+            self._check_admission(settings)
+            policy_changes = self.started and settings.options.speak != before.options.speak
+            if policy_changes:
                 self._check_queue_capacity(event)
         except (ProtocolError, OptionError, FormatError, CapacityError) as error:
             param = error.param if isinstance(error, ProtocolError) else "session"
             code = "invalid_value" if isinstance(error, OptionError | FormatError) else error.code
             raise ProtocolError(str(error), code, param=param, event_id=event.event_id) from error
-        self.settings = wanted
-        self._emitter.scores, self._emitter.ack = wanted.scores, wanted.ack
-        if wanted.fps != before.fps:
-            self._sampler = FrameSampler(wanted.fps)
-        if self.started and wanted.options.speak != before.options.speak:
-            self._commands.put(commands.UpdatePolicy(wanted.options.speak))
+        self.settings = settings
+        self._emitter.scores, self._emitter.ack = settings.scores, settings.ack
+        if settings.fps != before.fps:
+            self._sampler = FrameSampler(settings.fps)
+        if policy_changes:
+            self._commands.put(commands.UpdatePolicy(settings.options.speak))
         self.log.append(server_events.SessionUpdated(session=self.to_session()))
 
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
-        item, name = event.item, event.item.id or self._next_item_id()
+        item, item_id = event.item, event.item.id or self._next_item_id()
         self._check_queue_capacity(event)
-        pictures = [
-            frames.image_from_base64(part.image_url, f"item.content.{place}.image_url")
-            for place, part in enumerate(item.content)
+        images = [
+            frames.image_from_base64(part.image_url, f"item.content.{position}.image_url")
+            for position, part in enumerate(item.content)
             if isinstance(part, client_events.InputImage)
         ]
         try:
             check_no_markers(item.text, Role.USER if item.role == "user" else Role.SYSTEM)
         except FormatError as error:
             raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
-        for picture in pictures:
-            self._accept_frame(frames.WireFrame(None, self.next_pts(), picture), now)
-        content = tuple(
-            {"type": "input_image"} if isinstance(p, client_events.InputImage) else p.model_dump() for p in item.content
-        )
-        extras = None if item.duet.pts is None else {"pts": item.duet.pts}
-        as_told = server_events.Item(id=name, role=item.role, content=content, duet=extras)
+        for image in images:
+            self._accept_frame(frames.WireFrame(None, self.next_pts(), image), now)
+        server_item = _to_server_item(item, item_id)
         if not item.text:
-            return self._emitter.add_item(as_told, None)
+            return self._emitter.add_item(server_item, None)
         self._turn_count += 1
-        turn = commands.AppendTurn(name, item.role, item.text, item.duet.keep, self._turn_count)
-        self._emitter.add_item(as_told, turn.number)
+        turn = commands.AppendTurn(item_id, item.role, item.text, item.duet.keep, self._turn_count)
+        self._emitter.add_item(server_item, turn.number)
         self._queue(turn, event)
-        self._journal.turn_accepted(turn, as_told)
+        self._journal.turn_accepted(turn, server_item)
         return None
 
     def _queue_reply(self, event: client_events.CreateResponse, now: float) -> None:
         if self._emitter.requested:
             raise ProtocolError(
-                "a reply has been asked for and has not begun; wait for response.created",
+                "a requested reply has not started yet; wait for response.created",
                 "conversation_already_has_active_response",
                 event_id=event.event_id,
             )
@@ -212,7 +225,7 @@ class Conversation:
         speaking = self._emitter.speaking
         if speaking is None or event.response_id not in (None, speaking.response_id):
             raise ProtocolError(
-                "no such reply is being written; there is nothing to cancel",
+                "no such reply is being generated; there is nothing to cancel",
                 "response_cancel_not_active",
                 event_id=event.event_id,
             )
@@ -235,7 +248,7 @@ class Conversation:
         self._check_not_ended(event.event_id)
         if not self._commands.can_accept_turn:
             raise ProtocolError(
-                f"{self._limits.max_waiting_turns} messages wait already; send it again when some have been answered",
+                f"{self._limits.max_waiting_turns} messages are waiting, which is the maximum; send it again when some are done",
                 "too_many_waiting",
                 event_id=event.event_id,
             )
@@ -243,14 +256,14 @@ class Conversation:
     def _check_not_ended(self, event_id: str | None) -> None:
         if self.ended:
             raise ProtocolError(
-                "input_frame.end was sent; open a new session for more", "session_ended", event_id=event_id
+                "input_frame.end was sent; open a new session for more input", "session_ended", event_id=event_id
             )
 
     def _next_item_id(self) -> str:
         self._item_count += 1
         return f"item_{self.id}_{self._item_count}"
 
-    # frames
+    # Frames
 
     def _accept_frame(self, frame: frames.WireFrame, now: float, *, sampled: bool = False) -> None:
         self._check_not_ended(None)
@@ -261,11 +274,10 @@ class Conversation:
         self._emitter.frames.accept(accepted)
         if reason is not None:
             return self._emitter.drop_frame(accepted.index, reason, now)
-        watch = commands.ScoreFrame(accepted.index, accepted.time, frame.image)
-        self._journal.frame_accepted(watch)
-        gone = self._commands.put(watch)
-        if gone is not None:
-            self._emitter.drop_frame(gone.index, "late", now)
+        command = commands.ScoreFrame(accepted.index, accepted.time, frame.image)
+        self._journal.frame_accepted(command)
+        if (dropped := self._commands.put(command)) is not None:
+            self._emitter.drop_frame(dropped.index, "late", now)
         return None
 
     def _assign_time(self, seq: int, pts: int, now: float) -> AcceptedFrame:
@@ -275,7 +287,7 @@ class Conversation:
         return AcceptedFrame(self._frame_count - 1, seq, pts, (pts - self._first_pts) / 1e6, now)
 
     def _drop_reason(self, frame: AcceptedFrame, sampled: bool) -> server_events.DropReason | None:
-        """Why a frame is not to be watched, if it is not. The highest seq and the newest time stand."""
+        """Return why a frame is dropped, or None. The highest seq and pts so far are kept even if it is."""
         last = self._last_frame
         if last is not None and frame.seq <= last.seq:
             return "duplicate"
@@ -287,34 +299,34 @@ class Conversation:
 
     @property
     def waiting_frames(self) -> int:
-        """Frames that have not been handed over."""
+        """Number of queued frames."""
         return self._commands.frame_count
 
     def push_source_frame(self, pts: int, image: frames.EncodedImage, now: float) -> None:
-        """A frame that the server has pulled for the client."""
+        """Add a frame that the server has read from the session's source."""
         if not self.ended and self._emitter.closed_event is None:
             self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=True)
 
     def next_pts(self) -> int:
-        """Where a frame stands that follows the latest by one tick, in microseconds."""
+        """Return the pts, in microseconds, of a frame that follows the last one by one sampling interval."""
         step = round(1e6 / (self.settings.fps or STILL_IMAGE_FPS))
         return self._last_frame.pts + step if self._last_frame else 0
 
-    # what is to be done
+    # Commands
 
     def next_command(self, frames_in_flight: int = 0) -> commands.Command | None:
-        """The next command; None where none may be carried out while ``in_flight`` frames are with the engine."""
+        """Remove and return the next command, or None if it has to wait for the frames in flight in the engine."""
         return self._commands.take(frames_in_flight)
 
     def close(self, reason: str, now: float) -> None:
-        """The session ends here: what waits is dropped and told, then the last event."""
+        """End the session: drop everything queued, report it, and emit the last event."""
         self._commands.clear()
         self._emitter.close(reason, now)
 
-    # What the engine and the server report
+    # Reports of the engine and the server
 
     def on_output(self, output: Output, now: float) -> None:
-        """Turn one output of the engine into events."""
+        """Emit the events of one output of the engine. ``now`` is in seconds on the server's clock."""
         self._emitter.on_output(output, now)
 
     def fail(self, message: str, code: str, *, server: bool = False, event_id: str | None = None) -> None:
@@ -330,14 +342,14 @@ class Conversation:
         self._emitter.reject_item(number, error, code)
 
     def emit(self, event: server_events.ServerEvent, subscriber: int | None = None) -> None:
-        """Append an event; ``only`` restricts it to one subscriber."""
+        """Append an event; ``subscriber`` restricts it to one subscriber."""
         self.log.append(event, subscriber=subscriber)
 
-    # State that outlives the server
+    # Saved state
 
     @property
     def state(self) -> ConversationState:
-        """Where it stands."""
+        """The current state, from which the conversation can be restored."""
         return ConversationState(
             self.settings,
             self._emitter.state,
@@ -360,10 +372,10 @@ class Conversation:
         items: Mapping[int, server_events.Item],
         now: float,
     ) -> None:
-        """Stand where another stood, with what waited there; a reply that was being told there is at its end.
+        """Restore a saved state with its queued commands ``waiting``. A reply that was being generated is finished as cut.
 
-        ``items`` are the turns that were not read. A frame that was accepted and does not wait is reported as dropped: whatever
-        became of it, the client is not left to wait for it.
+        ``items`` are the unread turns by number. Open frames without a queued command are dropped, so that the client does
+        not wait for them.
         """
         self.settings = state.settings
         self._emitter.restore(state.emitter, items, now)
@@ -377,18 +389,26 @@ class Conversation:
         )
         self._turn_count, self.ends_with_source = state.turns, state.ends_with_source
         self._sampler = FrameSampler(state.settings.fps, state.tick)
-        kept = {command.index for command in waiting if isinstance(command, commands.ScoreFrame)}
-        for index in [index for index in self._emitter.frames.unfinished_indices() if index not in kept]:
+        queued = {command.index for command in waiting if isinstance(command, commands.ScoreFrame)}
+        for index in [index for index in self._emitter.frames.unfinished_indices() if index not in queued]:
             self._emitter.drop_frame(index, "late", now)
-        for command in waiting:
-            if (gone := self._commands.put(command)) is not None:  # what was with the engine waits again, too
-                self._emitter.drop_frame(gone.index, "late", now)
+        for command in waiting:  # includes the frames that were in the engine, so the queue can overflow
+            if (dropped := self._commands.put(command)) is not None:
+                self._emitter.drop_frame(dropped.index, "late", now)
         self._emitter.interrupt_reply(now)
 
-    # The session as the client sees it
-
-    def to_session(self, **created: Any) -> server_events.Session:
-        """The session as it is set, with what is sent when it is created: ``limits``, ``resume_token``, ``query``."""
+    def to_session(self, **details: Any) -> server_events.Session:
+        """Return the session for the wire. ``details`` are sent on creation only: ``limits``, ``resume_token``, ``query``."""
         settings = self.settings.to_wire()
-        duet = server_events.SessionDuet(**settings.pop("duet"), **created)
+        duet = server_events.SessionDuet(**settings.pop("duet"), **details)
         return server_events.Session(id=self.id, duet=duet, **settings)
+
+
+def _to_server_item(item: client_events.ItemInput, item_id: str) -> server_events.Item:
+    """Return a client's turn as the server reports it, without the data of its images."""
+    content = tuple(
+        {"type": "input_image"} if isinstance(part, client_events.InputImage) else part.model_dump()
+        for part in item.content
+    )
+    duet = None if item.duet.pts is None else {"pts": item.duet.pts}
+    return server_events.Item(id=item_id, role=item.role, content=content, duet=duet)

@@ -1,4 +1,4 @@
-"""Turns what the engine says of one session into the events for its client; keeps the books of frames and replies."""
+"""Converts the engine's outputs of one session into events for the client, and tracks its frames and replies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESPONSE_STATUS: dict[str, server_events.ResponseStatus] = {
 
 @dataclass(frozen=True)
 class RequestedReply:
-    """A reply that the client asked for: what it wants repeated in its events, and when it asked, on the server's clock."""
+    """A reply requested by the client and not started: ``metadata`` for its events, and when the server got the request."""
 
     metadata: dict[str, str] | None
     requested_at: float
@@ -41,7 +41,18 @@ class RequestedReply:
 
 @dataclass
 class ActiveReply:
-    """A reply that is being told."""
+    """A reply that is being generated.
+
+    Attributes:
+        number: Number of the reply in the engine.
+        response_id: Id of the response on the wire.
+        item_id: Id of the reply's item on the wire.
+        trigger: The frame that triggered the reply, with its scores.
+        requested_at: When the frame or the client's request arrived, in seconds on the server's clock.
+        metadata: The client's metadata, repeated in the reply's events.
+        text: Text generated so far.
+        first_delta_at: When the first text was emitted, on the server's clock.
+    """
 
     number: int
     response_id: str
@@ -55,10 +66,10 @@ class ActiveReply:
 
 @dataclass(frozen=True)
 class EventEmitterState:
-    """Where a narrator stands, between two events."""
+    """Saved state of an emitter. ``unread_turns`` are the numbers of turns that the model has not read."""
 
     frames: FrameTrackerState[FrameOutcome]
-    unread_turns: tuple[int, ...] = ()  # numbers of turns
+    unread_turns: tuple[int, ...] = ()
     requested: tuple[RequestedReply, ...] = ()
     closed: server_events.SessionClosed | None = None
     speaking: ActiveReply | None = None
@@ -70,24 +81,24 @@ class EventEmitterState:
 
     @property
     def reply_pending(self) -> bool:
-        """Whether a reply had been set off that was not complete; one that was asked for takes its place."""
+        """Whether an unfinished reply must be generated again. A queued request of the client replaces it."""
         return (self.reply_due or self.speaking is not None) and not self.requested
 
 
 class EventEmitter:
-    """Writes a session's events. ``scores`` and ``ack`` select which events frames get (see ``settings.Settings``)."""
+    """Writes a session's events to its log. For ``scores`` and ``ack`` see ``SessionSettings``."""
 
     def __init__(self, session_id: str, log: EventLog, journal: JournalWriter | None = None) -> None:
         self.log = log
         self.frames: FrameTracker[FrameOutcome] = FrameTracker()
         self.scores = self.ack = True
-        self.unread_turns: deque[tuple[int, server_events.Item]] = deque()  # by number
+        self.unread_turns: deque[tuple[int, server_events.Item]] = deque()  # with their numbers
         self.requested: deque[RequestedReply] = deque()
         self.closed_event: server_events.SessionClosed | None = None
         self.speaking: ActiveReply | None = None
         self.reply_count = 0
-        self.reply_due = False  # the latest frame has set off a reply that has not begun
-        self._reply_recovered = False  # a reply is owed that was set off, or cut, on a server that is no more
+        self.reply_due = False  # the last scored frame triggered a reply that has not started
+        self._reply_recovered = False  # a reply triggered or cut on the previous server is still due
         self._journal = journal or NullJournalWriter()
         self._session_id = session_id
         self._last_scored: tuple[AcceptedFrame, Scores] | None = None
@@ -96,7 +107,7 @@ class EventEmitter:
 
     @property
     def state(self) -> EventEmitterState:
-        """Where it stands."""
+        """The current state, from which an emitter can be restored."""
         return EventEmitterState(
             self.frames.state,
             tuple(number for number, _ in self.unread_turns),
@@ -111,9 +122,9 @@ class EventEmitter:
         )
 
     def restore(self, state: EventEmitterState, items: Mapping[int, server_events.Item], now: float) -> None:
-        """Stand where another stood; ``items`` are the turns that were not read, and ``now`` all begins to wait again."""
-        books = state.frames
-        self.frames = FrameTracker(replace(books, open=tuple(replace(frame, received_at=now) for frame in books.open)))
+        """Restore a saved state. ``items`` are the unread turns by number; all waiting times restart at ``now``."""
+        open_frames = tuple(replace(frame, received_at=now) for frame in state.frames.open)
+        self.frames = FrameTracker(replace(state.frames, open=open_frames))
         self.unread_turns = deque((number, items[number]) for number in state.unread_turns if number in items)
         self.requested = deque(replace(request, requested_at=now) for request in state.requested)
         self.closed_event, self.speaking, self.reply_count = state.closed, state.speaking, state.reply_count
@@ -121,7 +132,7 @@ class EventEmitter:
         self._last_scored, self._last_item, self._duration = state.last_scored, state.last_item, state.duration
 
     def interrupt_reply(self, now: float) -> None:
-        """A reply that was being told when its server died is at its end, as far as it came."""
+        """Finish a reply that was cut by the end of the previous server, with the text emitted so far."""
         if self.closed_event is None:
             self._cut_reply(now, "server_restarted")
 
@@ -130,10 +141,10 @@ class EventEmitter:
             cut = Reply(self.speaking.number, -1, 0.0, self.speaking.text, 0, "cancelled")
             self._finish_reply(cut, now, reason)
 
-    # turns
+    # Turns
 
     def add_item(self, item: server_events.Item, number: int | None) -> None:
-        """A turn of the client's is on the timeline; ``number`` where it has words that the model has yet to read."""
+        """Report a turn of the client. ``number`` is None for a turn without text, which the model does not read."""
         self.log.append(server_events.ItemAdded(item=item, previous_item_id=self._last_item))
         self._last_item = item.id
         if number is not None:
@@ -142,7 +153,7 @@ class EventEmitter:
             self.log.append(server_events.ItemDone(item=item))
 
     def reject_item(self, number: int, error: Exception, code: str) -> None:
-        """A turn of the client's cannot be read after all."""
+        """Report that the engine rejected a turn, and forget it."""
         if self.closed_event is not None:
             return
         name = next((item.id for known, item in self.unread_turns if known == number), "")
@@ -159,25 +170,25 @@ class EventEmitter:
         event_id: str | None = None,
         server: bool = False,
     ) -> None:
-        """Tell that something could not be done."""
+        """Emit an ``error`` event. ``server`` marks a fault of the server rather than of a request."""
         kind: Any = "server_error" if server else "invalid_request_error"
         error = server_events.Error(type=kind, code=code, message=message, param=param, event_id=event_id)
         self.log.append(server_events.ErrorEvent(error=error))
 
-    # frames
+    # Frames
 
     def drop_frame(self, index: int, reason: server_events.DropReason, now: float) -> None:
-        """A frame is not going to be watched."""
+        """Finish a frame without a score."""
         self._finish_frame(index, reason, now)
 
     def _finish_frame(self, index: int, outcome: FrameOutcome, now: float) -> None:
         (self._journal.frame_scored if isinstance(outcome, Scores) else self._journal.frame_dropped)(index)
-        for frame, how in self.frames.finish(index, outcome):
-            if isinstance(how, Scores):
-                self._emit_scores(frame, how, now)
+        for frame, released in self.frames.finish(index, outcome):
+            if isinstance(released, Scores):
+                self._emit_scores(frame, released, now)
             else:
-                self.frames.counts[how] += 1
-                self.log.append(server_events.FrameDropped(seq=frame.seq, pts=frame.pts, reason=how))
+                self.frames.counts[released] += 1
+                self.log.append(server_events.FrameDropped(seq=frame.seq, pts=frame.pts, reason=released))
 
     def _emit_scores(self, frame: AcceptedFrame, scores: Scores, now: float) -> None:
         self.frames.counts["scored"] += 1
@@ -195,10 +206,10 @@ class EventEmitter:
             )
         )
 
-    # what the engine says
+    # Outputs of the engine
 
     def on_output(self, output: Output, now: float) -> None:
-        """Write the events of one output; ``now`` on the server's clock, in seconds."""
+        """Emit the events of one output. ``now`` is in seconds on the server's clock."""
         match output:
             case Scores():
                 frame = self.frames.find(output.frame)
@@ -220,7 +231,7 @@ class EventEmitter:
                 self.close("failed", now)
 
     def close(self, reason: Any, now: float) -> None:
-        """The last word: frames that were not watched are reported as dropped before it."""
+        """Drop all unfinished frames and emit the session's last event."""
         if self.closed_event is not None:
             return
         self._cut_reply(now, "session_closed")
@@ -238,9 +249,9 @@ class EventEmitter:
             self.log.append(server_events.ItemDone(item=item))
 
     def _begin_reply(self, output: ReplyStarted, now: float) -> None:
-        reviving, self._reply_recovered = self._reply_recovered, False
-        asked = self.requested.popleft() if output.forced and self.requested and not reviving else None
-        if asked is not None:
+        recovered, self._reply_recovered = self._reply_recovered, False
+        request = self.requested.popleft() if output.forced and self.requested and not recovered else None
+        if request is not None:
             self._journal.reply_started()
         frame, scores = self._last_scored or (None, None)
         self.speaking = ActiveReply(
@@ -254,8 +265,8 @@ class EventEmitter:
                 relevance=scores.relevance if scores else None,
                 forced=output.forced,
             ),
-            requested_at=asked.requested_at if asked else frame.received_at if frame else now,
-            metadata=asked.metadata if asked else None,
+            requested_at=request.requested_at if request else frame.received_at if frame else now,
+            metadata=request.metadata if request else None,
         )
         self.reply_count, self.reply_due = self.reply_count + 1, False
         self._emit_response_created(self.speaking)
@@ -270,7 +281,7 @@ class EventEmitter:
 
     def _append_text(self, text: str, now: float) -> None:
         speaking = self.speaking
-        assert speaking is not None, "the engine starts a reply before it writes it"
+        assert speaking is not None, "the engine starts a reply before it emits text"
         if speaking.first_delta_at is None:
             speaking.first_delta_at = now
         speaking.text += text
@@ -278,7 +289,7 @@ class EventEmitter:
 
     def _finish_reply(self, output: Reply, now: float, reason: str | None = None) -> None:
         speaking, self.speaking = self.speaking, None
-        assert speaking is not None, "the engine starts a reply before it ends it"
+        assert speaking is not None, "the engine starts a reply before it finishes it"
         if reason is None:
             self._journal.reply_finished(output.text)
         ids: dict[str, Any] = {"response_id": speaking.response_id, "item_id": speaking.item_id}
@@ -290,17 +301,7 @@ class EventEmitter:
         self.log.append(server_events.ContentPartDone(**ids, part={"type": "text", "text": output.text}))
         self.log.append(server_events.OutputItemDone(response_id=speaking.response_id, item=item))
         self.log.append(server_events.ItemDone(item=item))
-        usage = server_events.Usage(
-            input_tokens=output.context_tokens,
-            output_tokens=output.tokens,
-            total_tokens=output.context_tokens + output.tokens,
-        )
-        timing = server_events.Timing(
-            first_delta_ms=None
-            if speaking.first_delta_at is None
-            else to_milliseconds(speaking.first_delta_at - speaking.requested_at),
-            done_ms=to_milliseconds(now - speaking.requested_at),
-        )
+        usage, timing = _usage(output), _timing(speaking, now)
         response = self._response(speaking, status, (item,), usage, timing, reason)
         self.log.append(server_events.ResponseDone(response=response))
 
@@ -327,6 +328,17 @@ class EventEmitter:
         )
 
 
+def _usage(reply: Reply) -> server_events.Usage:
+    total = reply.context_tokens + reply.tokens
+    return server_events.Usage(input_tokens=reply.context_tokens, output_tokens=reply.tokens, total_tokens=total)
+
+
+def _timing(reply: ActiveReply, now: float) -> server_events.Timing:
+    start, first = reply.requested_at, reply.first_delta_at
+    first_delta_ms = None if first is None else to_milliseconds(first - start)
+    return server_events.Timing(first_delta_ms=first_delta_ms, done_ms=to_milliseconds(now - start))
+
+
 def to_milliseconds(seconds: float) -> float:
-    """To a hundredth."""
+    """Convert seconds to milliseconds, rounded to two decimals."""
     return round(seconds * 1000, 2)

@@ -1,4 +1,4 @@
-"""What one client may have waiting and how fast it may send, and the exception for a client that exceeds it."""
+"""Limits on a client's queued input and message rate, and the exception for a client that exceeds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """What one client may have waiting, and how fast it may send."""
+    """Limits of one client.
+
+    ``max_waiting_frames`` bounds the queued frames, ``max_waiting_turns`` all other queued commands. ``burst`` is the number of
+    messages that may arrive at once before ``messages_per_second`` applies.
+    """
 
     max_waiting_frames: int = 32
     max_waiting_turns: int = 64

@@ -1,0 +1,89 @@
+"""What is written outside the process keeps its names, whatever the classes and fields behind it are called."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from mmduet.events import (
+    Context,
+    ContextRead,
+    Output,
+    Query,
+    QueryRead,
+    Reply,
+    ReplyDelta,
+    ReplyStarted,
+    Scores,
+    SessionFailed,
+    StreamEnded,
+    output_to_dict,
+)
+from mmduet.model import DuetConfig
+from mmduet.model.presets import NANO
+from mmduet.options import SpeakOptions
+
+OUTPUTS = [
+    (
+        Scores(3, 1.5, 0.25, 0.75, True),
+        {"type": "scores", "frame": 3, "time": 1.5, "informative": 0.25, "relevance": 0.75, "speak": True},
+    ),
+    (QueryRead(Query("What?", 1.0), 2.0), {"type": "query_read", "query": {"text": "What?", "time": 1.0}, "time": 2.0}),
+    (
+        ContextRead(Context("A line.", 1.0, True), 2.0),
+        {"type": "context_read", "context": {"text": "A line.", "time": 1.0, "keep": True}, "time": 2.0},
+    ),
+    (ReplyStarted(1, 3, 1.5, True), {"type": "reply_started", "reply": 1, "frame": 3, "time": 1.5, "forced": True}),
+    (ReplyDelta(1, "a "), {"type": "reply_delta", "reply": 1, "text": "a "}),
+    (
+        Reply(1, 3, 1.5, "a red star", 4, "stop", True, 99),
+        {
+            "type": "reply", "reply": 1, "frame": 3, "time": 1.5, "text": "a red star", "tokens": 4, "finish": "stop",
+            "forced": True, "context_tokens": 99,
+        },
+    ),
+    (StreamEnded(10, 4.5), {"type": "stream_ended", "frames": 10, "duration": 4.5}),
+    (
+        SessionFailed("no_capacity", "full", 7),
+        {"type": "session_failed", "code": "no_capacity", "message": "full", "exit_status": 7},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "expected"), OUTPUTS, ids=lambda value: type(value).__name__)
+def test_outputs_have_their_public_names(output: Output, expected: dict) -> None:
+    assert list(output_to_dict(output).items()) == list(expected.items())
+
+
+def test_every_kind_of_output_is_covered_with_every_field() -> None:
+    assert {type(output) for output, _ in OUTPUTS} == set(get_args(Output))
+    assert all(len(fields(output)) == len(expected) - 1 for output, expected in OUTPUTS)
+
+
+def test_speak_options_have_their_public_names() -> None:
+    options = SpeakOptions("sum", 2.0, ("informative", "relevance"), 1.0, 3.0, True, False)
+    written = {
+        "policy": "sum", "value": 2.0, "heads": ("informative", "relevance"), "min_interval": 1.0, "repeat_window": 3.0,
+        "at_end": True, "unasked": False,
+    }  # fmt: skip
+    assert list(options.to_dict().items()) == list(written.items())
+    assert SpeakOptions.from_dict(options.to_dict()) == options
+    assert len(written) == len(fields(options))
+
+
+def test_manifests_have_their_public_names() -> None:
+    written = NANO.to_dict()
+    assert list(written) == ["name", "vision", "text", "pooling_stride", "recommended"]
+    assert list(written["vision"]) == [
+        "image_size", "patch_size", "hidden_size", "intermediate_size", "layers", "heads", "family", "position_side",
+    ]  # fmt: skip
+    assert list(written["text"]) == [
+        "vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions",
+        "rope_theta", "rms_norm_eps", "tied", "family",
+    ]  # fmt: skip
+    assert list(written["recommended"]) == [
+        "fps", "window", "speak", "score_heads", "min_interval", "max_new_tokens", "query",
+    ]  # fmt: skip
+    assert DuetConfig.from_dict(written) == NANO
