@@ -17,7 +17,7 @@ A setting can come from three places. Later ones override earlier ones:
 2. the environment: `{ENV_PREFIX}` followed by the name in capitals; lists are separated by commas
 3. command-line flags of `mmduet serve`
 
-[deploy/](../deploy) has an example TOML file, a systemd unit and a Dockerfile. Sizes are in bytes and times in seconds
+deploy/ has an example TOML file, a systemd unit and a Dockerfile. Sizes are in bytes and times in seconds
 unless the name says otherwise.
 
 | Setting | Default | Description |

@@ -228,7 +228,7 @@ def test_a_flood_is_abuse_and_a_burst_is_not() -> None:
         talk.receive(message("session.heartbeat"), 100.0)
     talk.receive(message("session.heartbeat"), 100.2)
     talk.receive(message("session.heartbeat"), 100.2)
-    with pytest.raises(ProtocolAbuse, match="10 messages a second") as caught:
+    with pytest.raises(ProtocolAbuse, match="10 messages per second") as caught:
         talk.receive(message("session.heartbeat"), 100.2)
     assert caught.value.code == 1008
 

@@ -20,7 +20,7 @@ from mmduet.protocol.session.event_emitter import EventEmitter, RequestedReply
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
-from mmduet.protocol.session.limits import ProtocolAbuse, SessionLimits
+from mmduet.protocol.session.limits import MessageRateLimiter, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.video.network import redact
 from mmduet.video.sampling import FrameSampler
@@ -70,7 +70,7 @@ class Conversation:
         self._last_frame: AcceptedFrame | None = None
         self._first_pts: int | None = None
         self._item_count = self._turn_count = self._frame_count = 0
-        self._message_credit, self._credited_at = float(limits.burst), 0.0
+        self._rate_limiter = MessageRateLimiter(limits)
 
     @property
     def log(self) -> EventLog:
@@ -113,7 +113,7 @@ class Conversation:
 
         Raises ``ProtocolAbuse`` if the client exceeds its message rate.
         """
-        self._check_message_rate(now)
+        self._rate_limiter.check(now)
         self.consumed_count += 1
         if self._emitter.closed_event is not None:
             return
@@ -124,13 +124,6 @@ class Conversation:
                 self._handle_event(client_events.parse_client_event(message), now)
         except ProtocolError as error:
             self._emitter.emit_error(str(error), error.code, param=error.param, event_id=error.event_id)
-
-    def _check_message_rate(self, now: float) -> None:
-        earned = (now - self._credited_at) * self._limits.messages_per_second
-        self._message_credit = min(self._message_credit + max(earned, 0.0), float(self._limits.burst)) - 1
-        self._credited_at = now
-        if self._message_credit < 0:
-            raise ProtocolAbuse(1008, f"more than {self._limits.messages_per_second:g} messages per second")
 
     def _handle_event(self, event: Any, now: float) -> None:
         match event:
@@ -248,7 +241,7 @@ class Conversation:
         self._check_not_ended(event.event_id)
         if not self._commands.can_accept_turn:
             raise ProtocolError(
-                f"{self._limits.max_waiting_turns} messages are waiting, which is the maximum; send it again when some are done",
+                f"the maximum of {self._limits.max_waiting_turns} messages is waiting; send it again when some are done",
                 "too_many_waiting",
                 event_id=event.event_id,
             )
@@ -381,13 +374,9 @@ class Conversation:
         self._emitter.restore(state.emitter, items, now)
         self._emitter.scores, self._emitter.ack = state.settings.scores, state.settings.ack
         self.consumed_count, self.started, self.ended = state.consumed, state.started, state.ended
-        self._last_frame, self._first_pts, self._item_count, self._frame_count = (
-            state.last,
-            state.origin,
-            state.items,
-            state.frames,
-        )
-        self._turn_count, self.ends_with_source = state.turns, state.ends_with_source
+        self._last_frame, self._first_pts = state.last, state.origin
+        self._item_count, self._turn_count, self._frame_count = state.items, state.turns, state.frames
+        self.ends_with_source = state.ends_with_source
         self._sampler = FrameSampler(state.settings.fps, state.tick)
         queued = {command.index for command in waiting if isinstance(command, commands.ScoreFrame)}
         for index in [index for index in self._emitter.frames.unfinished_indices() if index not in queued]:

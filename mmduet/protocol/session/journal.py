@@ -1,8 +1,8 @@
-"""What is written down of a session so that it outlives its server, and how it is read again; bytes in and out, no files.
+"""Format of a session's journal, from which it is recovered after a crash: bytes in and out, no files.
 
-A journal is a run of batches, one for each thing that happened: a client's message with all that followed from it, or an output
-of the engine's. A batch counts whole or not at all, so what a client sent is either consumed, with its turns and frames, or
-will be sent again.
+A journal is a sequence of batches with checksums. A batch holds the records of one step: a client's message with its effects,
+or an output of the engine. An incomplete batch is ignored, so a message is either consumed together with its turns and frames,
+or sent again by the client.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mmduet.protocol.session.commands import AppendTurn, ScoreFrame
 from mmduet.protocol.session.event_log import LogEntry
 
 MAGIC = b"mmduet journal 1\n"
-_BATCH_HEADER = struct.Struct("<II")  # bytes of the batch, their CRC-32
-_RECORD_HEADER = struct.Struct("<cI")  # what it is, bytes of it
-_FRAME_HEADER = struct.Struct("<QdBHH")  # index, time, kind, width, height; the picture follows
+_BATCH_HEADER = struct.Struct("<II")  # length of the batch in bytes, its CRC-32
+_RECORD_HEADER = struct.Struct("<cI")  # kind, length of the body in bytes
+_FRAME_HEADER = struct.Struct("<QdBHH")  # index, time, image format, width, height; the image follows
 
 
 @dataclass(frozen=True)
 class SessionOpened:
-    """Whose session it is, and what it was opened with: ``model`` names the weights that its timeline was watched by."""
+    """Identity of a session. ``model`` names the weights that have scored its frames."""
 
     id: str
     token: str
@@ -37,7 +37,7 @@ class SessionOpened:
 
 @dataclass(frozen=True)
 class JournalRecord:
-    """One thing that was written down; which fields have a meaning depends on ``kind`` (see ``Scribe``)."""
+    """One record. Which fields are used depends on ``kind``, the letter that the methods of ``JournalWriter`` write."""
 
     kind: str
     number: int = 0
@@ -46,28 +46,28 @@ class JournalRecord:
 
 
 class JournalWriter:
-    """Collects the facts of one batch, in order; ``batch`` hands them over as bytes."""
+    """Collects the records of a batch in order; ``take_batch`` returns them as bytes."""
 
     def __init__(self, session: SessionOpened) -> None:
         self.session = session
         self._records: list[bytes] = []
 
     def write_session(self) -> None:
-        """The session exists; a journal begins with it."""
+        """Record the session's identity, with which every journal begins."""
         self._append(b"O", _to_json(_session_to_dict(self.session)))
 
     def frame_accepted(self, frame: ScoreFrame) -> None:
-        """A frame is to be watched."""
+        """Record that a frame was queued for scoring."""
         picture = frame.image
         head = _FRAME_HEADER.pack(frame.index, frame.time, picture.format, picture.width, picture.height)
         self._append(b"F", head, picture.data)
 
     def frame_scored(self, index: int) -> None:
-        """A frame has been watched."""
+        """Record that a frame was scored."""
         self._append(b"W", str(index).encode())
 
     def frame_dropped(self, index: int) -> None:
-        """A frame is not going to be watched."""
+        """Record that a frame was dropped."""
         self._append(b"D", str(index).encode())
 
     def turn_accepted(self, turn: AppendTurn, item: Item) -> None:
@@ -75,15 +75,15 @@ class JournalWriter:
         self._append(b"T", _to_json({"turn": _turn_to_dict(turn), "told": item.model_dump(mode="json")}))
 
     def turn_read(self, number: int) -> None:
-        """A turn has been read."""
+        """Record that the model has read a turn."""
         self._append(b"R", str(number).encode())
 
     def turn_rejected(self, number: int) -> None:
-        """A turn is not going to be read."""
+        """Record that the engine rejected a turn."""
         self._append(b"X", str(number).encode())
 
     def command_queued(self, name: str) -> None:
-        """A reply (``speak``) or the end (``end``) is to come after all that was handed over before."""
+        """Record a queued request for a reply (``speak``) or for the end of the stream (``end``)."""
         self._append(b"C", name.encode())
 
     def reply_started(self) -> None:
@@ -91,7 +91,7 @@ class JournalWriter:
         self._append(b"B", b"")
 
     def reply_finished(self, text: str) -> None:
-        """A reply is complete."""
+        """Record the text of a finished reply."""
         self._append(b"A", text.encode())
 
     def event_emitted(self, entry: LogEntry) -> None:
@@ -113,7 +113,7 @@ class JournalWriter:
         return not self._records
 
     def take_batch(self) -> bytes:
-        """Everything since the last call, ready to be appended to a journal; nothing where nothing happened."""
+        """Return the records since the last call as one batch for the journal; empty if there are none."""
         if not self._records:
             return b""
         body = b"".join(self._records)
@@ -125,7 +125,7 @@ class JournalWriter:
 
 
 class NullJournalWriter(JournalWriter):
-    """Where no journal is kept."""
+    """Writer for sessions without a journal."""
 
     def __init__(self) -> None:
         super().__init__(SessionOpened("", "", "", ""))
@@ -135,7 +135,7 @@ class NullJournalWriter(JournalWriter):
 
 
 def complete_length(data: bytes) -> int:
-    """Bytes of a journal up to the end of its last whole batch; what follows is the torn tail of a crash."""
+    """Return the length in bytes up to the end of the last complete batch; the rest was cut off by a crash."""
     end = len(MAGIC) if data.startswith(MAGIC) else 0
     while end and len(data) >= end + _BATCH_HEADER.size:
         size, checksum = _BATCH_HEADER.unpack_from(data, end)
@@ -147,7 +147,7 @@ def complete_length(data: bytes) -> int:
 
 
 def read_records(data: bytes) -> Iterator[JournalRecord]:
-    """What a journal says, in order, its torn tail left out."""
+    """Yield the records of all complete batches in order."""
     place, end = len(MAGIC), complete_length(data)
     while place < end:
         size, _ = _BATCH_HEADER.unpack_from(data, place)
@@ -168,14 +168,14 @@ def _records_of_batch(body: bytes) -> Iterable[JournalRecord]:
 def _parse_record(kind: str, body: bytes) -> JournalRecord:
     match kind:
         case "F":
-            index, time, form, width, height = _FRAME_HEADER.unpack_from(body)
-            picture = EncodedImage(ImageFormat(form), body[_FRAME_HEADER.size :], width, height)
-            return JournalRecord(kind, index, value=ScoreFrame(index, time, picture))
+            index, time, image_format, width, height = _FRAME_HEADER.unpack_from(body)
+            image = EncodedImage(ImageFormat(image_format), body[_FRAME_HEADER.size :], width, height)
+            return JournalRecord(kind, index, value=ScoreFrame(index, time, image))
         case "W" | "D" | "R" | "X":
             return JournalRecord(kind, int(body))
         case "E":
             head, _, text = body.partition(b" ")
-            only = -1 if head.endswith(b"!") else None  # a socket that is no more
+            only = -1 if head.endswith(b"!") else None  # that subscriber does not exist any more
             number = int(head.removesuffix(b"!"))
             return JournalRecord(kind, number, value=LogEntry(number, text.decode(), only))
         case "T":
