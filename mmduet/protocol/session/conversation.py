@@ -106,8 +106,6 @@ class Conversation:
         """Return an accepted frame that is neither scored nor dropped yet; None for any other index."""
         return self._emitter.frames.find(index)
 
-    # Messages of the client
-
     def receive(self, message: str | bytes, now: float) -> None:
         """Process one message; invalid ones are reported as ``error`` events.
 
@@ -256,8 +254,6 @@ class Conversation:
         self._item_count += 1
         return f"item_{self.id}_{self._item_count}"
 
-    # Frames
-
     def _accept_frame(self, frame: frames.WireFrame, now: float, *, sampled: bool = False) -> None:
         self._check_not_ended(None)
         self.started = True
@@ -305,8 +301,6 @@ class Conversation:
         step = round(1e6 / (self.settings.fps or STILL_IMAGE_FPS))
         return self._last_frame.pts + step if self._last_frame else 0
 
-    # Commands
-
     def next_command(self, frames_in_flight: int = 0) -> commands.Command | None:
         """Remove and return the next command, or None if it has to wait for the frames in flight in the engine."""
         return self._commands.take(frames_in_flight)
@@ -315,8 +309,6 @@ class Conversation:
         """End the session: drop everything queued, report it, and emit the last event."""
         self._commands.clear()
         self._emitter.close(reason, now)
-
-    # Reports of the engine and the server
 
     def on_output(self, output: Output, now: float) -> None:
         """Emit the events of one output of the engine. ``now`` is in seconds on the server's clock."""

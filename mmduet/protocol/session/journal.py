@@ -113,7 +113,7 @@ class JournalWriter:
         return not self._records
 
     def take_batch(self) -> bytes:
-        """Return the records since the last call as one batch for the journal; empty if there are none."""
+        """Return the records since the last call as one batch for the journal; empty if nothing was recorded."""
         if not self._records:
             return b""
         body = b"".join(self._records)
