@@ -1,4 +1,4 @@
-"""A session with a server for code that blocks: the same calls as ``engine.Stream``, carried out by a loop in a thread."""
+"""Blocking client: the methods of ``engine.Stream`` for a session at a server, run by an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 class RemoteStream:
-    """``with RemoteStream(url) as stream``: ``push``, ``end``, ``outputs``. Raises as ``RemoteSession`` does."""
+    """Blocking form of ``RemoteSession``, with the same arguments and errors; ``encoding`` is that of pushed frames.
+
+    Use it as ``with RemoteStream(url) as stream`` with ``push``, ``end`` and ``outputs``.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class RemoteStream:
             "url": url, "key": key, "model": model, "give_up": give_up, "block_when_behind": block_when_behind,
         }  # fmt: skip
         self._encoding: Encoding = encoding
-        self._closed, self._entering = False, threading.Lock()
+        self._closed, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mmduet-client", daemon=True)
 
@@ -45,7 +48,7 @@ class RemoteStream:
         """Connect."""
         self._thread.start()
         try:
-            self._session: RemoteSession = self._do(self._connected())
+            self._session: RemoteSession = self._call(self._connect())
         except BaseException:
             self._stop()
             raise
@@ -54,81 +57,81 @@ class RemoteStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave."""
+        """Disconnect."""
         self.close()
 
     @property
     def session(self) -> server_events.Session:
-        """The session as the server created it."""
+        """The session as the server has created it."""
         assert self._session.created is not None
         return self._session.created
 
     def update(self, *, duet: dict[str, Any] | None = None, **fields: Any) -> None:
-        """Set the session (see ``RemoteSession.update``)."""
-        self._do(self._session.update(duet=duet, **fields))
+        """Change settings, see ``RemoteSession.update``."""
+        self._call(self._session.update(duet=duet, **fields))
 
     def push(self, item: Frame | Query | Context) -> None:
-        """A frame; or a turn, which is read where the stream stands, whatever its time says."""
+        """Send a frame or a turn. A turn is read after the frames pushed so far, whatever its time."""
         if isinstance(item, Frame):
-            self._do(self._session.push(item.image, item.time, self._encoding))
+            self._call(self._session.push(item.image, item.time, self._encoding))
         elif isinstance(item, Query):
-            self._do(self._session.ask(item.text, item.time))
+            self._call(self._session.ask(item.text, item.time))
         else:
-            self._do(self._session.add_context(item.text, item.time, keep=item.keep))
+            self._call(self._session.add_context(item.text, item.time, keep=item.keep))
 
     def speak_now(self) -> None:
-        """Have the model reply, whatever its policy says."""
-        self._do(self._session.speak_now())
+        """Request a reply regardless of the speak policy."""
+        self._call(self._session.speak_now())
 
     def cancel(self) -> None:
-        """Stop the reply that is being written."""
-        self._do(self._session.cancel())
+        """Stop the reply that is being generated."""
+        self._call(self._session.cancel())
 
     def end(self) -> None:
-        """No more frames will come."""
-        self._do(self._session.end())
+        """Announce that no more frames follow."""
+        self._call(self._session.end())
 
     def close(self) -> None:
-        """Leave; ``outputs`` stops."""
+        """Disconnect; ``events`` and ``outputs`` end."""
         if not self._thread.is_alive():
             self._closed = True
         elif not self._closed:
-            with suppress(SessionClosedError):  # another thread was faster
-                self._do(self._session.__aexit__(None, None, None))
+            with suppress(SessionClosedError):  # closed by another thread meanwhile
+                self._call(self._session.__aexit__(None, None, None))
             self._stop()
 
     def events(self) -> Iterator[server_events.ServerEvent]:
-        """The server's events, as they come, to the last."""
+        """Yield the server's events as they arrive, up to the last one."""
         iterator = aiter(self._session)
         while True:
             try:
-                yield self._do(_next(iterator))
+                yield self._call(_next(iterator))
             except StopAsyncIteration:
                 return
 
     def outputs(self) -> Iterator[Output]:
-        """The events as outputs of the timeline."""
-        translator = OutputDecoder()
+        """Yield the events as outputs, as ``engine.Stream`` does."""
+        decoder = OutputDecoder()
         for event in self.events():
-            yield from translator.outputs(event)
+            yield from decoder.decode(event)
 
-    async def _connected(self) -> RemoteSession:
+    async def _connect(self) -> RemoteSession:
         return await RemoteSession(**self._arguments).__aenter__()
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        with self._entering:
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
             if self._closed:
-                work.close()
+                coroutine.close()
                 raise SessionClosedError("the stream was closed; open another")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
-        except CancelledError:  # the stream was closed while this was waited for
+        except CancelledError:  # closed by another thread during the call
             raise SessionClosedError("the stream was closed; open another") from None
 
     def _stop(self) -> None:
-        """Nothing enters the loop any more; what is in it is cut short, so that nobody waits for it in vain."""
-        with self._entering:
+        """Stop the loop and cancel its tasks, so that blocked calls in other threads return."""
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
@@ -139,11 +142,11 @@ class RemoteStream:
 
 
 async def _cancel_remaining_tasks() -> None:
-    """What sockets leave behind in the loop ends before the loop does."""
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
+    """Cancel all other tasks of the loop and wait for them."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _next(iterator: Any) -> Any:

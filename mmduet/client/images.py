@@ -1,4 +1,4 @@
-"""How a client's pictures are encoded for the wire."""
+"""Encodes the images of a client for the wire."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ JPEG_QUALITY = 90
 
 
 def encode_image(image: NDArray[np.uint8] | bytes, encoding: Encoding = "jpeg") -> EncodedImage:
-    """RGB uint8 ``[H, W, 3]`` in an encoding, or bytes that are encoded already. Raises ``OptionError`` for anything else."""
+    """Encode RGB uint8 ``[H, W, 3]``, or wrap bytes that are already encoded. Raises ``OptionError`` for invalid input."""
     if isinstance(image, bytes):
-        kind = detect_format(image)
-        if kind is None:
-            raise OptionError(f"{len(image)} bytes are no JPEG, PNG or WebP; give one of these, or an array")
-        return EncodedImage(kind, image)
+        image_format = detect_format(image)
+        if image_format is None:
+            raise OptionError(
+                f"an image of {len(image)} bytes is not JPEG, PNG or WebP; use one of these formats or an array"
+            )
+        return EncodedImage(image_format, image)
     check_image(image)
     image = np.ascontiguousarray(image)
     if encoding == "jpeg":

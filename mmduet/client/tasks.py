@@ -1,4 +1,4 @@
-"""A remote session as tasks want it: what the model there is best run with, and how the session is set for a task."""
+"""Task support for remote sessions: the recommended settings of the served model, and the session's configuration."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from mmduet.options import SpeakOptions
 from mmduet.protocol.server_events import Session
 from mmduet.tasks.base import ModelDefaults, RunConfig
 
-USUAL_FPS = 2.0
+DEFAULT_FPS = 2.0
 
 
 def model_defaults(session: Session) -> ModelDefaults:
-    """What the server tells of its model when the session is created."""
+    """Return the model's recommended settings from the session as it was created."""
     duet = session.duet
     speak = SpeakOptions.from_dict(duet.speak)
-    return ModelDefaults(duet.fps or USUAL_FPS, duet.query or "", speak)
+    return ModelDefaults(duet.fps or DEFAULT_FPS, duet.query or "", speak)
 
 
-def configure(stream: RemoteStream, setting: RunConfig) -> None:
-    """Set the session for a task, before anything is pushed. Raises ``OptionError`` where the server refuses."""
-    fields = {} if setting.max_new_tokens is None else {"max_output_tokens": setting.max_new_tokens}
-    stream.update(duet=setting.to_duet_settings(), **fields)
+def configure(stream: RemoteStream, config: RunConfig) -> None:
+    """Configure the session for a task, before any input. Raises ``OptionError`` if the server rejects the settings."""
+    fields = {} if config.max_new_tokens is None else {"max_output_tokens": config.max_new_tokens}
+    stream.update(duet=config.to_duet_settings(), **fields)

@@ -1,4 +1,4 @@
-"""Every message that a client may send as text, and how one is read; frames may also come as bytes (``frames``)."""
+"""Events that clients send as JSON, and their parsing. Frames may also be sent as binary messages, see ``frames``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel, to_protocol_error
 
 MAX_PTS = 2**53 - 1
-"""Microseconds that a JSON number holds exactly in every language; 285 years."""
+"""Largest number of microseconds that a JSON number holds exactly in every language; 285 years."""
 MAX_SEQ = 2**32 - 1
 MAX_TEXT_CHARS = 32_768
 """Characters of one query or context."""
@@ -20,20 +20,20 @@ MAX_ID_CHARS = 128
 
 
 class ClientEventBase(ClientModel):
-    """What every message may bear: ``event_id``, the client's own name for it, which an error about it repeats."""
+    """Base of all client events. ``event_id`` is chosen by the client and repeated in errors about the event."""
 
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
 class InputText(ClientModel):
-    """Words."""
+    """Text of a turn."""
 
     type: Literal["input_text"]
     text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
 
 
 class InputImage(ClientModel):
-    """A still picture, put on the timeline as a frame of its own, one tick after the latest. Base64 in a data URL."""
+    """An image as a base64 data URL. It becomes a frame, one sampling interval after the last one."""
 
     type: Literal["input_image"]
     image_url: str
@@ -44,9 +44,10 @@ Content = Annotated[InputText | InputImage, Field(discriminator="type")]
 
 
 class ItemDuet(ClientModel):
-    """``keep`` pins a context in the window; a query is always pinned.
+    """Extensions of an item.
 
-    ``pts`` is when it was said, in microseconds, and only repeated: a turn is read where it comes among the frames.
+    ``keep`` pins a context in the window; queries are always pinned. ``pts`` is a time in microseconds that is only repeated in
+    events: the position of a turn is that of its message among the frames.
     """
 
     keep: bool = False
@@ -54,7 +55,7 @@ class ItemDuet(ClientModel):
 
 
 class ItemInput(ClientModel):
-    """A turn: role ``user`` is a query, ``system`` a context (a transcript line, a cast list, a catalogue hit)."""
+    """A turn. Role ``user`` is a query, ``system`` is context such as a transcript line, a cast list or a catalogue hit."""
 
     type: Literal["message"]
     role: Literal["user", "system"]
@@ -66,19 +67,19 @@ class ItemInput(ClientModel):
 
     @property
     def text(self) -> str:
-        """The words of all parts, a line each."""
+        """The text of all parts, one line each."""
         return "\n".join(part.text for part in self.content if isinstance(part, InputText))
 
 
 class UpdateSession(ClientEventBase):
-    """Set the session; before the first input everything, afterwards what can change under way."""
+    """Change settings. After the first input, some settings are fixed and changing them is an error."""
 
     type: Literal["session.update"]
     session: SessionUpdate
 
 
 class CreateItem(ClientEventBase):
-    """Put a turn on the timeline, after the frames that were sent before it."""
+    """Append a turn after the frames that were sent before it."""
 
     type: Literal["conversation.item.create"]
     item: ItemInput
@@ -88,12 +89,12 @@ class CreateItem(ClientEventBase):
     @classmethod
     def _check_previous_item_id(cls, value: str | None) -> str | None:
         if value is not None:
-            raise ValueError("turns are put where the stream stands, not after an earlier one")
+            raise ValueError("turns can only be appended; leave previous_item_id out")
         return value
 
 
 class ResponseOptions(ClientModel):
-    """What a single reply may be asked with. ``metadata`` is repeated in the reply's events."""
+    """Options of one reply. ``metadata`` is repeated in the reply's events."""
 
     output_modalities: tuple[Literal["text"], ...] | None = None
     conversation: Literal["auto"] | None = None
@@ -101,23 +102,23 @@ class ResponseOptions(ClientModel):
 
 
 class CreateResponse(ClientEventBase):
-    """Speak now, whatever the policy says."""
+    """Request a reply regardless of the speak policy."""
 
     type: Literal["response.create"]
     response: ResponseOptions = ResponseOptions()
 
 
 class CancelResponse(ClientEventBase):
-    """Stop the reply that is being written."""
+    """Stop the reply that is being generated."""
 
     type: Literal["response.cancel"]
     response_id: str | None = None
 
 
 class AppendFrame(ClientEventBase):
-    """A frame as text: ``pts`` in microseconds, ``image`` JPEG, PNG or WebP in base64, or a data URL of it.
+    """Append a frame. ``pts`` is in microseconds; ``image`` is a JPEG, PNG or WebP image in base64 or as a data URL.
 
-    Without ``seq`` it follows the frame before it.
+    Without ``seq``, the frame gets the number after that of the previous one.
     """
 
     type: Literal["input_frame.append"]
@@ -127,14 +128,16 @@ class AppendFrame(ClientEventBase):
 
 
 class EndFrames(ClientEventBase):
-    """No more frames: what is pending is finished and answered, then the session is closed."""
+    """Announce that no more frames follow. The server finishes what is pending and closes the session."""
 
     type: Literal["input_frame.end"]
 
 
 class OpenSource(ClientEventBase):
-    """Have the server pull frames, where its settings allow it: of a file that it may read, of one on the web (http, https), of
-    an HLS playlist, of a camera (``rtsp``, ``rtsps``, by ``transport``), or of its own ``webcam`` or ``webcam:NUMBER``.
+    """Let the server read frames from a source, if its settings allow it.
+
+    ``url`` is a file in an allowed folder, a file on the web (``http``, ``https``), an HLS playlist, a camera (``rtsp``,
+    ``rtsps``, with ``transport``), or the server's own ``webcam`` or ``webcam:NUMBER``.
     """
 
     type: Literal["input_source.open"]
@@ -143,13 +146,13 @@ class OpenSource(ClientEventBase):
 
 
 class CloseSource(ClientEventBase):
-    """Stop pulling."""
+    """Stop reading frames from the source."""
 
     type: Literal["input_source.close"]
 
 
 class ResumeSession(ClientEventBase):
-    """Go on with a session whose socket was lost; the first message on a new socket, else an error."""
+    """Resume a session whose connection was lost. It must be the first message on a new connection."""
 
     type: Literal["session.resume"]
     session_id: str = Field(max_length=MAX_ID_CHARS)
@@ -158,7 +161,7 @@ class ResumeSession(ClientEventBase):
 
 
 class Heartbeat(ClientEventBase):
-    """Still there; answered at once with how much has been consumed."""
+    """Confirm that the client is alive. The server answers at once with the number of consumed messages."""
 
     type: Literal["session.heartbeat"]
 
@@ -184,14 +187,14 @@ def _adapter() -> TypeAdapter[Any]:
 
 
 def parse_client_event(text: str) -> Any:
-    """The message, one of ``ClientEvent``. Raises ``ProtocolError``, which names what is wrong."""
+    """Return the event in a message, one of ``ClientEvent``. Raises ``ProtocolError`` naming the invalid parameter."""
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
         raise to_protocol_error(error, _find_event_id(text)) from None
     except UnicodeEncodeError:
         raise ProtocolError(
-            "the message holds half a character (a lone surrogate); encode it again", "invalid_json"
+            "the message contains an unpaired surrogate; encode it as valid UTF-8", "invalid_json"
         ) from None
 
 
@@ -202,7 +205,7 @@ class _EventWithId(ClientModel):
 
 
 def _find_event_id(text: str) -> str | None:
-    """The client's name for a message that is otherwise wrong, where it can be read."""
+    """Return the ``event_id`` of an invalid message, if it has one."""
     try:
         found = _EventWithId.model_validate_json(text).event_id
     except ValueError:

@@ -1,7 +1,7 @@
-"""Frames on the wire: the 16-byte header of a binary message, and pictures in base64; never decodes a picture.
+"""Encoding of frames on the wire: binary messages with a 16-byte header, and images in base64. Images are not decoded.
 
-The header is little-endian: u8 version, u8 kind, u16 reserved, u32 seq, u64 pts in microseconds. Then the picture's bytes;
-those of kind RAW begin with u16 width and u16 height.
+The header is little-endian: u8 version, u8 image format, u16 reserved, u32 seq, u64 pts in microseconds. The image follows;
+that of a RAW frame begins with u16 width and u16 height.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RAW_SIZE = struct.Struct("<HH")
 
 
 class ImageFormat(IntEnum):
-    """How a picture is encoded."""
+    """Encoding of an image. The values are those of the header."""
 
     JPEG = 1
     PNG = 2
     WEBP = 3
-    RAW = 4  # RGB, a byte a channel, row by row
+    RAW = 4  # RGB, one byte per channel, row by row
 
 
 MEDIA_TYPES = {
@@ -39,7 +39,7 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """A picture as it was sent: ``data`` in the encoding of ``kind``; ``width`` and ``height`` are known of RAW alone."""
+    """An image as it is sent. ``width`` and ``height`` are set for RAW only."""
 
     format: ImageFormat
     data: bytes
@@ -49,7 +49,7 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class WireFrame:
-    """A picture with its place; ``seq`` is None where the sender left it to the receiver. ``pts`` in microseconds."""
+    """A frame of a message. ``pts`` is in microseconds. ``seq`` is None if the receiver assigns it."""
 
     seq: int | None
     pts: int
@@ -57,50 +57,58 @@ class WireFrame:
 
 
 def pack_frame(seq: int, pts: int, image: EncodedImage) -> bytes:
-    """The binary message of a frame."""
+    """Return the binary message for a frame."""
     size = RAW_SIZE.pack(image.width, image.height) if image.format is ImageFormat.RAW else b""
     return HEADER.pack(HEADER_VERSION, image.format, 0, seq, pts) + size + image.data
 
 
 def unpack_frame(message: bytes) -> WireFrame:
-    """The frame of a binary message. Raises ``ProtocolError`` (``invalid_frame``) for anything else."""
+    """Return the frame in a binary message. Raises ``ProtocolError`` with code ``invalid_frame`` if it is malformed."""
     if len(message) < HEADER.size:
-        raise _invalid_frame(f"a binary message of {len(message)} bytes has no room for its header of {HEADER.size}")
+        raise _invalid_frame(
+            f"a binary message must have at least {HEADER.size} bytes for its header, got {len(message)}"
+        )
     version, kind, reserved, seq, pts = HEADER.unpack_from(message)
     if version != HEADER_VERSION:
-        raise _invalid_frame(f"version {version} of the frame header is not known; send version {HEADER_VERSION}")
+        raise _invalid_frame(f"frame header version must be {HEADER_VERSION}, got {version}")
     if kind not in list(ImageFormat):
-        raise _invalid_frame(f"kind {kind} is not a valid encoding; send 1 JPEG, 2 PNG, 3 WebP or 4 raw RGB")
-    if reserved and kind != ImageFormat.RAW:  # some senders of raw frames put the width here as well
-        raise _invalid_frame(f"the reserved bytes are {reserved}; send 0")
+        raise _invalid_frame(
+            f"kind {kind} is not a valid image format; send 1 (JPEG), 2 (PNG), 3 (WebP) or 4 (raw RGB)"
+        )
+    if reserved and kind != ImageFormat.RAW:  # some clients repeat the width of raw frames here
+        raise _invalid_frame(f"the reserved header bytes must be 0, got {reserved}")
     if pts > MAX_PTS:
-        raise _invalid_frame(f"pts {pts} is beyond {MAX_PTS} microseconds; count from the start of the stream")
+        raise _invalid_frame(
+            f"pts must be at most {MAX_PTS} microseconds, got {pts}; count from the start of the stream"
+        )
     return WireFrame(seq, pts, _parse_image(ImageFormat(kind), message[HEADER.size :]))
 
 
 def image_from_base64(text: str, param: str) -> EncodedImage:
-    """A picture from base64 or a data URL. Raises ``ProtocolError`` naming ``param``."""
-    kind, body = _split_data_url(text, param)
+    """Return the image in base64 or in a data URL. Raises ``ProtocolError`` for parameter ``param``."""
+    declared, body = _split_data_url(text, param)
     try:
         data = base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ProtocolError(
             f"{param} is not valid base64 ({error}); encode it again", "invalid_value", param=param
         ) from None
-    found = kind or detect_format(data)
-    if found is None or not data:
-        raise ProtocolError(f"{param} is no JPEG, PNG or WebP; send one of these", "invalid_value", param=param)
-    return EncodedImage(found, data)
+    image_format = declared or detect_format(data)
+    if image_format is None or not data:
+        raise ProtocolError(
+            f"{param} is not a JPEG, PNG or WebP image; send one of these formats", "invalid_value", param=param
+        )
+    return EncodedImage(image_format, data)
 
 
 def to_data_url(image: EncodedImage) -> str:
-    """The data URL of an encoded picture."""
+    """Return the data URL of an encoded image."""
     name = {ImageFormat.JPEG: "jpeg", ImageFormat.PNG: "png", ImageFormat.WEBP: "webp"}[image.format]
     return f"data:image/{name};base64,{base64.b64encode(image.data).decode()}"
 
 
 def detect_format(data: bytes) -> ImageFormat | None:
-    """The encoding that the first bytes tell, None if it is none of ours."""
+    """Return the format that the first bytes indicate, or None for any other format."""
     if data.startswith(b"\xff\xd8\xff"):
         return ImageFormat.JPEG
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -117,25 +125,25 @@ def _split_data_url(text: str, param: str) -> tuple[ImageFormat | None, str]:
     name, _, encoding = head.removeprefix("data:").partition(";")
     if name not in MEDIA_TYPES or encoding != "base64" or not comma:
         raise ProtocolError(
-            f"{param} begins {head[:60]!r}; send data:image/jpeg;base64, or another of {', '.join(MEDIA_TYPES)}",
+            f"{param} begins with {head[:60]!r}; expected a base64 data URL of {', '.join(MEDIA_TYPES)}",
             "invalid_value",
             param=param,
         )
     return MEDIA_TYPES[name], body
 
 
-def _parse_image(kind: ImageFormat, body: bytes) -> EncodedImage:
+def _parse_image(image_format: ImageFormat, body: bytes) -> EncodedImage:
     if not body:
-        raise _invalid_frame("the frame has no picture after its header")
-    if kind is not ImageFormat.RAW:
-        return EncodedImage(kind, body)
+        raise _invalid_frame("the frame has no image after its header")
+    if image_format is not ImageFormat.RAW:
+        return EncodedImage(image_format, body)
     if len(body) < RAW_SIZE.size:
-        raise _invalid_frame("a raw frame begins with its width and height, two bytes each")
+        raise _invalid_frame("a raw frame must begin with its width and height, two bytes each")
     width, height = RAW_SIZE.unpack_from(body)
     data = body[RAW_SIZE.size :]
     if width * height * 3 != len(data) or not data:
-        raise _invalid_frame(f"a raw frame of {width}x{height} takes {width * height * 3} bytes, {len(data)} came")
-    return EncodedImage(kind, data, width, height)
+        raise _invalid_frame(f"a raw frame of {width}x{height} must have {width * height * 3} bytes, got {len(data)}")
+    return EncodedImage(image_format, data, width, height)
 
 
 def _invalid_frame(message: str) -> ProtocolError:

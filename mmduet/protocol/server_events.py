@@ -1,7 +1,8 @@
-"""Every message that a server may tell, as values; ``event_id`` is given when it is written into the session's log."""
+"""Events that servers send, and their parsing. The session's log sets ``event_id``."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -14,13 +15,13 @@ ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete"]
 
 
 class ServerEvent(ServerModel):
-    """What every message bears: ``event_id`` increases within a session, as text and as a number."""
+    """Base of all server events. ``event_id`` increases within a session, as text and as a number."""
 
     event_id: str = ""
 
 
 class Limits(ServerModel):
-    """What the server holds a session to, and what it may choose. Times in seconds; ``window`` in frames."""
+    """Limits of the session, and the adapters that it can choose. ``window`` is in frames."""
 
     max_sessions: int
     max_message_bytes: int
@@ -33,9 +34,9 @@ class Limits(ServerModel):
 
 
 class SessionDuet(ServerModel):
-    """What the session is set to beyond Realtime, and, when it is created, its limits and the token that resumes it.
+    """Settings that extend the Realtime API.
 
-    ``query`` is what the model is best asked where its user asks nothing.
+    ``query`` (the model's recommended query), ``limits`` and ``resume_token`` are sent in ``session.created`` only.
     """
 
     fps: float | None
@@ -52,7 +53,7 @@ class SessionDuet(ServerModel):
 
 
 class Session(ServerModel):
-    """The session as it is set."""
+    """The session and its settings."""
 
     id: str
     model: str
@@ -65,23 +66,24 @@ class Session(ServerModel):
 
 
 class SessionCreated(ServerEvent):
-    """The first message: the session, its limits, its resume token."""
+    """First event of a session, with its limits and its resume token."""
 
     type: Literal["session.created"] = "session.created"
     session: Session
 
 
 class SessionUpdated(ServerEvent):
-    """The session after ``session.update``."""
+    """The settings were changed by ``session.update``."""
 
     type: Literal["session.updated"] = "session.updated"
     session: Session
 
 
 class SessionResumed(ServerEvent):
-    """Told after all that was missed; messages beyond ``last_consumed_client_message_index`` have to be sent again.
+    """The session was resumed and all missed events have been sent.
 
-    Messages count from 0 over all sockets of the session, ``session.resume`` itself not counted; -1: none came.
+    The client must send its messages after ``last_consumed_client_message_index`` again. Messages are counted from 0 over all
+    connections of the session, without ``session.resume``; -1 means that none was received.
     """
 
     type: Literal["session.resumed"] = "session.resumed"
@@ -90,7 +92,7 @@ class SessionResumed(ServerEvent):
 
 
 class ResyncRequired(ServerEvent):
-    """The session goes on, but events after ``last_event_id`` are no longer kept: some are missing for good."""
+    """The session was resumed, but some of the events after ``last_event_id`` are no longer available."""
 
     type: Literal["session.resync_required"] = "session.resync_required"
     session_id: str
@@ -98,21 +100,21 @@ class ResyncRequired(ServerEvent):
 
 
 class SessionExpired(ServerEvent):
-    """There is no such session any more, or its token is another; open a new session."""
+    """The session does not exist any more or the resume token is wrong. Open a new session."""
 
     type: Literal["session.expired"] = "session.expired"
     session_id: str
 
 
 class SessionReplaced(ServerEvent):
-    """Another socket has taken the session over; this one is closed."""
+    """The session was resumed on another connection. This one is closed."""
 
     type: Literal["session.replaced"] = "session.replaced"
     session_id: str
 
 
 class GoAway(ServerEvent):
-    """The server is about to close; resume elsewhere, or here when it is back."""
+    """The server is about to shut down. Resume on another server, or on this one after its restart."""
 
     type: Literal["session.go_away"] = "session.go_away"
     time_left_s: float
@@ -120,7 +122,7 @@ class GoAway(ServerEvent):
 
 
 class SessionClosed(ServerEvent):
-    """The last message: why it ends, and what became of the frames."""
+    """Last event of a session. ``frames`` has the number of frames by outcome."""
 
     type: Literal["session.closed"] = "session.closed"
     reason: Literal["ended", "failed", "idle", "shutdown"]
@@ -129,14 +131,14 @@ class SessionClosed(ServerEvent):
 
 
 class HeartbeatAck(ServerEvent):
-    """How many of the client's messages have been consumed (see ``session.resumed``)."""
+    """Answer to ``session.heartbeat``. For the message index see ``session.resumed``."""
 
     type: Literal["session.heartbeat_ack"] = "session.heartbeat_ack"
     last_consumed_client_message_index: int
 
 
 class FrameScored(ServerEvent):
-    """A frame was watched: the two heads' probabilities, the decision, and how long it took from its coming, in ms."""
+    """A frame was scored: the probabilities of both heads, the decision, and the time since the frame arrived."""
 
     type: Literal["input_frame.scored"] = "input_frame.scored"
     seq: int
@@ -148,11 +150,11 @@ class FrameScored(ServerEvent):
 
 
 class FrameDropped(ServerEvent):
-    """A frame was not watched.
+    """A frame was not scored.
 
-    ``late``: newer ones came before its turn, or its time is before that of an earlier frame; ``rate``: between two ticks
-    of the session's fps; ``duplicate``: its seq or time came before; ``decode_error``: no picture; ``closed``: the session
-    ended first.
+    Reasons: ``late``, newer frames replaced it in the queue, or its ``pts`` is before that of an earlier frame; ``rate``, it is
+    between two frames of the session's fps; ``duplicate``, its ``seq`` or ``pts`` was used before; ``decode_error``, its image
+    is invalid; ``closed``, the session ended first.
     """
 
     type: Literal["input_frame.dropped"] = "input_frame.dropped"
@@ -162,7 +164,7 @@ class FrameDropped(ServerEvent):
 
 
 class SourceOpened(ServerEvent):
-    """The server pulls frames from now on; ``url`` without credentials."""
+    """The server has started to read frames from the source. ``url`` has no credentials."""
 
     type: Literal["input_source.opened"] = "input_source.opened"
     url: str
@@ -171,7 +173,7 @@ class SourceOpened(ServerEvent):
 
 
 class SourceClosed(ServerEvent):
-    """The server has stopped pulling: asked to, at the source's end, or because of ``message``."""
+    """The server has stopped reading: on request (`asked`), at the source's end, or because of the error in ``message``."""
 
     type: Literal["input_source.closed"] = "input_source.closed"
     url: str
@@ -180,14 +182,14 @@ class SourceClosed(ServerEvent):
 
 
 class TextPart(ServerModel):
-    """Words of an assistant's turn."""
+    """Text of an assistant turn."""
 
     type: Literal["output_text"] = "output_text"
     text: str
 
 
 class Item(ServerModel):
-    """A turn. A picture's bytes are not repeated."""
+    """A turn. The data of images is not repeated."""
 
     id: str
     type: Literal["message"] = "message"
@@ -199,7 +201,7 @@ class Item(ServerModel):
 
 
 class ItemAdded(ServerEvent):
-    """The turn is on the timeline."""
+    """The turn was accepted."""
 
     type: Literal["conversation.item.added"] = "conversation.item.added"
     previous_item_id: str | None = None
@@ -207,7 +209,7 @@ class ItemAdded(ServerEvent):
 
 
 class ItemDone(ServerEvent):
-    """The model has read the turn, or finished it."""
+    """The model has read the turn, or finished its own."""
 
     type: Literal["conversation.item.done"] = "conversation.item.done"
     previous_item_id: str | None = None
@@ -215,7 +217,7 @@ class ItemDone(ServerEvent):
 
 
 class Trigger(ServerModel):
-    """The frame that set a reply off, its scores, and whether the client asked for it. Null before the first frame."""
+    """The frame that triggered a reply, with its scores; null before the first frame. ``forced``: the client requested it."""
 
     trigger_seq: int | None
     trigger_pts: int | None
@@ -225,7 +227,7 @@ class Trigger(ServerModel):
 
 
 class Usage(ServerModel):
-    """Tokens: in view when the reply began, and written."""
+    """Tokens in the context when the reply started, and tokens generated."""
 
     input_tokens: int
     output_tokens: int
@@ -233,20 +235,20 @@ class Usage(ServerModel):
 
 
 class Timing(ServerModel):
-    """Milliseconds from the frame's coming (or the asking, where it was asked for) to the first words and to the end."""
+    """Milliseconds from the arrival of the frame, or of the client's request, to the first text and to the end."""
 
     first_delta_ms: float | None
     done_ms: float
 
 
 class ResponseDuet(Trigger):
-    """What Realtime has no words for in a reply."""
+    """Extensions of a response: its trigger and its timing."""
 
     timing: Timing | None = None
 
 
 class Response(ServerModel):
-    """A reply as a whole."""
+    """A reply."""
 
     id: str
     object: Literal["realtime.response"] = "realtime.response"
@@ -261,14 +263,14 @@ class Response(ServerModel):
 
 
 class ResponseCreated(ServerEvent):
-    """The model begins to speak."""
+    """The model has started a reply."""
 
     type: Literal["response.created"] = "response.created"
     response: Response
 
 
 class OutputItemAdded(ServerEvent):
-    """The turn that the reply is written into."""
+    """The item of the reply was created."""
 
     type: Literal["response.output_item.added"] = "response.output_item.added"
     response_id: str
@@ -277,7 +279,7 @@ class OutputItemAdded(ServerEvent):
 
 
 class OutputItemDone(ServerEvent):
-    """The turn, with all its words."""
+    """The item of the reply is complete."""
 
     type: Literal["response.output_item.done"] = "response.output_item.done"
     response_id: str
@@ -293,42 +295,42 @@ class _TextEvent(ServerEvent):
 
 
 class ContentPartAdded(_TextEvent):
-    """Words begin."""
+    """The text of the reply starts."""
 
     type: Literal["response.content_part.added"] = "response.content_part.added"
     part: dict[str, str] = Field(default_factory=lambda: {"type": "text", "text": ""})
 
 
 class ContentPartDone(_TextEvent):
-    """Words end."""
+    """The text part of the reply is complete."""
 
     type: Literal["response.content_part.done"] = "response.content_part.done"
     part: dict[str, str]
 
 
 class TextDelta(_TextEvent):
-    """More words."""
+    """More text of the reply."""
 
     type: Literal["response.output_text.delta"] = "response.output_text.delta"
     delta: str
 
 
 class TextDone(_TextEvent):
-    """All the words."""
+    """The complete text of the reply."""
 
     type: Literal["response.output_text.done"] = "response.output_text.done"
     text: str
 
 
 class ResponseDone(ServerEvent):
-    """The reply is over: ``completed``, ``cancelled``, or ``incomplete`` at its limit of tokens."""
+    """The reply has ended: ``completed``, ``cancelled``, or ``incomplete`` at ``max_output_tokens``."""
 
     type: Literal["response.done"] = "response.done"
     response: Response
 
 
 class Error(ServerModel):
-    """``param`` is the dotted name of what is wrong, ``event_id`` the client's name for the message that was."""
+    """An error. ``param`` is the dotted name of the invalid parameter, ``event_id`` that of the client's event."""
 
     type: Literal["invalid_request_error", "server_error"] = "invalid_request_error"
     code: str
@@ -338,14 +340,14 @@ class Error(ServerModel):
 
 
 class ErrorEvent(ServerEvent):
-    """Something could not be done; the session goes on unless ``session.closed`` follows."""
+    """A request failed. The session continues unless ``session.closed`` follows."""
 
     type: Literal["error"] = "error"
     error: Error
 
 
 class UnknownEvent(ServerEvent):
-    """A message of a newer server, as a client of this version reads it."""
+    """An event of a newer server that this version does not know."""
 
     type: str
 
@@ -377,16 +379,17 @@ ServerEvents = Annotated[
     | ErrorEvent,
     Field(discriminator="type"),
 ]
-_ADAPTER: list[TypeAdapter[Any]] = []
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(ServerEvents)
 
 
 def parse_server_event(text: str | bytes) -> Any:
-    """The message, one of ``AnyServerEvent``, or ``Unknown``. Raises ``pydantic.ValidationError`` for what is none."""
-    if not _ADAPTER:
-        _ADAPTER.append(TypeAdapter(ServerEvents))
+    """Return the event in a message: one of ``ServerEvents``, or ``UnknownEvent``. Raises ``pydantic.ValidationError``."""
     unknown = UnknownEvent.model_validate_json(text)
-    known = unknown.type in KNOWN_TYPES
-    return _ADAPTER[0].validate_json(text) if known else unknown
+    return _adapter().validate_json(text) if unknown.type in KNOWN_TYPES else unknown
 
 
 KNOWN_TYPES = frozenset(

@@ -20,7 +20,7 @@ from mmduet.engine import recommended_options
 from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Reply, Scores, StreamEnded
 from mmduet.options import DecodeOptions, SpeakOptions
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 
 DUET = {"fps": None, "window": 8, "speak": {"policy": "threshold", "value": 0.5, "unasked": True, "min_interval": 0.0}}
 
@@ -35,10 +35,10 @@ def address(served: RunningServer) -> str:
     return f"127.0.0.1:{served.port}"
 
 
-def together(heard: list[Output]) -> list[tuple]:
-    """What was said, whatever the ids."""
+def comparable(received: list[Output]) -> list[tuple]:
+    """Return scores and replies as tuples without ids."""
     found: list[tuple] = []
-    for output in heard:
+    for output in received:
         if isinstance(output, Scores):
             found.append(("scores", output.frame, round(output.time, 6), output.speak))
         elif isinstance(output, Reply):
@@ -46,7 +46,7 @@ def together(heard: list[Output]) -> list[tuple]:
     return found
 
 
-def test_over_the_wire_is_as_in_this_process(served: RunningServer) -> None:
+def test_remote_outputs_equal_local_outputs(served: RunningServer) -> None:
     items: list[Frame | Query | Context] = [*frames(12)]
     items.insert(8, Context("A door opens.", items[7].time))
     items.insert(4, Query("What?", items[3].time))
@@ -71,14 +71,14 @@ def test_over_the_wire_is_as_in_this_process(served: RunningServer) -> None:
         for item in items:
             stream.push(item)
         stream.end()
-        heard = list(stream.outputs())
-    assert together(heard) == together(expected)
-    assert any(isinstance(output, Reply) for output in heard)
+        received = list(stream.outputs())
+    assert comparable(received) == comparable(expected)
+    assert any(isinstance(output, Reply) for output in received)
     numbers = [
-        [(o.informative, o.relevance) for o in outputs if isinstance(o, Scores)] for outputs in (heard, expected)
+        [(o.informative, o.relevance) for o in outputs if isinstance(o, Scores)] for outputs in (received, expected)
     ]
     np.testing.assert_allclose(*numbers, atol=1e-5)
-    assert isinstance(heard[-1], StreamEnded)
+    assert isinstance(received[-1], StreamEnded)
     with pytest.raises(SessionClosedError):
         stream.push(items[0])
 
@@ -89,8 +89,8 @@ def cut(served: RunningServer) -> None:
         served.uvicorn.loop.call_soon_threadsafe(protocol.transport.abort)
 
 
-def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: RunningServer) -> None:
-    def heard(tear: bool) -> list[told.ServerEvent]:
+def test_lost_connection_loses_and_repeats_no_event(served: RunningServer) -> None:
+    def record_events(tear: bool) -> list[server_events.ServerEvent]:
         events = []
         with RemoteStream(address(served)) as stream:
             stream.update(duet=DUET)
@@ -104,11 +104,11 @@ def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: RunningServer) 
             events = list(stream.events())
         return events
 
-    whole, torn = heard(False), heard(True)
-    assert sum(isinstance(event, told.SessionResumed) for event in torn) >= 2
+    whole, torn = record_events(False), record_events(True)
+    assert sum(isinstance(event, server_events.SessionResumed) for event in torn) >= 2
     names = [event.event_id for event in torn]
     assert names == sorted(set(names))
-    for kind in (told.FrameScored, told.TextDone):
+    for kind in (server_events.FrameScored, server_events.TextDone):
         found = [[event for event in events if isinstance(event, kind)] for events in (whole, torn)]
         keys = [
             [(getattr(e, "seq", 0), getattr(e, "decision", ""), getattr(e, "text", "")) for e in one] for one in found
@@ -118,14 +118,14 @@ def test_a_torn_socket_loses_nothing_and_doubles_nothing(served: RunningServer) 
     assert "duplicate" not in torn[-1].frames
 
 
-def test_many_sessions_in_one_loop(served: RunningServer) -> None:
+def test_concurrent_sessions_equal_single_ones(served: RunningServer) -> None:
     async def one(seed: int) -> list[tuple[int, float | None]]:
         async with RemoteSession(address(served)) as session:
             await session.update(duet={**DUET, "speak": {"policy": "never"}})
             for frame in frames(10, seed=seed):
                 await session.push(frame.image, frame.time, "raw")
             await session.end()
-            return [(e.seq, e.informative) async for e in session if isinstance(e, told.FrameScored)]
+            return [(e.seq, e.informative) async for e in session if isinstance(e, server_events.FrameScored)]
 
     async def all_of_them() -> list[list[tuple[int, float | None]]]:
         return await asyncio.gather(*(one(seed) for seed in range(8)))
@@ -136,7 +136,7 @@ def test_many_sessions_in_one_loop(served: RunningServer) -> None:
         np.testing.assert_allclose([s for _, s in batched], [s for _, s in single], atol=1e-5)
 
 
-def test_a_server_that_is_not_there_and_one_that_goes_for_good() -> None:
+def test_absent_and_stopped_servers_raise() -> None:
     with pytest.raises(ServerError, match="is a server running there"), RemoteStream("127.0.0.1:9"):
         pass
     with pytest.raises(OptionError), RemoteStream("ftp://host"):
@@ -151,13 +151,13 @@ def test_a_server_that_is_not_there_and_one_that_goes_for_good() -> None:
     stream.close()
 
 
-def test_a_full_server_says_so() -> None:
-    full = pytest.raises(CapacityError, match="no room")
+def test_full_server_raises_capacity_error() -> None:
+    full = pytest.raises(CapacityError, match="is full")
     with run_test_server(max_sessions=1) as served, RemoteStream(address(served)), full, RemoteStream(address(served)):
         pass
 
 
-def test_keys() -> None:
+def test_wrong_keys_raise_auth_error() -> None:
     with run_test_server(keys="open sesame, other") as served:
         with RemoteStream(address(served), key="open sesame") as stream:
             assert stream.session.model == "random:tiny"
@@ -166,13 +166,13 @@ def test_keys() -> None:
                 pass
 
 
-def test_a_wrong_path_is_no_matter_of_keys(served: RunningServer) -> None:
-    with pytest.raises(ServerError, match="404: there is no WebSocket endpoint at /foo") as told:
+def test_wrong_path_is_not_an_auth_error(served: RunningServer) -> None:
+    with pytest.raises(ServerError, match="404: there is no WebSocket endpoint at /foo") as caught:
         RemoteStream(f"ws://{address(served)}/foo").__enter__()
-    assert not isinstance(told.value, AuthError)
+    assert not isinstance(caught.value, AuthError)
 
 
-def test_closing_from_elsewhere_ends_what_waits(served: RunningServer) -> None:
+def test_close_unblocks_event_iteration(served: RunningServer) -> None:
     stream = RemoteStream(address(served)).__enter__()
     stream.push(Frame(0, 0.0, picture(0)))
     events = stream.events()
@@ -183,15 +183,15 @@ def test_closing_from_elsewhere_ends_what_waits(served: RunningServer) -> None:
         list(events)
 
 
-def test_a_picture_that_the_server_would_not_take_is_refused_here() -> None:
+def test_oversized_image_raises_before_sending() -> None:
     with run_test_server(max_message_bytes=2000) as served, RemoteStream(address(served), encoding="raw") as stream:
-        with pytest.raises(OptionError, match="smaller pictures"):
+        with pytest.raises(OptionError, match="smaller images"):
             stream.push(frames(1)[0])
         stream.end()
         assert isinstance(list(stream.outputs())[-1], StreamEnded)
 
 
-def test_everything_may_be_pushed_before_anything_is_read(served: RunningServer) -> None:
+def test_all_input_may_be_pushed_before_reading(served: RunningServer) -> None:
     small = np.zeros((4, 4, 3), np.uint8)
     for duet in ({"ack": True}, {"ack": False}):
         with RemoteStream(address(served), encoding="raw", block_when_behind=True) as stream:
@@ -204,18 +204,18 @@ def test_everything_may_be_pushed_before_anything_is_read(served: RunningServer)
         assert not duet["ack"] or closed.frames["scored"] == 400
 
 
-def test_what_was_not_consumed_is_sent_again() -> None:
+def test_unconsumed_messages_are_sent_again() -> None:
     box = Outbox()
     for text in "abcdef":
         box.append(text)
-    assert [box.next() for _ in range(4)] == ["a", "b", "c", "d"]
+    assert [box.next_message() for _ in range(4)] == ["a", "b", "c", "d"]
     box.rewind(1)
-    assert [box.next() for _ in range(5)] == ["c", "d", "e", "f", None]
+    assert [box.next_message() for _ in range(5)] == ["c", "d", "e", "f", None]
     box.acknowledge(4)
     assert len(box) == 1
     box.rewind(-1)  # an old answer
-    assert [box.next(), box.next()] == ["f", None]
-    assert box.appended == 6
+    assert [box.next_message(), box.next_message()] == ["f", None]
+    assert box.appended_count == 6
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_what_was_not_consumed_is_sent_again() -> None:
         ("ws://[::1]:9/other/path?x=1", "ws://[::1]:9/other/path"),
     ],
 )
-def test_addresses_as_people_type_them(typed: str, meant: str) -> None:
+def test_address_is_completed(typed: str, meant: str) -> None:
     assert endpoint(typed) == meant
 
 
-def test_closing_in_one_thread_frees_the_others(served: RunningServer) -> None:
+def test_close_unblocks_other_threads(served: RunningServer) -> None:
     for _ in range(5):
         stream = RemoteStream(address(served)).__enter__()
         ends: list[str] = []

@@ -1,4 +1,4 @@
-"""One session's conversation, message by message, with an engine that echoes."""
+"""A conversation, message by message, with a scripted engine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmduet.events import Reply, ReplyDelta, ReplyStarted, SessionFailed
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame, to_data_url
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.limits import ProtocolAbuse
+from mmduet.protocol.session.settings import SessionSettings
 
 GARBAGE = [
     ("{", "invalid_json", None),
@@ -61,18 +62,18 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize(("bad", "code", "param"), GARBAGE, ids=lambda value: str(value)[:60])
-def test_a_bad_message_is_named_and_the_session_goes_on(bad: str | bytes, code: str, param: str | None) -> None:
+def test_invalid_message_is_reported_and_session_continues(bad: str | bytes, code: str, param: str | None) -> None:
     talk = conversation()
     talk.receive(bad, 0.0)
-    (told,) = events(talk)
-    assert (told["type"], told["error"]["code"], told["error"]["param"]) == ("error", code, param)
-    assert len(told["error"]["message"]) < 400
+    (reported,) = events(talk)
+    assert (reported["type"], reported["error"]["code"], reported["error"]["param"]) == ("error", code, param)
+    assert len(reported["error"]["message"]) < 400
     talk.receive(frame(0, 0), 0.0)
     Echo(talk).run()
     assert kinds(talk)[1:] == ["input_frame.scored"]
 
 
-def test_an_error_repeats_the_clients_name_for_its_message() -> None:
+def test_error_repeats_the_event_id() -> None:
     talk = conversation()
     talk.receive(
         json.dumps({"type": "session.update", "event_id": "mine", "session": {"type": "realtime", "x": 1}}), 0.0
@@ -82,12 +83,12 @@ def test_an_error_repeats_the_clients_name_for_its_message() -> None:
     assert [event["error"]["event_id"] for event in events(talk)] == ["mine", "too", "three"]
 
 
-def test_an_update_changes_what_it_names_and_nothing_else() -> None:
+def test_update_changes_only_given_settings() -> None:
     talk = conversation(fps=2.0)
     talk.receive(update({"fps": 5, "window": None, "speak": {"policy": "sum", "value": 2}}, instructions="Look."), 0.0)
-    (told,) = events(talk)
-    session = told["session"]
-    assert told["type"] == "session.updated"
+    (reported,) = events(talk)
+    session = reported["session"]
+    assert reported["type"] == "session.updated"
     assert (session["instructions"], session["duet"]["fps"], session["duet"]["window"]) == ("Look.", 5, None)
     assert session["duet"]["speak"]["policy"] == "sum"
     assert session["duet"]["speak"]["heads"] == ["informative"]
@@ -97,7 +98,7 @@ def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     assert talk.settings.options.speak.min_interval == 3.0
 
 
-def test_what_the_first_input_fixes_cannot_be_set_afterwards_and_the_rest_can() -> None:
+def test_settings_fixed_by_first_input_are_rejected_afterwards() -> None:
     talk = conversation(fps=2.0)
     talk.receive(frame(0, 0), 0.0)
     for duet, fields in (
@@ -115,7 +116,7 @@ def test_what_the_first_input_fixes_cannot_be_set_afterwards_and_the_rest_can() 
     assert talk.next_command() == commands.UpdatePolicy(talk.settings.options.speak)
 
 
-def test_turns_are_read_in_their_place_among_frames() -> None:
+def test_turns_keep_their_position_among_frames() -> None:
     talk = conversation()
     for one in (frame(0, 0), query("What?"), frame(1, 500_000), query("a line", role="system")):
         talk.receive(one, 0.0)
@@ -123,7 +124,7 @@ def test_turns_are_read_in_their_place_among_frames() -> None:
     assert order == ["ScoreFrame", "AppendTurn", "ScoreFrame", "AppendTurn"]
 
 
-def test_items_are_told_when_they_come_and_when_they_have_been_read() -> None:
+def test_items_are_reported_when_accepted_and_when_read() -> None:
     talk = conversation()
     talk.receive(query("What?", id="mine"), 0.0)
     assert [(e["type"], e["item"]["id"]) for e in events(talk)] == [("conversation.item.added", "mine")]
@@ -133,7 +134,7 @@ def test_items_are_told_when_they_come_and_when_they_have_been_read() -> None:
     assert done["item"]["content"] == [{"type": "input_text", "text": "What?"}]
 
 
-def test_a_picture_in_a_turn_becomes_a_frame_before_its_words() -> None:
+def test_image_in_a_turn_becomes_a_frame_before_its_text() -> None:
     talk = conversation(fps=4.0)
     talk.receive(frame(7, 1_000_000), 0.0)
     still = {"type": "input_image", "image_url": to_data_url(EncodedImage(ImageFormat.PNG, PNG))}
@@ -147,7 +148,7 @@ def test_a_picture_in_a_turn_becomes_a_frame_before_its_words() -> None:
     assert "base64" not in json.dumps(events(talk))
 
 
-def test_a_reply_is_told_in_realtime_events() -> None:
+def test_reply_is_emitted_as_realtime_events() -> None:
     talk = conversation()
     talk.receive(frame(3, 250_000), 10.0)
     Echo(talk, speaks_at=frozenset({0})).run(now=10.5)
@@ -164,8 +165,8 @@ def test_a_reply_is_told_in_realtime_events() -> None:
         "conversation.item.done",
         "response.done",
     ]
-    told = {event["type"]: event for event in events(talk)}
-    scored, done = told["input_frame.scored"], told["response.done"]["response"]
+    reported = {event["type"]: event for event in events(talk)}
+    scored, done = reported["input_frame.scored"], reported["response.done"]["response"]
     assert (scored["seq"], scored["pts"], scored["decision"], scored["age_ms"]) == (3, 250_000, "speak", 500.0)
     assert done["status"] == "completed"
     assert done["output"][0]["content"] == [{"type": "output_text", "text": "seen"}]
@@ -176,7 +177,7 @@ def test_a_reply_is_told_in_realtime_events() -> None:
     }  # fmt: skip
 
 
-def test_a_reply_can_be_asked_for_before_any_frame() -> None:
+def test_reply_can_be_requested_before_any_frame() -> None:
     talk = conversation()
     talk.receive(query("Hello?"), 0.0)
     talk.receive(message("response.create", response={"metadata": {"mine": "1"}}), 0.0)
@@ -190,7 +191,7 @@ def test_a_reply_can_be_asked_for_before_any_frame() -> None:
 
 
 @pytest.mark.parametrize(("finish", "status"), [("length", "incomplete"), ("cancelled", "cancelled")])
-def test_a_reply_that_was_not_finished_says_why(finish: Any, status: str) -> None:
+def test_unfinished_reply_reports_its_reason(finish: Any, status: str) -> None:
     talk = conversation()
     talk.on_output(ReplyStarted(0, -1, 0.0), 0.0)
     talk.on_output(ReplyDelta(0, "a gre"), 0.0)
@@ -200,7 +201,7 @@ def test_a_reply_that_was_not_finished_says_why(finish: Any, status: str) -> Non
     assert done["status_details"]["reason"]
 
 
-def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
+def test_cancel_overtakes_queued_commands() -> None:
     talk = conversation()
     talk.on_output(ReplyStarted(5, -1, 0.0), 0.0)
     talk.receive(frame(0, 0), 0.0)
@@ -210,7 +211,7 @@ def test_cancel_overtakes_what_waits_and_names_its_reply() -> None:
     assert talk.next_command() == commands.CancelReply(5)
 
 
-def test_ten_thousand_queries_do_not_pile_up() -> None:
+def test_queue_of_queries_is_bounded() -> None:
     talk = conversation(max_waiting_turns=64, burst=20_000)
     for number in range(10_000):
         talk.receive(query(f"question {number}"), 0.0)
@@ -222,7 +223,7 @@ def test_ten_thousand_queries_do_not_pile_up() -> None:
     assert len(talk.unread_turns) == 64
 
 
-def test_a_flood_is_abuse_and_a_burst_is_not() -> None:
+def test_message_rate_is_limited_after_a_burst() -> None:
     talk = conversation(messages_per_second=10.0, burst=20)
     for _ in range(20):
         talk.receive(message("session.heartbeat"), 100.0)
@@ -233,14 +234,14 @@ def test_a_flood_is_abuse_and_a_burst_is_not() -> None:
     assert caught.value.code == 1008
 
 
-def test_a_heartbeat_tells_how_much_has_been_consumed() -> None:
+def test_heartbeat_reports_consumed_messages() -> None:
     talk = conversation()
     for one in (frame(0, 0), "garbage", message("session.heartbeat")):
         talk.receive(one, 0.0)
     assert events(talk)[-1]["last_consumed_client_message_index"] == 2
 
 
-def test_the_end_waits_for_what_was_sent_and_refuses_more() -> None:
+def test_end_follows_pending_input_and_rejects_more() -> None:
     talk = conversation()
     talk.receive(frame(0, 0), 0.0)
     talk.receive(message("input_frame.end"), 0.0)
@@ -253,7 +254,7 @@ def test_the_end_waits_for_what_was_sent_and_refuses_more() -> None:
     assert (closed["reason"], closed["frames"]) == ("ended", {"received": 1, "scored": 1})
 
 
-def test_a_failed_session_accounts_for_every_frame_before_it_closes() -> None:
+def test_failed_session_finishes_every_frame_before_closing() -> None:
     talk = conversation()
     for place in range(3):
         talk.receive(frame(place, place * 500_000), 0.0)
@@ -270,7 +271,7 @@ def test_a_failed_session_accounts_for_every_frame_before_it_closes() -> None:
     assert {e["reason"] for e in events(talk)[2:4]} == {"closed"}
 
 
-def test_scores_and_acknowledgements_can_be_left_out() -> None:
+def test_scores_and_acks_can_be_disabled() -> None:
     talk = conversation()
     talk.receive(update({"scores": False}), 0.0)
     talk.receive(frame(0, 0), 0.0)
@@ -283,14 +284,12 @@ def test_scores_and_acknowledgements_can_be_left_out() -> None:
     assert [e["seq"] for e in events(talk) if e["type"] == "input_frame.scored"] == [0, 2]
 
 
-def test_a_session_that_is_not_admitted_stays_as_it_was() -> None:
-    talk = conversation()
-
-    def admit(settings: Any) -> None:
+def test_settings_that_are_not_admitted_change_nothing() -> None:
+    def admit(settings: SessionSettings) -> None:
         if settings.options.window is None:
-            raise CapacityError("no room for that")
+            raise CapacityError("no capacity for that")
 
-    talk._check_admission = admit
+    talk = conversation(admit=admit)
     talk.receive(update({"window": None, "fps": 3}), 0.0)
     assert events(talk)[-1]["error"]["code"] == "no_capacity"
     assert talk.settings == conversation().settings
@@ -298,7 +297,7 @@ def test_a_session_that_is_not_admitted_stays_as_it_was() -> None:
     assert kinds(talk)[-1] == "session.updated"
 
 
-def test_what_stands_after_frames_waits_until_they_have_been_watched() -> None:
+def test_commands_after_frames_wait_until_frames_are_scored() -> None:
     talk = conversation()
     for place in range(3):
         talk.receive(frame(place, place), 0.0)

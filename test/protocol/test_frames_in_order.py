@@ -1,4 +1,4 @@
-"""Every frame comes to exactly one end, told in the order in which frames came, whatever is sent and whenever it is watched."""
+"""Every frame gets exactly one outcome, reported in order of arrival, whatever clients send and however slow the engine is."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from wire_partner import Echo, conversation, events, frame, message, query, upda
 from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTracker
 
 
-def ends(talk: Any) -> list[tuple[int, str]]:
-    """Each frame's seq and how it ended, as the client saw it."""
-    how = {"input_frame.scored": "scored", "input_frame.dropped": "dropped"}
-    return [(e["seq"], e.get("reason", "scored")) for e in events(talk) if e["type"] in how]
+def outcomes(talk: Any) -> list[tuple[int, str]]:
+    """Return each frame's seq and outcome, as reported to the client."""
+    types = ("input_frame.scored", "input_frame.dropped")
+    return [(e["seq"], e.get("reason", "scored")) for e in events(talk) if e["type"] in types]
 
 
 def send(talk: Any, *places: tuple[int, int]) -> list[tuple[int, str]]:
     for seq, milliseconds in places:
         talk.receive(frame(seq, milliseconds * 1000), 0.0)
     Echo(talk).run()
-    return ends(talk)
+    return outcomes(talk)
 
 
-def test_gaps_in_seq_are_no_fault() -> None:
+def test_gaps_in_seq_are_accepted() -> None:
     assert send(conversation(), (4, 0), (9, 1), (1000, 2)) == [(4, "scored"), (9, "scored"), (1000, "scored")]
 
 
-def test_a_seq_that_came_before_is_a_duplicate() -> None:
+def test_repeated_seq_is_a_duplicate() -> None:
     assert send(conversation(), (4, 0), (4, 1), (3, 2), (5, 3)) == [
         (4, "scored"), (4, "duplicate"), (3, "duplicate"), (5, "scored"),
     ]  # fmt: skip
 
 
-def test_time_that_stands_still_or_goes_back_costs_that_frame_alone() -> None:
+def test_non_increasing_pts_drops_only_that_frame() -> None:
     assert send(conversation(), (0, 10), (1, 10), (2, 5), (3, 20)) == [
         (0, "scored"), (1, "duplicate"), (2, "late"), (3, "scored"),
     ]  # fmt: skip
 
 
-def test_frames_between_ticks_are_told_as_such_in_their_turn() -> None:
+def test_frames_above_the_rate_are_dropped_in_order() -> None:
     found = send(conversation(fps=2.0), *((i, i * 100) for i in range(12)))
-    assert [seq for seq, how in found if how == "scored"] == [0, 5, 10]
-    assert {how for seq, how in found if seq not in (0, 5, 10)} == {"rate"}
+    assert [seq for seq, outcome in found if outcome == "scored"] == [0, 5, 10]
+    assert {outcome for seq, outcome in found if seq not in (0, 5, 10)} == {"rate"}
     assert [seq for seq, _ in found] == list(range(12))
 
 
@@ -55,7 +55,7 @@ def test_the_newest_frames_are_kept() -> None:
     assert found == [(i, "late") for i in range(5)] + [(i, "scored") for i in (5, 6, 7)]
 
 
-def test_any_origin_of_time_will_do() -> None:
+def test_pts_may_start_anywhere() -> None:
     talk = conversation()
     talk.receive(frame(0, 1_700_000_000_000_000), 0.0)
     talk.receive(frame(1, 1_700_000_000_250_000), 0.0)
@@ -63,20 +63,20 @@ def test_any_origin_of_time_will_do() -> None:
     assert times == [0.0, 0.25]
 
 
-def test_a_second_end_is_a_fault_of_ours() -> None:
-    books: FrameTracker[str] = FrameTracker()
-    books.accept(AcceptedFrame(0, 0, 0, 0.0, 0.0))
-    books.accept(AcceptedFrame(1, 1, 1, 0.0, 0.0))
-    assert books.finish(1, "scored") == []
+def test_second_outcome_of_a_frame_raises() -> None:
+    tracker: FrameTracker[str] = FrameTracker()
+    tracker.accept(AcceptedFrame(0, 0, 0, 0.0, 0.0))
+    tracker.accept(AcceptedFrame(1, 1, 1, 0.0, 0.0))
+    assert tracker.finish(1, "scored") == []
     with pytest.raises(ValueError, match="frame 1"):
-        books.finish(1, "scored")
-    assert [(f.seq, how) for f, how in books.finish(0, "late")] == [(0, "late"), (1, "scored")]
+        tracker.finish(1, "scored")
+    assert [(f.seq, outcome) for f, outcome in tracker.finish(0, "late")] == [(0, "late"), (1, "scored")]
     with pytest.raises(ValueError, match="frame 0"):
-        books.finish(0, "scored")
+        tracker.finish(0, "scored")
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A client that sends what it likes against an engine that works when it likes."""
+    """A client that sends arbitrary input to an engine that works at arbitrary times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(step=st.integers(1, 400_000))
     def push_next(self, step: int) -> None:
-        last = self.talk._last_frame
+        last = self.talk.state.last
         self.push(1, (last.pts if last else 0) + step)
 
     @rule(
@@ -114,17 +114,17 @@ class AnyOrder(RuleBasedStateMachine):
         self.talk.receive(message("input_frame.end"), 0.0)
 
     @invariant()
-    def ends_are_in_order_and_single(self) -> None:
-        told = [seq for seq, _ in ends(self.talk)]
-        assert told == self.sent[: len(told)]
-        good = [seq for seq, how in ends(self.talk) if how != "duplicate"]
-        assert good == sorted(set(good))
+    def outcomes_are_in_order_and_unique(self) -> None:
+        reported = [seq for seq, _ in outcomes(self.talk)]
+        assert reported == self.sent[: len(reported)]
+        unique = [seq for seq, outcome in outcomes(self.talk) if outcome != "duplicate"]
+        assert unique == sorted(set(unique))
 
     def teardown(self) -> None:
         self.talk.receive(message("input_frame.end"), 0.0)
         self.engine.run()
         assert self.engine.over
-        assert [seq for seq, _ in ends(self.talk)] == self.sent
+        assert [seq for seq, _ in outcomes(self.talk)] == self.sent
         assert self.talk.unfinished_frames == 0
         assert self.talk.frame_counts["received"] == len(self.sent)
         assert events(self.talk)[-1]["type"] == "session.closed"

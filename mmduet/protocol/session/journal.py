@@ -58,9 +58,9 @@ class JournalWriter:
 
     def frame_accepted(self, frame: ScoreFrame) -> None:
         """Record that a frame was queued for scoring."""
-        picture = frame.image
-        head = _FRAME_HEADER.pack(frame.index, frame.time, picture.format, picture.width, picture.height)
-        self._append(b"F", head, picture.data)
+        image = frame.image
+        header = _FRAME_HEADER.pack(frame.index, frame.time, image.format, image.width, image.height)
+        self._append(b"F", header, image.data)
 
     def frame_scored(self, index: int) -> None:
         """Record that a frame was scored."""
@@ -71,7 +71,7 @@ class JournalWriter:
         self._append(b"D", str(index).encode())
 
     def turn_accepted(self, turn: AppendTurn, item: Item) -> None:
-        """A turn is to be read; as the client received it."""
+        """Record that a turn was queued. ``item`` is the turn as the server reports it."""
         self._append(b"T", _to_json({"turn": _turn_to_dict(turn), "told": item.model_dump(mode="json")}))
 
     def turn_read(self, number: int) -> None:
@@ -87,7 +87,7 @@ class JournalWriter:
         self._append(b"C", name.encode())
 
     def reply_started(self) -> None:
-        """A reply that was asked for has begun."""
+        """Record that a requested reply has started."""
         self._append(b"B", b"")
 
     def reply_finished(self, text: str) -> None:
@@ -95,21 +95,21 @@ class JournalWriter:
         self._append(b"A", text.encode())
 
     def event_emitted(self, entry: LogEntry) -> None:
-        """An event was emitted."""
-        only = b"" if entry.subscriber is None else b"!"
-        self._append(b"E", b"%d%s %s" % (entry.number, only, entry.text.encode()))
+        """Record an event of the log."""
+        private = b"" if entry.subscriber is None else b"!"
+        self._append(b"E", b"%d%s %s" % (entry.number, private, entry.text.encode()))
 
     def state_changed(self, state: bytes) -> None:
-        """Where the conversation stands (``Conversation.state``); the last one counts."""
+        """Record the JSON of ``Conversation.state``. The last one in a journal counts."""
         self._append(b"S", state)
 
     def source_changed(self, url: str | None) -> None:
-        """Which source is being pulled, or is going to be, without secrets."""
+        """Record the open or queued source; None for none. The URL must not contain credentials."""
         self._append(b"P", _to_json(url))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has happened since the last batch."""
+        """Whether there are no records since the last batch."""
         return not self._records
 
     def take_batch(self) -> bytes:
@@ -148,21 +148,21 @@ def complete_length(data: bytes) -> int:
 
 def read_records(data: bytes) -> Iterator[JournalRecord]:
     """Yield the records of all complete batches in order."""
-    place, end = len(MAGIC), complete_length(data)
-    while place < end:
-        size, _ = _BATCH_HEADER.unpack_from(data, place)
-        place += _BATCH_HEADER.size
-        yield from _records_of_batch(data[place : place + size])
-        place += size
+    offset, end = len(MAGIC), complete_length(data)
+    while offset < end:
+        size, _ = _BATCH_HEADER.unpack_from(data, offset)
+        offset += _BATCH_HEADER.size
+        yield from _records_of_batch(data[offset : offset + size])
+        offset += size
 
 
 def _records_of_batch(body: bytes) -> Iterable[JournalRecord]:
-    place = 0
-    while place < len(body):
-        kind, size = _RECORD_HEADER.unpack_from(body, place)
-        place += _RECORD_HEADER.size
-        yield _parse_record(kind.decode(), body[place : place + size])
-        place += size
+    offset = 0
+    while offset < len(body):
+        kind, size = _RECORD_HEADER.unpack_from(body, offset)
+        offset += _RECORD_HEADER.size
+        yield _parse_record(kind.decode(), body[offset : offset + size])
+        offset += size
 
 
 def _parse_record(kind: str, body: bytes) -> JournalRecord:
@@ -175,12 +175,12 @@ def _parse_record(kind: str, body: bytes) -> JournalRecord:
             return JournalRecord(kind, int(body))
         case "E":
             head, _, text = body.partition(b" ")
-            only = -1 if head.endswith(b"!") else None  # that subscriber does not exist any more
+            subscriber = -1 if head.endswith(b"!") else None  # that subscriber does not exist any more
             number = int(head.removesuffix(b"!"))
-            return JournalRecord(kind, number, value=LogEntry(number, text.decode(), only))
+            return JournalRecord(kind, number, value=LogEntry(number, text.decode(), subscriber))
         case "T":
-            both = json.loads(body)
-            return JournalRecord(kind, value=(_turn_from_dict(both["turn"]), Item.model_validate(both["told"])))
+            values = json.loads(body)
+            return JournalRecord(kind, value=(_turn_from_dict(values["turn"]), Item.model_validate(values["told"])))
         case "O":
             return JournalRecord(kind, value=_session_from_dict(json.loads(body)))
         case "P":

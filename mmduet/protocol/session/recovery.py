@@ -1,4 +1,4 @@
-"""Puts a session together again from the facts of its journal: what it had watched, what still waits, what it had told."""
+"""Rebuilds a session from the records of its journal: its history, its pending commands and its events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmduet.protocol.session.journal import JournalRecord, JournalWriter, Sessio
 
 @dataclass(frozen=True)
 class RecordedReply:
-    """A reply of the model's on the timeline."""
+    """A finished reply of the model."""
 
     text: str
 
@@ -24,10 +24,15 @@ ReplayItem = ScoreFrame | AppendTurn | RecordedReply
 
 @dataclass
 class RecoveredSession:
-    """A session as it was when its server died.
+    """A session as it was when its server stopped.
 
-    ``seen`` is what the model had seen, in its order: turns that stay, then what the window holds. ``waiting`` is what was
-    accepted and not seen, in the order in which it is to be carried out, ``items`` its turns as the client received them.
+    Attributes:
+        opened: Identity of the session; None if the journal has none.
+        state: State of the conversation; None if the journal has none.
+        entries: Entries of the event log by number.
+        history: What the model has in its context, in order: pinned turns, then the contents of the window.
+        items: Items of all recorded turns by turn number, as the server reports them.
+        source: URL of the open or queued source, without credentials.
     """
 
     opened: SessionOpened | None = None
@@ -35,24 +40,24 @@ class RecoveredSession:
     entries: dict[int, LogEntry] = field(default_factory=dict)
     history: list[ReplayItem] = field(default_factory=list)
     items: dict[int, Item] = field(default_factory=dict)
-    source: str | None = None  # what was being pulled
+    source: str | None = None
     _state_json: str = ""
-    _unscored_frames: dict[int, ScoreFrame] = field(default_factory=dict)  # to be watched
-    _unread_turns: dict[int, AppendTurn] = field(default_factory=dict)  # to be read
+    _unscored_frames: dict[int, ScoreFrame] = field(default_factory=dict)
+    _unread_turns: dict[int, AppendTurn] = field(default_factory=dict)
     _commands: list[Command] = field(default_factory=list)
 
     @property
     def pending_commands(self) -> list[Command]:
-        """What is still to be done; a reply that is owed comes before anything else."""
+        """Commands that were accepted but not finished, in order. A pending reply comes first."""
         return [SpeakNow(), *self._commands] if self.reply_pending else self._commands
 
     @property
     def reply_pending(self) -> bool:
-        """Whether a reply was being told, which is to be repeated, or was about to be."""
+        """Whether a triggered reply was not finished and must be generated again."""
         return self.state is not None and self.state.emitter.reply_pending
 
     def apply(self, record: JournalRecord) -> None:
-        """The next fact."""
+        """Apply the next record."""
         match record.kind:
             case "O":
                 self.opened = record.value
@@ -78,42 +83,42 @@ class RecoveredSession:
             self._unscored_frames[record.number] = record.value
             self._commands.append(record.value)
             return
-        watch = self._unscored_frames.pop(record.number, None)
-        if record.kind == "W" and watch is not None:
-            self.history.append(watch)
+        frame = self._unscored_frames.pop(record.number, None)
+        if record.kind == "W" and frame is not None:
+            self.history.append(frame)
 
     def _apply_turn(self, record: JournalRecord) -> None:
         if record.kind == "T":
-            turn, told = record.value
-            self._unread_turns[turn.number], self.items[turn.number] = turn, told
+            turn, item = record.value
+            self._unread_turns[turn.number], self.items[turn.number] = turn, item
             self._commands.append(turn)
             return
-        read = self._unread_turns.pop(record.number, None)
-        if read is not None and record.kind == "R":
-            self.history.append(read)
+        turn = self._unread_turns.pop(record.number, None)
+        if turn is not None and record.kind == "R":
+            self.history.append(turn)
 
     def finish(self) -> None:
-        """After the last fact: forget what is done, and what has slid out of the window."""
-        self._commands = [command for command in self._commands if self._is_waiting(command)]
+        """Remove finished commands, and everything that has left the window, after the last record."""
+        self._commands = [command for command in self._commands if self._is_pending(command)]
         if not self._state_json:
             return
         self.state = ConversationState.from_json(self._state_json)
         options = self.state.settings.options
         if not options.keep_replies:
             self.history = [item for item in self.history if not isinstance(item, RecordedReply)]
-        frames = [place for place, item in enumerate(self.history) if isinstance(item, ScoreFrame)]
+        frames = [index for index, item in enumerate(self.history) if isinstance(item, ScoreFrame)]
         if options.window is not None and len(frames) > options.window:
             first = frames[-options.window]
-            stay = (item for item in self.history[:first] if isinstance(item, AppendTurn) and item.is_pinned)
-            self.history = [*stay, *self.history[first:]]
+            pinned = (item for item in self.history[:first] if isinstance(item, AppendTurn) and item.is_pinned)
+            self.history = [*pinned, *self.history[first:]]
 
-    def _is_waiting(self, command: Command) -> bool:
+    def _is_pending(self, command: Command) -> bool:
         if isinstance(command, ScoreFrame):
             return command.index in self._unscored_frames
         return not isinstance(command, AppendTurn) or command.number in self._unread_turns
 
     def write_to(self, journal: JournalWriter, entries: Iterable[LogEntry]) -> None:
-        """All of it as the beginning of another journal, but for the state, which comes last."""
+        """Write everything except the state to a new journal, with ``entries`` as its event log."""
         journal.write_session()
         for item in self.history:
             if isinstance(item, ScoreFrame):
@@ -136,10 +141,10 @@ class RecoveredSession:
             journal.event_emitted(entry)
 
 
-def recover(journal: Iterable[JournalRecord]) -> RecoveredSession:
-    """The session that a journal tells of; without ``opened`` and ``state`` where it tells of none."""
+def recover(records: Iterable[JournalRecord]) -> RecoveredSession:
+    """Return the session that the records describe. ``opened`` and ``state`` are None if they are not recorded."""
     recovered = RecoveredSession()
-    for fact in journal:
-        recovered.apply(fact)
+    for record in records:
+        recovered.apply(record)
     recovered.finish()
     return recovered

@@ -1,8 +1,9 @@
-"""What the protocol's tests share: messages as a client writes them, an engine of few words, events as a client reads them."""
+"""Support for the protocol's tests: client messages, a scripted engine, and the events as a client receives them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,11 @@ from mmduet.protocol.session.settings import SessionSettings
 PNG = b"\x89PNG\r\n\x1a\n rest"
 
 
-def conversation(fps: float | None = None, **bounds: Any) -> Conversation:
-    return Conversation("s", SessionSettings("nano", SessionOptions(window=4), fps), SessionLimits(**bounds))
+def conversation(
+    fps: float | None = None, admit: Callable[[SessionSettings], None] = lambda settings: None, **limits: Any
+) -> Conversation:
+    settings = SessionSettings("nano", SessionOptions(window=4), fps)
+    return Conversation("s", settings, SessionLimits(**limits), admit=admit)
 
 
 def message(kind: str, **fields: Any) -> str:

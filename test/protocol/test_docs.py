@@ -9,11 +9,11 @@ from mmduet.protocol.docs import render
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 
 
-def test_the_page_is_as_the_messages_are() -> None:
+def test_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), "run `make docs`"
 
 
-def test_every_message_has_its_place() -> None:
+def test_every_event_has_a_section() -> None:
     text = render()
     for name in (
         "session.update",

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mmduet.errors import ProtocolError
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 from mmduet.protocol.client_events import MAX_PTS, MAX_SEQ, parse_client_event
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.frames import EncodedImage, ImageFormat, image_from_base64, pack_frame, to_data_url, unpack_frame
 from mmduet.protocol.session.event_log import EventLog
 
 
-def ack(number: int) -> told.HeartbeatAck:
-    return told.HeartbeatAck(last_consumed_client_message_index=number)
+def ack(number: int) -> server_events.HeartbeatAck:
+    return server_events.HeartbeatAck(last_consumed_client_message_index=number)
 
 
 def read(log: EventLog, after: int, reader: int = 0) -> list[int]:
@@ -30,7 +30,7 @@ def read(log: EventLog, after: int, reader: int = 0) -> list[int]:
     return numbers
 
 
-def test_a_reader_gets_everything_after_where_it_stands_once() -> None:
+def test_subscriber_reads_every_event_once() -> None:
     log = EventLog()
     for number in range(5):
         log.append(ack(number))
@@ -39,7 +39,7 @@ def test_a_reader_gets_everything_after_where_it_stands_once() -> None:
     assert read(log, 5) == []
 
 
-def test_the_oldest_go_and_a_reader_that_needs_them_is_found_out() -> None:
+def test_oldest_events_are_removed_and_the_gap_is_detected() -> None:
     log = EventLog(max_events=3)
     for number in range(5):
         log.append(ack(number))
@@ -50,16 +50,16 @@ def test_the_oldest_go_and_a_reader_that_needs_them_is_found_out() -> None:
     assert read(log, 2) == [3, 4, 5]
 
 
-def test_size_bounds_the_log_too_but_the_newest_stays() -> None:
+def test_log_size_is_bounded_but_newest_event_stays() -> None:
     log = EventLog(max_bytes=300)
     for number in range(9):
         log.append(ack(number))
     assert 0 < log.last_number - log.first_number < 3
-    log.append(told.ErrorEvent(error=told.Error(code="x", message="m" * 1000)))
+    log.append(server_events.ErrorEvent(error=server_events.Error(code="x", message="m" * 1000)))
     assert log.first_number == log.last_number
 
 
-def test_what_is_for_one_socket_is_not_read_by_another() -> None:
+def test_private_events_reach_only_their_subscriber() -> None:
     log = EventLog()
     log.append(ack(0))
     log.append(ack(1), subscriber=7)
@@ -69,7 +69,7 @@ def test_what_is_for_one_socket_is_not_read_by_another() -> None:
 
 
 @given(st.integers(0, 10**12 - 1))
-def test_event_names_order_as_their_numbers(number: int) -> None:
+def test_event_ids_order_like_their_numbers(number: int) -> None:
     assert parse_event_id(format_event_id(number)) == number
     assert format_event_id(number) <= format_event_id(max(number, 5)) or number > 5
 
@@ -77,7 +77,7 @@ def test_event_names_order_as_their_numbers(number: int) -> None:
 @pytest.mark.parametrize(
     "name", ["", "event_1", "event_00000000000x", "event_" + "\N{ARABIC-INDIC DIGIT ONE}" * 12, "evt_000000000001"]
 )
-def test_other_names_are_no_event(name: str) -> None:
+def test_invalid_event_ids_return_none(name: str) -> None:
     assert parse_event_id(name) is None
 
 
@@ -92,36 +92,36 @@ RAW = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(
 
 
 @given(st.integers(0, MAX_SEQ), st.integers(0, MAX_PTS), ENCODED | RAW)
-def test_frames_survive_the_wire(seq: int, pts: int, picture: EncodedImage) -> None:
+def test_frames_roundtrip(seq: int, pts: int, picture: EncodedImage) -> None:
     found = unpack_frame(pack_frame(seq, pts, picture))
     assert (found.seq, found.pts, found.image) == (seq, pts, picture)
 
 
 @given(st.binary(max_size=64))
-def test_any_bytes_are_a_frame_or_an_error(message: bytes) -> None:
+def test_arbitrary_bytes_are_a_frame_or_an_error(message: bytes) -> None:
     with suppress(ProtocolError):
         assert len(unpack_frame(message).image.data) > 0
 
 
 @given(ENCODED)
-def test_data_urls_survive(picture: EncodedImage) -> None:
+def test_data_urls_roundtrip(picture: EncodedImage) -> None:
     assert image_from_base64(to_data_url(picture), "image") == picture
 
 
 @given(st.text(max_size=80) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
-def test_text_that_is_no_message_is_an_error_of_ours(text: str) -> None:
+def test_invalid_text_raises_protocol_error(text: str) -> None:
     with pytest.raises(ProtocolError):
         parse_client_event(text)
 
 
-def test_a_client_reads_what_the_server_writes_and_past_what_it_does_not_know() -> None:
+def test_server_events_roundtrip_and_unknown_ones_are_tolerated() -> None:
     for event in (
         ack(3),
-        told.SessionExpired(session_id="s"),
-        told.TextDelta(response_id="r", item_id="i", delta="é\n"),
+        server_events.SessionExpired(session_id="s"),
+        server_events.TextDelta(response_id="r", item_id="i", delta="é\n"),
     ):
-        assert told.parse_server_event(event.model_dump_json()) == event
-    newer = told.parse_server_event('{"type": "session.party", "event_id": "e", "hats": 3}')
+        assert server_events.parse_server_event(event.model_dump_json()) == event
+    newer = server_events.parse_server_event('{"type": "session.party", "event_id": "e", "hats": 3}')
     assert (newer.type, newer.event_id) == ("session.party", "e")
     with pytest.raises(ValidationError):
-        told.parse_server_event("{}")
+        server_events.parse_server_event("{}")
