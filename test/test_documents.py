@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,57 @@ def test_every_command_runs(workplace: Workplace, document: str, slow: bool) -> 
         assert count >= 12
         for name in README_FILES:
             assert (workplace.folder / "outputs" / name).stat().st_size > 0
+
+
+#: Files, a WebSocket subprotocol and a domain, not Python names.
+NOT_PYTHON = {"toml", "service", "key", "git", "session"}
+DESCRIPTIONS = [*GUIDES, "ARCHITECTURE.md"]
+
+
+@pytest.mark.parametrize("document", DESCRIPTIONS)
+def test_paths_in_the_text_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?!\S*NAME)(?:mmduet|scripts|test|docs|[a-z_]+)/[\w/]+\.(?:py|sh|txt|json|md))`", text):
+        assert (ROOT / path).exists() or (ROOT / "mmduet" / path).exists(), f"{document} names {path}"
+
+
+@pytest.mark.parametrize("document", DESCRIPTIONS)
+def test_python_names_in_the_text_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for dotted in set(re.findall(r"\bmmduet((?:\.[A-Za-z_]+)+)", text)):
+        names = dotted.strip(".").split(".")
+        if names[0] not in NOT_PYTHON and names != ["__all__"]:
+            assert resolves(names), f"{document} names mmduet{dotted}"
+
+
+def resolves(names: list[str]) -> bool:
+    """Whether a dotted name below mmduet is a module or an attribute of one."""
+    value: object = import_module("mmduet")
+    for place, name in enumerate(names, 1):
+        if not hasattr(value, name) and find_module(names[:place]) is None:
+            return False
+        value = getattr(value, name, None) or import_module(".".join(["mmduet", *names[:place]]))
+    return True
+
+
+def find_module(names: list[str]) -> object | None:
+    try:
+        return find_spec(".".join(["mmduet", *names]))
+    except ModuleNotFoundError:
+        return None
+
+
+def test_names_that_do_not_exist_are_found() -> None:
+    assert resolves(["client", "RemoteStream"])
+    assert resolves(["load_model"])
+    assert not resolves(["pipeline"])
+    assert not resolves(["client", "Nothing"])
+
+
+def test_files_of_scenes_are_the_documented_ones(workplace: Workplace) -> None:
+    named = re.findall(r"`(\w+\.jsonl?)`", (ROOT / "docs/scenes.md").read_text(encoding="utf-8"))
+    written = {path.name for path in (workplace.folder / "outputs" / "clips").iterdir() if path.is_file()}
+    assert {name for name in named if not name.startswith("score")} == written - {".made"}
 
 
 TARGETS = {

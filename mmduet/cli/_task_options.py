@@ -1,4 +1,4 @@
-"""What the commands of the tasks all ask, and what of it cannot be done; knows no task, no model and no server."""
+"""Options that all task commands share, and their validation."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from mmduet.options import Profile, SpeakOptions
 
 MODELS_OWN = "the model's; paper: the paper's"
 
-Videos = Annotated[list[Path], Argument(metavar="VIDEO...", help="The videos to watch.", show_default=False)]
+Videos = Annotated[list[Path], Argument(metavar="VIDEO...", help="Video files.", show_default=False)]
 Model = Annotated[
-    str | None, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint's directory.", show_default="nano")
+    str | None, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint directory.", show_default="nano")
 ]
-ServerUrl = Annotated[str | None, Option(metavar="URL", help="Have `mmduet serve` watch, instead of a model here.")]
+ServerUrl = Annotated[
+    str | None, Option(metavar="URL", help="Use the model of a running `mmduet serve` instead of loading one.")
+]
 Key = Annotated[str | None, Option(envvar="MMDUET_KEY", help="Key for the server.", show_default=False)]
-Encoded = Annotated[Literal["jpeg", "png", "raw"], Option(help="How frames travel to the server.")]
-Fps = Annotated[float | None, Option(help="Frames watched per second.", show_default=MODELS_OWN)]
-Profiles = Annotated[Profile, Option(help="As the model is best run, or as the paper ran the task.")]
+Encoded = Annotated[Literal["jpeg", "png", "raw"], Option(help="Encoding of frames that are sent to the server.")]
+Fps = Annotated[float | None, Option(help="Frames per second that are processed.", show_default=MODELS_OWN)]
+Profiles = Annotated[Profile, Option(help="The model's recommended settings, or those of the paper.")]
 Speak = Annotated[
-    str | None, Option(metavar="threshold:V|sum:V", help="When to speak.", show_default=MODELS_OWN)
+    str | None, Option(metavar="threshold:V|sum:V", help="Speak policy.", show_default=MODELS_OWN)
 ]  # fmt: skip
-Output = Annotated[Path | None, Option(metavar="FILE.json", help="Write what was found, and every score, as JSON.")]
-Plot = Annotated[Path | None, Option(metavar="FILE.png", help="Draw it over film and scores; of several videos each.")]
+Output = Annotated[Path | None, Option(metavar="FILE.json", help="Write results and scores as JSON.")]
+Plot = Annotated[
+    Path | None, Option(metavar="FILE.png", help="Draw the result over film strip and scores; one file per video.")
+]
 Subtitles = Annotated[
-    Path | None, Option(metavar="FILE.vtt|.srt", help="Write it as subtitles; for several videos each.")
+    Path | None, Option(metavar="FILE.vtt|.srt", help="Write the result as subtitles; one file per video.")
 ]  # fmt: skip
 Quiet = Annotated[bool, Option("--quiet", help="Show nothing but errors.")]
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The command line as it was given, as far as all tasks have it; None where nothing was said."""
+    """The options that all task commands share; None where an option was not given."""
 
     videos: list[Path]
     model: str | None
@@ -61,24 +65,24 @@ class TaskOptions:
 
     @classmethod
     def from_arguments(cls, values: Mapping[str, Any]) -> Self:
-        """Those of a command's arguments that are asked by all; refused, with ``OptionError``, where they cannot be used."""
-        asked = cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-        asked.check()
+        """Return the shared options among a command's arguments. Raises ``OptionError`` if they are invalid."""
+        options = cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+        options.check()
         if values["query"] is not None:
             check_text("--query", values["query"])
-        return asked
+        return options
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one video, and so more than one file of a kind."""
+        """Whether there are several videos, and therefore one output file per video."""
         return len(self.videos) > 1
 
     def named(self, path: Path, video: Path) -> Path:
-        """What ``path`` is called for one of the videos: as it is where there is only one, else with the video's name."""
+        """Return the output path for a video: ``path`` for a single video, else with the video's name appended."""
         return path.with_name(f"{path.stem}-{video.stem}{path.suffix}") if self.several else path
 
     def check(self) -> None:
-        """Raise ``OptionError`` for what cannot be done, before anything is."""
+        """Raise ``OptionError`` for options that are invalid or contradict each other."""
         from mmduet.video.sampling import check_rate
 
         check_rate("--fps", self.fps)
@@ -88,20 +92,21 @@ class TaskOptions:
         given = [option for option, value in here.items() if value is not None]
         if self.server is not None and given:
             raise OptionError(
-                f"{given[0]} and --server contradict each other: the server has its own; give one of them"
+                f"{given[0]} and --server contradict each other, because the server loads its own model; give one of them"
             )
         if self.several and (self.plot or self.subtitles or self.cut):
-            self._refuse_names_that_are_not_their_own()
+            self._check_unique_names()
         for video in self.videos:
             each = {"--plot": self.plot, "--subtitles": self.subtitles}
             named = {option: self.named(path, video) for option, path in each.items() if path is not None}
             check_output_files({"--output": self.output, **named}, *self.videos)
 
-    def _refuse_names_that_are_not_their_own(self) -> None:
+    def _check_unique_names(self) -> None:
         stems: dict[str, Path] = {}
         for video in self.videos:
             if video.stem in stems:
                 raise OptionError(
-                    f"{video} and {stems[video.stem]} would give files of one name; watch them in two calls"
+                    f"{video} and {stems[video.stem]} have the same file name, so their output files would collide; "
+                    "run the command once for each"
                 )
             stems[video.stem] = video

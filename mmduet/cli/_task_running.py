@@ -1,11 +1,11 @@
-"""Has a task's videos watched, here by one engine or at a server; knows neither what is looked for nor how it is shown."""
+"""Run a task over the videos of a command, with one engine of this process or at a server."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +18,47 @@ from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task
 from mmduet.tasks.streaming import run_stream
 from mmduet.viz.film_strip import FilmStrip
 
-Report = Callable[[int, int], None]  # done, total
+ProgressCallback = Callable[[int, int], None]  # number of finished videos, number of all videos
 
 
 @dataclass
 class VideoRun:
-    """One video, how it is watched, and what came of it: what was ``watched``, and the ``error`` that ended it early."""
+    """One video of a command: how it is run, its ``result``, and the ``error`` that ended it early."""
 
     video: Path
     task: Task[Any]
     options: TaskOptions
     stop: threading.Event
     model: str = ""
-    setting: RunConfig = field(init=False)
-    duration: float | None = None  # as its file says
+    config: RunConfig = field(init=False)
+    duration: float | None = None  # seconds, from the container
     strip: FilmStrip | None = None
     result: StreamResult | None = None
     error: MmduetError | None = None
 
-    def prepare(self, model: str, own: ModelDefaults) -> RunConfig:
-        """Note which model watches, and settle how."""
-        setting = self.task.run_config(own)
-        fps = setting.fps if self.options.fps is None else self.options.fps
-        self.model, self.setting = (
-            model,
-            replace(setting, fps=fps, speak=setting.speak.with_overrides(self.options.speak, None)),
-        )
-        return self.setting
+    def configure(self, model: str, defaults: ModelDefaults) -> RunConfig:
+        """Set the model's name and return the run's configuration, with the command's options applied."""
+        self.model = model
+        self.config = self.task.run_config(defaults).with_overrides(self.options.fps, self.options.speak)
+        return self.config
 
     def frames(self) -> Iterator[Frame]:
-        """The video's frames, until they end or nobody wants them; thumbnails are kept for what is to be drawn.
+        """Yield the video's frames until they end or the command stops; keep thumbnails if a plot is drawn.
 
-        Where one cannot be had, the ``error`` is kept: what came before is still watched.
+        An error after the first frame is stored in ``error``, so that the frames before it are still processed.
         """
-        shown = False
+        has_frames = False
         try:
             for frame in self._read():
-                shown = True
+                has_frames = True
                 yield frame
         except VideoError as error:
-            if not shown:
+            if not has_frames:
                 raise
             self.error, self.duration = error, None
 
     def finish(self, outputs: Iterable[Output], error: MmduetError | None = None) -> None:
-        """Take what was said while it was watched, and what ended that early."""
+        """Store the session's outputs, or the error that ended the session."""
         self.error = self.error or error
         if error is None:
             self.result = StreamResult.from_outputs(outputs, self.duration)
@@ -73,10 +69,10 @@ class VideoRun:
 
         with VideoFile(self.video) as file:
             self.duration = file.info.duration
-        setting = self.setting
-        most = frame_limit(setting.profile, self.duration, setting.fps, setting.max_frames)
+        config = self.config
+        max_frames = frame_limit(config.profile, self.duration, config.fps, config.max_frames)
         self.strip = FilmStrip() if self.options.plot is not None else None
-        for frame in open_frames(self.video, setting.fps, setting.profile, most):
+        for frame in open_frames(self.video, config.fps, config.profile, max_frames):
             if self.stop.is_set():
                 return
             if self.strip is not None:
@@ -84,75 +80,79 @@ class VideoRun:
             yield frame
 
 
-def run_task_videos(asked: TaskOptions, task: Task[Any]) -> Iterator[VideoRun]:
-    """Every video in the order in which it was given, each when it and all before it are over."""
+def run_task_videos(options: TaskOptions, task: Task[Any]) -> Iterator[VideoRun]:
+    """Run the task over all videos; yield each in the given order when it and all before it have finished."""
     stop = threading.Event()
-    wanted = [VideoRun(video, task, asked, stop) for video in asked.videos]
-    label = asked.videos[0].name if len(wanted) == 1 else f"{len(wanted)} videos"
-    reports: list[Report] = []  # the one in use; what is found is shown while nobody says that one is waiting
+    runs = [VideoRun(video, task, options, stop) for video in options.videos]
+    label = options.videos[0].name if len(runs) == 1 else f"{len(runs)} videos"
+    spinners: list[ProgressCallback] = []  # the one on screen: results are printed while no spinner turns
 
-    def tell(done: int, total: int) -> None:
-        reports[-1](done, total)
+    def on_progress(done: int, total: int) -> None:
+        spinners[-1](done, total)
 
-    found = (run_locally if asked.server is None else run_remotely)(asked, wanted, tell)
+    finished = (run_locally if options.server is None else run_remotely)(options, runs, on_progress)
     try:
         while True:
-            with spinner(f"watching {label}", asked.quiet) as report:
-                reports[:] = [report]
-                viewing = next(found, None)
-            if viewing is None:
+            with spinner(f"processing {label}", options.quiet) as show_progress:
+                spinners[:] = [show_progress]
+                run = next(finished, None)
+            if run is None:
                 return
-            yield viewing
+            yield run
     finally:
         stop.set()
 
 
-def run_locally(asked: TaskOptions, wanted: list[VideoRun], report: Report) -> Iterator[VideoRun]:
-    """By a model that is loaded here, many at a time through one engine."""
+def run_locally(options: TaskOptions, runs: list[VideoRun], on_progress: ProgressCallback) -> Iterator[VideoRun]:
+    """Load the model in this process and run the videos through one engine."""
     from mmduet.engine import Engine, model_defaults, task_options
     from mmduet.pipelines.jobs import VideoJob
     from mmduet.pipelines.local import run_videos
 
-    model, untold = asked.model or "nano", lambda done, total: None
-    loaded = load(model, asked.adapter, asked.allow_pickle, asked.dtype, asked.quantized, untold)
-    engine, best = Engine(loaded), loaded.config.recommended
-    settings = [viewing.prepare(loaded.config.name, model_defaults(best)) for viewing in wanted]
+    def ignore_progress(done: int, total: int) -> None:
+        """Loading is shown by the spinner alone."""
+
+    model = options.model or "nano"
+    loaded = load(model, options.adapter, options.allow_pickle, options.dtype, options.quantized, ignore_progress)
+    engine, recommended = Engine(loaded), loaded.config.recommended
+    configs = [run.configure(loaded.config.name, model_defaults(recommended)) for run in runs]
     jobs = [
-        VideoJob(viewing, task_options(best, setting), setting.queries, viewing.frames)
-        for viewing, setting in zip(wanted, settings, strict=True)
+        VideoJob(run, task_options(recommended, config), config.queries, run.frames)
+        for run, config in zip(runs, configs, strict=True)
     ]
-    for done, result in enumerate(run_videos(engine, jobs, asked.at_once, in_order=True), 1):
-        viewing = result.video
-        viewing.finish(result.events, result.error)
-        report(done, len(wanted))
-        yield viewing
+    for done, result in enumerate(run_videos(engine, jobs, options.at_once, in_order=True), 1):
+        run = result.video
+        run.finish(result.events, result.error)
+        on_progress(done, len(runs))
+        yield run
 
 
-def run_remotely(asked: TaskOptions, wanted: list[VideoRun], report: Report) -> Iterator[VideoRun]:
-    """By a server, in a session each."""
-    pool = ThreadPoolExecutor(min(asked.at_once, len(wanted)), "mmduet-viewing")
+def run_remotely(options: TaskOptions, runs: list[VideoRun], on_progress: ProgressCallback) -> Iterator[VideoRun]:
+    """Run every video in a session of its own at the server, a bounded number at a time."""
+    pool = ThreadPoolExecutor(min(options.at_once, len(runs)), "mmduet-video")
     try:
-        for done, viewing in enumerate(pool.map(run_one_remotely, wanted), 1):
-            report(done, len(wanted))
-            yield viewing
+        for done, run in enumerate(pool.map(run_one_remotely, runs), 1):
+            on_progress(done, len(runs))
+            yield run
     finally:
-        for viewing in wanted:
-            viewing.stop.set()  # or an interrupt would wait for the videos under way
+        for run in runs:
+            run.stop.set()  # otherwise an interrupt would wait for the videos that are being sent
         pool.shutdown(cancel_futures=True)
 
 
-def run_one_remotely(viewing: VideoRun) -> VideoRun:
-    """Send a video and hear what is said of it."""
+def run_one_remotely(run: VideoRun) -> VideoRun:
+    """Send one video to the server and store its outputs, or the error that ended the session."""
     from mmduet.client import RemoteStream
     from mmduet.client.tasks import configure, model_defaults
 
-    asked = viewing.options
+    options = run.options
+    url = options.server or ""
     try:
-        with RemoteStream(asked.server or "", key=asked.key, encoding=asked.encoding, block_when_behind=True) as stream:
-            setting = viewing.prepare(stream.session.model, model_defaults(stream.session))
-            configure(stream, setting)
-            outputs = list(run_stream(stream, viewing.frames(), setting.queries))
-        viewing.finish(outputs)
+        with RemoteStream(url, key=options.key, encoding=options.encoding, block_when_behind=True) as stream:
+            config = run.configure(stream.session.model, model_defaults(stream.session))
+            configure(stream, config)
+            outputs = list(run_stream(stream, run.frames(), config.queries))
+        run.finish(outputs)
     except MmduetError as error:
-        viewing.finish((), error)
-    return viewing
+        run.finish((), error)
+    return run

@@ -25,13 +25,15 @@ from mmduet.cli._task_options import (
 from mmduet.cli._turns import parse_timed_text
 
 if TYPE_CHECKING:
-    from mmduet.cli._task_showing import View
+    from mmduet.cli._task_output import View
     from mmduet.tasks import Answers
 
 
 def ask(
     videos: Videos,
-    query: Annotated[str, Option(metavar="TEXT[@SECONDS]", help="The question, and when.", show_default=False)],
+    query: Annotated[
+        str, Option(metavar="TEXT[@SECONDS]", help="The question, and when it is asked.", show_default=False)
+    ],
     model: Model = None,
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
@@ -49,30 +51,32 @@ def ask(
     subtitles: Subtitles = None,
     quiet: Quiet = False,
 ) -> None:
-    """Question answering: every answer to a question about each VIDEO, with its time. What is said again lasts.
+    """Question answering: every answer to a question about each VIDEO, with its time.
 
-    Exit status 1 if some of several videos could not be watched.
+    The same answer repeated within five seconds is one answer that lasts.
+
+    The exit status is 1 if some of several videos failed.
     """
-    asked = TaskOptions.from_arguments(locals())
+    options = TaskOptions.from_arguments(locals())
     question, at = parse_timed_text("--query", query)
-    from mmduet.cli._task_showing import run_and_report
+    from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import QuestionAnswering
 
-    run_and_report(asked, QuestionAnswering(question, at, profile), view())
+    run_and_report(options, QuestionAnswering(question, at, profile), view())
 
 
 def view() -> View[Answers]:
-    """Answers by time."""
+    """Show answers by time."""
     from mmduet.annotations.subtitles import Cue
-    from mmduet.cli._task_showing import View, seconds
+    from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
     from mmduet.viz.subtitle_timing import MAX_REPLY_SECONDS, enforce_min_cue
 
     return View(
         columns=("from", "to", "answer"),
-        rows=lambda found: [(seconds(a.start), seconds(a.end), a.text) for a in found.answers],
-        marks=lambda found: [CaptionedSpan(a.start, a.end, a.text) for a in found.answers],
-        cues=lambda found: list(
-            enforce_min_cue((Cue.from_text(a.start, a.end, a.text) for a in found.answers), MAX_REPLY_SECONDS)
+        rows=lambda result: [(seconds(a.start), seconds(a.end), a.text) for a in result.answers],
+        marks=lambda result: [CaptionedSpan(a.start, a.end, a.text) for a in result.answers],
+        cues=lambda result: list(
+            enforce_min_cue((Cue.from_text(a.start, a.end, a.text) for a in result.answers), MAX_REPLY_SECONDS)
         ),
     )

@@ -24,13 +24,15 @@ from mmduet.cli._task_options import (
 )
 
 if TYPE_CHECKING:
-    from mmduet.cli._task_showing import View
+    from mmduet.cli._task_output import View
     from mmduet.tasks import Captions
 
 
 def caption(
     videos: Videos,
-    query: Annotated[str | None, Option(metavar="TEXT", help="Ask for this.", show_default="the model's own")] = None,
+    query: Annotated[
+        str | None, Option(metavar="TEXT", help="Instruction for the model.", show_default="the model's own")
+    ] = None,
     model: Model = None,
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
@@ -50,25 +52,25 @@ def caption(
 ) -> None:
     """Dense captioning: what happens in each VIDEO, from when to when.
 
-    Exit status 1 if some of several videos could not be watched.
+    The exit status is 1 if some of several videos failed.
     """
-    asked = TaskOptions.from_arguments(locals())
-    from mmduet.cli._task_showing import run_and_report
+    options = TaskOptions.from_arguments(locals())
+    from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import DenseCaptioning
 
-    run_and_report(asked, DenseCaptioning(query, profile), view())
+    run_and_report(options, DenseCaptioning(query, profile), view())
 
 
 def view() -> View[Captions]:
-    """Segments, as they follow each other."""
+    """Show segments by time."""
     from mmduet.annotations.subtitles import Cue
-    from mmduet.cli._task_showing import View, seconds
+    from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
     from mmduet.viz.subtitle_timing import enforce_min_cue
 
     return View(
         columns=("start", "end", "caption"),
-        rows=lambda found: [(seconds(s.start), seconds(s.end), s.caption) for s in found.segments],
-        marks=lambda found: [CaptionedSpan(s.start, s.end, s.caption) for s in found.segments],
-        cues=lambda found: list(enforce_min_cue(Cue.from_text(s.start, s.end, s.caption) for s in found.segments)),
+        rows=lambda result: [(seconds(s.start), seconds(s.end), s.caption) for s in result.segments],
+        marks=lambda result: [CaptionedSpan(s.start, s.end, s.caption) for s in result.segments],
+        cues=lambda result: list(enforce_min_cue(Cue.from_text(s.start, s.end, s.caption) for s in result.segments)),
     )

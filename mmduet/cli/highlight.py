@@ -25,8 +25,8 @@ from mmduet.cli._task_options import (
 from mmduet.errors import OptionError
 
 if TYPE_CHECKING:
+    from mmduet.cli._task_output import View
     from mmduet.cli._task_running import VideoRun
-    from mmduet.cli._task_showing import View
     from mmduet.tasks import Highlights
     from mmduet.video.cutter import ClipSpec
 
@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 def highlight(
     videos: Videos,
     query: Annotated[
-        str | None, Option(metavar="TEXT", help="What they are to be about.", show_default="what is worth telling")
+        str | None,
+        Option(metavar="TEXT", help="What the highlights are about.", show_default="whatever the model would describe"),
     ] = None,
     top: Annotated[int, Option(min=1, help="Maximum number of highlights.")] = 5,
-    cut: Annotated[Path | None, Option(metavar="DIR", help="Write each as an mp4 there, and a reel of all.")] = None,
+    cut: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Write each highlight as an MP4 into this directory, and a reel of all."),
+    ] = None,
     copy: Annotated[
-        bool, Option("--copy", help="Cut without encoding: each then starts at the key frame before.")
+        bool, Option("--copy", help="Cut without re-encoding; each clip then starts at the key frame before it.")
     ] = False,
     model: Model = None,
     adapter: Adapter = None,
@@ -58,21 +62,21 @@ def highlight(
 ) -> None:
     """Highlights: the best moments of each VIDEO, the best first.
 
-    Exit status 1 if some of several videos could not be watched.
+    The exit status is 1 if some of several videos failed.
     """
-    asked = TaskOptions.from_arguments(locals())
+    options = TaskOptions.from_arguments(locals())
     if copy and cut is None:
-        raise OptionError("--copy says how to cut, and nothing is to be cut; give --cut DIR as well")
+        raise OptionError("--copy has no effect without --cut; add --cut DIR")
     if cut is not None:
         make_folder(cut)
-    from mmduet.cli._task_showing import run_and_report
+    from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import HighlightDetection
 
-    run_and_report(asked, HighlightDetection(query, top, profile), view(cut, copy))
+    run_and_report(options, HighlightDetection(query, top, profile), view(cut, copy))
 
 
 def make_folder(folder: Path) -> None:
-    """Raise ``OptionError`` where files cannot be written to it."""
+    """Create the directory. Raises ``OptionError`` if that is not possible."""
     from mmduet.files import as_option_error
 
     with as_option_error(folder):
@@ -80,41 +84,41 @@ def make_folder(folder: Path) -> None:
 
 
 def view(cut: Path | None, copy: bool) -> View[Highlights]:
-    """Highlights by rank; they are cut where that was asked for."""
-    from mmduet.cli._task_showing import View, seconds
+    """Show highlights by rank, and cut them if ``cut`` is given."""
+    from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
 
-    def cut_out(viewing: VideoRun, found: Highlights) -> Sequence[str]:
-        if cut is None or not found.top:
+    def cut_out(run: VideoRun, result: Highlights) -> Sequence[str]:
+        if cut is None or not result.top:
             return ()
-        clips = clips_of(cut, viewing.video, found)
-        taken = {video.resolve() for video in viewing.options.videos}
+        clips = clips_of(cut, run.video, result)
+        taken = {video.resolve() for video in run.options.videos}
         for clip in clips:
             if clip.path.resolve() in taken:
-                raise OptionError(f"--cut would write over {clip.path}, which is to be watched; give another folder")
-        return write_clips(clips, viewing.video, copy)
+                raise OptionError(f"--cut would write over {clip.path}, which is an input; give another directory")
+        return write_clips(clips, run.video, copy)
 
     return View(
         columns=("rank", "start", "end", "score"),
-        rows=lambda found: [
-            (str(k), seconds(h.start), seconds(h.end), f"{h.score:.2f}") for k, h in enumerate(found.top, 1)
+        rows=lambda result: [
+            (str(k), seconds(h.start), seconds(h.end), f"{h.score:.2f}") for k, h in enumerate(result.top, 1)
         ],
-        marks=lambda found: [CaptionedSpan(h.start, h.end, f"score {h.score:.2f}") for h in found.top],
+        marks=lambda result: [CaptionedSpan(h.start, h.end, f"score {h.score:.2f}") for h in result.top],
         more=cut_out,
     )
 
 
-def clips_of(folder: Path, video: Path, found: Highlights) -> list[ClipSpec]:
-    """``NAME-highlight-1.mp4`` and so on by rank, ``NAME-reel.mp4`` in order of time."""
+def clips_of(folder: Path, video: Path, result: Highlights) -> list[ClipSpec]:
+    """Return the clips to write: ``NAME-highlight-1.mp4`` etc. by rank, ``NAME-reel.mp4`` in order of time."""
     from mmduet.video.cutter import ClipSpec
 
-    spans = [(h.start, h.end) for h in found.top]
+    spans = [(h.start, h.end) for h in result.top]
     clips = [ClipSpec(folder / f"{video.stem}-highlight-{k}.mp4", (span,)) for k, span in enumerate(spans, 1)]
     return [*clips, ClipSpec(folder / f"{video.stem}-reel.mp4", tuple(sorted(spans)))]
 
 
 def write_clips(clips: Sequence[ClipSpec], video: Path, copy: bool) -> list[str]:
-    """Returns what was written, in words."""
+    """Write the clips and return a line about each."""
     from mmduet.video.cutter import copy_clip
     from mmduet.video.cutter import cut_clips as cut_exactly
 
@@ -125,9 +129,9 @@ def write_clips(clips: Sequence[ClipSpec], video: Path, copy: bool) -> list[str]
 
 
 def starts(clip: ClipSpec, copied: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """What was copied instead of what was wanted: a copy starts at the key frame before."""
-    from mmduet.cli._task_showing import seconds
+    """Yield which seconds were copied: a copy starts at the key frame before the requested start."""
+    from mmduet.cli._task_output import seconds
 
     for begin, end in copied:
-        wanted = next(start for start, _ in clip.spans if start >= begin - 1e-3)
-        yield f"{seconds(begin)} to {seconds(end)} s (from the key frame before {seconds(wanted)} s)"
+        requested = next(start for start, _ in clip.spans if start >= begin - 1e-3)
+        yield f"{seconds(begin)} to {seconds(end)} s (from the key frame before {seconds(requested)} s)"

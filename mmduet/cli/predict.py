@@ -1,4 +1,4 @@
-"""``mmduet predict``: a model's answers to a test set, in the reference's formats."""
+"""``mmduet predict``: answer a test set, in the format of the reference implementation."""
 
 from __future__ import annotations
 
@@ -18,30 +18,35 @@ if TYPE_CHECKING:
     from mmduet.model import LoadedModel
     from mmduet.options import DecodeOptions
 
+Window = Annotated[
+    str | None,
+    Option(metavar="N|SECONDSs|none", help="What stays in the context.", show_default="the model's recommended window"),
+]
+
 
 def predict(
-    annotations: Annotated[Path, Option(metavar="TEST.json", help="The test set: questions about videos.")],
-    videos: Annotated[Path, Option(metavar="DIR", help="Where the videos lie.")],
-    output: Annotated[Path, Option(metavar="PRED.jsonl", help="Where predictions go; an interrupted run goes on.")],
+    annotations: Annotated[Path, Option(metavar="TEST.json", help="The test set.")],
+    videos: Annotated[Path, Option(metavar="DIR", help="Directory of the videos.")],
+    output: Annotated[Path, Option(metavar="PRED.jsonl", help="Prediction file; an interrupted run continues it.")],
     model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
     dtype: Dtype = "float32",
-    fps: Annotated[float | None, Option(help="Frames a second; the model's own rate by default.")] = None,
+    fps: Annotated[float | None, Option(help="Frames per second; the model's recommended rate by default.")] = None,
     max_frames: Annotated[int | None, Option(min=1, help="Process at most this many frames.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
-    score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads that are added up.")] = None,
-    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Leave replies in view.")] = False,
-    max_new_tokens: Annotated[int | None, Option(min=1, help="Longest reply.")] = None,
+    score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads whose scores are added.")] = None,
+    keep_replies: Annotated[
+        bool, Option("--keep-replies/--remove-replies", help="Keep replies in the context.")
+    ] = False,
+    max_new_tokens: Annotated[int | None, Option(min=1, help="Maximum length of a reply in tokens.")] = None,
     repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition; 1 by default.")] = None,
-    window: Annotated[
-        str | None, Option(metavar="N|SECONDSs|none", help="In view; the model's own by default.")
-    ] = None,
-    profile: Annotated[Literal["fixed", "paper"], Option(help="Feed and sample as the paper did.")] = "fixed",
+    window: Window = None,
+    profile: Annotated[Literal["fixed", "paper"], Option(help="The corrected format, or as published.")] = "fixed",
     at_once: MaxConcurrent = 8,
 ) -> None:
-    """Answer every question of a test set. Exit status 1 if some could not be answered."""
+    """Answer every question of a test set. The exit status is 1 if some could not be answered."""
     from mmduet.annotations.prediction_files import PredictionFile
     from mmduet.annotations.prediction_settings import PredictionSettings, file_digest
     from mmduet.annotations.test_sets import read_test_set
@@ -86,7 +91,7 @@ def _with_overrides(decode: DecodeOptions, max_new_tokens: int | None, penalty: 
 def _answer(
     model: LoadedModel, examples: list[Example], viewing: PredictionConfig, file: PredictionFile, at_once: int
 ) -> int:
-    """Answer with a bar on stderr, and a line for every question that could not be; returns how many those were."""
+    """Answer the questions with a progress bar on stderr; report failed ones and return their number."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""A video to run and what came of it: the job and result types of the local and the remote runner."""
+"""Job and result types for running many videos."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from mmduet.errors import MmduetError, OptionError
 from mmduet.events import Context, Frame, Output, Query
 from mmduet.options import SessionOptions
-from mmduet.tasks.base import RunConfig, StreamResult
+from mmduet.tasks.base import StreamResult
 
 if TYPE_CHECKING:
     from mmduet.engine.session import PreparedFrame
 
 V = TypeVar("V")
-
-R = TypeVar("R")
 DEFAULT_MAX_CONCURRENT = 8
-
-ProgressCallback = Callable[[int, int], None]
-"""Called with the number of finished videos and the number of all videos."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +33,23 @@ class VideoJob(Generic[V]):
 
 
 @dataclass(frozen=True)
-class VideoResult(Generic[V, R]):
-    """What came of one video.
+class VideoResult(Generic[V]):
+    """The outcome of one video.
 
-    ``stream`` holds scores, replies and duration; it is None if the run failed before it could be completed. ``error`` is what
-    ended the run early, or None. A damaged file has both: its frames up to the damage were processed. ``output`` is the task's
-    result (None without ``stream``, or where no task was run), ``events`` is everything the session emitted, in order.
+    ``stream`` holds scores, replies and duration, None if the run failed. ``error`` ended the run early, or None. ``model`` is
+    the name of the model, ``events`` everything that the session emitted, in order.
     """
 
     video: V
     stream: StreamResult | None = None
     error: MmduetError | None = None
-    output: R | None = None
     model: str = ""
-    config: RunConfig | None = None
     events: Sequence[Output] = ()
 
     @classmethod
     def from_events(
         cls, video: V, events: Sequence[Output], error: MmduetError | None = None, model: str = ""
-    ) -> VideoResult[V, R]:
+    ) -> VideoResult[V]:
         """Build a result from a session's outputs; a run that ended with ``error`` has no ``stream``."""
         stream = StreamResult.from_outputs(events) if error is None else None
         return cls(video, stream, error, model=model, events=events)

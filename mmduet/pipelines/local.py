@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic
+from typing import Generic
 
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import PreparedFrame
@@ -20,7 +20,7 @@ def run_videos(
     max_concurrent: int = DEFAULT_MAX_CONCURRENT,
     *,
     in_order: bool = False,
-) -> Iterator[VideoResult[V, Any]]:
+) -> Iterator[VideoResult[V]]:
     """Run every job once and yield its result when it finishes, or in the order of the jobs if ``in_order``.
 
     At most ``max_concurrent`` sessions are open, and ``jobs`` is read no further ahead than that. Every open session has a
@@ -37,7 +37,7 @@ def run_videos(
     return _sort_by_index(finished) if in_order else _drop_index(finished)
 
 
-Finished = Generator[tuple[int, VideoResult[V, Any]], None, None]
+Finished = Generator[tuple[int, VideoResult[V]], None, None]
 
 
 def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Finished[V]:
@@ -64,17 +64,17 @@ def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Fi
                 yield each.index, running.pop(each.session.id).result()
 
 
-def _drop_index(finished: Finished[V]) -> Iterator[VideoResult[V, Any]]:
+def _drop_index(finished: Finished[V]) -> Iterator[VideoResult[V]]:
     """Yield results as they finish."""
     with contextlib.closing(finished):
         for _, result in finished:
             yield result
 
 
-def _sort_by_index(finished: Finished[V]) -> Iterator[VideoResult[V, Any]]:
+def _sort_by_index(finished: Finished[V]) -> Iterator[VideoResult[V]]:
     """Yield results in the order of their indices; one that finishes early waits for those before it."""
     with contextlib.closing(finished):
-        waiting: dict[int, VideoResult[V, Any]] = {}
+        waiting: dict[int, VideoResult[V]] = {}
         due = 0
         for index, result in finished:
             waiting[index] = result
@@ -127,7 +127,7 @@ class _RunningJob(Generic[V]):
         if isinstance(output, SessionFailed):
             self._error = output.as_error()
 
-    def result(self) -> VideoResult[V, Any]:
+    def result(self) -> VideoResult[V]:
         """Return the result of the finished job."""
         return VideoResult.from_events(self._job.video, self._events, self._error, self._engine.model.config.name)
 

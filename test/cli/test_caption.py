@@ -130,7 +130,7 @@ def test_a_video_is_never_written_over_nor_two_files_into_one(caption: Command, 
     (tmp_path / "link.json").unlink()
     (tmp_path / "other").rmdir()
     done = caption(twin, video, *TALKING, "--plot", tmp_path / "a.png")
-    assert (done.status, "files of one name" in done.err) == (2, True)
+    assert (done.status, "have the same file name" in done.err) == (2, True)
     assert twin.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
@@ -163,7 +163,7 @@ def test_nothing_that_steers_a_terminal_reaches_a_pipe(
 def test_a_terminal_has_colours(caption: Command, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mmduet.cli._task_showing.is_terminal", lambda stream: True)
+    monkeypatch.setattr("mmduet.cli._task_output.is_terminal", lambda stream: True)
     done = caption(video, *TALKING)
     assert "\x1b[1m" in done.out
     assert "caption" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", done.out)

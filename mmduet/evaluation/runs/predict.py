@@ -95,7 +95,7 @@ def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
     return VideoJob(run, options if queries else options.without_query(), queries, run.open_frames)
 
 
-def _to_line(result: VideoResult[_ExampleRun, None]) -> Json | FailedPrediction:
+def _to_line(result: VideoResult[_ExampleRun]) -> Json | FailedPrediction:
     run, stream = result.video, result.stream
     if result.error is not None:
         return FailedPrediction(run.example.question_id, result.error)
