@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     )
     from mmduet.model import load_model
     from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+    from mmduet.pipelines.jobs import VideoResult
+    from mmduet.pipelines.pipeline import Pipeline, pipeline
+    from mmduet.tasks import (
+        DenseCaptioning,
+        HighlightDetection,
+        OnlineGrounding,
+        QuestionAnswering,
+        TemporalGrounding,
+    )
     from mmduet.video import open_frames
 
 __version__ = "0.1.0"
@@ -67,6 +76,15 @@ _MODULES = {
     ),
     "mmduet.model": ("load_model",),
     "mmduet.options": ("DecodeOptions", "SessionOptions", "SpeakOptions"),
+    "mmduet.pipelines.jobs": ("VideoResult",),
+    "mmduet.pipelines.pipeline": ("Pipeline", "pipeline"),
+    "mmduet.tasks": (
+        "DenseCaptioning",
+        "HighlightDetection",
+        "OnlineGrounding",
+        "QuestionAnswering",
+        "TemporalGrounding",
+    ),
     "mmduet.video": ("open_frames",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -76,15 +94,20 @@ __all__ = [
     "AssistantTurn",
     "Context",
     "DecodeOptions",
+    "DenseCaptioning",
     "Engine",
     "EngineError",
     "EngineThread",
     "FormatError",
     "Frame",
+    "HighlightDetection",
     "MmduetError",
     "ModelError",
+    "OnlineGrounding",
     "OptionError",
+    "Pipeline",
     "Query",
+    "QuestionAnswering",
     "RemoteSession",
     "RemoteStream",
     "Reply",
@@ -96,10 +119,13 @@ __all__ = [
     "SessionOptions",
     "SpeakOptions",
     "StreamEnded",
+    "TemporalGrounding",
     "VideoError",
+    "VideoResult",
     "__version__",
     "load_model",
     "open_frames",
+    "pipeline",
     "recommended_options",
 ]
 

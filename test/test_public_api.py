@@ -11,10 +11,12 @@ import pytest
 import mmduet
 
 PUBLIC = {
-    "AnnotationError", "AssistantTurn", "Context", "DecodeOptions", "Engine", "EngineError", "EngineThread", "FormatError",
-    "Frame", "MmduetError", "ModelError", "OptionError", "Query", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
-    "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SpeakOptions", "StreamEnded", "VideoError",
-    "__version__", "load_model", "open_frames", "recommended_options",
+    "AnnotationError", "AssistantTurn", "Context", "DecodeOptions", "DenseCaptioning", "Engine", "EngineError",
+    "EngineThread", "FormatError", "Frame", "HighlightDetection", "MmduetError", "ModelError", "OnlineGrounding",
+    "OptionError", "Pipeline", "Query", "QuestionAnswering", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
+    "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SpeakOptions", "StreamEnded",
+    "TemporalGrounding", "VideoError", "VideoResult", "__version__", "load_model", "open_frames", "pipeline",
+    "recommended_options",
 }  # fmt: skip
 
 
@@ -29,8 +31,8 @@ def test_every_public_name_resolves(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'House'"):
-        _ = mmduet.House
+    with pytest.raises(AttributeError, match="no attribute 'Narrate'"):
+        _ = mmduet.Narrate
 
 
 def test_import_loads_nothing_large() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
+from inspect import get_annotations
 from typing import Any, TypeVar, get_type_hints
 
 Options = TypeVar("Options")
@@ -15,9 +16,10 @@ def takes_options(options: type[Options]) -> Callable[[Callable[[Options], None]
 
     Each field of the dataclass ``options`` becomes a parameter of the command. Its annotation is
     ``Annotated[type, typer.Argument(...)]`` or ``Annotated[type, typer.Option(...)]``, its default is that of the parameter.
+    ``--help`` lists the fields of a class before those that it inherits.
     """
     hints = get_type_hints(options, include_extras=True)
-    parameters = [_to_parameter(field, hints[field.name]) for field in fields(options)]  # type: ignore[arg-type]
+    parameters = [_to_parameter(field, hints[field.name]) for field in _in_display_order(options)]
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         def command(**values: Any) -> None:
@@ -29,6 +31,13 @@ def takes_options(options: type[Options]) -> Callable[[Callable[[Options], None]
         return command
 
     return decorate
+
+
+def _in_display_order(options: type[Any]) -> list[Field[Any]]:
+    """Return the fields in the order of the classes that define them, the most specific class first."""
+    by_name = {field.name: field for field in fields(options)}
+    names = [name for each in options.__mro__ for name in get_annotations(each) if name in by_name]
+    return [by_name[name] for name in dict.fromkeys(names)]
 
 
 def _to_parameter(field: Field[Any], annotation: Any) -> inspect.Parameter:

@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mmduet.cli._transcript import OutputListener, Transcript
-from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SpeakOptions
 
@@ -43,8 +42,10 @@ def run_session(
     ``close`` closes stream and source and is called in any case; ``stop`` is set before. Return the failure that ended the
     session, if any. Raise what the source raised, after the outputs for the items before it.
     """
+    from mmduet.tasks.streaming import feed
+
     with ThreadPoolExecutor(1, "mmduet-source") as pool:
-        pushing = pool.submit(push_all, items, stream, stop, strip)
+        pushing = pool.submit(feed, stream, items, stop, strip.add if strip is not None else None)
         try:
             failure = dispatch_outputs(stream, listeners)
         finally:
@@ -52,24 +53,6 @@ def run_session(
             close()
         pushing.result()
     return failure
-
-
-def push_all(items: Iterable[Item], stream: Stream, stop: threading.Event, strip: FilmStrip | None) -> None:
-    """Push the items until they end, the session closes, or ``stop`` is set; then end the stream.
-
-    The stream is ended even if the source raises, so that what was pushed before is still processed.
-    """
-    with suppress(SessionClosedError):  # the outputs of the session contain the reason
-        try:
-            for item in items:
-                if stop.is_set():
-                    return
-                stream.push(item)
-                if strip is not None and isinstance(item, Frame):
-                    strip.add(item)
-        finally:
-            with suppress(SessionClosedError):
-                stream.end()
 
 
 def at_realtime(frames: Iterable[Frame], stop: threading.Event) -> Iterator[Frame]:

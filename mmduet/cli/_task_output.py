@@ -15,18 +15,22 @@ import typer
 from mmduet.annotations.subtitles import Cue
 from mmduet.cli._display import is_terminal
 from mmduet.cli._session_io import exit_on_sigterm
-from mmduet.cli._task_options import TaskOptions
-from mmduet.cli._task_running import VideoRun, run_task_videos
+from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
+from mmduet.cli._task_results import task_results
 from mmduet.errors import MmduetError
 from mmduet.files import write_json
+from mmduet.options import SpeakOptions
+from mmduet.pipelines.jobs import VideoResult
 from mmduet.spans import CaptionedSpan
-from mmduet.tasks.base import StreamResult, Task
+from mmduet.tasks.base import RunConfig, StreamResult, Task
 from mmduet.text import to_printable
 from mmduet.viz.run_plot import TimedText
 from mmduet.viz.task_plot import TaskPlot, save_task_plot
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mmduet.viz.film_strip import FilmStrip
 
 R = TypeVar("R")
 Json = dict[str, Any]
@@ -46,7 +50,7 @@ class View(Generic[R]):
     rows: Callable[[R], Sequence[Sequence[str]]]
     marks: Callable[[R], Sequence[CaptionedSpan]]
     cues: Callable[[R], Sequence[Cue]] = lambda result: ()
-    more: Callable[[VideoRun, R], Sequence[str]] = lambda run, result: ()
+    more: Callable[[Path, R], Sequence[str]] = lambda video, result: ()
     threshold: float | None = None  # drawn in the plot; None: the threshold of the speak policy, if it has one
 
 
@@ -60,18 +64,19 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
     with exit_on_sigterm(), ExitStack() as last:
         last.callback(write_report, options.output, report)
         with open_console(options) as console:
-            for run in run_task_videos(options, task):
-                entry: Json = {"video": str(run.video)}
-                if options.several or run.result is not None:
+            reporter = Reporter(console, options, task, view)
+            for result, strip in task_results(options, task):
+                entry: Json = {"video": str(result.video)}
+                if options.several or result.output is not None:
                     report["videos"].append(entry)
                 try:
-                    show(console, run, task, view, entry)
+                    reporter.add(result, strip, entry)
                 except MmduetError as error:
                     entry["error"] = {"code": error.code, "message": str(error)}
                     if not options.several:
                         raise
                     failed = True
-                    typer.echo(f"{run.video}: error[{error.code}]: {error}", err=True)
+                    typer.echo(f"{result.video}: error[{error.code}]: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -82,26 +87,67 @@ def write_report(path: Path | None, report: Json) -> None:
         write_json(path, report, 2)
 
 
-def show(console: Console, run: VideoRun, task: Task[R], view: View[R], entry: Json) -> None:
-    """Show one video's result, add it to ``entry`` and write its files; then raise the error that ended it early."""
-    if run.result is not None:
-        result = task.result(run.result)
-        entry |= to_json_entry(run, run.result, result)
-        write_table(console, run, view.columns, view.rows(result))
-        write_files(run, task, view, result)
-        for line in view.more(run, result):
-            console.print(line, markup=False, soft_wrap=True)
-    if run.error is not None:
-        raise run.error
+@dataclass(frozen=True)
+class Reporter(Generic[R]):
+    """Shows and writes the results of one command."""
+
+    console: Console
+    options: TaskOptions
+    task: Task[R]
+    view: View[R]
+
+    def add(self, result: VideoResult[Path, R], strip: FilmStrip | None, entry: Json) -> None:
+        """Show one video's result, add it to ``entry`` and write its files; then raise the error that ended it early."""
+        output, stream, config = result.output, result.stream, result.config
+        if output is not None and stream is not None and config is not None:
+            entry |= to_json_entry(result.model, config, stream, output)
+            write_title(self.console, result.video.name, result.model, stream)
+            write_table(self.console, self.view.columns, self.view.rows(output))
+            self._write_subtitles(result.video, output)
+            if strip is not None and stream.scores:
+                self._write_plot(result.video, self._to_plot(result, config, stream, output, strip))
+            for line in self.view.more(result.video, output):
+                self.console.print(line, markup=False, soft_wrap=True)
+        result.raise_for_error()
+
+    def _write_subtitles(self, video: Path, output: R) -> None:
+        if isinstance(self.options, ReplyTaskOptions) and self.options.subtitles is not None:
+            from mmduet.annotations.subtitles import write_subtitles
+
+            write_subtitles(self.options.path_for(self.options.subtitles, video), self.view.cues(output))
+
+    def _write_plot(self, video: Path, plot: TaskPlot) -> None:
+        if self.options.plot is not None:
+            save_task_plot(self.options.path_for(self.options.plot, video), plot)
+
+    def _to_plot(
+        self, result: VideoResult[Path, R], config: RunConfig, stream: StreamResult, output: R, strip: FilmStrip
+    ) -> TaskPlot:
+        return TaskPlot(
+            title=result.video.name,
+            remark=f"{self.task.name} by {result.model}",
+            times=stream.times,
+            curves={head: stream.mean_scores((head,)) for head in self.task.heads},
+            threshold=self._threshold(config.speak),
+            queries=[TimedText(query.time, query.text) for query in config.queries],
+            spans=self.view.marks(output),
+            strip=strip,
+        )
+
+    def _threshold(self, speak: SpeakOptions) -> tuple[str, float] | None:
+        """Return the head and its threshold, None if the decision depends on more than one score."""
+        if self.view.threshold is not None:
+            return self.task.heads[0], self.view.threshold
+        return (speak.heads[0], speak.value) if speak.policy == "threshold" and len(speak.heads) == 1 else None
 
 
-def to_json_entry(run: VideoRun, stream: StreamResult, result: Any) -> Json:
+def to_json_entry(model: str, config: RunConfig, stream: StreamResult, output: Any) -> Json:
     """Return the settings, the result and every score of a video as JSON values."""
     scores = [
         {"time": score.time, "informative": score.informative, "relevance": score.relevance} for score in stream.scores
     ]
-    settings = {"model": run.model, "fps": run.config.fps, "duration": stream.duration}
-    return {**settings, **result.to_dict(), "scores": scores}
+    settings = {"model": model, "fps": config.fps, "duration": stream.duration}
+    return {**settings, **output.to_dict(), "scores": scores}
 
 
 @contextmanager
@@ -124,19 +170,21 @@ def open_console(options: TaskOptions) -> Iterator[Console]:
         )
 
 
-def write_table(console: Console, run: VideoRun, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the video's name, length and model, then the rows; numbers are aligned right, text left."""
+def write_title(console: Console, video: str, model: str, stream: StreamResult) -> None:
+    """Print the video's name, length and model."""
+    frames = len(stream.scores)
+    title = (
+        f"{to_printable(video)}: {frames} frame{'s' * (frames != 1)}, {stream.duration:.2f} s, {to_printable(model)}"
+    )
+    console.print(title, markup=False, style="bold")
+
+
+def write_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the rows; numbers are aligned right, text left."""
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
-    assert run.result is not None
-    frames = len(run.result.scores)
-    console.print(
-        f"{to_printable(run.video.name)}: {frames} frame{'s' * (frames != 1)}, {run.result.duration:.2f} s, "
-        f"{to_printable(run.model)}",
-        markup=False, style="bold",
-    )  # fmt: skip
     if not rows:
         console.print("  nothing found", markup=False)
         return
@@ -147,36 +195,6 @@ def write_table(console: Console, run: VideoRun, columns: Sequence[str], rows: S
     for row in rows:
         table.add_row(*(Text(to_printable(cell)) for cell in row))
     console.print(table)
-
-
-def write_files(run: VideoRun, task: Task[R], view: View[R], result: R) -> None:
-    """Write subtitles and the plot; there is no plot without a frame."""
-    options, stream = run.options, run.result
-    assert stream is not None
-    if options.subtitles is not None:
-        from mmduet.annotations.subtitles import write_subtitles
-
-        write_subtitles(options.named(options.subtitles, run.video), view.cues(result))
-    if options.plot is not None and run.strip is not None and stream.scores:
-        plot = TaskPlot(
-            title=run.video.name,
-            remark=f"{task.name} by {run.model}",
-            times=stream.times,
-            curves={head: stream.mean_scores((head,)) for head in task.heads},
-            threshold=threshold(run, task, view),
-            queries=[TimedText(query.time, query.text) for query in run.config.queries],
-            spans=view.marks(result),
-            strip=run.strip,
-        )
-        save_task_plot(options.named(options.plot, run.video), plot)
-
-
-def threshold(run: VideoRun, task: Task[R], view: View[R]) -> tuple[str, float] | None:
-    """Return the head and its threshold, None if the decision depends on more than one score."""
-    speak = run.config.speak
-    if view.threshold is not None:
-        return task.heads[0], view.threshold
-    return (speak.heads[0], speak.value) if speak.policy == "threshold" and len(speak.heads) == 1 else None
 
 
 def seconds(time: float) -> str:

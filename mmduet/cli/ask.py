@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
-from mmduet.cli._task_options import (
-    Encoded,
-    Fps,
-    Key,
-    Model,
-    Output,
-    Plot,
-    Profiles,
-    Quiet,
-    ServerUrl,
-    Speak,
-    Subtitles,
-    TaskOptions,
-    Videos,
-)
+from mmduet.cli._options import takes_options
+from mmduet.cli._task_options import ReplyTaskOptions
 from mmduet.cli._turns import parse_timed_text
 
 if TYPE_CHECKING:
@@ -29,40 +16,29 @@ if TYPE_CHECKING:
     from mmduet.tasks import Answers
 
 
-def ask(
-    videos: Videos,
+@dataclass(frozen=True, kw_only=True)
+class AskOptions(ReplyTaskOptions):
+    """The command line."""
+
     query: Annotated[
         str, Option(metavar="TEXT[@SECONDS]", help="The question, and when it is asked.", show_default=False)
-    ],
-    model: Model = None,
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    quantized: Quantized = None,
-    dtype: Dtype = "float32",
-    server: ServerUrl = None,
-    key: Key = None,
-    encoding: Encoded = "jpeg",
-    fps: Fps = None,
-    speak: Speak = None,
-    profile: Profiles = "fixed",
-    at_once: MaxConcurrent = 8,
-    output: Output = None,
-    plot: Plot = None,
-    subtitles: Subtitles = None,
-    quiet: Quiet = False,
-) -> None:
+    ]
+
+
+@takes_options(AskOptions)
+def ask(options: AskOptions) -> None:
     """Question answering: every answer to a question about each VIDEO, with its time.
 
     The same answer repeated within five seconds is one answer that lasts.
 
     The exit status is 1 if some of several videos failed.
     """
-    options = TaskOptions.from_arguments(locals())
-    question, at = parse_timed_text("--query", query)
+    options.check()
+    question, time = parse_timed_text("--query", options.query)
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import QuestionAnswering
 
-    run_and_report(options, QuestionAnswering(question, at, profile), view())
+    run_and_report(options, QuestionAnswering(question, time, options.profile), view())
 
 
 def view() -> View[Answers]:

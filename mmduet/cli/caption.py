@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
-from mmduet.cli._task_options import (
-    Encoded,
-    Fps,
-    Key,
-    Model,
-    Output,
-    Plot,
-    Profiles,
-    Quiet,
-    ServerUrl,
-    Speak,
-    Subtitles,
-    TaskOptions,
-    Videos,
-)
+from mmduet.cli._options import takes_options
+from mmduet.cli._task_options import ReplyTaskOptions
+from mmduet.cli._turns import check_text
 
 if TYPE_CHECKING:
     from mmduet.cli._task_output import View
     from mmduet.tasks import Captions
 
 
-def caption(
-    videos: Videos,
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions(ReplyTaskOptions):
+    """The command line."""
+
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Instruction for the model.", show_default="the model's own")
-    ] = None,
-    model: Model = None,
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    quantized: Quantized = None,
-    dtype: Dtype = "float32",
-    server: ServerUrl = None,
-    key: Key = None,
-    encoding: Encoded = "jpeg",
-    fps: Fps = None,
-    speak: Speak = None,
-    profile: Profiles = "fixed",
-    at_once: MaxConcurrent = 8,
-    output: Output = None,
-    plot: Plot = None,
-    subtitles: Subtitles = None,
-    quiet: Quiet = False,
-) -> None:
+    ] = None
+
+
+@takes_options(CaptionOptions)
+def caption(options: CaptionOptions) -> None:
     """Dense captioning: what happens in each VIDEO, from when to when.
 
     The exit status is 1 if some of several videos failed.
     """
-    options = TaskOptions.from_arguments(locals())
+    options.check()
+    if options.query is not None:
+        check_text("--query", options.query)
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import DenseCaptioning
 
-    run_and_report(options, DenseCaptioning(query, profile), view())
+    run_and_report(options, DenseCaptioning(options.query, options.profile), view())
 
 
 def view() -> View[Captions]:

@@ -1,25 +1,15 @@
-"""``mmduet ground``: when in a video is what a query says?"""
+"""``mmduet ground``: the times in a video that match a query."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
-from mmduet.cli._task_options import (
-    Encoded,
-    Fps,
-    Key,
-    Model,
-    Output,
-    Plot,
-    Profiles,
-    Quiet,
-    ServerUrl,
-    TaskOptions,
-    Videos,
-)
+from mmduet.cli._options import takes_options
+from mmduet.cli._task_options import TaskOptions
+from mmduet.cli._turns import check_text
 
 if TYPE_CHECKING:
     from mmduet.cli._task_output import View
@@ -27,39 +17,31 @@ if TYPE_CHECKING:
     from mmduet.tasks import GroundingResult, OnlineGroundingResult
 
 
-def ground(
-    videos: Videos,
-    query: Annotated[str, Option(metavar="TEXT", help="What to find.", show_default=False)],
+@dataclass(frozen=True, kw_only=True)
+class GroundOptions(TaskOptions):
+    """The command line."""
+
+    query: Annotated[str, Option(metavar="TEXT", help="What to find.", show_default=False)]
     online: Annotated[
         bool, Option("--online", help="Decide frame by frame, and report when each start and end was decided.")
-    ] = False,
+    ] = False
     threshold: Annotated[
         float, Option(min=0.0, max=1.0, help="Relevance above which a frame belongs to a span.")
-    ] = 0.5,
-    model: Model = None,
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    quantized: Quantized = None,
-    dtype: Dtype = "float32",
-    server: ServerUrl = None,
-    key: Key = None,
-    encoding: Encoded = "jpeg",
-    fps: Fps = None,
-    profile: Profiles = "fixed",
-    at_once: MaxConcurrent = 8,
-    output: Output = None,
-    plot: Plot = None,
-    quiet: Quiet = False,
-) -> None:
+    ] = 0.5  # fmt: skip
+
+
+@takes_options(GroundOptions)
+def ground(options: GroundOptions) -> None:
     """Temporal grounding: the spans of each VIDEO that a query is about.
 
     The exit status is 1 if some of several videos failed.
     """
-    options = TaskOptions.from_arguments(locals())
+    options.check()
+    query, profile, threshold = check_text("--query", options.query), options.profile, options.threshold
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import OnlineGrounding, TemporalGrounding
 
-    if online:
+    if options.online:
         from mmduet.tasks.online_grounding import Hysteresis
 
         run_and_report(options, OnlineGrounding(query, Hysteresis.from_threshold(threshold), profile), online_view())

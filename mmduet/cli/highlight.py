@@ -3,76 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
-from mmduet.cli._task_options import (
-    Encoded,
-    Fps,
-    Key,
-    Model,
-    Output,
-    Plot,
-    Profiles,
-    Quiet,
-    ServerUrl,
-    TaskOptions,
-    Videos,
-)
+from mmduet.cli._options import takes_options
+from mmduet.cli._task_options import TaskOptions
+from mmduet.cli._turns import check_text
 from mmduet.errors import OptionError
 
 if TYPE_CHECKING:
     from mmduet.cli._task_output import View
-    from mmduet.cli._task_running import VideoRun
     from mmduet.tasks import Highlights
     from mmduet.video.cutter import ClipSpec
 
 
-def highlight(
-    videos: Videos,
+@dataclass(frozen=True, kw_only=True)
+class HighlightOptions(TaskOptions):
+    """The command line."""
+
     query: Annotated[
         str | None,
         Option(metavar="TEXT", help="What the highlights are about.", show_default="whatever the model would describe"),
-    ] = None,
-    top: Annotated[int, Option(min=1, help="Maximum number of highlights.")] = 5,
+    ] = None
+    top: Annotated[int, Option(min=1, help="Maximum number of highlights.")] = 5
     cut: Annotated[
         Path | None,
         Option(metavar="DIR", help="Write each highlight as an MP4 into this directory, and a reel of all."),
-    ] = None,
+    ] = None
     copy: Annotated[
         bool, Option("--copy", help="Cut without re-encoding; each clip then starts at the key frame before it.")
-    ] = False,
-    model: Model = None,
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    quantized: Quantized = None,
-    dtype: Dtype = "float32",
-    server: ServerUrl = None,
-    key: Key = None,
-    encoding: Encoded = "jpeg",
-    fps: Fps = None,
-    profile: Profiles = "fixed",
-    at_once: MaxConcurrent = 8,
-    output: Output = None,
-    plot: Plot = None,
-    quiet: Quiet = False,
-) -> None:
+    ] = False
+
+    @property
+    def writes_per_video(self) -> bool:
+        """Whether files are written that have the names of the videos."""
+        return self.cut is not None or super().writes_per_video
+
+    def check(self) -> None:
+        """Raise ``OptionError`` for options that are invalid or contradict each other."""
+        super().check()
+        if self.query is not None:
+            check_text("--query", self.query)
+        if self.copy and self.cut is None:
+            raise OptionError("--copy has no effect without --cut; add --cut DIR")
+
+
+@takes_options(HighlightOptions)
+def highlight(options: HighlightOptions) -> None:
     """Highlights: the best moments of each VIDEO, the best first.
 
     The exit status is 1 if some of several videos failed.
     """
-    options = TaskOptions.from_arguments(locals())
-    if copy and cut is None:
-        raise OptionError("--copy has no effect without --cut; add --cut DIR")
-    if cut is not None:
-        make_folder(cut)
+    options.check()
+    if options.cut is not None:
+        make_folder(options.cut)
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import HighlightDetection
 
-    run_and_report(options, HighlightDetection(query, top, profile), view(cut, copy))
+    run_and_report(options, HighlightDetection(options.query, options.top, options.profile), view(options))
 
 
 def make_folder(folder: Path) -> None:
@@ -83,20 +74,20 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def view(cut: Path | None, copy: bool) -> View[Highlights]:
-    """Show highlights by rank, and cut them if ``cut`` is given."""
+def view(options: HighlightOptions) -> View[Highlights]:
+    """Show highlights by rank, and write a clip of each if ``--cut`` is given."""
     from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
 
-    def cut_out(run: VideoRun, result: Highlights) -> Sequence[str]:
-        if cut is None or not result.top:
+    def write_highlights(video: Path, result: Highlights) -> Sequence[str]:
+        if options.cut is None or not result.top:
             return ()
-        clips = clips_of(cut, run.video, result)
-        taken = {video.resolve() for video in run.options.videos}
+        clips = clips_of(options.cut, video, result)
+        inputs = {each.resolve() for each in options.videos}
         for clip in clips:
-            if clip.path.resolve() in taken:
+            if clip.path.resolve() in inputs:
                 raise OptionError(f"--cut would write over {clip.path}, which is an input; give another directory")
-        return write_clips(clips, run.video, copy)
+        return write_clips(clips, video, options.copy)
 
     return View(
         columns=("rank", "start", "end", "score"),
@@ -104,7 +95,7 @@ def view(cut: Path | None, copy: bool) -> View[Highlights]:
             (str(k), seconds(h.start), seconds(h.end), f"{h.score:.2f}") for k, h in enumerate(result.top, 1)
         ],
         marks=lambda result: [CaptionedSpan(h.start, h.end, f"score {h.score:.2f}") for h in result.top],
-        more=cut_out,
+        more=write_highlights,
     )
 
 

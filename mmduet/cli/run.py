@@ -96,7 +96,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ResultOptions, ModelOptions, TurnOptions):
+class RunOptions(TurnOptions, ModelOptions, ResultOptions):
     """The command line."""
 
     video: Annotated[Path, Argument(metavar="VIDEO", help="The video file to process.", show_default=False)]

@@ -73,7 +73,7 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(ResultOptions, ServerOptions, TurnOptions):
+class StreamOptions(TurnOptions, ServerOptions, ResultOptions):
     """The command line."""
 
     video: Annotated[

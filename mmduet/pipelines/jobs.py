@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from mmduet.errors import MmduetError, OptionError
 from mmduet.events import Context, Frame, Output, Query
 from mmduet.options import SessionOptions
-from mmduet.tasks.base import StreamResult
+from mmduet.tasks.base import RunConfig, StreamResult
 
 if TYPE_CHECKING:
     from mmduet.engine.session import PreparedFrame
 
 V = TypeVar("V")
+R = TypeVar("R")
 DEFAULT_MAX_CONCURRENT = 8
 
 
@@ -33,26 +34,35 @@ class VideoJob(Generic[V]):
 
 
 @dataclass(frozen=True)
-class VideoResult(Generic[V]):
+class VideoResult(Generic[V, R]):
     """The outcome of one video.
 
-    ``stream`` holds scores, replies and duration, None if the run failed. ``error`` ended the run early, or None. ``model`` is
-    the name of the model, ``events`` everything that the session emitted, in order.
+    Attributes:
+        video: What the job was given.
+        output: What the task found, such as ``Captions``. None if the session failed, or if no task was run.
+        stream: Scores, replies and duration. None if the session failed.
+        error: The error that ended the video early, or None. A video that breaks off after its first frame has an error and an
+            ``output`` for the frames before.
+        model: The model's name.
+        config: How the video was run for its task. None before the model was reached, or if no task was run.
+        events: Everything that the session emitted, in order.
     """
 
     video: V
+    output: R | None = None
     stream: StreamResult | None = None
     error: MmduetError | None = None
     model: str = ""
+    config: RunConfig | None = None
     events: Sequence[Output] = ()
 
     @classmethod
     def from_events(
         cls, video: V, events: Sequence[Output], error: MmduetError | None = None, model: str = ""
-    ) -> VideoResult[V]:
-        """Build a result from a session's outputs; a run that ended with ``error`` has no ``stream``."""
+    ) -> VideoResult[V, R]:
+        """Build a result without a task from a session's outputs; a run that ended with ``error`` has no ``stream``."""
         stream = StreamResult.from_outputs(events) if error is None else None
-        return cls(video, stream, error, model=model, events=events)
+        return cls(video, stream=stream, error=error, model=model, events=events)
 
     def raise_for_error(self) -> None:
         """Raise ``error`` if there is one."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic
+from pathlib import Path
+from typing import Any, Generic
 
+from mmduet.engine.defaults import model_defaults, task_options
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import PreparedFrame
 from mmduet.errors import MmduetError
 from mmduet.events import Frame, Output, SessionFailed
-from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, V, VideoJob, VideoResult, check_max_concurrent
+from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, R, V, VideoJob, VideoResult, check_max_concurrent
+from mmduet.pipelines.ordering import Finished, drop_index, sort_by_index
+from mmduet.pipelines.task_run import TaskRun
 
 
 def run_videos(
@@ -20,7 +25,7 @@ def run_videos(
     max_concurrent: int = DEFAULT_MAX_CONCURRENT,
     *,
     in_order: bool = False,
-) -> Iterator[VideoResult[V]]:
+) -> Generator[VideoResult[V, Any], None, None]:
     """Run every job once and yield its result when it finishes, or in the order of the jobs if ``in_order``.
 
     At most ``max_concurrent`` sessions are open, and ``jobs`` is read no further ahead than that. Every open session has a
@@ -34,13 +39,32 @@ def run_videos(
         OptionError: ``max_concurrent`` is less than 1.
     """
     finished = _run(engine, jobs, check_max_concurrent(max_concurrent))
-    return _sort_by_index(finished) if in_order else _drop_index(finished)
+    return sort_by_index(finished) if in_order else drop_index(finished)
 
 
-Finished = Generator[tuple[int, VideoResult[V]], None, None]
+def run_tasks(
+    engine: Engine, runs: Sequence[TaskRun[R]], max_concurrent: int, stop: threading.Event
+) -> Finished[VideoResult[Path, R]]:
+    """Run every video for its task and yield its index and result when it finishes; failures are errors of the results.
+
+    Closing the iterator sets ``stop``, so that no file is read any further.
+    """
+    recommended, name = engine.model.config.recommended, engine.model.config.name
+    defaults = model_defaults(recommended)
+
+    def to_job(run: TaskRun[R]) -> VideoJob[TaskRun[R]]:
+        config = run.configure(name, defaults)
+        return VideoJob(run, task_options(recommended, config), config.queries, run.frames)
+
+    with contextlib.closing(_run(engine, map(to_job, runs), max_concurrent)) as finished:
+        try:
+            for index, result in finished:
+                yield index, result.video.result(result.events, result.error)
+        finally:
+            stop.set()
 
 
-def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Finished[V]:
+def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Finished[VideoResult[V, Any]]:
     """Yield the index and the result of each job, as they finish."""
     pending, running = iter(enumerate(jobs)), dict[int, _RunningJob[V]]()
     with ThreadPoolExecutor(max_concurrent, "mmduet-source") as pool, contextlib.ExitStack() as stack:
@@ -62,25 +86,6 @@ def _run(engine: Engine, jobs: Iterable[VideoJob[V]], max_concurrent: int) -> Fi
                 running[session.id].add_output(output)
             for each in [each for each in running.values() if each.session.closed]:
                 yield each.index, running.pop(each.session.id).result()
-
-
-def _drop_index(finished: Finished[V]) -> Iterator[VideoResult[V]]:
-    """Yield results as they finish."""
-    with contextlib.closing(finished):
-        for _, result in finished:
-            yield result
-
-
-def _sort_by_index(finished: Finished[V]) -> Iterator[VideoResult[V]]:
-    """Yield results in the order of their indices; one that finishes early waits for those before it."""
-    with contextlib.closing(finished):
-        waiting: dict[int, VideoResult[V]] = {}
-        due = 0
-        for index, result in finished:
-            waiting[index] = result
-            while due in waiting:
-                yield waiting.pop(due)
-                due += 1
 
 
 def _close_all(running: dict[int, _RunningJob[V]]) -> None:
@@ -127,7 +132,7 @@ class _RunningJob(Generic[V]):
         if isinstance(output, SessionFailed):
             self._error = output.as_error()
 
-    def result(self) -> VideoResult[V]:
+    def result(self) -> VideoResult[V, Any]:
         """Return the result of the finished job."""
         return VideoResult.from_events(self._job.video, self._events, self._error, self._engine.model.config.name)
 

@@ -24,19 +24,18 @@ class Stream(Protocol):
 
 def feed(
     stream: Stream,
-    frames: Iterable[Frame],
-    turns: Sequence[Query | Context] = (),
+    items: Iterable[Frame | Query | Context],
     stop: Event | None = None,
     on_frame: Callable[[Frame], None] | None = None,
 ) -> None:
-    """Push frames and turns in order of time until they end or ``stop`` is set, then end the stream.
+    """Push the items until they end or ``stop`` is set, then end the stream.
 
-    ``on_frame`` is called with every frame that has been pushed. The stream is also ended if ``frames`` raises, so that what
+    ``on_frame`` is called with every frame that has been pushed. The stream is also ended if ``items`` raises, so that what
     came before is still processed. A stream that has closed is not an error here: its ``outputs`` report why.
     """
     with suppress(SessionClosedError):
         try:
-            for item in merge_by_time(frames, turns):
+            for item in items:
                 if stop is not None and stop.is_set():
                     return
                 stream.push(item)
@@ -48,11 +47,11 @@ def feed(
 
 
 def run_stream(stream: Stream, frames: Iterable[Frame], turns: Sequence[Query | Context] = ()) -> Iterator[Output]:
-    """Feed everything to the stream, then yield its outputs.
+    """Feed frames and turns to the stream in order of time, then yield its outputs.
 
     Outputs are bounded by the inputs, so reading them only after the last frame does not block the stream.
     """
-    feed(stream, frames, turns)
+    feed(stream, merge_by_time(frames, turns))
     yield from stream.outputs()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmduet.annotations.json_values import Json
 from mmduet.annotations.prediction_lines import prediction_line
@@ -15,10 +16,9 @@ from mmduet.events import Frame
 from mmduet.options import SessionOptions
 from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, VideoJob, VideoResult
 from mmduet.pipelines.local import run_videos
+from mmduet.pipelines.task_run import open_limited
 from mmduet.tasks.base import ModelDefaults
 from mmduet.tasks.prompts import grounding_query
-from mmduet.video import VideoFile, open_frames
-from mmduet.video.sampling import frame_limit
 
 PAPER_DECIMALS = 3  # of scores in MMDuet's files
 
@@ -82,12 +82,10 @@ class _ExampleRun:
 
     def open_frames(self) -> Iterator[Frame]:
         """Open the video and return its sampled frames."""
-        path, config = self.config.videos / self.example.video, self.config
-        with VideoFile(path) as file:
-            self.duration_seconds = file.info.duration
-        profile = config.options.profile
-        limit = frame_limit(profile, self.duration_seconds, config.fps, config.max_frames)
-        return open_frames(path, config.fps, profile, limit)
+        config = self.config
+        path = config.videos / self.example.video
+        self.duration_seconds, frames = open_limited(path, config.fps, config.options.profile, config.max_frames)
+        return frames
 
 
 def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
@@ -95,7 +93,7 @@ def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
     return VideoJob(run, options if queries else options.without_query(), queries, run.open_frames)
 
 
-def _to_line(result: VideoResult[_ExampleRun]) -> Json | FailedPrediction:
+def _to_line(result: VideoResult[_ExampleRun, Any]) -> Json | FailedPrediction:
     run, stream = result.video, result.stream
     if result.error is not None:
         return FailedPrediction(run.example.question_id, result.error)

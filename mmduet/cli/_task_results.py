@@ -1,0 +1,61 @@
+"""Call the pipeline of a task command: load the model, show a spinner, keep thumbnails for plots."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmduet.cli._display import spinner
+from mmduet.cli._loading import load
+from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
+from mmduet.pipelines.jobs import VideoResult
+from mmduet.pipelines.pipeline import Pipeline, ProgressCallback, pipeline
+from mmduet.pipelines.task_run import FrameCallback
+from mmduet.tasks.base import Task
+from mmduet.viz.film_strip import FilmStrip
+
+R = TypeVar("R")
+
+
+def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoResult[Path, R], FilmStrip | None]]:
+    """Run the task over all videos and yield each result in the given order, with its film strip if plots are drawn."""
+    strips = {} if options.plot is None else {video: FilmStrip() for video in options.videos}
+    on_frame: FrameCallback | None = (lambda video, frame: strips[video].add(frame)) if strips else None
+    spinners: list[ProgressCallback] = []  # the one on screen: results are printed while no spinner turns
+
+    def on_progress(done: int, total: int) -> None:
+        spinners[-1](done, total)
+
+    name = f"{len(options.videos)} videos" if options.several else options.videos[0].name
+    with closing(_run(options, task, on_progress, on_frame)) as results:
+        while True:
+            with spinner(f"processing {name}", options.quiet) as show_progress:
+                spinners[:] = [show_progress]
+                result = next(results, None)
+            if result is None:
+                return
+            yield result, strips.get(result.video)
+
+
+def _run(
+    options: TaskOptions, task: Task[R], progress: ProgressCallback, on_frame: FrameCallback | None
+) -> Generator[VideoResult[Path, R], None, None]:
+    """Yield the results; the model is loaded when the first one is requested, while the spinner turns."""
+    yield from _open_pipeline(options, task)(options.videos, progress=progress, on_frame=on_frame)
+
+
+def _open_pipeline(options: TaskOptions, task: Task[R]) -> Pipeline[R]:
+    speak = options.speak if isinstance(options, ReplyTaskOptions) else None
+    settings: dict[str, Any] = {"fps": options.fps, "speak": speak, "max_concurrent": options.at_once}
+    if options.server is not None:
+        return pipeline(task, server=options.server, key=options.key, encoding=options.encoding, **settings)
+    model = load(
+        options.model or "nano", options.adapter, options.allow_pickle, options.dtype, options.quantized, _no_progress
+    )
+    return pipeline(task, model, **settings)
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Loading is shown by the spinner alone."""

@@ -1,0 +1,220 @@
+"""``mmduet.pipeline``: run one task over many videos, with a model of this process or at a server."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, overload
+
+from mmduet.errors import EngineError, OptionError
+from mmduet.options import SpeakOptions
+from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, R, VideoResult, check_max_concurrent
+from mmduet.pipelines.ordering import Finished, sort_by_index
+from mmduet.pipelines.task_run import FrameCallback, TaskRun, TaskSettings
+from mmduet.tasks import (
+    Answers,
+    Captions,
+    DenseCaptioning,
+    GroundingResult,
+    HighlightDetection,
+    Highlights,
+    QuestionAnswering,
+    Task,
+    TemporalGrounding,
+)
+from mmduet.video.sampling import check_rate
+
+if TYPE_CHECKING:
+    from mmduet.model import LoadedModel
+
+    ModelSource = str | Path | LoadedModel | None
+
+VideoPath = str | os.PathLike[str]
+ProgressCallback = Callable[[int, int], None]  # number of finished videos, number of all videos
+TaskFactory = Callable[[str | None], Task[R]]  # from a query to the task
+RunTasks = Callable[[Sequence[TaskRun[Any]], int, threading.Event], Finished[VideoResult[Path, Any]]]
+Encoding = Literal["jpeg", "png", "raw"]
+
+
+class Pipeline(Generic[R]):
+    """One task and the model that runs it. Build it with ``mmduet.pipeline`` and call it with videos, any number of times."""
+
+    def __init__(
+        self,
+        new_task: TaskFactory[R],
+        run_tasks: RunTasks,
+        *,
+        fps: float | None = None,
+        speak: str | None = None,
+        max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+    ) -> None:
+        check_rate("fps", fps)
+        if speak is not None:
+            SpeakOptions.parse(speak)
+        self._new_task, self._run_tasks, self._fps, self._speak = new_task, run_tasks, fps, speak
+        self._max_concurrent = check_max_concurrent(max_concurrent)
+        self._in_use = threading.Lock()
+
+    def __call__(
+        self,
+        videos: VideoPath | Iterable[VideoPath],
+        query: str | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+        on_frame: FrameCallback | None = None,
+    ) -> Generator[VideoResult[Path, R], None, None]:
+        """Run the task over the videos and yield one result per video, in the given order.
+
+        The videos run while the results are read. A video that fails does not end the others: its result has the ``error``.
+        Closing the iterator, or an exception in the loop over it, stops all videos.
+
+        Args:
+            videos: The path of a video file, or several.
+            query: What to look for or to ask; "caption" and "highlight" use the model's own query without one.
+            progress: Called with the number of finished videos and the number of all, whenever one has finished.
+            on_frame: Called with the video and each of its frames, in a worker thread, before the frame is processed.
+
+        Raises:
+            OptionError: The query is missing, blank, or already part of the task.
+            EngineError: The results of the previous call have not all been read, and its iterator is still open.
+        """
+        settings = TaskSettings(self._new_task(query), self._fps, self._speak, on_frame)
+        paths = [Path(videos)] if isinstance(videos, str | os.PathLike) else [Path(video) for video in videos]
+        stop = threading.Event()
+        runs = [TaskRun(index, path, settings, stop) for index, path in enumerate(paths)]
+        return sort_by_index(self._run(runs, stop, progress))
+
+    def _run(
+        self, runs: Sequence[TaskRun[R]], stop: threading.Event, progress: ProgressCallback | None
+    ) -> Finished[VideoResult[Path, R]]:
+        if not self._in_use.acquire(blocking=False):
+            raise EngineError("the pipeline is already running; read or close the iterator of the previous call first")
+        try:
+            with closing(self._run_tasks(runs, self._max_concurrent, stop)) as finished:
+                for done, entry in enumerate(finished, 1):
+                    if progress is not None:
+                        progress(done, len(runs))
+                    yield entry
+        finally:
+            self._in_use.release()
+
+
+class PipelineOptions(TypedDict, total=False):
+    """The keyword arguments of ``pipeline``."""
+
+    server: str | None
+    key: str | None
+    encoding: Encoding
+    fps: float | None
+    speak: str | None
+    max_concurrent: int
+
+
+@overload
+def pipeline(
+    task: Literal["caption"], model: ModelSource = None, **options: Unpack[PipelineOptions]
+) -> Pipeline[Captions]: ...
+@overload
+def pipeline(
+    task: Literal["ground"], model: ModelSource = None, **options: Unpack[PipelineOptions]
+) -> Pipeline[GroundingResult]: ...
+@overload
+def pipeline(
+    task: Literal["highlight"], model: ModelSource = None, **options: Unpack[PipelineOptions]
+) -> Pipeline[Highlights]: ...
+@overload
+def pipeline(
+    task: Literal["ask"], model: ModelSource = None, **options: Unpack[PipelineOptions]
+) -> Pipeline[Answers]: ...
+@overload
+def pipeline(task: Task[R], model: ModelSource = None, **options: Unpack[PipelineOptions]) -> Pipeline[R]: ...
+
+
+def pipeline(
+    task: str | Task[Any],
+    model: str | Path | LoadedModel | None = None,
+    *,
+    server: str | None = None,
+    key: str | None = None,
+    encoding: Encoding = "jpeg",
+    fps: float | None = None,
+    speak: str | None = None,
+    max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+) -> Pipeline[Any]:
+    """Return a callable that runs a task over videos: ``pipeline("ask")("video.mp4", query="Who comes in?")``.
+
+    Args:
+        task: "caption", "ground", "highlight" or "ask"; or a task object such as ``OnlineGrounding("a cat jumps")``,
+            which has its query and its own settings.
+        model: "nano" (the default), the directory of a checkpoint, or what ``load_model`` returned.
+        server: Use the model of the ``mmduet serve`` at this URL instead. Needs neither torch nor a model here.
+        key: The key for the server, if it requires one.
+        encoding: How frames are sent to the server.
+        fps: Frames per second to process (None: the task's or the model's).
+        speak: The speak policy, such as "threshold:0.6" or "sum:2" (None: the task's or the model's).
+        max_concurrent: The maximum number of videos that run at the same time, in shared batches; each needs memory.
+
+    Raises:
+        OptionError: An argument is invalid, or both ``model`` and ``server`` are given.
+        ModelError: The model cannot be loaded.
+    """
+    if server is not None and model is not None:
+        raise OptionError(
+            "model and server contradict each other, because the server loads its own model; give one of them"
+        )
+    new_task = _task_factory(task)
+    run_tasks = _run_locally(model or "nano") if server is None else _run_remotely(server, key, encoding)
+    return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent)
+
+
+def _task_factory(task: str | Task[Any]) -> TaskFactory[Any]:
+    """Return a function from a query to the task. Raises ``OptionError`` for an unknown name."""
+    factories: dict[str, TaskFactory[Any]] = {
+        "caption": DenseCaptioning,
+        "ground": lambda query: TemporalGrounding(_check_given("ground", query)),
+        "highlight": HighlightDetection,
+        "ask": lambda query: QuestionAnswering(_check_given("ask", query)),
+    }
+    if not isinstance(task, str):
+        return lambda query: _without_query(task, query)
+    if task not in factories:
+        raise OptionError(f"there is no task {task!r}; use one of {', '.join(factories)}, or a task object")
+    return lambda query: factories[task](_check_text(query))
+
+
+def _without_query(task: Task[Any], query: str | None) -> Task[Any]:
+    if query is not None:
+        raise OptionError(f"the task {task.name!r} has its own query, so query={query!r} has no effect; remove it")
+    return task
+
+
+def _check_given(task: str, query: str | None) -> str:
+    if query is None:
+        raise OptionError(f"the task {task!r} needs a query; call the pipeline with query=...")
+    return query
+
+
+def _check_text(query: str | None) -> str | None:
+    if query is not None and not query.strip():
+        raise OptionError(f"query={query!r} has no text; write what to look for or to ask")
+    return query
+
+
+def _run_locally(model: str | Path | LoadedModel) -> RunTasks:
+    """Load the model, unless it is loaded, and return a runner on one engine of this process."""
+    from mmduet.engine import Engine
+    from mmduet.model import load_model
+    from mmduet.pipelines import local
+
+    loaded = load_model(str(model)) if isinstance(model, str | os.PathLike) else model
+    return partial(local.run_tasks, Engine(loaded))
+
+
+def _run_remotely(url: str, key: str | None, encoding: Encoding) -> RunTasks:
+    from mmduet.pipelines import remote
+
+    return partial(remote.run_tasks, remote.ServerAddress(url, key, encoding))

@@ -1,0 +1,95 @@
+"""One video of a pipeline while it runs: its configuration, its frames, and the result built from its outputs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from mmduet.errors import MmduetError, VideoError
+from mmduet.events import Frame, Output
+from mmduet.options import Profile
+from mmduet.pipelines.jobs import R, VideoResult
+from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task
+from mmduet.video import VideoFile, open_frames
+from mmduet.video.sampling import frame_limit
+
+FrameCallback = Callable[[Path, Frame], None]  # called from the thread that reads the video
+
+
+@dataclass(frozen=True)
+class TaskSettings(Generic[R]):
+    """What all videos of a call share; ``fps`` and ``speak`` None keep the task's values."""
+
+    task: Task[R]
+    fps: float | None = None
+    speak: str | None = None
+    on_frame: FrameCallback | None = None
+
+    def run_config(self, defaults: ModelDefaults) -> RunConfig:
+        """Return how a model with these defaults is run."""
+        return self.task.run_config(defaults).with_overrides(self.fps, self.speak)
+
+
+class TaskRun(Generic[R]):
+    """Video ``index`` of a call. Its frames end early once ``stop`` is set."""
+
+    def __init__(self, index: int, video: Path, settings: TaskSettings[R], stop: threading.Event) -> None:
+        self.index, self.video, self._settings, self._stop = index, video, settings, stop
+        self._model = ""
+        self._config: RunConfig | None = None
+        self._duration: float | None = None  # seconds, from the container
+        self._error: VideoError | None = None
+
+    def configure(self, model: str, defaults: ModelDefaults) -> RunConfig:
+        """Set the model that runs the video and return the configuration for it."""
+        self._model, self._config = model, self._settings.run_config(defaults)
+        return self._config
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the sampled frames. Call ``configure`` before.
+
+        Raises:
+            VideoError: The file cannot be read. After the first frame the error is kept for the result instead, so that the
+                frames before it are still processed.
+        """
+        assert self._config is not None
+        config, has_frames = self._config, False
+        try:
+            self._duration, frames = open_limited(self.video, config.fps, config.profile, config.max_frames)
+            for frame in frames:
+                if self._stop.is_set():
+                    return
+                if self._settings.on_frame is not None:
+                    self._settings.on_frame(self.video, frame)
+                has_frames = True
+                yield frame
+        except VideoError as error:
+            if not has_frames:
+                raise
+            self._error, self._duration = error, None
+
+    def result(self, events: Sequence[Output], error: MmduetError | None = None) -> VideoResult[Path, R]:
+        """Return the result; ``error`` is the one that ended the session."""
+        output = stream = None
+        if error is None:
+            stream = StreamResult.from_outputs(events, self._duration)
+            output = self._settings.task.result(stream)
+        return VideoResult(self.video, output, stream, self._error or error, self._model, self._config, events)
+
+
+def open_limited(
+    path: Path, fps: float | None, profile: Profile, max_frames: int | None
+) -> tuple[float | None, Iterator[Frame]]:
+    """Open a video; return its declared duration in seconds, if it has one, and its sampled frames.
+
+    At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the declared duration.
+
+    Raises:
+        VideoError: The file cannot be read.
+    """
+    with VideoFile(path) as file:
+        duration = file.info.duration
+    return duration, open_frames(path, fps, profile, frame_limit(profile, duration, fps, max_frames))
