@@ -180,7 +180,7 @@ def find_module(names: list[str]) -> object | None:
 def test_names_that_do_not_exist_are_found() -> None:
     assert resolves(["client", "RemoteStream"])
     assert resolves(["load_model"])
-    assert not resolves(["pipeline"])
+    assert not resolves(["no_such_name"])
     assert not resolves(["client", "Nothing"])
 
 

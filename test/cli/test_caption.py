@@ -5,26 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import MODEL, Command, Done, check_plot, check_subtitles, in_process, write_video
+from command_line import MODEL, Command, Done, Terminal, check_plot, check_subtitles, in_process, write_video
 from live_server import RunningServer, run_test_server
 from task_commands import report, tables
 
 from mmduet.model import load_model
 
 TALKING = (*MODEL, "--fps", "4", "--speak", "sum:1")
-
-
-class Terminal(StringIO):
-    """Standard output that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

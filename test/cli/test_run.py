@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -16,10 +17,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import MODEL, TALKING, Command, Done, check_plot, check_subtitles, events, of_type, write_video
+from command_line import (
+    MODEL,
+    TALKING,
+    Command,
+    Done,
+    Terminal,
+    check_plot,
+    check_subtitles,
+    events,
+    of_type,
+    write_video,
+)
 from safetensors.torch import save_file
 
-from mmduet.events import Frame
+from mmduet.cli._session_io import run_session
+from mmduet.engine import Engine, EngineThread
+from mmduet.events import Frame, Output, Scores, StreamEnded
+from mmduet.model import load_model
+from mmduet.options import SessionOptions
 
 # what it does
 
@@ -134,11 +150,12 @@ def test_a_terminal_shows_scores_below_and_keeps_the_turns(
 ) -> None:
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mmduet.cli._display.is_terminal", lambda stream: stream is sys.stdout)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
     done = run(video, *TALKING, "--query", "What is this?")
     assert done.status == 0, done.err
-    assert "\x1b[2K" in done.out
-    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", done.out)
+    assert "\x1b[2K" in terminal.getvalue()
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
     assert re.search(r"0\.00s  user       What is this\?", shown)
     assert "informative  ━" in shown
     assert "12 frames in view" in shown
@@ -278,17 +295,17 @@ def test_a_session_that_cannot_go_on_says_why(run: Command, video: Path, tmp_pat
     assert log.read_text() == ""  # before the first frame
 
 
-def test_what_breaks_the_source_reaches_the_user(
-    run: Command, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaking(*_: object) -> Iterator[Frame]:
+def test_an_error_in_the_source_is_raised_after_the_outputs_before_it() -> None:
+    def source() -> Iterator[Frame]:
         yield Frame(0, 0.0, np.zeros((48, 64, 3), np.uint8))
         raise ZeroDivisionError("in the decoder")
 
-    monkeypatch.setattr("mmduet.video.open_frames", breaking)
-    with pytest.raises(ZeroDivisionError, match="in the decoder"):
-        run(video, *MODEL, "--output", tmp_path / "a.jsonl")
-    assert of_type(events(tmp_path / "a.jsonl"), "scores")
+    outputs: list[Output] = []
+    with EngineThread(Engine(load_model("random:tiny"))) as thread:
+        stream = thread.open(SessionOptions().without_query())
+        with pytest.raises(ZeroDivisionError, match="in the decoder"):
+            run_session(stream, source(), [outputs.append], strip=None, stop=threading.Event(), close=stream.close)
+    assert (type(outputs[0]), type(outputs[-1])) == (Scores, StreamEnded)
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,13 @@ def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
         for _ in range(round(seconds * fps)):
             writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
     return path
+
+
+class Terminal(StringIO):
+    """Standard output that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Done(NamedTuple):
