@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from mmduet.options import DecodeOptions
+
+
+class TokenSampler(Protocol):
+    """Chooses the tokens of one reply."""
+
+    def next(self, logits: Tensor) -> int:
+        """Return the next token, from logits [V]."""
+
+
+class SamplerFactory(Protocol):
+    """Makes the sampler of a reply."""
+
+    def __call__(self, options: DecodeOptions, reply: int) -> TokenSampler:
+        """Return a sampler for reply number ``reply`` of its session."""
 
 
 class Sampler:

@@ -9,6 +9,7 @@ from itertools import count
 import torch
 
 from mmduet.engine import lifecycle
+from mmduet.engine.decoding import Sampler, SamplerFactory
 from mmduet.engine.defaults import slot_tokens
 from mmduet.engine.kv_cache import Slot
 from mmduet.engine.runner import Runner
@@ -23,11 +24,24 @@ Event = tuple[Session, Output]
 
 
 class Engine:
-    """Opens sessions and steps them all together. ``model`` gives the weights; a session's memory is fixed when it opens."""
+    """Open sessions and step all of them together. The memory of a session is fixed when it opens."""
 
-    def __init__(self, model: LoadedModel, max_step_tokens: int = 4096) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        max_step_tokens: int = 4096,
+        *,
+        sampler_factory: SamplerFactory = Sampler,
+        runner: Runner | None = None,
+    ) -> None:
+        """Create an engine for ``model``.
+
+        ``max_step_tokens`` bounds the tokens of one step. ``sampler_factory`` makes the sampler of each reply, ``runner`` runs
+        the steps (default: a ``Runner`` of the model).
+        """
         self.model = model
-        self._runner = Runner(model)
+        self._runner = runner or Runner(model)
+        self._sampler_factory = sampler_factory
         self._scheduler = Scheduler(self._runner, max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
@@ -43,7 +57,7 @@ class Engine:
         options = options or SessionOptions()
         self._runner.adapters.check(options.adapter)
         slot = Slot(self._runner.cache_shape(), self.slot_tokens(options))
-        session = Session(next(self._ids), options, slot, self.model.tokenizer)
+        session = Session(next(self._ids), options, slot, self.model.tokenizer, self._sampler_factory)
         self._sessions[session.id] = session
         return session
 

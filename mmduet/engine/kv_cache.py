@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmduet.duet import ContextLayout, Segment, eviction_blocks
 from mmduet.errors import CapacityError
 
 
@@ -37,15 +38,6 @@ class Mark:
     end: int
     segments: int
     epoch: int
-
-
-@dataclass
-class Segment:
-    """A run of tokens that stays or goes as a whole."""
-
-    size: int
-    pinned: bool
-    frame: bool = False
 
 
 class Slot:
@@ -78,7 +70,11 @@ class Slot:
     @property
     def frames(self) -> int:
         """Frames in the window."""
-        return sum(segment.frame for segment in self._segments)
+        return sum(segment.is_frame for segment in self._segments)
+
+    def layout(self) -> ContextLayout:
+        """Return a snapshot of what the slot holds."""
+        return ContextLayout(tuple(self._segments), self.pinned)
 
     @property
     def bytes(self) -> int:
@@ -132,14 +128,12 @@ class Slot:
 
     def evict_frame(self) -> None:
         """Drop the oldest frame and every unpinned turn before it; pinned turns on the way join the head."""
-        while self._segments:
-            segment = self._segments.popleft()
+        for segment in next(eviction_blocks(self._segments), []):
+            self._segments.popleft()
             if segment.pinned:
-                self._pin(segment.size)
+                self._pin(segment.tokens)
             else:
-                self._drop(segment.size)
-            if segment.frame:
-                break
+                self._drop(segment.tokens)
         self._epoch += 1
         self._place_pinned()
 

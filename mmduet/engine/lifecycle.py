@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mmduet.engine.decoding import RepeatFilter, Sampler
+from mmduet.engine.decoding import RepeatFilter
 from mmduet.engine.defaults import REPLY_HEADER
 from mmduet.engine.policy import decide
 from mmduet.engine.session import ReplyState, Session, WorkItem
@@ -60,7 +60,7 @@ def _begin_reply(session: Session, frame: Frame) -> None:
         forced=forced,
         mark=session.slot.mark(),
         context=session.slot.length,
-        sampler=Sampler(decode, session.reply_count),
+        sampler=session.sampler_factory(decode, session.reply_count),
         stream=TextStream(session.tokenizer),
         repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.spoke_at_end else ()),
     )

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, Role, check_no_markers, make_feed
-from mmduet.engine.decoding import RepeatFilter, Sampler
+from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, PinningRule, Role, check_no_markers, make_feed
+from mmduet.engine.decoding import RepeatFilter, Sampler, SamplerFactory, TokenSampler
 from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
 from mmduet.engine.text_budget import TextBudget
@@ -61,7 +61,7 @@ class ReplyState:
     frame: Frame
     forced: bool
     mark: Mark
-    sampler: Sampler
+    sampler: TokenSampler
     stream: TextStream
     repeats: RepeatFilter
     context: int = 0  # tokens in view when it began
@@ -78,6 +78,7 @@ class Session:
     options: SessionOptions
     slot: Slot
     tokenizer: Tokenizer
+    sampler_factory: SamplerFactory = Sampler
     inbox: deque[PreparedFrame] = field(default_factory=deque)
     outbox: list[Output] = field(default_factory=list)
     pending: list[TokenSpan] = field(default_factory=list)  # fed before anything else
@@ -96,7 +97,7 @@ class Session:
     _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # a heap, by time, then arrival
     _arrivals: int = 0
     _begun: bool = False
-    _pin_header: bool = True  # whether the next stream header stays in view
+    _pinning: PinningRule = field(default_factory=PinningRule)
 
     def __post_init__(self) -> None:
         """A fresh feed under the session's profile."""
@@ -155,8 +156,7 @@ class Session:
         self.read_turns(picture.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
         *header, last = self.feed.frame()
         assert last.frame
-        self.queue(header, pinned=self._pin_header)
-        self._pin_header = False
+        self.queue(header, pinned=self._pinning.append_frame())
         return WorkItem([*self._take_pending(), TokenSpan([], picture)], "scores", picture.frame)
 
     def read_turns(self, until: float, at_most: int | None = None) -> None:
@@ -180,14 +180,14 @@ class Session:
         """Queue the system turn, if that has not been done."""
         if not self._begun:
             query_first = any(time <= 0 and isinstance(turn, Query) for time, _, turn in self._turns)
-            self.queue(self.feed.begin(query_first=query_first), pinned=True)
+            pinned = self._pinning.append_turn(Role.SYSTEM, keep=True)
+            self.queue(self.feed.begin(query_first=query_first), pinned=pinned)
             self._begun = True
 
     def _queue_turn(self, turn: Turn) -> None:
-        pinned = isinstance(turn, Query) or (isinstance(turn, Context) and turn.keep)
+        pinned = self._pinning.append_turn(_role(turn), keep=isinstance(turn, Context) and turn.keep)
         if not pinned:
             self._text_budget.release(_role(turn), turn.text)
-        self._pin_header |= pinned  # a passing turn must not take it along
         if isinstance(turn, AssistantTurn):
             self.queue([*self.feed.begin_reply(), Piece(turn.text, Role.ASSISTANT)])
             self.queue(self.feed.end_reply(removed=False, cut=False))

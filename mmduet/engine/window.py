@@ -15,10 +15,9 @@ def ensure_capacity(session: Session, tokens: int, frames: int = 0) -> None:
             f"{options.text_tokens} are reserved; ask less, or open it with more text_tokens"
         )
     if options.window is not None:
-        while slot.frames and slot.frames + frames > options.window:
+        evictions = slot.layout().evictions_needed(
+            max_frames=options.window, new_frames=frames, max_tokens=slot.capacity, new_tokens=tokens
+        )
+        for _ in range(evictions):
             slot.evict_frame()
-        while slot.frames and slot.length + tokens > slot.capacity:
-            slot.evict_frame()
-        if slot.length + tokens > slot.capacity:
-            slot.evict_frame()  # no frame is left: passing turns go
     slot.reserve(tokens)

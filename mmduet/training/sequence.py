@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmduet.annotations.training_samples import Sample
-from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Renderer, Role, informative_targets, relevance_targets
+from mmduet.duet import (
+    IGNORE,
+    SYSTEM_PROMPT,
+    Piece,
+    PinningRule,
+    Renderer,
+    Role,
+    evicted_at_frame,
+    informative_targets,
+    relevance_targets,
+)
 from mmduet.model.tokenizer import Tokenizer
 
 FRAME_TOKEN = -1
@@ -50,7 +60,7 @@ class SequenceBuilder:
         self.sequence = TrainingSequence()
         self._next_position = 0  # on the main line
         self._last = -1  # index of the last main-line token
-        self._pin_header = True  # whether the next stream header is pinned, as in the engine
+        self._pinning = PinningRule()
 
     @property
     def _frames(self) -> int:
@@ -60,14 +70,14 @@ class SequenceBuilder:
         self, pieces: Sequence[Piece], *, visible_from_frame: int, pinned: bool = False, learn: bool = False
     ) -> None:
         """Append to the main line. With ``learn``, assistant text and its closing token become targets."""
-        evicted_at_frame = NEVER if pinned or self._window is None else self._frames + self._window
+        leaves = NEVER if pinned or self._window is None else evicted_at_frame(self._frames, self._window)
         for piece in pieces:
             ids = [FRAME_TOKEN] * self._frame_tokens if piece.frame else self._tokenizer.encode_piece(piece)
             if not ids:
                 continue
             first = self.sequence.size
             limits = range(first, first + len(ids))
-            self._append(ids, self._next_position, limits, 0, visible_from_frame, evicted_at_frame)
+            self._append(ids, self._next_position, limits, 0, visible_from_frame, leaves)
             if learn:
                 self.sequence.targets[self._last] = ids[0]
                 self.sequence.targets[first:-1] = ids[1:]
@@ -77,15 +87,14 @@ class SequenceBuilder:
     def append_frame(self) -> None:
         """Append the next frame of the stream."""
         *header, frame = self._renderer.frame()
-        self.append_main(header, visible_from_frame=self._frames, pinned=self._pin_header)
+        self.append_main(header, visible_from_frame=self._frames, pinned=self._pinning.append_frame())
         self.append_main([frame], visible_from_frame=self._frames)
         self.sequence.frame_ends.append(self._last)
-        self._pin_header = False
 
-    def append_text(self, role: Role, text: str) -> None:
-        """Append a system or user turn, which is pinned."""
-        self.append_main(self._renderer.text_turn(role, text), visible_from_frame=self._frames, pinned=True)
-        self._pin_header = True
+    def append_text(self, role: Role, text: str, *, keep: bool = False) -> None:
+        """Append a system or user turn. It is pinned if it is a user turn or ``keep`` is set."""
+        pinned = self._pinning.append_turn(role, keep=keep)
+        self.append_main(self._renderer.text_turn(role, text), visible_from_frame=self._frames, pinned=pinned)
 
     def append_kept_reply(self, text: str, learn: bool) -> None:
         """Append a reply that stays in the conversation until the frame after it is evicted."""
@@ -158,7 +167,7 @@ def build_sequence(
     informative = informative_targets(times, sample.answers)
     reply_at = _assign_replies(sample, times, informative, keep_replies, rng)
     builder = SequenceBuilder(tokenizer, frame_tokens, window)
-    builder.append_text(Role.SYSTEM, SYSTEM_PROMPT)
+    builder.append_text(Role.SYSTEM, SYSTEM_PROMPT, keep=True)
     queries = sorted(sample.queries, key=lambda q: q.time)
     for k, time in enumerate(times):
         while queries and queries[0].time <= (time if k else max(time, 0.0)):

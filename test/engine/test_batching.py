@@ -116,7 +116,7 @@ def test_who_leaves_in_the_middle_of_a_turn_holds_up_nobody() -> None:
 def test_a_failing_session_ends_alone() -> None:
     rig = Rig(lively_model())
     good = rig.open(options(0.5))
-    rig.slot_tokens = lambda given: 120  # type: ignore[method-assign]
+    rig.slot_capacity = 120
     bad = rig.open(options())
     for session in (bad, good):
         rig.push(session, Query("What?", 0.0))
@@ -142,8 +142,7 @@ def test_a_failing_session_ends_alone() -> None:
 
 
 def test_a_full_slot_without_a_window_fails_with_a_remedy() -> None:
-    rig = Rig(lively_model())
-    rig.slot_tokens = lambda given: 120  # type: ignore[method-assign]
+    rig = Rig(lively_model(), slot_capacity=120)
     outputs = rig.watch(options(), frames(40))
     failed = outputs[-1]
     assert isinstance(failed, SessionFailed)

@@ -10,7 +10,6 @@ from duet_rig import Rig, Scripted, frames, joined_deltas, lively_model, options
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.engine import lifecycle
 from mmduet.engine.decoding import RepeatFilter, Sampler
 from mmduet.events import Reply, ReplyStarted
 from mmduet.model.presets import byte_tokenizer
@@ -86,11 +85,12 @@ def test_repeat_filter_shows_all_or_nothing(recent: list[str], text: str, data: 
     assert shown + rest == ("" if repeated else text)
 
 
-def test_the_same_words_are_not_said_again_within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_words_are_not_said_again_within_the_window() -> None:
     said = ["it falls", "it falls", "it fails", "it falls", "it"]
-    monkeypatch.setattr(lifecycle, "Sampler", Scripted(said))
     speak = SpeakOptions("threshold", 0.0, repeat_window=1.5)
-    outputs = Rig(lively_model()).watch(SessionOptions(speak=speak, system_prompt="x"), frames(5))
+    outputs = Rig(lively_model(), sampler_factory=Scripted(said)).watch(
+        SessionOptions(speak=speak, system_prompt="x"), frames(5)
+    )
     assert [(o.frame, o.text) for o in outputs if isinstance(o, Reply)] == [
         (0, "it falls"),
         (2, "it fails"),
@@ -132,15 +132,14 @@ def test_what_is_left_of_a_cut_character_comes_at_the_end() -> None:
     assert stream.flush() == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_a_reply_at_its_limit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "Sampler", Scripted(["abcdef", "abc", "abcd"]))
-    outputs = Rig(lively_model()).watch(options(0.0, tokens=4), frames(3))
+def test_a_reply_at_its_limit_says_so() -> None:
+    rig = Rig(lively_model(), sampler_factory=Scripted(["abcdef", "abc", "abcd"]))
+    outputs = rig.watch(options(0.0, tokens=4), frames(3))
     assert replies(outputs) == [(0, "abcd", 4, "length"), (1, "abc", 3, "stop"), (2, "abcd", 4, "length")]
 
 
-def test_an_empty_reply_is_still_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "Sampler", Scripted([""]))
-    outputs = Rig(lively_model()).watch(options(0.0), frames(1))
+def test_an_empty_reply_is_still_a_reply() -> None:
+    outputs = Rig(lively_model(), sampler_factory=Scripted([""])).watch(options(0.0), frames(1))
     assert [type(o).__name__ for o in outputs] == ["Scores", "ReplyStarted", "Reply", "StreamEnded"]
     assert replies(outputs) == [(0, "", 0, "stop")]
 

@@ -6,7 +6,6 @@ import pytest
 from duet_rig import PROMPT, Rig, Scripted, frames, lively_model, options
 
 from mmduet.duet import make_feed
-from mmduet.engine import lifecycle
 from mmduet.events import Context, Frame, Query, QueryRead, Scores
 
 S, E = "<|im_start|>", "<|im_end|>"
@@ -20,7 +19,6 @@ def user(text: str) -> str:
 
 
 def fed(
-    monkeypatch: pytest.MonkeyPatch,
     profile: str,
     items: list[Frame | Query | Context],
     says: dict[int, str],
@@ -29,8 +27,7 @@ def fed(
     tokens: int = 8,
 ) -> str:
     """Everything fed, replies being ``says`` after the frames of those numbers."""
-    monkeypatch.setattr(lifecycle, "Sampler", Scripted(list(says.values())))
-    rig = Rig(lively_model())
+    rig = Rig(lively_model(), sampler_factory=Scripted(list(says.values())))
     session = rig.open(options(keep=keep, profile=profile, tokens=tokens))
     for turn in (x for x in items if not isinstance(x, Frame)):
         rig.push(session, turn)
@@ -107,26 +104,26 @@ CASES = {
 
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_fed(monkeypatch: pytest.MonkeyPatch, case: tuple, profile: str) -> None:
+def test_what_is_fed(case: tuple, profile: str) -> None:
     items, says, keep, fixed, paper = case
-    got = fed(monkeypatch, profile, items, says, keep=keep)
+    got = fed(profile, items, says, keep=keep)
     assert got == (fixed if profile == "fixed" else paper)
 
 
-def test_q13_a_removed_reply_cut_at_its_limit_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = fed(monkeypatch, "paper", frames(2), {0: "abcdefghXY"}, keep=False)
+def test_q13_a_removed_reply_cut_at_its_limit_leaves_nothing() -> None:
+    got = fed("paper", frames(2), {0: "abcdefghXY"}, keep=False)
     assert (
         got == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"
     )  # what was cut is rolled back; its last token is not fed
 
 
-def test_q4_a_query_after_the_last_frame_is_not_run_under_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q4_a_query_after_the_last_frame_is_not_run_under_paper() -> None:
     items = [*frames(2), Query("late", 9.0)]
-    assert fed(monkeypatch, "paper", items, {}, keep=False) == SYSTEM + "<F><F>"
-    assert fed(monkeypatch, "fixed", items, {9: ""}, keep=False).endswith(E + user("late") + REPLY)
+    assert fed("paper", items, {}, keep=False) == SYSTEM + "<F><F>"
+    assert fed("fixed", items, {9: ""}, keep=False).endswith(E + user("late") + REPLY)
 
 
-def test_q11_the_sum_runs_before_any_query(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q11_the_sum_runs_before_any_query() -> None:
     rig = Rig(lively_model())
     outputs = rig.watch(options(0.0, profile="paper", tokens=1), [Query("q", 1.0), *frames(3)])
     assert [o.speak for o in outputs if isinstance(o, Scores)] == [True] * 3

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from duet_rig import Rig, endless_model, frames, lively_model, options, replies, scores
 
-from mmduet.engine import EngineThread, Stream
+from mmduet.engine import Engine, EngineThread, Session, Stream
+from mmduet.engine.runner import Runner, StepResult
+from mmduet.engine.session import WorkItem
 from mmduet.errors import EngineError, FormatError, OptionError, SessionClosedError
 from mmduet.events import Output, Query, ReplyDelta, SessionFailed, StreamEnded
 from mmduet.options import SessionOptions
@@ -145,8 +147,7 @@ def test_leaving_ends_open_streams() -> None:
 
 
 def test_a_waiting_source_is_told_when_its_session_fails() -> None:
-    rig = Rig(lively_model())
-    rig.slot_tokens = lambda given: 120  # type: ignore[method-assign]
+    rig = Rig(lively_model(), slot_capacity=120)
     with EngineThread(rig) as thread:
         stream = thread.open(options(), max_frames=2)
         stream.push(Query("x" * 100, 1.0))
@@ -155,16 +156,20 @@ def test_a_waiting_source_is_told_when_its_session_fails() -> None:
         assert isinstance(list(stream.outputs())[-1], SessionFailed)
 
 
-def broken(rig: Rig) -> Rig:
-    def run(jobs: object) -> None:
+class FailingRunner(Runner):
+    """A runner whose device fails at the first step."""
+
+    def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
         raise RuntimeError("the device fell off")
 
-    rig._runner.run = run  # type: ignore[method-assign]
-    return rig
+
+def failing_engine() -> Engine:
+    model = lively_model()
+    return Engine(model, runner=FailingRunner(model))
 
 
 def test_a_failing_engine_reaches_everybody() -> None:
-    with EngineThread(broken(Rig(lively_model()))) as thread:
+    with EngineThread(failing_engine()) as thread:
         streams = [thread.open(options()) for _ in range(2)]
         streams[0].push(frames(1)[0])
         for stream in streams:
@@ -180,7 +185,7 @@ def test_a_failing_engine_reaches_everybody() -> None:
 
 
 def test_a_source_waiting_for_room_is_told_of_a_failing_engine() -> None:
-    with EngineThread(broken(Rig(lively_model()))) as thread:
+    with EngineThread(failing_engine()) as thread:
         stream = thread.open(options(), max_frames=2)
         with pytest.raises(EngineError):
             feed(stream, 10)

@@ -13,6 +13,9 @@ import torch
 from duet_oracle import Oracle
 from duet_rig import PROMPT, Rig, frames, lively_model, options, replies, scores
 
+from mmduet.duet import ContextLayout, Segment
+from mmduet.engine import Session
+from mmduet.engine.engine import Event
 from mmduet.events import Context, Frame, Query, Reply, SessionFailed
 from mmduet.options import SessionOptions
 
@@ -24,28 +27,30 @@ TALK = [
 
 
 class Crowded(Rig):
-    """Its slots have ``room`` tokens, so that the run moves back often; every move is counted."""
+    """Its slots have few tokens, so that the live run is often moved back. Records moves and evictions of its one session."""
 
-    def __init__(self, room: int, layers: int) -> None:
-        super().__init__(lively_model(layers, seed=2))
-        self.room, self.moves = room, 0
-        self.evictions: list[int] = []  # how many frames had been seen then
-        self.slot_tokens = lambda given: room  # type: ignore[method-assign]
+    def __init__(self, slot_capacity: int, layers: int) -> None:
+        super().__init__(lively_model(layers, seed=2), slot_capacity=slot_capacity)
+        self.moves = 0
+        self.evictions: list[int] = []  # the step of each
+        self._start = 0
+        self._session: Session | None = None
 
-    def open(self, given: SessionOptions | None = None):
-        session = super().open(given)
-        move, evict = session.slot._move_back, session.slot.evict_frame
+    def open(self, options: SessionOptions | None = None) -> Session:
+        self._session = super().open(options)
+        return self._session
 
-        def counted_move(distance: int) -> None:
-            self.moves += 1
-            move(distance)
-
-        def counted_evict() -> None:
-            self.evictions.append(session.frame_count)
-            evict()
-
-        session.slot._move_back, session.slot.evict_frame = counted_move, counted_evict
-        return session
+    def step(self) -> list[Event]:
+        events = super().step()
+        assert self._session is not None
+        slot = self._session.slot
+        evicted = self._session.frame_count - slot.frames - len(self.evictions)
+        self.evictions += [len(self.steps)] * evicted
+        self.moves += (
+            slot.start < self._start + evicted * self.model.config.frame_tokens
+        )  # evictions alone end further on
+        self._start = slot.start
+        return events
 
 
 @pytest.mark.parametrize(
@@ -129,12 +134,11 @@ def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[
     list(rig.run(session))
     slot = session.slot
     ids = rig.model.tokenizer.encode(head)
-    assert [(s.size, s.frame) for s in slot._segments] == [(4, True)] * 2
-    assert slot.pinned == len(ids)
+    assert slot.layout() == ContextLayout((Segment(4, is_frame=True),) * 2, pinned_tokens=len(ids))
     layer = rig.model.network.lm.layers[0]
     embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
     values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
-    torch.testing.assert_close(slot._pinned_values[0], values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned], values, atol=1e-5, rtol=0)
 
 
 def test_turns_that_pass_make_room_where_no_frame_is_left() -> None:

@@ -117,7 +117,7 @@ def test_what_fails_ends_alone_and_says_why() -> None:
 
 def test_a_session_that_fails_on_the_way_is_an_error() -> None:
     rig = Rig(lively_model())
-    rig.slot_tokens = lambda given: 120  # type: ignore[method-assign]
+    rig.slot_capacity = 120
     jobs = [VideoJob("full", options(), [Query("x" * 100, 1.0)], lambda: frames(30)), JOBS[0]]
     results = {result.video: result for result in run_videos(rig, jobs, 2)}
     assert results["full"].error is not None

@@ -215,6 +215,18 @@ def test_window_is_complete_after_an_overload() -> None:
     assert [item.index for item in found.history if isinstance(item, ScoreFrame)] == list(range(WINDOW))
 
 
+def test_text_before_the_oldest_frame_of_the_window_is_recovered() -> None:
+    """As in the engine, it leaves the context together with the first frame after it."""
+    journaled = JournaledConversation()
+    echo = Echo(journaled.talk)
+    for place, step in enumerate(["pass", "frame", "run", "pass", "speak", "run", *["frame", "run"] * WINDOW]):
+        play(journaled, step, place, echo)
+    history = recover(read_records(bytes(journaled.journal))).history
+    assert [type(item) for item in history] == [AppendTurn, RecordedReply, *[ScoreFrame] * WINDOW]
+    assert isinstance(history[0], AppendTurn)
+    assert history[0].text == "c3"
+
+
 def test_turns_with_the_same_id_are_distinct() -> None:
     journaled = JournaledConversation()
     for text in ("first", "second"):

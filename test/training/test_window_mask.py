@@ -12,7 +12,6 @@ from duet_rig import Rig, Scripted, lively_model, options, picture
 
 from mmduet.annotations.training_samples import Sample
 from mmduet.duet import SYSTEM_PROMPT
-from mmduet.engine import lifecycle
 from mmduet.events import Frame, Query
 from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import collate
@@ -25,7 +24,7 @@ SAMPLE = Sample("captioning", "v", (Query("What?", 0.0), Query("More?", 2.2)), A
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])
-def test_the_mask_is_what_the_slot_holds(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mask_is_what_the_slot_holds(window: int) -> None:
     model = lively_model(1)
     sequence = build_sequence(
         SAMPLE, TIMES, model.tokenizer, model.config.frame_tokens,
@@ -36,8 +35,7 @@ def test_the_mask_is_what_the_slot_holds(window: int, monkeypatch: pytest.Monkey
     values = token_values(model.network, batch)
     spoken = replies_of(sequence, model.tokenizer)
     assert sorted(spoken.values()) == ["one", "two"]
-    monkeypatch.setattr(lifecycle, "Sampler", Scripted([spoken[k] for k in sorted(spoken)]))
-    rig = Rig(model)
+    rig = Rig(model, sampler_factory=Scripted([spoken[k] for k in sorted(spoken)]))
     session = rig.open(options(keep=True, window=window, text_tokens=1024))
     session.feed.system_prompt = SYSTEM_PROMPT
     for query in SAMPLE.queries:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from mmduet.duet import is_turn_pinned
 from mmduet.options import SpeakOptions
 from mmduet.protocol.frames import EncodedImage
 from mmduet.video.network import Transport
@@ -36,7 +37,7 @@ class AppendTurn:
     @property
     def is_pinned(self) -> bool:
         """Whether the turn stays in the context when the window moves on."""
-        return self.role == "user" or self.keep
+        return is_turn_pinned(self.role, keep=self.keep)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mmduet.duet import ContextLayout, Segment
 from mmduet.protocol.server_events import Item
 from mmduet.protocol.session.commands import AppendTurn, Command, End, ScoreFrame, SpeakNow
 from mmduet.protocol.session.conversation_state import ConversationState
@@ -106,11 +107,10 @@ class RecoveredSession:
         options = self.state.settings.options
         if not options.keep_replies:
             self.history = [item for item in self.history if not isinstance(item, RecordedReply)]
-        frames = [index for index, item in enumerate(self.history) if isinstance(item, ScoreFrame)]
-        if options.window is not None and len(frames) > options.window:
-            first = frames[-options.window]
-            pinned = (item for item in self.history[:first] if isinstance(item, AppendTurn) and item.is_pinned)
-            self.history = [*pinned, *self.history[first:]]
+        if options.window is not None:
+            context = ContextLayout(tuple(_to_segment(item) for item in self.history))
+            evictions = context.evictions_needed(max_frames=options.window)
+            self.history = [self.history[i] for i in context.retained(evictions)]
 
     def _is_pending(self, command: Command) -> bool:
         if isinstance(command, ScoreFrame):
@@ -139,6 +139,12 @@ class RecoveredSession:
         journal.source_changed(self.source)
         for entry in entries:
             journal.event_emitted(entry)
+
+
+def _to_segment(item: ReplayItem) -> Segment:
+    """Return the item as the window rule sees it. Its number of tokens is not known here."""
+    pinned = isinstance(item, AppendTurn) and item.is_pinned
+    return Segment(0, pinned=pinned, is_frame=isinstance(item, ScoreFrame))
 
 
 def recover(records: Iterable[JournalRecord]) -> RecoveredSession:

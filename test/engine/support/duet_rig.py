@@ -11,6 +11,9 @@ import torch
 
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
+from mmduet.engine.decoding import Sampler, SamplerFactory
+from mmduet.engine.runner import Runner, StepResult
+from mmduet.engine.session import WorkItem
 from mmduet.events import Context, Frame, Output, Query, Reply, ReplyDelta, Scores
 from mmduet.model import LoadedModel
 from mmduet.model.config import TextFamily
@@ -76,23 +79,40 @@ def options(
     )  # fmt: skip
 
 
+class RecordingRunner(Runner):
+    """A runner that records what each session is fed, and which sessions each forward serves."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        super().__init__(model)
+        self.fed: dict[int, list[int | str]] = defaultdict(list)  # by session
+        self.steps: list[list[int]] = []  # sessions of each forward
+
+    def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
+        self.steps.append([session.id for session, _ in jobs])
+        for session, work in jobs:
+            for part in work.runs:
+                self.fed[session.id] += [FRAME] if part.picture is not None else part.ids
+        return super().run(jobs)
+
+
 class Rig(Engine):
-    """An engine that notes, per session, every token and frame it feeds, and counts its forwards."""
+    """An engine that records what it feeds and, with ``slot_capacity``, opens slots of that many tokens."""
 
-    def __init__(self, model: LoadedModel, max_step_tokens: int = 4096) -> None:
-        super().__init__(model, max_step_tokens)
-        self.fed: dict[int, list[int | str]] = defaultdict(list)
-        self.steps: list[list[int]] = []  # ids of the sessions that each forward served
-        run = self._runner.run
+    def __init__(
+        self,
+        model: LoadedModel,
+        max_step_tokens: int = 4096,
+        *,
+        sampler_factory: SamplerFactory = Sampler,
+        slot_capacity: int | None = None,
+    ) -> None:
+        runner = RecordingRunner(model)
+        super().__init__(model, max_step_tokens, sampler_factory=sampler_factory, runner=runner)
+        self.fed, self.steps = runner.fed, runner.steps
+        self.slot_capacity = slot_capacity
 
-        def noted(jobs):
-            self.steps.append([session.id for session, _ in jobs])
-            for session, work in jobs:
-                for part in work.runs:
-                    self.fed[session.id] += [FRAME] if part.picture is not None else part.ids
-            return run(jobs)
-
-        self._runner.run = noted
+    def slot_tokens(self, options: SessionOptions) -> int:
+        return super().slot_tokens(options) if self.slot_capacity is None else self.slot_capacity
 
     def watch(self, given: SessionOptions, items: Iterable[Frame | Query | Context]) -> list[Output]:
         """All outputs of a session that is alone."""
