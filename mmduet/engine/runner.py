@@ -13,6 +13,7 @@ from mmduet.engine.kv_cache import CacheShape, Slot
 from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
 from mmduet.model import LoadedModel
 from mmduet.model.adapter_bank import AdapterBank, Owner
+from mmduet.model.preprocess import normalize_images
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Runner:
     def encode_frames(self, pictures: Sequence[PreparedFrame], owners: Sequence[Owner]) -> Tensor:
         """Visual tokens [B, K, D] of pictures, each by its owner's projector; the tower is everybody's."""
         pixels = torch.stack([p.pixels for p in pictures]).to(self.network.device)  # [B, S, S, 3]
-        features = self.network.features((pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5)
+        features = self.network.features(normalize_images(pixels))
         return self.adapters.project(features, owners)
 
     def _embed(self, owned: Sequence[tuple[TokenSpan, Owner]]) -> Tensor:

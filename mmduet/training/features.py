@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
 from mmduet.training.frames import FrameStore
-from mmduet.training.losses import to_pixels
 
 BATCH = 256
 
@@ -34,12 +34,12 @@ def build_features(
 ) -> FeatureStore:
     """Run the tower over every frame into ``path``, unless that has been done."""
     pictures = frames.all_pictures
-    shape = tower(to_pixels(torch.from_numpy(pictures[:1].copy()))).shape
+    shape = tower(normalize_images(torch.from_numpy(pictures[:1].copy()))).shape
     if not path.exists():
         temporary = path.with_suffix(".part")
         with temporary.open("wb") as out, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             for start in range(0, len(pictures), BATCH):
-                features = tower(to_pixels(torch.from_numpy(pictures[start : start + BATCH].copy())))
+                features = tower(normalize_images(torch.from_numpy(pictures[start : start + BATCH].copy())))
                 out.write(features.bfloat16().view(torch.uint16).numpy().tobytes())
                 progress(min(start + BATCH, len(pictures)), len(pictures))
         temporary.replace(path)

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from mmduet.duet import IGNORE
 from mmduet.errors import TrainingError
 from mmduet.model.network import HEADS, DuetModel
+from mmduet.model.preprocess import normalize_images
 from mmduet.training.collate import Batch
 
 
@@ -64,7 +65,7 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
     if longest > most:
         raise TrainingError(f"a sample of {longest} tokens, the model has {most} positions; use fewer frames a sample")
     visual = batch.visual.flatten(0, 1)
-    features = model.tower(to_pixels(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
+    features = model.tower(normalize_images(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
     tokens = model.projector(features)  # [B * F, K, D]
     embeds = model.embed_tokens(batch.ids)
     embeds = embeds.masked_scatter(batch.is_frame[..., None], tokens.to(embeds.dtype))
@@ -80,8 +81,3 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
     """Return a boolean mask as additive attention scores, computed once instead of in every layer."""
     return torch.zeros(mask.shape, dtype=like.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-
-
-def to_pixels(pictures: Tensor) -> Tensor:
-    """Letterboxed uint8 [N, S, S, 3] to the tower's input, float [N, 3, S, S]."""
-    return (pictures.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmduet.video.letterbox import letterbox, normalise
+from mmduet.video.letterbox import letterbox
 from mmduet.video.push import PushSource
 from mmduet.video.reader import open_frames
 from mmduet.video.sampling import paper_frame_count, sample_by_clock, sample_by_pts
@@ -18,7 +18,6 @@ __all__ = [
     "VideoInfo",
     "VideoWriter",
     "letterbox",
-    "normalise",
     "open_frames",
     "paper_frame_count",
     "sample_by_clock",

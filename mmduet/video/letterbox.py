@@ -1,4 +1,4 @@
-"""Preprocess frames exactly as for the published checkpoints: letterbox and normalise.
+"""Letterbox frames exactly as for the published checkpoints.
 
 The checkpoints saw frames scaled by OpenCV (bilinear, uint8), which is fixed-point arithmetic: 11-bit weights, a
 truncation after each pass and a rounding at the end. A float resize differs by a level on a third of the pixels, so
@@ -39,16 +39,6 @@ def letterbox(image: Image, size: int) -> Image:
     canvas = np.zeros((size, size, 3), np.uint8)
     canvas[top : top + height, left : left + width] = resize(image, height, width)
     return canvas
-
-
-def normalise(image: Image) -> NDArray[np.float32]:
-    """uint8 ``[H, W, 3]`` to contiguous float32 ``[3, H, W]`` in [-1, 1]: over 255, less .5, over .5."""
-    check_image(image)
-    pixels = image.transpose(2, 0, 1).astype(np.float32, order="C")  # [3, H, W]
-    pixels /= np.float32(255)
-    pixels -= np.float32(0.5)
-    pixels /= np.float32(0.5)
-    return pixels
 
 
 def fit_size(height: int, width: int, size: int) -> tuple[int, int]:

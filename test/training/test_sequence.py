@@ -16,10 +16,11 @@ from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Role, Turn, render
 from mmduet.errors import TrainingError
 from mmduet.events import Query
 from mmduet.model import DuetModel
+from mmduet.model.preprocess import normalize_images
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import Batch, collate
-from mmduet.training.losses import forward_hidden, to_pixels
+from mmduet.training.losses import forward_hidden
 from mmduet.training.sequence import FRAME_TOKEN, TrainingSequence, build_sequence
 
 TOKENIZER = byte_tokenizer()
@@ -56,7 +57,7 @@ def pictures(frames: int = len(TIMES), seed: int = 0) -> torch.Tensor:
 
 def plain(pieces: list[Piece], seen: torch.Tensor) -> torch.Tensor:
     """Hidden states [T, D] of a conversation in one row, by the model's ordinary causal attention."""
-    visual = iter(model().embed_frames(to_pixels(seen)))
+    visual = iter(model().embed_frames(normalize_images(seen)))
     rows = [next(visual) if p.frame else model().embed_tokens(torch.tensor(TOKENIZER.encode_piece(p))) for p in pieces]
     return model().lm(inputs_embeds=torch.cat(rows)[None], use_cache=False).last_hidden_state[0]
 

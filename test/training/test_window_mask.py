@@ -13,9 +13,9 @@ from duet_rig import Rig, Scripted, lively_model, options, picture
 from mmduet.annotations.training_samples import Sample
 from mmduet.duet import SYSTEM_PROMPT
 from mmduet.events import Frame, Query
+from mmduet.model.preprocess import normalize_images
 from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import collate
-from mmduet.training.losses import to_pixels
 from mmduet.training.sequence import build_sequence
 
 TIMES = [k / 2 for k in range(14)]
@@ -55,7 +55,7 @@ def token_values(network, batch) -> torch.Tensor:
     """The first layer's values [T, kv_heads * head_dim] of a sample's tokens."""
     embeds = network.embed_tokens(batch.ids[0])
     embeds = embeds.masked_scatter(
-        batch.is_frame[0][:, None], network.embed_frames(to_pixels(batch.visual[0])).flatten(0, 1)
+        batch.is_frame[0][:, None], network.embed_frames(normalize_images(batch.visual[0])).flatten(0, 1)
     )
     layer = network.lm.layers[0]
     return layer.self_attn.v_proj(layer.input_layernorm(embeds))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmduet.errors import OptionError
-from mmduet.video import letterbox, normalise
+from mmduet.video import letterbox
 from mmduet.video.letterbox import fit_size, resize
 
 
@@ -194,16 +194,6 @@ def test_strided_views_are_read_right() -> None:
 )
 def test_fitted(height: int, width: int, size: int, expected: tuple[int, int]) -> None:
     assert fit_size(height, width, size) == expected
-
-
-def test_normalise() -> None:
-    image = np.zeros((2, 2, 3), np.uint8)
-    image[0, 1] = (255, 51, 0)
-    pixels = normalise(image)
-    assert pixels.shape == (3, 2, 2)
-    assert pixels.dtype == np.float32
-    assert pixels[:, 0, 1].tolist() == pytest.approx([1.0, -0.6, -1.0])
-    assert pixels[:, 0, 0].tolist() == [-1.0, -1.0, -1.0]
 
 
 @pytest.mark.parametrize(

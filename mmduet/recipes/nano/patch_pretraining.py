@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from mmduet.model.config import VisionShape
+from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
 from mmduet.recipes.nano.scene_description import visible
 from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
-from mmduet.training.losses import Losses, to_pixels
+from mmduet.training.losses import Losses
 
 COLOUR_CLASS: dict[str, int] = {name: i for i, name in enumerate(COLOURS, start=1)}  # 0: background
 SHAPE_CLASS: dict[str, int] = {name: i for i, name in enumerate(SHAPES, start=1)}
@@ -73,7 +74,7 @@ class PatchSampler:
             images.append(self._store.pictures(name)[k])
             classes.append(a)
             geometry.append(b)
-        return to_pixels(torch.from_numpy(np.stack(images))), np.stack(classes), np.stack(geometry)
+        return normalize_images(torch.from_numpy(np.stack(images))), np.stack(classes), np.stack(geometry)
 
 
 def label_patches(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
