@@ -1,6 +1,6 @@
-"""The duet format's fixed words: roles, markers, the system prompt; text only, no token ids and no tensors.
+"""Constants of the duet format: roles, markers and the system prompt.
 
-Source: MMDuet, arXiv 2411.17991, and its reference implementation. Video is a speaker: ``stream`` is a role like the others.
+Source: MMDuet, arXiv 2411.17991, and its reference implementation. Video is a speaker with a role of its own, ``stream``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SYSTEM_PROMPT = (
 
 
 class Role(StrEnum):
-    """Who speaks a turn."""
+    """Speaker of a turn."""
 
     SYSTEM = "system"
     USER = "user"

@@ -1,8 +1,7 @@
-"""Renders turns to text pieces, whole or as they happen; both ways give the same pieces. Knows no token ids.
+"""Render turns to pieces of text, all at once or incrementally, with the same result. No token ids.
 
-A rendering is a sequence of ``Piece``: literal text, or a frame (which the model replaces by its K visual tokens). The
-incremental form is the definition; the whole form is nothing but the incremental form run over a list of turns, so that
-they cannot differ. What *can* differ is tokenisation across piece borders: see ``Renderer``'s note.
+A ``Piece`` is literal text or a frame, which the model replaces by its K visual tokens. Rendering all at once runs the
+incremental renderer over a list of turns, so the two cannot differ. See ``Renderer`` for tokenization at the borders of pieces.
 """
 
 from __future__ import annotations
@@ -34,43 +33,42 @@ class Piece:
 
 @dataclass
 class Renderer:
-    """Follows a conversation and says which pieces each new thing adds.
+    """Renders a conversation incrementally: each method returns the pieces that an event adds.
 
-    Every border between pieces lies at a special token (``<|im_start|>``, ``<|im_end|>``, a frame), where no tokenizer
-    merges across, or between ``role\\n`` and its text, where pieces are kept together. So token ids of the pieces,
-    concatenated, are the token ids of the whole text.
+    Every border between pieces is at a special token (``<|im_start|>``, ``<|im_end|>``) or a frame, across which no tokenizer
+    merges; ``role\\n`` and its text are one piece. The token ids of the pieces, concatenated, are those of the whole text.
     """
 
     started: bool = False
-    streaming: bool = False  # a stream turn is open
-    speaking: bool = False  # an assistant turn is open
+    streaming: bool = False  # whether a stream turn is open
+    replying: bool = False  # whether an assistant turn is open
 
     def text_turn(self, role: Role, text: str) -> list[Piece]:
-        """A system or user turn, complete."""
+        """Return a complete system or user turn."""
         if role not in (Role.SYSTEM, Role.USER):
             raise FormatError(
-                f"a {role} turn is not a text turn; use frame() for stream and begin_reply() for assistant"
+                f"text_turn() got role {role}, expected system or user; use frame() for stream and begin_reply() for assistant"
             )
         check_no_markers(text, role)
         return [*self._close(), self._open(role, text + END)]
 
     def frame(self) -> list[Piece]:
-        """One frame, with the stream header before it where a stream turn must be opened."""
+        """Return one frame, after a stream header if no stream turn is open."""
         header = [] if self.streaming else [*self._close(), self._open(Role.STREAM, "")]
         self.streaming = True
         return [*header, Piece("", Role.STREAM, frame=True)]
 
     def begin_reply(self) -> list[Piece]:
-        """Close what is open and open an assistant turn; decoding comes next."""
+        """Close an open stream turn and open an assistant turn. Decoding follows."""
         pieces = [*self._close(), self._open(Role.ASSISTANT, "")]
-        self.speaking = True
+        self.replying = True
         return pieces
 
     def end_reply(self) -> list[Piece]:
-        """The closing token of an assistant turn, which a decoder has usually produced by itself."""
-        if not self.speaking:
+        """Return the closing token of the assistant turn. A decoder has usually produced it already."""
+        if not self.replying:
             raise FormatError("end_reply() without an open assistant turn; call begin_reply() first")
-        self.speaking = False
+        self.replying = False
         return [Piece(END, Role.ASSISTANT)]
 
     def finish(self) -> list[Piece]:
@@ -78,7 +76,7 @@ class Renderer:
         return self._close()
 
     def _close(self) -> list[Piece]:
-        if self.speaking:
+        if self.replying:
             raise FormatError("a reply is still open; call end_reply() before the next turn")
         pieces = [Piece(END, Role.STREAM)] if self.streaming else []
         self.streaming = False
@@ -91,16 +89,16 @@ class Renderer:
 
 
 def render(turns: Iterable[Turn], *, close: bool = True) -> list[Piece]:
-    """The pieces of a whole conversation; ``close`` ends an open stream turn. Raises ``FormatError`` on impossible turns."""
+    """Return the pieces of a whole conversation. ``close``: end an open stream turn. Raise ``FormatError`` if invalid."""
     renderer = Renderer()
-    pieces = [piece for turn in turns for piece in _turn(renderer, turn)]
+    pieces = [piece for turn in turns for piece in _render_turn(renderer, turn)]
     return [*pieces, *renderer.finish()] if close else pieces
 
 
-def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
+def _render_turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
     if turn.role is Role.STREAM:
         if turn.frames < 1:
-            raise FormatError(f"a stream turn with {turn.frames} frames; it needs at least one")
+            raise FormatError(f"a stream turn must have at least one frame, got {turn.frames}")
         for _ in range(turn.frames):
             yield from renderer.frame()
     elif turn.role is Role.ASSISTANT:
@@ -113,7 +111,7 @@ def _turn(renderer: Renderer, turn: Turn) -> Iterator[Piece]:
 
 
 def check_no_markers(text: str, role: Role) -> None:
-    """Raise ``FormatError`` where a turn's text would open or close turns of its own."""
+    """Raise ``FormatError`` if the text of a turn contains a marker that opens or closes turns."""
     for marker in (START, END):
         if marker in text:
             raise FormatError(f"the {role} turn {text[:40]!r} contains the marker {marker}; remove it from the text")

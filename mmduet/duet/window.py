@@ -31,8 +31,8 @@ def is_turn_pinned(role: Role | str, *, keep: bool = False) -> bool:
 class PinningRule:
     """Decides which turns and stream headers are pinned. Call it once for each of them, in the order of the stream.
 
-    The first stream header is pinned, and so is each that follows a pinned turn: the pinned head then reads as a conversation
-    when the frames between have left. Turns that are not pinned in between make no difference.
+    The first stream header is pinned, and so is each that follows a pinned turn: when the frames between have been evicted, the
+    pinned turns still form a valid conversation. Unpinned turns in between make no difference.
     """
 
     def __init__(self) -> None:

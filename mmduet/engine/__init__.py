@@ -1,4 +1,4 @@
-"""Many streams through one model: sessions, slots, packed steps, policies, decoding."""
+"""Serve many sessions with one model: KV slots, packed steps, policies and decoding."""
 
 from mmduet.engine.defaults import model_defaults, recommended_options, task_options
 from mmduet.engine.engine import Engine

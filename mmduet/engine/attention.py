@@ -1,7 +1,7 @@
-"""Attention of one packed row over many sessions' slots, through Transformers' cache and attention registry.
+"""Packed attention over the slots of many sessions, through Transformers' cache and attention interfaces.
 
-A step is one row [1, N] of every session's new tokens. Linear layers see the whole row; here, and only here, each stretch
-of the row meets its own session's keys. Sessions come in as an argument; nothing is hung on a module.
+A step is one row [1, N] with the new tokens of all sessions. Linear layers process the whole row. Only here each slice of the
+row attends to the keys of its own session. The slices are passed as an argument; no state is attached to modules.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from mmduet.engine.kv_cache import Slot
 
-NAME = "mmduet_packed"
+PACKED_ATTENTION = "mmduet_packed"
 
 
 @dataclass(frozen=True)
 class SequenceSlice:
-    """The tokens [begin, begin + count) of the row, which go to the end of ``slot``."""
+    """Tokens [begin, begin + count) of the row, to be appended to ``slot``."""
 
     slot: Slot
     begin: int
@@ -30,38 +30,37 @@ class SequenceSlice:
 
 
 class StepCache:
-    """What Transformers takes for a cache during one step: writes new keys to their slots, remembers no more."""
+    """The cache object of one step for Transformers: writes new keys and values to their slots."""
 
     is_compileable = False
 
-    def __init__(self, stretches: Sequence[SequenceSlice]) -> None:
-        self.stretches = stretches
-        self.masks = [_causal(s) for s in stretches]
+    def __init__(self, slices: Sequence[SequenceSlice]) -> None:
+        self.slices = slices
+        self.masks = [_causal_mask(s) for s in slices]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keys and values [1, kv_heads, N, head_dim] of a layer; they go to the slots and back to the caller unchanged."""
-        for s in self.stretches:
-            run = slice(s.begin, s.begin + s.count)
-            s.slot.write(layer, keys[0, :, run], values[0, :, run])
+        """Write keys and values [1, kv_heads, N, head_dim] of a layer to the slots, and return them unchanged."""
+        for s in self.slices:
+            rows = slice(s.begin, s.begin + s.count)
+            s.slot.write(layer, keys[0, :, rows], values[0, :, rows])
         return keys, values
 
     def get_seq_length(self, *_: Any) -> int:
-        """Positions are given explicitly; the row itself has no past."""
+        """Return 0: positions are passed explicitly."""
         return 0
 
     def positions(self) -> Tensor:
-        """Position ids [1, N]: places in the slots."""
-        device = self.stretches[0].slot.keys.device
-        return torch.cat([torch.arange(s.slot.end, s.slot.end + s.count, device=device) for s in self.stretches])[None]
+        """Return position ids [1, N]: indices in the slots."""
+        device = self.slices[0].slot.keys.device
+        return torch.cat([torch.arange(s.slot.end, s.slot.end + s.count, device=device) for s in self.slices])[None]
 
 
-def _causal(stretch: SequenceSlice) -> Tensor | None:
-    """Who may see whom [count, length + count]; None where a single token sees everything."""
-    if stretch.count == 1:
+def _causal_mask(new: SequenceSlice) -> Tensor | None:
+    """Return which keys each new token may attend to, bool [count, length + count]. None: all, for a single token."""
+    if new.count == 1:
         return None
-    past = stretch.slot.length
-    device = stretch.slot.keys.device
-    return torch.ones(stretch.count, past + stretch.count, dtype=torch.bool, device=device).tril(past)
+    past = new.slot.length
+    return torch.ones(new.count, past + new.count, dtype=torch.bool, device=new.slot.keys.device).tril(past)
 
 
 def packed_attention(
@@ -74,10 +73,10 @@ def packed_attention(
     step_cache: StepCache,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Queries [1, heads, N, head_dim] to outputs [1, N, heads, head_dim], stretch by stretch."""
+    """Compute outputs [1, N, heads, head_dim] for queries [1, heads, N, head_dim], slice by slice."""
     layer: int = module.layer_idx  # type: ignore[assignment]
     outputs = []
-    for s, mask in zip(step_cache.stretches, step_cache.masks, strict=True):
+    for s, mask in zip(step_cache.slices, step_cache.masks, strict=True):
         keys, values = s.slot.view(layer, s.count)
         outputs.append(
             scaled_dot_product_attention(
@@ -89,14 +88,14 @@ def packed_attention(
 
 
 def use_packed_attention(lm: PreTrainedModel) -> None:
-    """Make ``lm`` attend through ``packed_attention``; its forward then needs ``step_cache``."""
-    AttentionInterface.register(NAME, packed_attention)
-    lm.config._attn_implementation = NAME
+    """Make ``lm`` use ``packed_attention``. Its forward then requires ``step_cache``."""
+    AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+    lm.config._attn_implementation = PACKED_ATTENTION
 
 
-def forward_packed(lm: PreTrainedModel, embeds: Tensor, stretches: Sequence[SequenceSlice]) -> Tensor:
-    """Embeddings [N, D] of a packed row to final-norm hidden states [N, D]; keys and values are in the slots afterwards."""
-    cache = StepCache(stretches)
+def forward_packed(lm: PreTrainedModel, embeds: Tensor, slices: Sequence[SequenceSlice]) -> Tensor:
+    """Compute final-norm hidden states [N, D] for embeddings [N, D] of a packed row. Write keys and values to the slots."""
+    cache = StepCache(slices)
     hidden: Tensor = lm(
         inputs_embeds=embeds[None],
         position_ids=cache.positions(),

@@ -1,4 +1,4 @@
-"""What follows from a model's description: session options, for tasks as well, and the room that a session takes."""
+"""Default session and task options for a model, and the capacity of a session's slot."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from mmduet.model import DuetConfig, Recommended
 from mmduet.options import DecodeOptions, Profile, SessionOptions, SpeakOptions
 from mmduet.tasks.base import ModelDefaults, RunConfig
 
-PAPER_TOKENS = 200
-REPLY_HEADER = 32  # tokens of slack for a reply's header and closing
+PAPER_MAX_NEW_TOKENS = 200
+REPLY_OVERHEAD_TOKENS = 32  # upper bound for the header and the end of a reply
 
 
 def recommended_options(recommended: Recommended, profile: Profile = "fixed") -> SessionOptions:
-    """What ``best`` recommends, silent until something is asked.
+    """Return the session options that a model recommends. The session is silent until its first query.
 
-    Under ``paper`` with the paper's 200 tokens a reply, without window, minimum interval and that silence, which it did not
-    have.
+    Under ``paper``: at most 200 tokens per reply, no window, no minimum interval, and replies before the first query.
     """
     paper = profile == "paper"
     interval = 0.0 if paper else recommended.min_interval
@@ -25,36 +24,37 @@ def recommended_options(recommended: Recommended, profile: Profile = "fixed") ->
         speak=SpeakOptions.parse(
             recommended.speak, recommended.score_heads, min_interval=interval, speak_before_query=paper
         ),
-        decode=DecodeOptions(max_new_tokens=PAPER_TOKENS if paper else recommended.max_new_tokens),
+        decode=DecodeOptions(max_new_tokens=PAPER_MAX_NEW_TOKENS if paper else recommended.max_new_tokens),
         window=None if paper else recommended.window,
         profile=profile,
     )
 
 
-def model_defaults(best: Recommended) -> ModelDefaults:
+def model_defaults(recommended: Recommended) -> ModelDefaults:
     """Return the defaults that tasks use for a model."""
-    return ModelDefaults(best.fps, best.query, recommended_options(best).speak)
+    return ModelDefaults(recommended.fps, recommended.query, recommended_options(recommended).speak)
 
 
-def task_options(recommended: Recommended, setting: RunConfig) -> SessionOptions:
-    """How a session is opened for a task."""
-    options = replace(recommended_options(recommended, setting.profile), speak=setting.speak)
-    tokens = options.decode.max_new_tokens if setting.max_new_tokens is None else setting.max_new_tokens
+def task_options(recommended: Recommended, run_config: RunConfig) -> SessionOptions:
+    """Return the session options for a task."""
+    options = replace(recommended_options(recommended, run_config.profile), speak=run_config.speak)
+    tokens = options.decode.max_new_tokens if run_config.max_new_tokens is None else run_config.max_new_tokens
     return replace(options, decode=replace(options.decode, max_new_tokens=tokens))
 
 
 def slot_tokens(config: DuetConfig, options: SessionOptions) -> int:
-    """Capacity of a session's slot: text + window + one reply, and a quarter more so that moves are rare.
+    """Return the capacity of a session's slot: text, window and one reply, and a quarter more so that moves are rare.
 
-    Without a window it is every position the model has. Raises ``OptionError`` where those do not suffice.
+    Without a window it is the model's number of positions. Raise ``OptionError`` if the model has too few positions.
     """
-    longest = config.text.max_positions
+    max_positions = config.text.max_positions
     if options.window is None:
-        return longest
-    kept = options.text_tokens + (options.window + 1) * config.frame_tokens
-    capacity = (kept + options.decode.max_new_tokens + REPLY_HEADER) * 5 // 4
-    if capacity > longest:
+        return max_positions
+    context = options.text_tokens + (options.window + 1) * config.frame_tokens
+    capacity = (context + options.decode.max_new_tokens + REPLY_OVERHEAD_TOKENS) * 5 // 4
+    if capacity > max_positions:
         raise OptionError(
-            f"a window of {options.window} frames needs {capacity} positions, {config.name} has {longest}; use a smaller window"
+            f"a window of {options.window} frames needs {capacity} positions, but {config.name} has {max_positions}; "
+            "use a smaller window"
         )
     return capacity

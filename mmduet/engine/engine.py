@@ -1,4 +1,4 @@
-"""The synchronous engine: many sessions, one packed step at a time; one thread at a time may use it."""
+"""The synchronous engine: many sessions, one packed step at a time. Only one thread at a time may use it."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ class Engine:
         self._scheduler = Scheduler(self._runner, max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
-        self.last_batch_size = 0  # sessions that the last step did something for
+        self.last_batch_size = 0  # number of sessions that took part in the last step
 
     # sessions
 
     def open(self, options: SessionOptions | None = None) -> Session:
-        """A new session with a slot of its own.
+        """Open a session and allocate its slot.
 
-        Raises ``OptionError`` where the model's positions do not suffice, and for an adapter that it has not.
+        Raise ``OptionError`` for an unknown adapter or if the model has too few positions, and ``FormatError`` or
+        ``CapacityError`` for an unusable system prompt.
         """
         options = options or SessionOptions()
         self._runner.adapters.check(options.adapter)
@@ -62,68 +63,68 @@ class Engine:
         return session
 
     def check(self, options: SessionOptions) -> None:
-        """Raise what opening a session with ``options`` would: ``OptionError``, ``FormatError`` or ``CapacityError``."""
+        """Raise what ``open`` would raise for these options: ``OptionError``, ``FormatError`` or ``CapacityError``."""
         self._runner.adapters.check(options.adapter)
         self.slot_tokens(options)
         check_prompt(options, self.model.tokenizer)
 
     def slot_tokens(self, options: SessionOptions) -> int:
-        """Capacity of a session's slot. Raises ``OptionError`` where the model's positions do not suffice."""
+        """Return the capacity of a session's slot. Raise ``OptionError`` if the model has too few positions."""
         return slot_tokens(self.model.config, options)
 
     def slot_bytes(self, options: SessionOptions) -> int:
-        """All the memory that a session of these options can come to take. Raises ``OptionError`` as ``slot_tokens`` does."""
+        """Return the largest memory that a session can occupy, in bytes. Raise ``OptionError`` as ``slot_tokens`` does."""
         shape = self._runner.cache_shape()
-        values = shape.layers * shape.kv_heads * shape.head_dim  # of one token
-        pinned = min(options.text_tokens, self.slot_tokens(options)) * values * (4 + shape.dtype.itemsize)
-        return 2 * self.slot_tokens(options) * values * shape.dtype.itemsize + pinned
+        token_values = shape.layers * shape.kv_heads * shape.head_dim
+        pinned = min(options.text_tokens, self.slot_tokens(options)) * token_values * (4 + shape.dtype.itemsize)
+        return 2 * self.slot_tokens(options) * token_values * shape.dtype.itemsize + pinned
 
     def prepare(self, frame: Frame) -> PreparedFrame:
-        """Letterbox a frame for the tower; needs no device, so sources do it in their own threads."""
+        """Letterbox a frame for the tower. It uses no device, so sources call it in their own threads."""
         return PreparedFrame(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
 
     def push(self, session: Session, item: Frame | PreparedFrame | Query | Context | AssistantTurn) -> None:
-        """Put something on a session's timeline."""
+        """Put a frame or a turn on the timeline of a session."""
         if isinstance(item, Query | Context | AssistantTurn):
             session.push_turn(item)
         else:
             session.push_frame(self.prepare(item) if isinstance(item, Frame) else item)
 
     def end(self, session: Session) -> None:
-        """No more frames: finish what is pending, then ``StreamEnded``."""
+        """End the stream: finish pending work, then emit ``StreamEnded``."""
         session.check_open()
         session.ending = True
 
     def speak_now(self, session: Session) -> None:
-        """Reply after the latest frame, whatever the policy says."""
+        """Reply after the latest frame, regardless of the policy."""
         session.check_open()
         session.forced = True
 
     def update_policy(self, session: Session, speak: SpeakOptions) -> None:
-        """Decide by other options from the next frame on; a running sum restarts."""
+        """Use other speak options from the next frame on. A running sum restarts at 0."""
         session.check_open()
         session.options = replace(session.options, speak=speak)
         session.policy = replace(session.policy, total=0.0)
 
     def cancel(self, session: Session, reply: int | None = None) -> None:
-        """Stop the reply that is being written, if there is one, and if it is number ``reply``."""
+        """Stop the reply that is being decoded, if there is one and, with ``reply``, if that is its number."""
         if session.reply is not None and reply in (None, session.reply.number):
             session.reply.cancelled = True
 
     def close(self, session: Session) -> None:
-        """Drop a session and its memory at once."""
+        """Close a session immediately and release its memory."""
         session.closed = True
         self._sessions.pop(session.id, None)
 
     @property
     def busy(self) -> bool:
-        """Whether a step would do anything."""
+        """Whether any session has work for a step."""
         return any(session.ready for session in self._sessions.values())
 
     # the step
 
     def step(self) -> list[Event]:
-        """One packed forward for every session that has something to do; returns what came of it, in order."""
+        """Run one packed forward for the sessions that have work. Return their outputs in order."""
         sessions = list(self._sessions.values())
         for session in sessions:
             lifecycle.before_step(session)
@@ -139,9 +140,9 @@ class Engine:
         return self._collect(sessions)
 
     def run(self, session: Session) -> Iterator[Output]:
-        """Step until nothing is left to do, yielding one session's outputs."""
+        """Step until the session has no more work, and yield its outputs. Outputs of other sessions are lost."""
         while session.ready:
-            yield from (output for owner, output in self.step() if owner is session)
+            yield from (output for source, output in self.step() if source is session)
 
     def _collect(self, sessions: list[Session]) -> list[Event]:
         events = [(session, output) for session in sessions for output in session.outbox]

@@ -1,10 +1,10 @@
-"""One session's keys and values: a preallocated slot with explicit mark, rollback and eviction; knows no session, no model.
+"""Keys and values of one session: a preallocated slot with mark, rollback and eviction. It depends on no session and no model.
 
-A token's position *is* its place in the slot, so there is no book-keeping of positions. The live tokens are one contiguous
-run ``[start, end)``: pinned tokens first, then the window. Evicting the oldest frame moves the pinned tokens forward over
-its place, which closes the gap: their keys are rotated from unrotated float32 sources, so no error accumulates, and the
-window's keys stay as they were. When the run reaches the slot's end, everything is moved back to its beginning and rotated by
-the same distance; a window key lives through few such moves. Attention therefore reads one view, never a gather.
+The position of a token is its index in the slot, so positions are not stored. The live tokens are one contiguous range
+``[start, end)``: pinned tokens first, then the window. Evicting the oldest frame moves the pinned tokens forward into its
+place, which closes the gap. Their keys are rotated from unrotated float32 copies, so no error accumulates; the keys of the
+window stay unchanged. When the range reaches the end of the slot, it is moved to the beginning and its keys are rotated by the
+same distance; this happens to a key only a few times. Attention can therefore read one view and never gathers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmduet.errors import CapacityError
 
 @dataclass(frozen=True)
 class CacheShape:
-    """What a token's keys and values look like."""
+    """Shape, type and device of the keys and values of one token."""
 
     layers: int
     kv_heads: int
@@ -33,7 +33,7 @@ class CacheShape:
 
 @dataclass(frozen=True)
 class Mark:
-    """A place to roll back to; valid until something before it is evicted."""
+    """A state to roll back to. It is invalid once tokens have been evicted or moved."""
 
     end: int
     segments: int
@@ -41,7 +41,7 @@ class Mark:
 
 
 class Slot:
-    """Room for ``capacity`` tokens. ``keys`` and ``values`` are [layers, kv_heads, capacity, head_dim]."""
+    """Keys and values for up to ``capacity`` tokens, each [layers, kv_heads, capacity, head_dim]."""
 
     def __init__(self, shape: CacheShape, capacity: int) -> None:
         size = (shape.layers, shape.kv_heads, capacity, shape.head_dim)
@@ -50,84 +50,86 @@ class Slot:
         self.capacity = capacity
         self.start = self.end = 0
         self._frequencies = _inverse_frequencies(shape)
-        self._pinned_sources: Tensor | None = None  # float32 [layers, kv_heads, pinned, head_dim], unrotated
+        self._pinned_keys: Tensor | None = None  # unrotated, float32 [layers, kv_heads, pinned, head_dim]
         self._pinned_values: Tensor | None = None
-        self._segments: deque[Segment] = deque()  # after the pinned head, oldest first
+        self._segments: deque[Segment] = deque()  # after the pinned tokens, oldest first
         self._epoch = 0  # counts evictions and moves
 
     # reading
 
     @property
     def length(self) -> int:
-        """Live tokens."""
+        """Number of live tokens."""
         return self.end - self.start
 
     @property
-    def pinned(self) -> int:
-        """Tokens of the head that eviction has left standing."""
-        return 0 if self._pinned_sources is None else self._pinned_sources.shape[2]
+    def pinned_tokens(self) -> int:
+        """Number of pinned tokens at the front that evictions have left."""
+        return 0 if self._pinned_keys is None else self._pinned_keys.shape[2]
 
     @property
     def frames(self) -> int:
-        """Frames in the window."""
+        """Number of frames in the window."""
         return sum(segment.is_frame for segment in self._segments)
 
     def layout(self) -> ContextLayout:
         """Return a snapshot of what the slot holds."""
-        return ContextLayout(tuple(self._segments), self.pinned)
+        return ContextLayout(tuple(self._segments), self.pinned_tokens)
 
     @property
-    def bytes(self) -> int:
-        """Memory of the slot."""
+    def size_bytes(self) -> int:
+        """Memory of keys and values, in bytes."""
         return 2 * self.keys.numel() * self.keys.element_size()
 
     # writing
 
     def reserve(self, count: int) -> None:
-        """Make sure ``count`` more tokens fit at the end, moving the live run back if need be. Raises ``CapacityError``."""
+        """Make ``count`` tokens fit at the end, moving the live range if necessary. Raise ``CapacityError`` if impossible."""
         if self.end + count <= self.capacity:
             return
         if self.length + count > self.capacity:
             raise CapacityError(
-                f"the session holds {self.length} tokens of {self.capacity} and cannot take {count} more; "
-                "open it with a smaller window, or with more room"
+                f"the session holds {self.length} of at most {self.capacity} tokens and cannot take {count} more; "
+                "open it with a smaller window or more text_tokens"
             )
         self._move_back(self.start)
 
-    def append(self, count: int, *, pinned: bool = False, frame: bool = False) -> None:
-        """Count ``count`` tokens, whose keys and values are written already at [end, end + count), as one segment."""
-        self._segments.append(Segment(count, pinned, frame))
+    def append(self, count: int, *, pinned: bool = False, is_frame: bool = False) -> None:
+        """Append ``count`` tokens, whose keys and values have been written at [end, end + count), as one segment."""
+        self._segments.append(Segment(count, pinned, is_frame))
         self.end += count
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Put the keys (rotated to their positions) and values [kv_heads, n, head_dim] of tokens to come at the end."""
+        """Write the rotated keys and the values [kv_heads, n, head_dim] of the next tokens of one layer."""
         count = keys.shape[1]
         self.keys[layer, :, self.end : self.end + count] = keys
         self.values[layer, :, self.end : self.end + count] = values
 
     def view(self, layer: int, pending: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [kv_heads, length + pending, head_dim] of a layer, ``pending`` just written tokens included."""
-        run = slice(self.start, self.end + pending)
-        return self.keys[layer, :, run], self.values[layer, :, run]
+        """Return keys and values [kv_heads, length + pending, head_dim], with ``pending`` tokens not yet appended."""
+        live = slice(self.start, self.end + pending)
+        return self.keys[layer, :, live], self.values[layer, :, live]
 
-    # going back
+    # rollback
 
     def mark(self) -> Mark:
-        """Remember this place."""
+        """Return the current state, to be passed to ``rollback``."""
         return Mark(self.end, len(self._segments), self._epoch)
 
     def rollback(self, mark: Mark) -> None:
-        """Forget everything appended since ``mark``. Raises ``CapacityError`` if tokens have moved since then."""
+        """Remove everything appended since ``mark``. Raise ``CapacityError`` if tokens have been moved since then."""
         if mark.epoch != self._epoch:
-            raise CapacityError("the slot has moved since the mark was taken; take marks after reserve() and evict()")
+            raise CapacityError(
+                "tokens have moved since the mark was taken; take marks after reserve() and evict_frame()"
+            )
         while len(self._segments) > mark.segments:
             self._segments.pop()
         self.end = mark.end
 
-    # forgetting
+    # eviction
 
     def evict_frame(self) -> None:
-        """Drop the oldest frame and every unpinned turn before it; pinned turns on the way join the head."""
+        """Evict the oldest frame and the unpinned text before it. Pinned text before it joins the pinned tokens."""
         for segment in next(eviction_blocks(self._segments), []):
             self._segments.popleft()
             if segment.pinned:
@@ -138,41 +140,41 @@ class Slot:
         self._place_pinned()
 
     def _pin(self, count: int) -> None:
-        """The ``count`` tokens after the pinned head join it; their sources are taken out of the slot once."""
-        run = slice(self.start + self.pinned, self.start + self.pinned + count)
-        positions = torch.arange(run.start, run.stop, device=self.keys.device)
-        sources = self._rotate(self.keys[:, :, run].float(), -positions)
-        values = self.values[:, :, run].clone()
-        if self._pinned_sources is None or self._pinned_values is None:
-            self._pinned_sources, self._pinned_values = sources, values
+        """Add the next ``count`` tokens to the pinned ones, and copy their unrotated keys and their values out of the slot."""
+        span = slice(self.start + self.pinned_tokens, self.start + self.pinned_tokens + count)
+        positions = torch.arange(span.start, span.stop, device=self.keys.device)
+        keys = self._rotate(self.keys[:, :, span].float(), -positions)
+        values = self.values[:, :, span].clone()
+        if self._pinned_keys is None or self._pinned_values is None:
+            self._pinned_keys, self._pinned_values = keys, values
         else:
-            self._pinned_sources = torch.cat([self._pinned_sources, sources], 2)
+            self._pinned_keys = torch.cat([self._pinned_keys, keys], 2)
             self._pinned_values = torch.cat([self._pinned_values, values], 2)
 
     def _drop(self, count: int) -> None:
         self.start += count
 
     def _place_pinned(self) -> None:
-        """Write the pinned head at [start, start + pinned), its keys rotated for those positions."""
-        if self._pinned_sources is None or self._pinned_values is None:
+        """Write the pinned tokens to [start, start + pinned), with keys rotated for these positions."""
+        if self._pinned_keys is None or self._pinned_values is None:
             return
-        run = slice(self.start, self.start + self.pinned)
-        positions = torch.arange(run.start, run.stop, device=self.keys.device)
-        self.keys[:, :, run] = self._rotate(self._pinned_sources, positions).to(self.keys.dtype)
-        self.values[:, :, run] = self._pinned_values
+        span = slice(self.start, self.start + self.pinned_tokens)
+        positions = torch.arange(span.start, span.stop, device=self.keys.device)
+        self.keys[:, :, span] = self._rotate(self._pinned_keys, positions).to(self.keys.dtype)
+        self.values[:, :, span] = self._pinned_values
 
     def _move_back(self, distance: int) -> None:
-        """Move the live run ``distance`` places towards the beginning, and its keys' rotation with it."""
-        run, target = slice(self.start, self.end), slice(self.start - distance, self.end - distance)
+        """Move the live range ``distance`` positions towards the beginning and rotate its keys accordingly."""
+        source, target = slice(self.start, self.end), slice(self.start - distance, self.end - distance)
         shift = torch.full((self.length,), -distance, device=self.keys.device)
-        self.keys[:, :, target] = self._rotate(self.keys[:, :, run].float(), shift).to(self.keys.dtype)
-        self.values[:, :, target] = self.values[:, :, run].clone()
+        self.keys[:, :, target] = self._rotate(self.keys[:, :, source].float(), shift).to(self.keys.dtype)
+        self.values[:, :, target] = self.values[:, :, source].clone()
         self.start, self.end = target.start, target.stop
         self._epoch += 1
         self._place_pinned()
 
     def _rotate(self, keys: Tensor, distance: Tensor) -> Tensor:
-        """Rotary embedding of float32 keys [..., n, head_dim] by ``distance`` [n] positions. Source: RoFormer §3.2."""
+        """Rotate float32 keys [..., n, head_dim] by ``distance`` [n] positions. Source: RoFormer §3.2."""
         angle = distance[:, None].double() * self._frequencies  # [n, head_dim / 2]
         cos, sin = angle.cos().float(), angle.sin().float()
         first, second = keys.chunk(2, dim=-1)

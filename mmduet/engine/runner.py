@@ -1,4 +1,4 @@
-"""Runs one step on the device: rows of tokens and pictures in, scores and logits out; knows slots, not sessions' lives."""
+"""Runs one step on the device: tokens and frames in, scores and logits out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmduet.engine.attention import SequenceSlice, forward_packed, use_packed_at
 from mmduet.engine.kv_cache import CacheShape, Slot
 from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
 from mmduet.model import LoadedModel
-from mmduet.model.adapter_bank import AdapterBank, Owner
+from mmduet.model.adapter_bank import AdapterBank, AdapterName
 from mmduet.model.preprocess import normalize_images
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What each piece of work wanted: ``scores[i]`` (informative, relevance) or ``logits[i]`` [V], else None."""
+    """Per job: ``scores[i]`` is (informative, relevance) and ``logits[i]`` is [V] if the job requested them, else None."""
 
     scores: list[tuple[float, float] | None]
     logits: list[Tensor | None]
@@ -34,68 +34,66 @@ class Runner:
         use_packed_attention(self.network.lm)
 
     def cache_shape(self) -> CacheShape:
-        """What slots of this model must hold."""
+        """Return the shape of the slots of this model."""
         text = self.config.text
         return CacheShape(
             text.layers, text.kv_heads, text.head_dim, text.rope_theta, self.network.dtype, self.network.device
         )
 
-    def token_count(self, run: TokenSpan) -> int:
-        """How many tokens a run is."""
-        return self.config.frame_tokens if run.picture is not None else len(run.ids)
+    def token_count(self, span: TokenSpan) -> int:
+        """Return the number of tokens of a span."""
+        return self.config.frame_tokens if span.frame is not None else len(span.ids)
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
-        """One packed forward over all jobs; slots must have room. Keys, values and segments are in the slots afterwards."""
-        stretches, begin = [], 0
+        """Run one packed forward over all jobs. Slots must have room; keys, values and segments are appended to them."""
+        slices, begin = [], 0
         for session, work in jobs:
-            count = sum(self.token_count(run) for run in work.runs)
-            stretches.append(SequenceSlice(session.slot, begin, count))
+            count = sum(self.token_count(span) for span in work.spans)
+            slices.append(SequenceSlice(session.slot, begin, count))
             begin += count
-        embeds = self._embed([(run, session.options.adapter) for session, work in jobs for run in work.runs])
-        owners = [session.options.adapter for session, _ in jobs]
-        with self.adapters.route_rows(owners, [s.count for s in stretches]):
-            hidden = forward_packed(self.network.lm, embeds, stretches)  # [N, D]
+        embeds = self._embed([(span, session.options.adapter) for session, work in jobs for span in work.spans])
+        adapters = [session.options.adapter for session, _ in jobs]
+        with self.adapters.route_rows(adapters, [s.count for s in slices]):
+            hidden = forward_packed(self.network.lm, embeds, slices)  # [N, D]
         for session, work in jobs:
-            self._commit(session.slot, work.runs)
-        last = hidden[[s.begin + s.count - 1 for s in stretches]]  # [jobs, D]
-        return self._read(last, [work.wants for _, work in jobs], owners)
+            self._append(session.slot, work.spans)
+        last = hidden[[s.begin + s.count - 1 for s in slices]]  # [jobs, D]
+        return self._apply_heads(last, [work.output for _, work in jobs], adapters)
 
     @torch.inference_mode()
-    def encode_frames(self, pictures: Sequence[PreparedFrame], owners: Sequence[Owner]) -> Tensor:
-        """Visual tokens [B, K, D] of pictures, each by its owner's projector; the tower is everybody's."""
-        pixels = torch.stack([p.pixels for p in pictures]).to(self.network.device)  # [B, S, S, 3]
-        features = self.network.features(normalize_images(pixels))
-        return self.adapters.project(features, owners)
+    def encode_frames(self, frames: Sequence[PreparedFrame], adapters: Sequence[AdapterName]) -> Tensor:
+        """Compute visual tokens [B, K, D] of frames, each with the projector of its adapter. All share the tower."""
+        images = torch.stack([frame.pixels for frame in frames]).to(self.network.device)  # [B, S, S, 3]
+        return self.adapters.project(self.network.features(normalize_images(images)), adapters)
 
-    def _embed(self, owned: Sequence[tuple[TokenSpan, Owner]]) -> Tensor:
-        """Embeddings [N, D] of runs laid end to end; one tower call and one embedding look-up for all of them."""
-        runs = [run for run, _ in owned]
-        ids = torch.tensor([token for run in runs for token in run.ids], dtype=torch.long, device=self.network.device)
-        words = self.network.embed_tokens(ids)  # [W, D]
-        pictures = [(run.picture, owner) for run, owner in owned if run.picture is not None]
-        visual = iter(self.encode_frames(*zip(*pictures, strict=True)) if pictures else ())
-        rows, place = [], 0
-        for run in runs:
-            rows.append(words[place : place + len(run.ids)] if run.picture is None else next(visual))
-            place += len(run.ids)
+    def _embed(self, spans: Sequence[tuple[TokenSpan, AdapterName]]) -> Tensor:
+        """Compute embeddings [N, D] of all spans in order, with one tower call and one embedding look-up."""
+        ids = torch.tensor([i for span, _ in spans for i in span.ids], dtype=torch.long, device=self.network.device)
+        text = self.network.embed_tokens(ids)  # [T, D]
+        frames = [(span.frame, adapter) for span, adapter in spans if span.frame is not None]
+        visual = iter(self.encode_frames(*zip(*frames, strict=True)) if frames else ())
+        rows, begin = [], 0
+        for span, _ in spans:
+            rows.append(text[begin : begin + len(span.ids)] if span.frame is None else next(visual))
+            begin += len(span.ids)
         return torch.cat(rows)
 
-    def _commit(self, slot: Slot, runs: Sequence[TokenSpan]) -> None:
-        for run in runs:
-            slot.append(self.token_count(run), pinned=run.pinned, frame=run.picture is not None)
+    def _append(self, slot: Slot, spans: Sequence[TokenSpan]) -> None:
+        for span in spans:
+            slot.append(self.token_count(span), pinned=span.pinned, is_frame=span.frame is not None)
 
-    def _read(self, last: Tensor, wants: Sequence[str], owners: Sequence[Owner]) -> StepResult:
-        """Heads at frames, the language head at tokens; nothing else runs them."""
-        scores: list[tuple[float, float] | None] = [None] * len(wants)
-        logits: list[Tensor | None] = [None] * len(wants)
-        frames = [i for i, want in enumerate(wants) if want == "scores"]
-        tokens = [i for i, want in enumerate(wants) if want == "token"]
-        if frames:
-            pairs = self.adapters.score(last[frames], [owners[i] for i in frames])
-            for i, pair in zip(frames, pairs.tolist(), strict=True):
+    def _apply_heads(self, last: Tensor, outputs: Sequence[str], adapters: Sequence[AdapterName]) -> StepResult:
+        """Apply the two heads or the language head to last hidden states [jobs, D], only where they are requested."""
+        scores: list[tuple[float, float] | None] = [None] * len(outputs)
+        logits: list[Tensor | None] = [None] * len(outputs)
+        scored = [i for i, output in enumerate(outputs) if output == "scores"]
+        decoded = [i for i, output in enumerate(outputs) if output == "logits"]
+        if scored:
+            pairs = self.adapters.score(last[scored], [adapters[i] for i in scored])
+            for i, pair in zip(scored, pairs.tolist(), strict=True):
                 scores[i] = (pair[0], pair[1])
-        if tokens:
-            for i, row in zip(tokens, self.network.lm_head(last[tokens]), strict=True):
+        if decoded:
+            for i, row in zip(decoded, self.network.lm_head(last[decoded]), strict=True):
                 logits[i] = row
         return StepResult(scores, logits)

@@ -1,4 +1,4 @@
-"""Chooses what goes into a step: work of as many ready sessions as fit, in turn, so that none waits for ever."""
+"""Selects the work of the next step: ready sessions in turn, so that none starves."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from mmduet.errors import CapacityError
 
 
 class Scheduler:
-    """Round robin over sessions under a budget of tokens per step."""
+    """Schedules sessions round robin under a budget of tokens per step."""
 
     def __init__(self, runner: Runner, max_step_tokens: int) -> None:
         self._runner, self._budget = runner, max_step_tokens
-        self._next = 0  # id of the session that is served first
+        self._next_id = 0  # id of the session to be served first
 
     def schedule(self, sessions: Sequence[Session]) -> list[tuple[Session, WorkItem]]:
-        """The coming step's work, with room made for it in every slot. At least one session is always served."""
+        """Return the work of the next step, with room for it in every slot. At least one ready session is served."""
         ready = [s for s in sessions if s.ready]
-        first = next((i for i, s in enumerate(ready) if s.id >= self._next), 0)
+        first = next((i for i, s in enumerate(ready) if s.id >= self._next_id), 0)
         jobs: list[tuple[Session, WorkItem]] = []
         tokens = 0
         for session in [*ready[first:], *ready[:first]]:
             if jobs and tokens >= self._budget:
-                self._next = session.id
+                self._next_id = session.id
                 break
             work = session.next_work()
-            if work is not None and self._fits(session, work):
+            if work is not None and self._reserve(session, work):
                 jobs.append((session, work))
-                tokens += sum(self._runner.token_count(run) for run in work.runs)
+                tokens += sum(self._runner.token_count(span) for span in work.spans)
         return jobs
 
-    def _fits(self, session: Session, work: WorkItem) -> bool:
-        """Make room for the work, or end the session that cannot have it."""
+    def _reserve(self, session: Session, work: WorkItem) -> bool:
+        """Make room for the work in the session's slot. If that fails, end the session and return False."""
         if session.reply:
-            return True  # its reply's room was made when it began
+            return True  # room for the whole reply was made when it began
         try:
             ensure_capacity(
-                session, sum(self._runner.token_count(run) for run in work.runs), int(work.frame is not None)
+                session, sum(self._runner.token_count(span) for span in work.spans), int(work.frame is not None)
             )
         except CapacityError as error:
             fail(session, error)

@@ -1,7 +1,7 @@
-"""One stream's state: its timeline, what is still to be fed, where it stands in a reply; explicit, no weights, no device.
+"""State of one session: its timeline, the tokens to be fed next, and its current reply. No weights and no device.
 
-A session is always *watching* (its next work is a frame with the turns before it) or *replying* (its next work is one
-token). ``next_work`` says what it puts into the coming step.
+A session either scores frames (its next work is a frame with the turns before it) or replies (its next work is one token).
+``next_work`` returns what it contributes to the next step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Turn = Query | Context | AssistantTurn
 
 @dataclass(frozen=True, eq=False)
 class PreparedFrame:
-    """A frame made ready for the tower: ``pixels`` is letterboxed ``uint8 [S, S, 3]``."""
+    """A frame and its letterboxed image ``pixels``, uint8 [S, S, 3], as the vision tower needs it."""
 
     frame: Frame
     pixels: Tensor
@@ -37,25 +37,25 @@ class PreparedFrame:
 
 @dataclass
 class TokenSpan:
-    """Tokens that enter the slot as one segment: literal ids, or one picture's visual tokens."""
+    """Tokens that enter the slot as one segment: text token ids, or the visual tokens of ``frame``."""
 
     ids: list[int]
-    picture: PreparedFrame | None = None
+    frame: PreparedFrame | None = None
     pinned: bool = False
 
 
 @dataclass
 class WorkItem:
-    """What one session puts into one step, and what it wants read at the last token."""
+    """What one session contributes to a step, and which output it needs at the last token: ``frame``'s scores or logits."""
 
-    runs: list[TokenSpan]
-    wants: Literal["scores", "token", "nothing"]
+    spans: list[TokenSpan]
+    output: Literal["scores", "logits", "none"]
     frame: Frame | None = None
 
 
 @dataclass
 class ReplyState:
-    """A reply that is being written."""
+    """State of the reply that is being decoded."""
 
     number: int
     frame: Frame
@@ -64,15 +64,15 @@ class ReplyState:
     sampler: TokenSampler
     stream: TextStream
     repeats: RepeatFilter
-    context: int = 0  # tokens in view when it began
+    context_tokens: int = 0  # tokens in the context when it began
     tokens: int = 0
-    shown: bool = False  # some of its text has been emitted
+    started: bool = False  # ReplyStarted has been emitted
     cancelled: bool = False
 
 
 @dataclass
 class Session:
-    """Everything the engine knows of one stream."""
+    """State of one stream in the engine."""
 
     id: int
     options: SessionOptions
@@ -81,36 +81,36 @@ class Session:
     sampler_factory: SamplerFactory = Sampler
     inbox: deque[PreparedFrame] = field(default_factory=deque)
     outbox: list[Output] = field(default_factory=list)
-    pending: list[TokenSpan] = field(default_factory=list)  # fed before anything else
+    pending: list[TokenSpan] = field(default_factory=list)  # to be fed before anything else
     policy: PolicyState = field(default_factory=PolicyState)
     reply: ReplyState | None = None
-    recent_replies: list[tuple[float, str]] = field(default_factory=list)  # lately, for repeat suppression
+    recent_replies: list[tuple[float, str]] = field(default_factory=list)  # frame time and text, for repeat suppression
     last_frame: Frame | None = None
     frame_count: int = 0
     reply_count: int = 0
     forced: bool = False
     has_query: bool = False
-    spoke_at_end: bool = False
+    replied_at_end: bool = False
     ending: bool = False
     closed: bool = False
     pinned_tokens: int = 0
-    _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # a heap, by time, then arrival
+    _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # heap of (time, arrival number, turn)
     _arrivals: int = 0
-    _begun: bool = False
+    _started: bool = False
     _pinning: PinningRule = field(default_factory=PinningRule)
 
     def __post_init__(self) -> None:
-        """A fresh feed under the session's profile."""
+        """Check the system prompt and create the feed of the session's profile."""
         self._text_budget = check_prompt(self.options, self.tokenizer)
         self.feed: Feed = make_feed(self.options.profile, _prompt(self.options))
 
-    # what comes in
+    # input
 
     def push_turn(self, turn: Turn) -> None:
-        """Put a query or context on the timeline.
+        """Put a turn on the timeline.
 
-        Raises ``SessionClosedError`` after the end, ``FormatError`` on bad text, ``CapacityError`` where the window's text has
-        no room for it; the session goes on.
+        Raise ``SessionClosedError`` after the end of the stream, ``FormatError`` for invalid text, and ``CapacityError`` if the
+        text budget of the window is exceeded. The session stays usable after the latter two.
         """
         self.check_open()
         check_no_markers(turn.text, _role(turn))
@@ -119,48 +119,48 @@ class Session:
         heapq.heappush(self._turns, (turn.time, self._arrivals, turn))
         self._arrivals += 1
 
-    def push_frame(self, picture: PreparedFrame) -> None:
-        """Put a frame on the timeline. Raises ``SessionClosedError`` after the end."""
+    def push_frame(self, frame: PreparedFrame) -> None:
+        """Put a frame on the timeline. Raise ``SessionClosedError`` after the end of the stream."""
         self.check_open()
-        self.inbox.append(picture)
+        self.inbox.append(frame)
 
     def check_open(self) -> None:
-        """Raise ``SessionClosedError`` if nothing more may come."""
+        """Raise ``SessionClosedError`` if the stream has ended."""
         if self.closed or self.ending:
-            raise SessionClosedError(f"session {self.id} has ended; open another")
+            raise SessionClosedError(f"session {self.id} has ended and accepts no more input; open another one")
 
-    # what goes into the next step
+    # work
 
     @property
     def ready(self) -> bool:
-        """Whether there is anything to put into a step."""
+        """Whether the session has work for a step."""
         return not self.closed and bool(self.reply or self.inbox or self.ending or self.can_speak_now)
 
     @property
     def can_speak_now(self) -> bool:
-        """Whether a reply was asked for that need not wait for another frame, or is about a turn that no frame follows."""
-        begun = self._begun or bool(self._turns and self._turns[0][0] <= 0)
-        return self.forced and not self.reply and (self.last_frame is not None or (begun and not self.inbox))
+        """Whether a requested reply can begin now: after the latest frame, or about turns that no queued frame follows."""
+        has_context = self._started or bool(self._turns and self._turns[0][0] <= 0)
+        return self.forced and not self.reply and (self.last_frame is not None or (has_context and not self.inbox))
 
     def next_work(self) -> WorkItem | None:
-        """The next work of a ready session, taken off the timeline; None where there is nothing to feed."""
+        """Take the next work of a ready session off the timeline. Return None if there is nothing to feed."""
         if self.reply:
-            return WorkItem(self._take_pending(), "token")
+            return WorkItem(self._take_pending(), "logits")
         if self.can_speak_now or not self.inbox:
-            return WorkItem(self._take_pending(), "nothing") if self.pending else None
+            return WorkItem(self._take_pending(), "none") if self.pending else None
         return self._score_frame(self.inbox.popleft())
 
-    def _score_frame(self, picture: PreparedFrame) -> WorkItem:
-        """The turns that stand before the frame, then the frame."""
+    def _score_frame(self, frame: PreparedFrame) -> WorkItem:
+        """Return the work of scoring a frame: the turns before it, then the frame."""
         self.begin()
-        self.read_turns(picture.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
+        self.read_turns(frame.frame.time, at_most=1 if self.options.profile == "paper" else None)  # Q4
         *header, last = self.feed.frame()
         assert last.frame
         self.queue(header, pinned=self._pinning.append_frame())
-        return WorkItem([*self._take_pending(), TokenSpan([], picture)], "scores", picture.frame)
+        return WorkItem([*self._take_pending(), TokenSpan([], frame)], "scores", frame.frame)
 
     def read_turns(self, until: float, at_most: int | None = None) -> None:
-        """Queue the turns that stand at or before ``until``, at most ``at_most`` queries among them."""
+        """Queue the turns whose time is at most ``until``, with at most ``at_most`` queries among them."""
         queries = 0
         while self._turns and self._turns[0][0] <= until and queries != at_most:
             turn = heapq.heappop(self._turns)[2]
@@ -168,21 +168,21 @@ class Session:
             queries += isinstance(turn, Query)
 
     def read_late_turns(self) -> None:
-        """After the last frame: queries are read, to be answered at once; under ``paper`` they are not run (Q4)."""
+        """Queue the turns after the last frame and request a reply to each query. Under ``paper`` they are dropped (Q4)."""
         while self._turns:
             turn = heapq.heappop(self._turns)[2]
             if self.options.profile == "fixed" and self.last_frame is not None:
                 self._queue_turn(turn)
                 if isinstance(turn, Query):
-                    self.forced = self.spoke_at_end = True  # its answer is the last word
+                    self.forced = self.replied_at_end = True  # instead of the reply of ``at_end``
 
     def begin(self) -> None:
-        """Queue the system turn, if that has not been done."""
-        if not self._begun:
+        """Queue the system turn, if it has not been queued yet."""
+        if not self._started:
             query_first = any(time <= 0 and isinstance(turn, Query) for time, _, turn in self._turns)
             pinned = self._pinning.append_turn(Role.SYSTEM, keep=True)
             self.queue(self.feed.begin(query_first=query_first), pinned=pinned)
-            self._begun = True
+            self._started = True
 
     def _queue_turn(self, turn: Turn) -> None:
         pinned = self._pinning.append_turn(_role(turn), keep=isinstance(turn, Context) and turn.keep)
@@ -194,33 +194,33 @@ class Session:
             return
         self.queue(self.feed.text(_role(turn), turn.text), pinned=pinned)
         self.has_query |= isinstance(turn, Query)
-        read = max(turn.time, 0.0)
-        self.outbox.append(QueryRead(turn, read) if isinstance(turn, Query) else ContextRead(turn, read))
+        time = max(turn.time, 0.0)
+        self.outbox.append(QueryRead(turn, time) if isinstance(turn, Query) else ContextRead(turn, time))
 
     def queue(self, pieces: list[Piece], *, pinned: bool = False) -> None:
-        """Have pieces fed before anything else."""
+        """Queue pieces, to be fed before anything else."""
         ids = [token for piece in pieces for token in self.tokenizer.encode_piece(piece)]
         self.queue_ids(ids, pinned=pinned)
 
     def queue_ids(self, ids: list[int], *, pinned: bool = False) -> None:
-        """Have tokens fed before anything else."""
+        """Queue tokens, to be fed before anything else."""
         if ids:
             self.pending.append(TokenSpan(ids, pinned=pinned))
             self.pinned_tokens += len(ids) * pinned
 
     def _take_pending(self) -> list[TokenSpan]:
-        runs, self.pending = self.pending, []
-        return runs
+        spans, self.pending = self.pending, []
+        return spans
 
     # replies
 
     @property
     def latest_frame(self) -> Frame:
-        """The latest frame; before the first one an empty picture at time 0, of index -1."""
+        """The latest scored frame; before the first one, an empty image with index -1 at time 0."""
         return self.last_frame or Frame(-1, 0.0, np.zeros((0, 0, 3), np.uint8))
 
     def recent_texts(self, time: float) -> tuple[str, ...]:
-        """What was said within the repeat window before ``time``."""
+        """Return the texts of the replies within the repeat window before ``time``."""
         self.recent_replies = [
             (t, text) for t, text in self.recent_replies if time - t < self.options.speak.repeat_window
         ]
@@ -228,13 +228,13 @@ class Session:
 
 
 def check_prompt(options: SessionOptions, tokenizer: Tokenizer) -> TextBudget:
-    """The room for text with the system turn in it. Raises ``FormatError`` or ``CapacityError`` where it cannot be."""
+    """Return the text budget after the system turn. Raise ``FormatError`` or ``CapacityError`` for an unusable prompt."""
     prompt = _prompt(options)
     check_no_markers(prompt, Role.SYSTEM)
     check_unicode(prompt)
-    room = TextBudget(tokenizer, options)
-    room.reserve(Role.SYSTEM, prompt)
-    return room
+    budget = TextBudget(tokenizer, options)
+    budget.reserve(Role.SYSTEM, prompt)
+    return budget
 
 
 def _prompt(options: SessionOptions) -> str:
@@ -246,7 +246,7 @@ def _role(turn: Turn) -> Role:
 
 
 def check_unicode(text: str) -> None:
-    """Half a character cannot be tokenised; better refused where it is pushed than met in a step that others share."""
+    """Raise ``FormatError`` for lone surrogates, which no tokenizer accepts; checked early, as a step is shared by sessions."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Keeps account of the tokens of text that a windowed session holds or has waiting, so that it can never run out of room."""
+"""Bounds the text of a session with a window, in its context and queued, so that its slot cannot overflow."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from mmduet.options import SessionOptions
 
 
 class TextBudget:
-    """Room for ``options.text_tokens``; without a window there is no such bound."""
+    """A budget of ``options.text_tokens`` tokens. Sessions without a window have no bound."""
 
     def __init__(self, tokenizer: Tokenizer, options: SessionOptions) -> None:
         self._tokenizer = tokenizer
         self._bound = None if options.window is None else options.text_tokens
-        self._taken = 0
+        self._reserved = 0
 
     def reserve(self, role: Role, text: str) -> None:
-        """Set room aside for a turn. Raises ``CapacityError`` where there is none."""
+        """Reserve the tokens of a turn. Raise ``CapacityError`` if the budget is exceeded."""
         if self._bound is None:
             return
-        need = self._need(role, text)
-        if self._taken + need > self._bound:
+        need = self._token_bound(role, text)
+        if self._reserved + need > self._bound:
             raise CapacityError(
-                f"the turn {text[:40]!r} takes {need} tokens, and {self._taken} of the {self._bound} for text are taken; "
+                f"the turn {text[:40]!r} needs {need} tokens, and {self._reserved} of {self._bound} text_tokens are used; "
                 "shorten it, or open a session with more text_tokens"
             )
-        self._taken += need
+        self._reserved += need
 
     def release(self, role: Role, text: str) -> None:
-        """A turn has been read that passes with the frames."""
+        """Release the tokens of an unpinned turn that has been read: it leaves the context together with the frames."""
         if self._bound is not None:
-            self._taken -= self._need(role, text)
+            self._reserved -= self._token_bound(role, text)
 
-    def _need(self, role: Role, text: str) -> int:
-        """An upper bound of the tokens: the turn, the end of the stream turn before it and the header of the one after."""
+    def _token_bound(self, role: Role, text: str) -> int:
+        """Return an upper bound of its tokens: the turn, the end of the stream turn before it, the header of the next one."""
         around = f"{END}\n{START}{role}\n{END}\n{START}{Role.STREAM}\n"
         return len(self._tokenizer.encode(around)) + len(self._tokenizer.encode(text))

@@ -1,8 +1,8 @@
-"""One thread owns the engine; everybody else asks it. Knows threads, no model.
+"""A thread that owns the engine. Other threads submit requests to it.
 
-``EngineThread`` carries out requests between steps and hands every output to the listener of its session. ``Stream`` is a
-session for an owner who works with blocking calls: a source that pushes faster than the engine watches is made to wait; a
-reader that does not read holds up nobody, since what a session says is bounded by what was pushed to it.
+``EngineThread`` executes requests between steps and passes every output to the listener of its session. ``Stream`` is a session
+with blocking calls: ``push`` blocks while too many frames are unscored. Outputs are queued without a bound, because there are
+only as many as the pushed frames produce; a reader that does not read therefore blocks nobody.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from mmduet.options import SessionOptions
 
 T = TypeVar("T")
 Listener = Callable[[Output | None], None]
-"""Called by the engine's thread with each output of a session; None: there will be no more. It must not block or raise."""
+"""Called by the engine's thread with each output of a session. None: no more follow. It must not block or raise."""
 
 
 class EngineThread:
-    """Runs an engine until the ``with`` block ends."""
+    """Runs an engine in a thread until the ``with`` block ends."""
 
-    def __init__(self, engine: Engine, observe: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
+    def __init__(self, engine: Engine, on_step: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
         """``observe`` is called after each step with its duration in seconds and the number of sessions that took part."""
-        self.engine, self._observe = engine, observe
+        self.engine, self._on_step = engine, on_step
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
         self._failure: BaseException | None = None
         self._stopped = False
-        self._stopping = threading.Lock()  # so that no request comes in after the last has been refused
-        self._thread = threading.Thread(target=self._main, name="mmduet-engine", daemon=True)
+        self._stopping = threading.Lock()  # no request may be queued after the pending ones were rejected
+        self._thread = threading.Thread(target=self._run, name="mmduet-engine", daemon=True)
 
     def __enter__(self) -> Self:
         """Start the thread."""
@@ -47,19 +47,19 @@ class EngineThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop after the step in flight; sessions that are still open end there."""
+        """Stop after the current step. Sessions that are still open get no more outputs."""
         self._requests.put(None)
         self._thread.join()
 
     @property
     def alive(self) -> bool:
-        """Whether requests are still carried out."""
+        """Whether requests are still executed."""
         return self._thread.is_alive() and not self._stopped
 
     def submit(self, request: Callable[[Engine], T]) -> Future[T]:
-        """Have ``request`` carried out between two steps. The future holds what it returned or raised.
+        """Execute ``request`` between two steps. The future gets its result or exception.
 
-        Where the engine has stopped the future holds what stopped it (``EngineError``), or ``SessionClosedError``.
+        If the engine has failed, the exception is ``EngineError``; if it was stopped, ``SessionClosedError``.
         """
         future: Future[T] = Future()
 
@@ -77,7 +77,7 @@ class EngineThread:
         return future
 
     def listen(self, options: SessionOptions | None, listener: Listener) -> Callable[[Engine], Session]:
-        """The request that opens a session whose outputs go to ``listener``."""
+        """Return a request that opens a session whose outputs are passed to ``listener``."""
 
         def request(engine: Engine) -> Session:
             session = engine.open(options)
@@ -87,7 +87,7 @@ class EngineThread:
         return request
 
     def close_session(self, session: Session) -> Callable[[Engine], None]:
-        """The request that drops a session; its listener hears no more."""
+        """Return a request that closes a session. Its listener is not called any more."""
 
         def request(engine: Engine) -> None:
             engine.close(session)
@@ -96,27 +96,27 @@ class EngineThread:
         return request
 
     def open(self, options: SessionOptions | None = None, max_frames: int = 32) -> Stream:
-        """A new session, of which at most ``max_frames`` frames wait unread."""
+        """Open a session. ``push`` blocks while ``max_frames`` of its frames are not scored yet."""
         return Stream(self, options, max_frames)
 
     def raise_failure(self) -> None:
-        """Raise ``EngineError`` from what stopped the engine's thread, if something did."""
+        """Raise ``EngineError`` if the engine has failed."""
         if self._failure is not None:
             raise self._stopped_error() from self._failure
 
     def _stopped_error(self) -> EngineError:
         if self._failure is not None:
-            return EngineError(f"the engine stopped: {self._failure}")
-        return SessionClosedError("the engine has stopped; nothing more can be asked of it")
+            return EngineError(f"the engine has failed: {self._failure}; restart it")
+        return SessionClosedError("the engine has been stopped and accepts no more requests; start another one")
 
-    def _main(self) -> None:
+    def _run(self) -> None:
         try:
             while self._serve_requests():
                 for session, output in self._step():
                     self._listeners[session.id](output)
                     if isinstance(output, StreamEnded | SessionFailed):
                         del self._listeners[session.id]
-        except BaseException as error:  # noqa: BLE001 - the thread's edge: reported to everything that waits for it
+        except BaseException as error:  # noqa: BLE001 - reported to everyone who waits for the thread
             self._failure = error
         finally:
             self._reject_pending()
@@ -125,11 +125,11 @@ class EngineThread:
         began = perf_counter()
         events = self.engine.step()
         if self.engine.last_batch_size:
-            self._observe(perf_counter() - began, self.engine.last_batch_size)
+            self._on_step(perf_counter() - began, self.engine.last_batch_size)
         return events
 
     def _serve_requests(self) -> bool:
-        """Carry out what was asked, waiting only where there is nothing else to do; False to stop."""
+        """Execute the queued requests; wait for one only if no session has work. Return False if the thread must stop."""
         wait = not self.engine.busy
         while True:
             try:
@@ -154,55 +154,55 @@ class EngineThread:
 def _resolve(future: Future[T], request: Callable[[Engine], T], engine: Engine) -> None:
     try:
         future.set_result(request(engine))
-    except BaseException as error:  # noqa: BLE001 - raised again where the future is asked
+    except BaseException as error:  # noqa: BLE001 - raised again by the future
         future.set_exception(error)
 
 
 class Stream:
-    """A session as its owner sees it from another thread; made by ``EngineThread.open``."""
+    """A session with blocking calls, for use from another thread. ``EngineThread.open`` creates it."""
 
     def __init__(self, thread: EngineThread, options: SessionOptions | None, max_frames: int) -> None:
         self._thread = thread
-        self._room = threading.Semaphore(max_frames)
+        self._free_frames = threading.Semaphore(max_frames)
         self._outputs: queue.SimpleQueue[Output | None] = queue.SimpleQueue()
         self._session = thread.submit(thread.listen(options, self._deliver)).result()
 
     def push(self, item: Frame | Query | Context) -> None:
-        """Put something on the timeline; waits while too many frames are unread. Raises ``SessionClosedError`` at the end."""
+        """Put an item on the timeline; block while too many frames are unscored. Raise ``SessionClosedError`` after the end."""
         if not isinstance(item, Frame):
             return self._thread.submit(lambda engine: engine.push(self._session, item)).result()
-        picture = self._thread.engine.prepare(item)
-        while not self._room.acquire(timeout=0.2):
+        frame = self._thread.engine.prepare(item)
+        while not self._free_frames.acquire(timeout=0.2):
             self._check_open()
         self._check_open()
-        self._thread.submit(lambda engine: engine.push(self._session, picture))
+        self._thread.submit(lambda engine: engine.push(self._session, frame))
         return None
 
     def _check_open(self) -> None:
         if not self._thread.alive:
-            self._thread.submit(lambda engine: None).result()  # raises what stopped it
+            self._thread.submit(lambda engine: None).result()  # raises the error
         self._session.check_open()
 
     def end(self) -> None:
-        """No more frames will come."""
+        """End the stream: no more frames follow."""
         self._thread.submit(lambda engine: engine.end(self._session)).result()
 
     def speak_now(self) -> None:
-        """Reply after the latest frame, whatever the policy says."""
+        """Reply after the latest frame, regardless of the policy."""
         self._thread.submit(lambda engine: engine.speak_now(self._session)).result()
 
     def cancel(self) -> None:
-        """Stop the reply that is being written."""
+        """Stop the reply that is being decoded."""
         self._thread.submit(lambda engine: engine.cancel(self._session)).result()
 
     def close(self) -> None:
-        """Drop the session at once; ``outputs`` stops."""
+        """Close the session immediately. ``outputs`` stops."""
         if self._thread.alive:
             self._thread.submit(self._thread.close_session(self._session)).result()
         self._outputs.put(None)
 
     def outputs(self) -> Iterator[Output]:
-        """Everything the session says, as it says it, to its end. Raises what stopped the engine, if something did."""
+        """Yield the outputs of the session until it ends. Raise ``EngineError`` if the engine fails."""
         while True:
             output = self._outputs.get()
             if output is None:
@@ -213,5 +213,5 @@ class Stream:
 
     def _deliver(self, output: Output | None) -> None:
         if isinstance(output, Scores):
-            self._room.release()
+            self._free_frames.release()
         self._outputs.put(output)

@@ -1,4 +1,4 @@
-"""Keeps a session inside its window: evicts the oldest frames so that what comes next has room; knows no device."""
+"""Makes room in a session's slot by the window rule of ``mmduet.duet.window``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from mmduet.errors import CapacityError
 
 
 def ensure_capacity(session: Session, tokens: int, frames: int = 0) -> None:
-    """Make room for ``tokens`` more, ``frames`` of them frames. Raises ``CapacityError`` where nothing more may go."""
+    """Evict until ``tokens`` tokens, which hold ``frames`` frames, fit. Raise ``CapacityError`` if they cannot."""
     slot, options = session.slot, session.options
     if options.window is not None and session.pinned_tokens > options.text_tokens:
         raise CapacityError(
-            f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, "
-            f"{options.text_tokens} are reserved; ask less, or open it with more text_tokens"
+            f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, but text_tokens reserves "
+            f"{options.text_tokens}; send less text, or open the session with more text_tokens"
         )
     if options.window is not None:
         evictions = slot.layout().evictions_needed(

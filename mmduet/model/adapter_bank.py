@@ -1,7 +1,7 @@
-"""Several adapters over one base, kept apart: each is applied to the rows of the sessions that chose it, all in one step.
+"""Several adapters on one base model, kept separate: one packed step serves sessions with different adapters.
 
-LoRA matrices stand beside the base's linear layers and add their share to their own rows; a projector or heads that an
-adapter holds whole are used in the base's place. Which rows are whose comes in with every forward, through ``routed``.
+LoRA matrices stand beside the linear layers of the base and add their output to the rows of their own sessions. A projector or
+heads that an adapter holds in full replace those of the base. ``AdapterBank.route_rows`` assigns the rows of one forward.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mmduet.errors import CheckpointError, EngineError, OptionError
 from mmduet.model.adapter import Adapter, check_adapter
 from mmduet.model.network import DuetModel
 
-Owner = str | None  # an adapter's name, or None for the base alone
-Rows = dict[str, Tensor]  # adapter to the numbers of its rows
+AdapterName = str | None  # None: the base alone
+Rows = dict[str, Tensor]  # indices of the rows of each adapter
 
 
 class AdaptedLinear(nn.Module):
@@ -30,65 +30,68 @@ class AdaptedLinear(nn.Module):
         self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, name: str, down: Tensor, up: Tensor) -> None:
-        """Let adapter ``name`` add its share from now on."""
+        """Add the matrices of adapter ``name``."""
         self._pairs[name] = (down, up)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """[1, N, in] to [1, N, out]."""
-        out: Tensor = self.base(rows)
-        for name, own in self._routing.items():
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer to [1, N, in] and return [1, N, out]."""
+        out: Tensor = self.base(inputs)
+        for name, rows in self._routing.items():
             if name in self._pairs:
                 down, up = self._pairs[name]
-                out[:, own] += rows[:, own] @ down.T @ up.T
+                out[:, rows] += inputs[:, rows] @ down.T @ up.T
         return out
 
 
 class AdapterBank:
-    """The adapters of one model, by name. Making it changes the model: its linear layers become ``AdaptedLinear``.
+    """The adapters of one model, by name. Creating it changes the model: its linear layers become ``AdaptedLinear``.
 
-    A model with adapters serves one engine: whose rows are whose is known to its layers, a step at a time.
+    Only one engine may use a model with adapters, because its layers hold the assignment of rows during a step.
     """
 
     def __init__(self, model: DuetModel, adapters: Mapping[str, Adapter]) -> None:
-        """Raises ``CheckpointError`` for an adapter that does not fit, or changes what cannot be kept apart."""
+        """Raise ``CheckpointError`` for an adapter that does not fit or that changes shared parts of the model."""
         self._model, self._routing = model, Rows()
-        for adapter in adapters.values():  # all of them first: then nothing is changed if one does not fit
+        for adapter in adapters.values():  # check all of them before the model is changed
             check_adapter(adapter, model)
-            check_not_shared(adapter)
-        like = model.lm_head.weight  # the base's own matrices may be quantised
+            check_changes_no_shared_part(adapter)
+        like = model.lm_head.weight  # for type and device; the linear layers may be quantised
         for name, adapter in adapters.items():
-            for path, (down, up) in adapter.pairs.items():
-                self._adapted(path).add(name, down.to(like), (adapter.scale * up.float()).to(like))
-        self._whole = {name: {k: v.to(like) for k, v in adapter.whole.items()} for name, adapter in adapters.items()}
-        parts = (*model.projector.parameters(), *model.heads.parameters())
-        self._needed = any(bool(parameter.isnan().all()) for parameter in parts)  # as ``fill`` leaves what is not there
+            for path, (down, up) in adapter.lora_pairs.items():
+                self._adapt_layer(path).add(name, down.to(like), (adapter.scale * up.float()).to(like))
+        self._replacements = {
+            name: {key: tensor.to(like) for key, tensor in adapter.replacements.items()}
+            for name, adapter in adapters.items()
+        }
+        parameters = (*model.projector.parameters(), *model.heads.parameters())
+        self._base_is_incomplete = any(bool(parameter.isnan().all()) for parameter in parameters)  # NaN: not loaded
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a session may choose."""
-        return tuple(self._whole)
+        """The adapters that a session may select."""
+        return tuple(self._replacements)
 
-    def check(self, owner: Owner) -> None:
-        """Raise ``OptionError`` for an adapter that is not here, and for none where the base is not whole."""
-        if owner is None and self._needed:
+    def check(self, name: AdapterName) -> None:
+        """Raise ``OptionError`` for an unknown adapter, and for None if the base cannot be used alone."""
+        if name is None and self._base_is_incomplete:
             raise OptionError(
-                f"the base has no heads or no projector of its own; choose an adapter: {', '.join(self.names)}"
+                f"the base model has no heads or no projector of its own; select an adapter: {', '.join(self.names)}"
             )
-        if owner is not None and owner not in self._whole:
-            raise OptionError(f"there is no adapter {owner!r}; loaded: {', '.join(self.names) or 'none'}")
+        if name is not None and name not in self._replacements:
+            raise OptionError(f"there is no adapter {name!r}; loaded: {', '.join(self.names) or 'none'}")
 
     @contextmanager
-    def route_rows(self, owners: Sequence[Owner], counts: Sequence[int]) -> Iterator[None]:
-        """For one packed forward: ``counts[i]`` rows belong to ``owners[i]``, in order.
+    def route_rows(self, names: Sequence[AdapterName], counts: Sequence[int]) -> Iterator[None]:
+        """Assign the rows of one packed forward, in order: ``counts[i]`` rows to adapter ``names[i]``.
 
-        Raises ``EngineError`` while another engine is in its own.
+        Raise ``EngineError`` if another engine is in a step of the same model.
         """
         if self._routing:
-            raise EngineError("two engines step over one model that keeps adapters apart; load the model once for each")
+            raise EngineError("two engines use one model with separate adapters; load the model once for each")
         begin, rows = 0, dict[str, list[Tensor]]()
-        for owner, count in zip(owners, counts, strict=True):
-            if owner is not None:
-                rows.setdefault(owner, []).append(torch.arange(begin, begin + count, device=self._model.device))
+        for name, count in zip(names, counts, strict=True):
+            if name is not None:
+                rows.setdefault(name, []).append(torch.arange(begin, begin + count, device=self._model.device))
             begin += count
         self._routing.update({name: torch.cat(parts) for name, parts in rows.items()})
         try:
@@ -96,47 +99,48 @@ class AdapterBank:
         finally:
             self._routing.clear()
 
-    def project(self, features: Tensor, owners: Sequence[Owner]) -> Tensor:
-        """Patch features [B, P, V] to visual tokens [B, K, D], each picture by its owner's projector."""
-        return self._by_owner("projector", features, owners)
+    def project(self, features: Tensor, names: Sequence[AdapterName]) -> Tensor:
+        """Project patch features [B, P, V] to visual tokens [B, K, D], frame ``i`` by the projector of ``names[i]``."""
+        return self._apply_by_adapter("projector", features, names)
 
-    def score(self, hidden: Tensor, owners: Sequence[Owner]) -> Tensor:
-        """Final-norm hidden states [N, D] to probabilities [N, 2], each row by its owner's heads."""
-        return self._by_owner("heads", hidden, owners)
+    def score(self, hidden: Tensor, names: Sequence[AdapterName]) -> Tensor:
+        """Compute scores [N, 2] from final-norm hidden states [N, D], row ``i`` by the heads of ``names[i]``."""
+        return self._apply_by_adapter("heads", hidden, names)
 
-    def _by_owner(self, part: str, inputs: Tensor, owners: Sequence[Owner]) -> Tensor:
-        """``part`` of the model over ``inputs`` [N, ...], each by its owner's weights."""
-        if len(set(owners)) == 1:
-            return self._project_part(owners[0], part, inputs)
+    def _apply_by_adapter(self, part: str, inputs: Tensor, names: Sequence[AdapterName]) -> Tensor:
+        """Apply a part of the model to ``inputs`` [N, ...], row ``i`` with the weights of ``names[i]``."""
+        if len(set(names)) == 1:
+            return self._apply_part(part, inputs, names[0])
         outputs = dict[int, Tensor]()
-        for owner in dict.fromkeys(owners):
-            own = [i for i, other in enumerate(owners) if other == owner]
-            outputs.update(zip(own, self._project_part(owner, part, inputs[own]), strict=True))
-        return torch.stack([outputs[i] for i in range(len(owners))])
+        for name in dict.fromkeys(names):
+            rows = [i for i, other in enumerate(names) if other == name]
+            outputs.update(zip(rows, self._apply_part(part, inputs[rows], name), strict=True))
+        return torch.stack([outputs[i] for i in range(len(names))])
 
-    def _project_part(self, owner: Owner, part: str, inputs: Tensor) -> Tensor:
-        """``part`` of the model by one owner's weights."""
-        module, whole = self._model.get_submodule(part), {} if owner is None else self._whole[owner]
-        changed = {k.removeprefix(f"{part}."): v for k, v in whole.items() if k.startswith(f"{part}.")}
+    def _apply_part(self, part: str, inputs: Tensor, name: AdapterName) -> Tensor:
+        """Apply a part of the model with the weights of one adapter."""
+        module, replacements = self._model.get_submodule(part), {} if name is None else self._replacements[name]
+        changed = {k.removeprefix(f"{part}."): v for k, v in replacements.items() if k.startswith(f"{part}.")}
         output: Tensor = functional_call(module, changed, (inputs,)) if changed else module(inputs)
         return output
 
-    def _adapted(self, path: str) -> AdaptedLinear:
-        parent, _, leaf = path.rpartition(".")
-        owner = self._model.get_submodule(parent)
-        layer = getattr(owner, leaf)
+    def _adapt_layer(self, path: str) -> AdaptedLinear:
+        parent_path, _, attribute = path.rpartition(".")
+        parent = self._model.get_submodule(parent_path)
+        layer = getattr(parent, attribute)
         if isinstance(layer, AdaptedLinear):
             return layer
         adapted = AdaptedLinear(layer, self._routing)
-        setattr(owner, leaf, adapted)
+        setattr(parent, attribute, adapted)
         return adapted
 
 
-def check_not_shared(adapter: Adapter) -> None:
-    """Raise ``CheckpointError`` where an adapter changes more than the LM's layers, the projector and the heads."""
-    odd = [path for path in adapter.pairs if not path.startswith("lm.layers.")]
-    odd += [name for name in adapter.whole if not name.startswith(("projector.", "heads."))]
-    if odd:
+def check_changes_no_shared_part(adapter: Adapter) -> None:
+    """Raise ``CheckpointError`` if an adapter changes more than the language model's layers, the projector and the heads."""
+    shared = [path for path in adapter.lora_pairs if not path.startswith("lm.layers.")]
+    shared += [name for name in adapter.replacements if not name.startswith(("projector.", "heads."))]
+    if shared:
         raise CheckpointError(
-            f"adapter {adapter.path} changes {', '.join(sorted(odd))}, which all share; merge it instead"
+            f"adapter {adapter.path} changes {', '.join(sorted(shared))}, which all sessions share; "
+            "merge it into the base model instead"
         )

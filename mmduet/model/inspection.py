@@ -57,7 +57,7 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
     config, files, named = describe_checkpoint(root, pickles)
     model = empty_model(root, config)
     try:
-        check(files, named, required_shapes(model), change.whole if change else ())
+        check(files, named, required_shapes(model), change.replacements if change else ())
         if change is not None:
             check_adapter(change, model)
         read_tokenizer(root, config.text.vocab_size)
@@ -68,7 +68,7 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
         root,
         "mmduet" if (root / MANIFEST).exists() else "llava-onevision",
         problem,
-        tuple(name for name in HEADS if f"heads.{name}.weight" in {*named, *(change.whole if change else ())}),
+        tuple(name for name in HEADS if f"heads.{name}.weight" in {*named, *(change.replacements if change else ())}),
         most_common_dtype(named),
         sum(parameter.numel() for parameter in model.parameters()),
         sum(entry.size for entry in named.values()),
@@ -104,14 +104,14 @@ def fingerprint(name: str | Path) -> str:
 
 
 def _adapter(root: Path, adapter: Adapter) -> Inspection:
-    tensors = [tensor for pair in adapter.pairs.values() for tensor in pair] + [*adapter.whole.values()]
+    tensors = [tensor for pair in adapter.lora_pairs.values() for tensor in pair] + [*adapter.replacements.values()]
     return Inspection(
         root,
         "adapter",
         None,
-        tuple(name for name in HEADS if f"heads.{name}.weight" in adapter.whole),
+        tuple(name for name in HEADS if f"heads.{name}.weight" in adapter.replacements),
         tensors[0].dtype if tensors else None,
         sum(tensor.numel() for tensor in tensors),
         sum(tensor.nbytes for tensor in tensors),
-        rank=next((down.shape[0] for down, _ in adapter.pairs.values()), 0),
+        rank=next((down.shape[0] for down, _ in adapter.lora_pairs.values()), 0),
     )

@@ -59,12 +59,12 @@ def load_model(
     """
     change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
     apart = {name: read_adapter(path) for name, path in (adapters or {}).items()}
-    brought = [set(each.whole) for each in apart.values()]
+    brought = [set(each.replacements) for each in apart.values()]
     read = partial(
         load_checkpoint,
         dtype=dtype,
         device=device,
-        given={*(change.whole if change else ()), *(set.intersection(*brought) if brought else ())},
+        given={*(change.replacements if change else ()), *(set.intersection(*brought) if brought else ())},
         pickles=pickles,
         progress=progress,
     )

@@ -46,7 +46,7 @@ def create_app(
     Raises ``CapacityError`` if the memory does not suffice for a single session.
     """
     metrics = Metrics()
-    thread = EngineThread(Engine(model), observe=metrics.on_step)
+    thread = EngineThread(Engine(model), on_step=metrics.on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:

@@ -74,7 +74,7 @@ def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
     assert facts["tokens_per_frame"] == nano.config.frame_tokens
     assert facts["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4  # keys, values; float32
     session = Engine(nano).open(recommended_options(nano.config.recommended))
-    assert facts["stream_bytes"] == session.slot.bytes
+    assert facts["stream_bytes"] == session.slot.size_bytes
 
 
 def test_a_base_says_that_its_heads_are_missing(mmduet: Command, base: Path, adapter: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_base_without_heads_serves_those_who_choose_an_adapter(
     tensors = {name: t for name, t in load_file(bare / "model.safetensors").items() if not name.startswith("heads.")}
     save_file(tensors, bare / "model.safetensors")
     engine = Rig(load_model(str(bare), adapters=adapters))
-    with pytest.raises(OptionError, match="choose an adapter: cook, sport"):
+    with pytest.raises(OptionError, match="no heads or no projector of its own; select an adapter: cook, sport"):
         engine.open(given(None))
     seen = scores(engine.watch(given("sport"), ITEMS))
     np.testing.assert_allclose(seen, alone(base, adapters, "sport")[0], atol=2e-5, rtol=0)
@@ -150,6 +150,9 @@ def test_what_all_sessions_share_cannot_be_an_adapters_own(base: Path, tmp_path:
     tensors = load_file(path / "adapter_model.safetensors")
     head = lively_model().network.lm_head.weight
     save_file({**tensors, "base_model.model.lm_head.weight": head.clone()}, path / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"changes lm_head\.weight, which all share; merge it instead"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"changes lm_head\.weight, which all sessions share; merge it into the base model instead",
+    ):
         load_model(str(base), adapters={"a": path})
     assert load_model(str(base), adapter=path).adapters is None

@@ -118,7 +118,7 @@ def test_ten_thousand_evictions_leave_every_key_where_its_source_puts_it() -> No
         positions = torch.arange(slot.end, slot.end + size)
         for layer in range(2):
             slot.write(layer, rotated(keys, positions)[layer].float(), values[layer])
-        slot.append(size, pinned=pinned, frame=frame)
+        slot.append(size, pinned=pinned, is_frame=frame)
         live.append((keys, values))
 
     append(11, pinned=True)

@@ -50,7 +50,7 @@ class Follower:
         keys = rotated(tokens, self.slot.end)
         for layer in range(2):
             self.slot.write(layer, keys[layer], -torch.cat([source(t) for t in tokens], 2)[layer])
-        self.slot.append(size, pinned=pinned, frame=frame)
+        self.slot.append(size, pinned=pinned, is_frame=frame)
         self.segments.append((tokens, pinned, frame))
 
     def evict(self) -> None:
@@ -65,7 +65,7 @@ class Follower:
         slot = self.slot
         assert slot.length == len(self.tokens)
         assert slot.frames == sum(frame for *_, frame in self.segments)
-        assert slot.pinned == len(self.pinned)
+        assert slot.pinned_tokens == len(self.pinned)
         assert 0 <= slot.start <= slot.end <= slot.capacity
         if self.tokens:
             keys = torch.stack([slot.view(layer, 0)[0] for layer in range(2)])
@@ -151,7 +151,9 @@ def test_reserve_moves_only_when_it_must() -> None:
     follower.slot.reserve(0)
     assert follower.slot.start == 3
     follower.slot.rollback(mark)
-    with pytest.raises(CapacityError, match="9 tokens of 12 and cannot take 4"):
+    with pytest.raises(
+        CapacityError, match="9 of at most 12 tokens and cannot take 4 more; open it with a smaller window"
+    ):
         follower.slot.reserve(4)
     assert follower.slot.start == 3  # refused without moving anything
 
@@ -166,4 +168,4 @@ def test_evicting_without_frames_drops_the_passing_text() -> None:
 
 
 def test_memory_is_known_when_a_slot_is_made() -> None:
-    assert Slot(SHAPE, 100).bytes == 2 * 2 * 2 * 100 * 12 * 4
+    assert Slot(SHAPE, 100).size_bytes == 2 * 2 * 2 * 100 * 12 * 4

@@ -138,7 +138,7 @@ def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[
     layer = rig.model.network.lm.layers[0]
     embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
     values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
-    torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned], values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
 
 
 def test_turns_that_pass_make_room_where_no_frame_is_left() -> None:

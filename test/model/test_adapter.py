@@ -77,7 +77,9 @@ def test_an_adapter_of_another_model_is_refused_and_changes_nothing(adapter: Pat
         tensors[HEAD] = torch.zeros(3, 48)
 
     model, before = tiny(), tiny().state_dict()
-    pattern = r"heads\.informative\.weight: the adapter has \(3, 48\), the model \(2, 48\).*layers\.9.*no such tensor"
+    pattern = (
+        r"heads\.informative\.weight: the adapter has \(3, 48\), the model has \(2, 48\).*layers\.9.*no such tensor"
+    )
     with pytest.raises(CheckpointError, match=pattern):
         merge_adapter(model, read_adapter(rewritten(adapter, change)))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -86,10 +88,16 @@ def test_an_adapter_of_another_model_is_refused_and_changes_nothing(adapter: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop(f"{Q_PROJ}.lora_B.weight"), "not A and B of rank 4"),
-        (lambda t: t.update({f"{Q_PROJ}.lora_A.weight": torch.zeros(8, 48)}), "not A and B of rank 4"),
-        (lambda t: t.update({f"{Q_PROJ}.weight": torch.zeros(48, 48)}), "whole and as LoRA"),
-        (lambda t: t.clear(), "it is empty"),
+        (lambda t: t.pop(f"{Q_PROJ}.lora_B.weight"), "expected A and B of rank 4; save it again"),
+        (
+            lambda t: t.update({f"{Q_PROJ}.lora_A.weight": torch.zeros(8, 48)}),
+            "expected A and B of rank 4; save it again",
+        ),
+        (
+            lambda t: t.update({f"{Q_PROJ}.weight": torch.zeros(48, 48)}),
+            r"q_proj\.weight is stored both in full and as LoRA",
+        ),
+        (lambda t: t.clear(), "does not fit: it has no tensors; use the model that it was trained on"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(

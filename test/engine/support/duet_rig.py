@@ -90,8 +90,8 @@ class RecordingRunner(Runner):
     def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
         self.steps.append([session.id for session, _ in jobs])
         for session, work in jobs:
-            for part in work.runs:
-                self.fed[session.id] += [FRAME] if part.picture is not None else part.ids
+            for part in work.spans:
+                self.fed[session.id] += [FRAME] if part.frame is not None else part.ids
         return super().run(jobs)
 
 
