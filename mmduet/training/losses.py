@@ -1,6 +1,6 @@
 """The training loss: next-token cross-entropy on replies, plus cross-entropy of both heads on frames.
 
-Source: MMDuet §3.3; weights 1 and 1. A part that has no label in a batch is absent from the loss, never a made-up zero.
+Source: MMDuet §3.3; weights 1 and 1. A part without labels in a batch is left out of the loss instead of counting as 0.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from mmduet.training.collate import Batch
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted sum to descend, and its parts by name, unweighted (only those that had labels)."""
+    """The weighted sum to minimise, and the unweighted value of each part that has labels."""
 
     total: Tensor
     components: dict[str, float]
 
 
 def duet_losses(model: DuetModel, batch: Batch) -> Losses:
-    """Forward the batch and compare with its labels. Raises ``TrainingError`` where nothing in it is labelled."""
+    """Run the model on a batch and return its losses. Raise ``TrainingError`` if the batch has no labels."""
     return combine(duet_parts(model, batch, forward_hidden(model, batch)))
 
 
 def combine(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Losses:
-    """Return the weighted sum of the parts (default weight 1). Raises ``TrainingError`` if there is no part."""
+    """Return the weighted sum of the parts (default weight 1). Raise ``TrainingError`` if there is no part."""
     if not parts:
-        raise TrainingError("the batch has no labels; check that the annotations' times lie inside their videos")
+        raise TrainingError("the batch has no labels; check that the times of the annotations lie inside their videos")
     weighted = [(weights or {}).get(name, 1.0) * part for name, part in parts.items()]
     return Losses(torch.stack(weighted).sum(), {k: float(v.detach()) for k, v in parts.items()})
 
 
 def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor]:
-    """The losses of the language head and of both heads, from hidden states [B, T, D]."""
+    """Return the losses of the language head and of both heads, from hidden states [B, T, D]."""
     parts: dict[str, Tensor] = {}
     learned = batch.targets != IGNORE
     if learned.any():
@@ -57,13 +57,15 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
 
 
 def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
-    """Final-norm hidden states [B, T, D] of a batch, in one forward.
+    """Compute final-norm hidden states [B, T, D] of a batch.
 
-    Raises ``TrainingError`` for samples longer than the model has positions.
+    Raise ``TrainingError`` for samples with more tokens than the model has positions.
     """
-    longest, most = int(batch.positions.max()) + 1, model.config.text.max_positions
-    if longest > most:
-        raise TrainingError(f"a sample of {longest} tokens, the model has {most} positions; use fewer frames a sample")
+    longest, max_positions = int(batch.positions.max()) + 1, model.config.text.max_positions
+    if longest > max_positions:
+        raise TrainingError(
+            f"a sample has {longest} tokens, but the model has {max_positions} positions; use fewer frames per sample"
+        )
     visual = batch.visual.flatten(0, 1)
     features = model.tower(normalize_images(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
     tokens = model.projector(features)  # [B * F, K, D]

@@ -158,11 +158,11 @@ def build_sequence(
 ) -> TrainingSequence:
     """Return the tokens and targets of a sample with frames at ``times`` (seconds).
 
-    As in the engine, a frame and the reply before it stay in view until ``window`` newer frames have come. Positions are those
-    of the whole sample, so pinned turns are as far away as when they were appended; in the engine they are never further than
-    the window. ``side_questions`` are (frame, question, answer). A kept reply follows one of its positive frames, drawn at
-    random, and the frames after it become negative. A removed reply is learned at every positive frame, because each of them
-    may trigger it.
+    As in the engine, ``window`` bounds the frames in the context. Positions are those of the whole sample, so the distance to
+    pinned turns grows; in the engine it never exceeds the window. ``side_questions`` are (frame, question, answer).
+
+    A kept reply follows one of its positive frames, drawn at random, and the frames after it become negative. A removed reply
+    is learned at every positive frame, because each of them may trigger it.
     """
     informative = informative_targets(times, sample.answers)
     reply_at = _assign_replies(sample, times, informative, keep_replies, rng)
@@ -193,8 +193,9 @@ def _positive_frames(sample: Sample, times: Sequence[float], informative: Sequen
     found, previous = [], float("-inf")
     for answer in sample.answers:
         middle = sum(answer.timespan) / 2
-        own = [k for k, t in enumerate(times) if previous < t and middle <= t <= answer.time and informative[k] != 0]
-        found.append(own)
+        found.append(
+            [k for k, t in enumerate(times) if previous < t and middle <= t <= answer.time and informative[k] != 0]
+        )
         previous = answer.time
     return found
 

@@ -1,4 +1,4 @@
-"""What only the paper's feed does to a finished reply."""
+"""The emitted text of finished replies under both profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmduet.duet import make_feed
 
 
 @pytest.mark.parametrize(
-    ("decoded", "told"),
+    ("decoded", "emitted"),
     [
         ("He does n't stir the pot .", "He doesn't stir the pot."),
         ("Now , they 're done !", "Now, they're done!"),
@@ -16,6 +16,6 @@ from mmduet.duet import make_feed
         ("nothing to close up", "nothing to close up"),
     ],
 )
-def test_the_paper_closes_up_tokenization_spaces(decoded: str, told: str) -> None:
-    assert make_feed("paper", "system").clean_reply(decoded) == told
+def test_paper_feed_removes_tokenization_spaces(decoded: str, emitted: str) -> None:
+    assert make_feed("paper", "system").clean_reply(decoded) == emitted
     assert make_feed("fixed", "system").clean_reply(decoded) == decoded

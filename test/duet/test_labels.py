@@ -1,4 +1,4 @@
-"""Targets against cases worked out by hand, and what must hold of any."""
+"""Targets compared with hand-made cases, and properties of all targets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mmduet.spans import AnnotatedReply
 TIMES = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
 
 
-def test_informative_from_the_middle_of_the_span_to_the_reply() -> None:
+def test_informative_is_1_from_the_middle_of_the_span_to_the_reply() -> None:
     answer = AnnotatedReply(2.5, "x", (1.0, 3.0))  # middle: 2.0
     assert informative_targets(TIMES, [answer]) == [0, 0, 0, 0, 1, 1, 0, 0, 0]
 
 
-def test_a_reply_after_the_span_stays_due_until_it_is_given() -> None:
+def test_informative_stays_1_until_a_reply_after_the_span() -> None:
     assert informative_targets(TIMES, [AnnotatedReply(4.0, "x", (1.0, 2.0))]) == [0, 0, 0, 1, 1, 1, 1, 1, 1]
 
 
-def test_a_reply_before_the_middle_has_no_positive_frame() -> None:
+def test_reply_before_the_middle_of_its_span_has_no_positive_frame() -> None:
     assert informative_targets(TIMES, [AnnotatedReply(1.0, "x", (1.0, 3.0))]) == [0] * 9
 
 
-def test_positives_never_reach_back_before_their_own_stream_turn() -> None:
-    """The second span begins before the first reply; its frames up to that reply belong to the first."""
+def test_positive_frames_lie_in_the_stream_turn_of_the_reply() -> None:
+    """The second span begins before the first reply. Its frames up to that reply belong to the first one."""
     answers = [AnnotatedReply(2.0, "a", (1.0, 2.0)), AnnotatedReply(3.0, "b", (0.0, 3.0))]  # middles 1.5 and 1.5
     assert informative_targets(TIMES, answers) == [0, 0, 0, 1, 1, 1, 1, 0, 0]
     late = [
@@ -35,27 +35,27 @@ def test_positives_never_reach_back_before_their_own_stream_turn() -> None:
     assert informative_targets(TIMES, late) == [0, 0, 0, 1, 1, 1, 1, 0, 0]
 
 
-def test_given_starts_bound_each_answer() -> None:
+def test_starts_bound_the_positive_frames_of_each_answer() -> None:
     answers = [AnnotatedReply(2.0, "a", (0.0, 1.0)), AnnotatedReply(4.0, "b", (0.0, 1.0))]
     assert informative_targets(TIMES, answers, starts=[3, 7]) == [0, 0, 0, 1, 1, 0, 0, 1, 1]
 
 
-def test_what_is_not_to_be_learned_is_ignored() -> None:
+def test_answers_with_learn_false_are_ignored() -> None:
     answers = [AnnotatedReply(1.0, "a", (0.0, 1.0), learn=False), AnnotatedReply(3.0, "b", (2.0, 3.0))]
     assert informative_targets(TIMES, answers) == [0, IGNORE, IGNORE, 0, 0, 1, 1, 0, 0]
 
 
-def test_no_answers_no_positives() -> None:
+def test_without_answers_or_frames_nothing_is_positive() -> None:
     assert informative_targets(TIMES, []) == [0] * 9
     assert informative_targets([], [AnnotatedReply(1.0, "a", (0.0, 1.0))]) == []
 
 
-def test_relevance_inside_any_span_ends_included() -> None:
+def test_relevance_is_1_inside_any_span_including_its_ends() -> None:
     assert relevance_targets(TIMES, [(0.5, 1.0), (2.4, 2.6), (3.6, 3.9)]) == [0, 1, 1, 0, 0, 1, 0, 0, 0]
     assert relevance_targets(TIMES, []) == [0] * 9
 
 
-def test_reply_frame_is_the_last_that_may_speak() -> None:
+def test_reply_frame_is_the_last_frame_before_the_reply() -> None:
     assert reply_frame(TIMES, AnnotatedReply(2.6, "x", (1.0, 3.0))) == 5
     assert reply_frame(TIMES, AnnotatedReply(2.0, "x", (1.0, 3.0))) == 4
     assert reply_frame(TIMES, AnnotatedReply(0.4, "x", (0.2, 0.4))) is None
@@ -68,7 +68,7 @@ ANSWERS = st.lists(st.builds(AnnotatedReply, st.floats(0, 25), st.just("x"), SPA
 
 
 @given(st.lists(st.floats(0, 25), max_size=30).map(sorted), ANSWERS)
-def test_every_positive_frame_belongs_to_the_answer_of_its_own_turn(
+def test_positive_frames_belong_to_the_answer_of_their_stream_turn(
     times: list[float], answers: list[AnnotatedReply]
 ) -> None:
     targets = informative_targets(times, answers)
@@ -81,9 +81,7 @@ def test_every_positive_frame_belongs_to_the_answer_of_its_own_turn(
 
 
 @given(st.lists(st.floats(0, 25), max_size=30).map(sorted), ANSWERS)
-def test_a_reply_frame_is_positive_unless_it_is_another_answers(
-    times: list[float], answers: list[AnnotatedReply]
-) -> None:
+def test_reply_frame_is_positive_for_its_answer_alone(times: list[float], answers: list[AnnotatedReply]) -> None:
     for answer in answers:
         frame = reply_frame(times, answer)
         assert (frame is not None) == (

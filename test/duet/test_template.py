@@ -1,4 +1,4 @@
-"""The template: whole equals piece by piece, in text and in token ids; conversations that cannot be are refused."""
+"""Rendering all at once equals incremental rendering, in text and token ids; invalid conversations are rejected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TURNS = st.lists(
 
 @lru_cache
 def tokenizer(kind: str) -> Tokenizer:
-    """The byte tokenizer, or a BPE that has merged as much of the template as it could."""
+    """Return the byte tokenizer, or a BPE trained on the words of the template so that it merges as much as possible."""
     if kind == "bytes":
         return byte_tokenizer()
     corpus = [
@@ -43,8 +43,8 @@ def whole_text(pieces: list[Piece]) -> str:
     return "".join(IMAGE if p.frame else p.text for p in pieces)
 
 
-def by_hand(turns: list[Turn]) -> str:
-    """The description's table, written again: every turn from its role and text; adjacent frames share a stream turn."""
+def expected_text(turns: list[Turn]) -> str:
+    """Return the text by the table of docs/duet_format.md, written independently. Adjacent frames share a stream turn."""
     text, streaming = "", False
     for turn in turns:
         if turn.role is Role.STREAM and streaming:
@@ -59,13 +59,13 @@ def by_hand(turns: list[Turn]) -> str:
 
 
 @given(TURNS)
-def test_text_follows_the_description(turns: list[Turn]) -> None:
-    assert whole_text(render(turns)) == by_hand(turns)
+def test_rendered_text_follows_the_format(turns: list[Turn]) -> None:
+    assert whole_text(render(turns)) == expected_text(turns)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe"])
 @given(turns=TURNS)
-def test_ids_piece_by_piece_are_the_ids_of_the_whole(kind: str, turns: list[Turn]) -> None:
+def test_token_ids_of_pieces_equal_those_of_the_whole_text(kind: str, turns: list[Turn]) -> None:
     encode = tokenizer(kind)
     image = encode.encode(IMAGE)
     pieces = render(turns)
@@ -75,8 +75,8 @@ def test_ids_piece_by_piece_are_the_ids_of_the_whole(kind: str, turns: list[Turn
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe"])
 @given(turns=TURNS)
-def test_a_reply_decoded_by_itself_has_the_ids_of_the_whole(kind: str, turns: list[Turn]) -> None:
-    """The engine feeds header, decoded tokens, closing token; training tokenises the same three apart."""
+def test_token_ids_with_separately_encoded_replies_equal_those_of_the_whole_text(kind: str, turns: list[Turn]) -> None:
+    """The engine feeds header, decoded tokens and closing token; training tokenizes the same three separately."""
     encode = tokenizer(kind)
     renderer = Renderer()
     ids: list[int] = []
@@ -89,21 +89,21 @@ def test_a_reply_decoded_by_itself_has_the_ids_of_the_whole(kind: str, turns: li
             parts = renderer.text_turn(turn.role, turn.text)
         ids += [i for p in parts for i in encode.encode(IMAGE if p.frame else p.text)]
     ids += [i for p in renderer.finish() for i in encode.encode_piece(p)]
-    assert ids == encode.encode(by_hand(turns))
+    assert ids == encode.encode(expected_text(turns))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe"])
 @given(text=st.one_of(TEXTS, LIKELY))
-def test_tokenizers_lose_nothing(kind: str, text: str) -> None:
+def test_tokenizers_round_trip(kind: str, text: str) -> None:
     assert tokenizer(kind).decode(tokenizer(kind).encode(text)) == text
 
 
-def test_the_bpe_of_these_tests_does_merge() -> None:
+def test_the_bpe_tokenizer_of_these_tests_merges() -> None:
     assert len(tokenizer("bpe").encode("the red stream")) < 6
 
 
 @given(TURNS)
-def test_the_fixed_feed_is_the_template(turns: list[Turn]) -> None:
+def test_fixed_feed_equals_the_template(turns: list[Turn]) -> None:
     feed = make_feed("fixed", "Watch.")
     pieces = feed.begin(query_first=False)
     for turn in turns:
@@ -117,55 +117,55 @@ def test_the_fixed_feed_is_the_template(turns: list[Turn]) -> None:
 
 
 @given(TURNS, st.integers(0, 8))
-def test_a_removed_reply_leaves_the_feed_as_it_was(turns: list[Turn], at: int) -> None:
-    told, silent = make_feed("fixed", "p"), make_feed("fixed", "p")
-    for feed in (told, silent):
+def test_removed_reply_does_not_change_the_fixed_feed(turns: list[Turn], at: int) -> None:
+    with_reply, without_reply = make_feed("fixed", "p"), make_feed("fixed", "p")
+    for feed in (with_reply, without_reply):
         pieces = feed.begin(query_first=False)
         for i, turn in enumerate(t for t in turns if t.role is not Role.ASSISTANT):
-            if feed is told and i == at:
+            if feed is with_reply and i == at:
                 feed.begin_reply()
                 assert feed.end_reply(removed=True, cut=False) == []
             pieces += feed.text(turn.role, turn.text) if turn.role is not Role.STREAM else feed.frame()
-        if feed is told:
-            seen = pieces
-    assert seen == pieces
+        if feed is with_reply:
+            pieces_with_reply = pieces
+    assert pieces_with_reply == pieces
 
 
-def test_open_conversations_stay_open() -> None:
+def test_open_stream_turn_is_not_closed_without_close() -> None:
     assert whole_text(render([Turn(Role.STREAM, frames=1)], close=False)) == f"{START}stream\n{IMAGE}"
 
 
-def test_frames_of_one_stream_turn_follow_each_other() -> None:
+def test_adjacent_stream_turns_are_merged() -> None:
     split = render([Turn(Role.STREAM, frames=2), Turn(Role.STREAM, frames=1)])
     assert split == render([Turn(Role.STREAM, frames=3)])
     assert [p.frame for p in split] == [False, True, True, True, False]
 
 
-def test_pieces_know_their_role() -> None:
+def test_pieces_have_the_role_of_their_turn() -> None:
     pieces = render([Turn(Role.STREAM, frames=1), Turn(Role.ASSISTANT, "hi"), Turn(Role.USER, "q")])
     assert [p.role.value for p in pieces] == ["stream"] * 3 + ["assistant"] * 3 + ["user"]
 
 
 @pytest.mark.parametrize("frames", [0, -1])
-def test_a_stream_turn_needs_frames(frames: int) -> None:
+def test_stream_turn_without_frames_is_rejected(frames: int) -> None:
     with pytest.raises(FormatError, match="at least one"):
         render([Turn(Role.STREAM, frames=frames)])
 
 
 @pytest.mark.parametrize("marker", [START, END])
 @pytest.mark.parametrize("role", [Role.SYSTEM, Role.USER, Role.ASSISTANT])
-def test_markers_in_a_text_are_refused(role: Role, marker: str) -> None:
+def test_markers_in_text_are_rejected(role: Role, marker: str) -> None:
     with pytest.raises(FormatError, match=r"im_(start|end)"):
         render([Turn(role, f"say {marker} now")])
 
 
 @pytest.mark.parametrize("role", [Role.STREAM, Role.ASSISTANT])
-def test_only_system_and_user_are_text_turns(role: Role) -> None:
+def test_text_turn_rejects_stream_and_assistant(role: Role) -> None:
     with pytest.raises(FormatError, match=role.value):
         Renderer().text_turn(role, "x")
 
 
-def test_replies_open_and_close_in_turn() -> None:
+def test_replies_must_be_opened_and_closed_in_order() -> None:
     with pytest.raises(FormatError, match="begin_reply"):
         Renderer().end_reply()
     renderer = Renderer()

@@ -39,7 +39,7 @@ def test_pinned_segments_are_never_evicted(layout: ContextLayout, evictions: int
 
 
 @given(LAYOUTS, st.integers(0, 40))
-def test_the_oldest_are_evicted_first_and_the_order_is_kept(layout: ContextLayout, evictions: int) -> None:
+def test_oldest_segments_are_evicted_first_and_order_is_preserved(layout: ContextLayout, evictions: int) -> None:
     kept = layout.retained(evictions)
     assert kept == sorted(set(kept))
     evicted = set(range(len(layout.segments))) - set(kept)
@@ -52,7 +52,7 @@ def test_each_eviction_takes_one_frame_until_there_is_none(layout: ContextLayout
 
 
 @given(LAYOUTS)
-def test_without_evictions_everything_stays(layout: ContextLayout) -> None:
+def test_without_evictions_everything_is_retained(layout: ContextLayout) -> None:
     assert evict(layout, 0) == layout
 
 

@@ -1,4 +1,4 @@
-"""Lets the engine's tests import their helpers, and keeps tiny matrices on one thread."""
+"""Make the support modules of the engine tests importable, and run small matrix products on one thread."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Adapters kept apart: sessions of different adapters in one step are what each is alone, with its adapter merged."""
+"""Separate adapters: sessions with different adapters in one step equal sessions of models with the adapter merged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(
     root: Path, seed: int, *, projector: bool = True, modules: tuple[str, ...] = ("q_proj", "o_proj", "up_proj")
 ) -> Path:
-    """LoRA on some matrices of both layers, with heads and projector of its own."""
+    """Write an adapter with LoRA on some layers, and its own heads and projector."""
     shapes = {name: tensor.shape for name, tensor in lively_model().network.state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -56,22 +56,20 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def given(name: str | None) -> SessionOptions:
+def with_adapter(name: str | None) -> SessionOptions:
     return options(0.5, adapter=name)
 
 
-def alone(base: Path, adapters: dict[str, Path], name: str | None) -> tuple[list[float], list]:
+def run_merged(base: Path, adapters: dict[str, Path], name: str | None) -> tuple[list[float], list]:
     merged = load_model(str(base), adapter=adapters[name] if name else None)
-    outputs = Rig(merged).watch(options(0.5), ITEMS)
+    outputs = Rig(merged).run_stream(options(0.5), ITEMS)
     return scores(outputs), replies(outputs)
 
 
-def test_a_packed_step_of_many_adapters_is_each_alone_with_its_own_merged(
-    base: Path, adapters: dict[str, Path]
-) -> None:
+def test_packed_step_with_several_adapters_equals_each_merged_model(base: Path, adapters: dict[str, Path]) -> None:
     engine = Engine(load_model(str(base), adapters=adapters))
     chosen = ["cook", None, "sport", "cook", None]
-    sessions = [engine.open(given(name)) for name in chosen]
+    sessions = [engine.open(with_adapter(name)) for name in chosen]
     outputs = {session.id: [] for session in sessions}
     for session in sessions:
         for item in ITEMS:
@@ -81,71 +79,67 @@ def test_a_packed_step_of_many_adapters_is_each_alone_with_its_own_merged(
         for session, output in engine.step():
             outputs[session.id].append(output)
     found = [(scores(outputs[session.id]), replies(outputs[session.id])) for session in sessions]
-    for name, (seen, said) in zip(chosen, found, strict=True):
-        wanted, words = alone(base, adapters, name)
-        np.testing.assert_allclose(seen, wanted, atol=2e-5, rtol=0)
-        assert said == words
+    for name, (actual_scores, actual_replies) in zip(chosen, found, strict=True):
+        expected, expected_replies = run_merged(base, adapters, name)
+        np.testing.assert_allclose(actual_scores, expected, atol=2e-5, rtol=0)
+        assert actual_replies == expected_replies
     different = [np.abs(np.subtract(found[0][0], found[k][0])).max() for k in (1, 2)]
     assert min(different) > 0.05
-    assert sum(len(said) for _, said in found) > 5
+    assert sum(len(reply_list) for _, reply_list in found) > 5
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_adapters_stand_beside_quantised_matrices_too(base: Path, adapters: dict[str, Path], kind) -> None:
+def test_adapters_work_on_a_quantised_base(base: Path, adapters: dict[str, Path], kind) -> None:
     apart = Rig(load_model(str(base), adapters=adapters, quantized=kind))
     plain = Rig(load_model(str(base), quantized=kind))
-    own = [scores(apart.watch(given(name), ITEMS)) for name in ("cook", None)]
-    np.testing.assert_allclose(own[1], scores(plain.watch(options(0.5), ITEMS)), atol=1e-6, rtol=0)
-    wanted = np.array(alone(base, adapters, "cook")[0])
-    assert np.abs(own[0] - wanted).mean() < np.abs(own[1] - wanted).mean() / 2
+    adapted, base_alone = (scores(apart.run_stream(with_adapter(name), ITEMS)) for name in ("cook", None))
+    np.testing.assert_allclose(base_alone, scores(plain.run_stream(options(0.5), ITEMS)), atol=1e-6, rtol=0)
+    expected = np.array(run_merged(base, adapters, "cook")[0])
+    assert np.abs(adapted - expected).mean() < np.abs(base_alone - expected).mean() / 2
 
 
-def test_one_engine_at_a_time(base: Path, adapters: dict[str, Path]) -> None:
+def test_second_engine_on_the_same_adapters_is_rejected(base: Path, adapters: dict[str, Path]) -> None:
     bank = load_model(str(base), adapters=adapters).adapters
     with bank.route_rows(["cook"], [3]), pytest.raises(EngineError, match="load the model once for each"):
         bank.route_rows([None], [1]).__enter__()
 
 
-def test_what_adapters_or_quantisation_have_changed_is_not_written(
-    base: Path, adapters: dict[str, Path], tmp_path: Path
-) -> None:
+def test_model_with_adapters_or_quantised_is_not_saved(base: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
     for model in (load_model(str(base), adapters=adapters), load_model(str(base), quantized="int8")):
         with pytest.raises(CheckpointError, match="cannot be written; save it before"):
             save_checkpoint(tmp_path / "new", model.network, model.tokenizer)
         assert not list(tmp_path.iterdir())
 
 
-def test_an_adapter_over_a_merged_one(base: Path, adapters: dict[str, Path]) -> None:
-    """What is merged is part of the base of what is kept apart."""
+def test_separate_adapter_on_a_base_with_a_merged_adapter(base: Path, adapters: dict[str, Path]) -> None:
+    """A merged adapter is part of the base of a separate one."""
     both = load_model(str(base), adapter=adapters["cook"], adapters={"sport": adapters["sport"]})
-    plain = scores(Rig(both).watch(options(), ITEMS))
-    np.testing.assert_allclose(plain, alone(base, adapters, "cook")[0], atol=2e-5, rtol=0)
+    plain = scores(Rig(both).run_stream(options(), ITEMS))
+    np.testing.assert_allclose(plain, run_merged(base, adapters, "cook")[0], atol=2e-5, rtol=0)
 
 
-def test_a_base_without_heads_serves_those_who_choose_an_adapter(
-    base: Path, adapters: dict[str, Path], tmp_path: Path
-) -> None:
+def test_base_without_heads_requires_an_adapter(base: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
     whole = load_model(str(base))
     bare = save_checkpoint(tmp_path / "bare", whole.network, whole.tokenizer)
     tensors = {name: t for name, t in load_file(bare / "model.safetensors").items() if not name.startswith("heads.")}
     save_file(tensors, bare / "model.safetensors")
     engine = Rig(load_model(str(bare), adapters=adapters))
     with pytest.raises(OptionError, match="no heads or no projector of its own; select an adapter: cook, sport"):
-        engine.open(given(None))
-    seen = scores(engine.watch(given("sport"), ITEMS))
-    np.testing.assert_allclose(seen, alone(base, adapters, "sport")[0], atol=2e-5, rtol=0)
+        engine.open(with_adapter(None))
+    actual_scores = scores(engine.run_stream(with_adapter("sport"), ITEMS))
+    np.testing.assert_allclose(actual_scores, run_merged(base, adapters, "sport")[0], atol=2e-5, rtol=0)
 
 
-def test_an_adapter_that_is_not_there_is_refused(base: Path, adapters: dict[str, Path]) -> None:
+def test_unknown_adapter_is_rejected(base: Path, adapters: dict[str, Path]) -> None:
     with pytest.raises(OptionError, match="no adapter 'news'; loaded: cook, sport"):
-        Engine(load_model(str(base), adapters=adapters)).open(given("news"))
+        Engine(load_model(str(base), adapters=adapters)).open(with_adapter("news"))
     with pytest.raises(OptionError, match="no adapter 'news'; loaded: none"):
-        Engine(load_model(str(base))).open(given("news"))
+        Engine(load_model(str(base))).open(with_adapter("news"))
     with pytest.raises(ModelNotFoundError, match=r"holds no adapter_config\.json"):
         load_model(str(base), adapters={"news": base})
 
 
-def test_what_all_sessions_share_cannot_be_an_adapters_own(base: Path, tmp_path: Path) -> None:
+def test_separate_adapter_must_not_change_shared_parts(base: Path, tmp_path: Path) -> None:
     path = adapter(tmp_path / "a", 1)
     tensors = load_file(path / "adapter_model.safetensors")
     head = lively_model().network.lm_head.weight

@@ -1,4 +1,4 @@
-"""From logits to tokens, from tokens to text: greedy, sampled, penalised; no half characters, no repeats."""
+"""Sampling, repetition penalty, repeat suppression and the text of replies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from duet_rig import Rig, Scripted, frames, joined_deltas, lively_model, options, replies
+from duet_rig import Rig, ScriptedSampler, frames, joined_deltas, lively_model, options, replies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,50 +19,50 @@ from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 LOGITS = torch.tensor([0.5, 3.0, 2.0, -1.0, 2.9])
 
 
-def drawn(options: DecodeOptions, count: int, logits: torch.Tensor = LOGITS) -> list[int]:
+def first_tokens(options: DecodeOptions, count: int, logits: torch.Tensor = LOGITS) -> list[int]:
     return [Sampler(options, reply).next(logits) for reply in range(count)]
 
 
-def test_greedy_takes_the_largest() -> None:
+def test_greedy_sampling_takes_the_largest_logit() -> None:
     sampler = Sampler(DecodeOptions(), 0)
     assert [sampler.next(LOGITS) for _ in range(3)] == [1, 1, 1]
 
 
-def test_the_penalty_counts_one_reply_only() -> None:
+def test_repetition_penalty_counts_tokens_of_one_reply() -> None:
     options = DecodeOptions(repetition_penalty=1.4)
     first = Sampler(options, 0)
     assert [first.next(LOGITS) for _ in range(3)] == [1, 4, 1]  # 3.0/1.4 = 2.14, 2.9/1.4 = 2.07: both above 2.0
     assert Sampler(options, 1).next(LOGITS) == 1
     below = torch.tensor([-1.0, -1.2])
     sampler = Sampler(options, 0)
-    assert [sampler.next(below) for _ in range(2)] == [0, 1]  # a negative logit is pushed down too
+    assert [sampler.next(below) for _ in range(2)] == [0, 1]  # a negative logit is lowered too
     assert torch.equal(below, torch.tensor([-1.0, -1.2]))
 
 
 def test_sampling_is_seeded() -> None:
     options = DecodeOptions(temperature=1.0, seed=3)
-    assert drawn(options, 50) == drawn(options, 50)
-    assert drawn(options, 50) != drawn(DecodeOptions(temperature=1.0, seed=4), 50)
-    assert len(set(drawn(options, 50))) > 2  # replies differ from each other
+    assert first_tokens(options, 50) == first_tokens(options, 50)
+    assert first_tokens(options, 50) != first_tokens(DecodeOptions(temperature=1.0, seed=4), 50)
+    assert len(set(first_tokens(options, 50))) > 2  # each reply has its own seed
 
 
-def test_sampling_leaves_the_global_generator_alone() -> None:
+def test_sampling_does_not_use_the_global_generator() -> None:
     before = torch.random.get_rng_state()
-    drawn(DecodeOptions(temperature=1.0), 3)
+    first_tokens(DecodeOptions(temperature=1.0), 3)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_temperature_follows_the_softmax() -> None:
-    counts = Counter(drawn(DecodeOptions(temperature=0.7), 3000))
-    wanted = (LOGITS / 0.7).softmax(-1)
-    assert [counts[i] / 3000 for i in range(5)] == pytest.approx(wanted.tolist(), abs=0.04)
+def test_sampled_frequencies_follow_the_softmax_at_the_temperature() -> None:
+    counts = Counter(first_tokens(DecodeOptions(temperature=0.7), 3000))
+    expected = (LOGITS / 0.7).softmax(-1)
+    assert [counts[i] / 3000 for i in range(5)] == pytest.approx(expected.tolist(), abs=0.04)
 
 
-def test_top_p_is_the_smallest_set_that_holds_p() -> None:
+def test_top_p_keeps_the_smallest_set_with_probability_p() -> None:
     logits = torch.tensor([0.1, 0.5, 0.4]).log()
-    assert set(drawn(DecodeOptions(temperature=1.0, top_p=0.45), 200, logits)) == {1}
-    assert set(drawn(DecodeOptions(temperature=1.0, top_p=0.55), 200, logits)) == {1, 2}
-    assert set(drawn(DecodeOptions(temperature=1.0, top_p=1.0), 400, logits)) == {0, 1, 2}
+    assert set(first_tokens(DecodeOptions(temperature=1.0, top_p=0.45), 200, logits)) == {1}
+    assert set(first_tokens(DecodeOptions(temperature=1.0, top_p=0.55), 200, logits)) == {1, 2}
+    assert set(first_tokens(DecodeOptions(temperature=1.0, top_p=1.0), 400, logits)) == {0, 1, 2}
 
 
 # repeats
@@ -71,24 +71,24 @@ TEXTS = st.text(alphabet="ab ", max_size=6)
 
 
 @given(st.lists(TEXTS, max_size=4), TEXTS, st.data())
-def test_repeat_filter_shows_all_or_nothing(recent: list[str], text: str, data: st.DataObject) -> None:
+def test_repeat_filter_releases_all_text_or_none(recent: list[str], text: str, data: st.DataObject) -> None:
     repeats = RepeatFilter(tuple(recent))
-    shown = said = ""
-    while said != text:
-        step = data.draw(st.integers(1, len(text) - len(said)))
-        delta, said = text[len(said) : len(said) + step], text[: len(said) + step]
-        shown += repeats.push(delta)
-        assert text.startswith(shown)
-        assert shown == said or any(r.startswith(said) for r in recent)
+    released = pushed = ""
+    while pushed != text:
+        step = data.draw(st.integers(1, len(text) - len(pushed)))
+        delta, pushed = text[len(pushed) : len(pushed) + step], text[: len(pushed) + step]
+        released += repeats.push(delta)
+        assert text.startswith(released)
+        assert released == pushed or any(r.startswith(pushed) for r in recent)
     rest, repeated = repeats.finish()
     assert repeated == (text in recent)
-    assert shown + rest == ("" if repeated else text)
+    assert released + rest == ("" if repeated else text)
 
 
-def test_the_same_words_are_not_said_again_within_the_window() -> None:
-    said = ["it falls", "it falls", "it fails", "it falls", "it"]
+def test_reply_is_not_repeated_within_the_repeat_window() -> None:
+    texts = ["it falls", "it falls", "it fails", "it falls", "it"]
     speak = SpeakOptions("threshold", 0.0, repeat_window=1.5)
-    outputs = Rig(lively_model(), sampler_factory=Scripted(said)).watch(
+    outputs = Rig(lively_model(), sampler_factory=ScriptedSampler(texts)).run_stream(
         SessionOptions(speak=speak, system_prompt="x"), frames(5)
     )
     assert [(o.frame, o.text) for o in outputs if isinstance(o, Reply)] == [
@@ -99,14 +99,14 @@ def test_the_same_words_are_not_said_again_within_the_window() -> None:
     ]
     started = [o.reply for o in outputs if isinstance(o, ReplyStarted)]
     assert started == [o.reply for o in outputs if isinstance(o, Reply)]
-    assert joined_deltas(outputs) == {i: said[i] for i in started}
+    assert joined_deltas(outputs) == {i: texts[i] for i in started}
 
 
 # text
 
 
 @given(st.text(max_size=12), st.binary(max_size=6))
-def test_deltas_joined_are_the_text(text: str, junk: bytes) -> None:
+def test_joined_deltas_equal_the_text(text: str, junk: bytes) -> None:
     tokenizer = byte_tokenizer()
     ids = tokenizer.encode(text) + list(junk)  # ids below 256 are single bytes, in some order
     stream = TextStream(tokenizer)
@@ -115,7 +115,7 @@ def test_deltas_joined_are_the_text(text: str, junk: bytes) -> None:
     assert "".join(deltas) == stream.text == tokenizer.decode(ids)
 
 
-def test_a_character_is_never_shown_in_parts() -> None:
+def test_characters_are_emitted_whole() -> None:
     tokenizer = byte_tokenizer()
     stream = TextStream(tokenizer)
     deltas = [stream.push(i) for i in tokenizer.encode("aé€😀!")]
@@ -123,7 +123,7 @@ def test_a_character_is_never_shown_in_parts() -> None:
     assert stream.flush() == ""
 
 
-def test_what_is_left_of_a_cut_character_comes_at_the_end() -> None:
+def test_incomplete_character_is_emitted_by_flush() -> None:
     tokenizer = byte_tokenizer()
     stream = TextStream(tokenizer)
     for i in tokenizer.encode("a€")[:-1]:
@@ -132,23 +132,23 @@ def test_what_is_left_of_a_cut_character_comes_at_the_end() -> None:
     assert stream.flush() == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_a_reply_at_its_limit_says_so() -> None:
-    rig = Rig(lively_model(), sampler_factory=Scripted(["abcdef", "abc", "abcd"]))
-    outputs = rig.watch(options(0.0, tokens=4), frames(3))
+def test_reply_at_its_token_limit_finishes_with_length() -> None:
+    rig = Rig(lively_model(), sampler_factory=ScriptedSampler(["abcdef", "abc", "abcd"]))
+    outputs = rig.run_stream(options(0.0, tokens=4), frames(3))
     assert replies(outputs) == [(0, "abcd", 4, "length"), (1, "abc", 3, "stop"), (2, "abcd", 4, "length")]
 
 
-def test_an_empty_reply_is_still_a_reply() -> None:
-    outputs = Rig(lively_model(), sampler_factory=Scripted([""])).watch(options(0.0), frames(1))
+def test_empty_reply_is_emitted() -> None:
+    outputs = Rig(lively_model(), sampler_factory=ScriptedSampler([""])).run_stream(options(0.0), frames(1))
     assert [type(o).__name__ for o in outputs] == ["Scores", "ReplyStarted", "Reply", "StreamEnded"]
     assert replies(outputs) == [(0, "", 0, "stop")]
 
 
-def test_a_seeded_reply_is_the_same_in_any_company() -> None:
+def test_seeded_reply_does_not_depend_on_other_sessions() -> None:
     speak = SpeakOptions("threshold", 0.0)
     given_options = SessionOptions(speak=speak, decode=DecodeOptions(6, temperature=0.8, seed=5), system_prompt="x")
-    alone = replies(Rig(lively_model()).watch(given_options, frames(4)))
+    alone = replies(Rig(lively_model()).run_stream(given_options, frames(4)))
     rig = Rig(lively_model())
     other = rig.open(given_options)
     rig.push(other, frames(1, seed=9)[0])
-    assert replies(rig.watch(given_options, frames(4))) == alone
+    assert replies(rig.run_stream(given_options, frames(4))) == alone

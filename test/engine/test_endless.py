@@ -1,9 +1,7 @@
-"""Streams without an end: what a slid window holds, to the number, and that no length of life wears it out.
+"""Endless streams: the exact contents of the context after evictions, and no drift over time.
 
-Above the window every token's key (before rotation) and value stay as they were computed, under the context of their time.
-What is equal to a recomputation is everything that is computed from them now: each new token attends to exactly the kept
-tokens, at positions 0, 1, 2, … in their order, none missing and none twice. ``Ledger`` computes just that, from sources it
-keeps in a list.
+Above the window, unrotated keys and values stay as they were computed, with the context of that time. Each new token attends to
+exactly the retained tokens, at positions 0, 1, 2, … in their order. ``ReferenceStream`` computes this from unrotated keys.
 """
 
 from __future__ import annotations
@@ -29,28 +27,28 @@ WINDOW = 6
 
 
 @dataclass(eq=False)
-class Kept:
-    """Tokens that stay or go together: unrotated keys and values [kv_heads, n, head_dim] of every layer."""
+class CachedTokens:
+    """Tokens that leave the context together: unrotated keys and values [kv_heads, n, head_dim] of every layer."""
 
     keys: list[Tensor]
     values: list[Tensor]
     frame: bool
 
 
-class RotationLog:
-    """A silent stream over a deep network, by its own modules; every step rotates every kept key again."""
+class ReferenceStream:
+    """Reference for a stream without replies: every step rotates all retained keys from unrotated ones."""
 
     def __init__(self, model: LoadedModel, window: int) -> None:
         self.network, self.tokenizer, self.window = copy.deepcopy(model.network), model.tokenizer, window
-        self.kept: list[Kept] = []
+        self.kept: list[CachedTokens] = []
         self.renderer = Renderer()
 
     @torch.no_grad()
-    def watch(self, query: str, seen: list[Frame]) -> list[float]:
-        found: list[float] = []
+    def run_stream(self, query: str, stream: list[Frame]) -> list[float]:
+        actual: list[float] = []
         pieces = self.renderer.text_turn(Role.SYSTEM, PROMPT) + self.renderer.text_turn(Role.USER, query)
         ids = self.tokenizer.encode("".join(p.text for p in pieces))
-        for frame in seen:
+        for frame in stream:
             *header, _ = self.renderer.frame()
             ids += self.tokenizer.encode("".join(p.text for p in header))
             pixels = frames_to_pixels([frame.image], self.network.config.vision.image_size)
@@ -58,20 +56,22 @@ class RotationLog:
                 del self.kept[next(k for k, part in enumerate(self.kept) if part.frame)]
             words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long))
             hidden = self._feed([words, self.network.embed_frames(pixels)[0]])
-            found += self.network.score(hidden[-1:])[0].tolist()
+            actual += self.network.score(hidden[-1:])[0].tolist()
             ids = []
-        return found
+        return actual
 
     def _feed(self, parts: list[Tensor]) -> Tensor:
-        """Final-norm hidden states [n, D] of the new tokens; ``parts``: text first, then a frame."""
+        """Return final-norm hidden states [n, D] of the new tokens. ``parts``: text, then a frame."""
         hidden = torch.cat(parts)
-        fresh = [Kept([], [], frame) for frame in (False, True)]
+        new_tokens = [CachedTokens([], [], frame) for frame in (False, True)]
         for number, layer in enumerate(self.network.lm.layers):
-            hidden = self._layer(number, layer, hidden, fresh, len(parts[0]))
-        self.kept += fresh if len(parts[0]) else fresh[1:]
+            hidden = self._layer(number, layer, hidden, new_tokens, len(parts[0]))
+        self.kept += new_tokens if len(parts[0]) else new_tokens[1:]
         return self.network.lm.norm(hidden)
 
-    def _layer(self, number: int, layer: torch.nn.Module, hidden: Tensor, fresh: list[Kept], text: int) -> Tensor:
+    def _layer(
+        self, number: int, layer: torch.nn.Module, hidden: Tensor, new_tokens: list[CachedTokens], text: int
+    ) -> Tensor:
         attention, new = layer.self_attn, len(hidden)
         normed = layer.input_layernorm(hidden)
         shape = (new, -1, attention.head_dim)
@@ -79,7 +79,7 @@ class RotationLog:
             project(normed).view(shape).transpose(0, 1)
             for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        for part, run in zip(fresh, (slice(0, text), slice(text, new)), strict=True):
+        for part, run in zip(new_tokens, (slice(0, text), slice(text, new)), strict=True):
             part.keys.append(keys[:, run])
             part.values.append(values[:, run])
         keys = torch.cat([*(part.keys[number] for part in self.kept), keys], 1)
@@ -95,19 +95,19 @@ class RotationLog:
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_above_the_window_a_deep_network_sees_the_kept_tokens_at_compact_positions(layers: int) -> None:
-    seen = frames(60)
-    wanted = RotationLog(lively_model(layers, seed=2), WINDOW).watch("What?", seen)
+def test_above_the_window_tokens_attend_to_the_retained_ones_at_compact_positions(layers: int) -> None:
+    stream = frames(60)
+    expected = ReferenceStream(lively_model(layers, seed=2), WINDOW).run_stream("What?", stream)
     rig = Rig(lively_model(layers, seed=2))
-    found = scores(rig.watch(options(window=WINDOW, text_tokens=64), [Query("What?", 0.0), *seen]))
-    np.testing.assert_allclose(found, wanted, atol=2e-5, rtol=0)
-    unbounded = scores(Rig(lively_model(layers, seed=2)).watch(options(), [Query("What?", 0.0), *seen]))
-    np.testing.assert_allclose(found[: 2 * WINDOW], unbounded[: 2 * WINDOW], atol=1e-6, rtol=0)
-    assert np.abs(np.subtract(found, unbounded)[2 * WINDOW :]).max() > 1e-2  # the window does forget
+    actual = scores(rig.run_stream(options(window=WINDOW, text_tokens=64), [Query("What?", 0.0), *stream]))
+    np.testing.assert_allclose(actual, expected, atol=2e-5, rtol=0)
+    unbounded = scores(Rig(lively_model(layers, seed=2)).run_stream(options(), [Query("What?", 0.0), *stream]))
+    np.testing.assert_allclose(actual[: 2 * WINDOW], unbounded[: 2 * WINDOW], atol=1e-6, rtol=0)
+    assert np.abs(np.subtract(actual, unbounded)[2 * WINDOW :]).max() > 1e-2  # evictions change the scores
 
 
-def test_ten_thousand_evictions_leave_every_key_where_its_source_puts_it() -> None:
-    """Keys and values of all that is live, against sources rotated once, in float64."""
+def test_keys_are_exact_after_ten_thousand_evictions() -> None:
+    """Compare keys and values of all live tokens with unrotated keys that are rotated once, in float64."""
     shape = CacheShape(2, 2, 16, 1e6, torch.float32, torch.device("cpu"))
     slot, generator = Slot(shape, 160), torch.Generator().manual_seed(0)
     live: list[tuple[Tensor, Tensor]] = []
@@ -131,40 +131,42 @@ def test_ten_thousand_evictions_leave_every_key_where_its_source_puts_it() -> No
         append(5, frame=True)
     keys, values = (torch.cat(part, 2) for part in zip(*live, strict=True))
     run = slice(slot.start, slot.end)
-    wanted = rotated(keys, torch.arange(slot.start, slot.end))
+    expected = rotated(keys, torch.arange(slot.start, slot.end))
     assert slot.end - slot.start == 11 + 20 * 5
-    torch.testing.assert_close(slot.keys[:, :, run].double(), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(slot.keys[:, :, run].double(), expected, atol=1e-4, rtol=0)
     assert torch.equal(slot.values[:, :, run], values)
 
 
 def rotated(keys: Tensor, positions: Tensor) -> Tensor:
-    """Keys [..., n, 16] by rotary embedding at theta 1e6, in float64."""
+    """Rotate keys [..., n, 16] with theta 1e6, in float64."""
     angle = positions[:, None].double() / 1e6 ** (torch.arange(0, 16, 2).double() / 16)
     first, second = keys.double().chunk(2, -1)
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], -1)
 
 
 @pytest.mark.slow
-def test_ten_thousand_evictions_do_not_move_the_scores() -> None:
-    """In one layer what is seen now depends on what is in view alone: an old stream scores as a young one does."""
+def test_scores_do_not_drift_over_ten_thousand_evictions() -> None:
+    """With one layer, scores depend on the context alone, so an old session scores like a new one."""
     rig = Rig(lively_model(1))
-    given = options(window=WINDOW, text_tokens=64)
-    old = rig.open(given)
-    rig.push(old, Query("What?", 0.0))
+    session_options = options(window=WINDOW, text_tokens=64)
+    old_session = rig.open(session_options)
+    rig.push(old_session, Query("What?", 0.0))
     pool = [rig.prepare(Frame(i, 0.0, picture(i))) for i in range(50)]
-    found: list[float] = []
+    actual: list[float] = []
     for k in range(10_050):
-        rig.push(old, PreparedFrame(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
-        found += scores(list(rig.run(old)))[:2]
-    young = scores(rig.watch(given, [Query("What?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(50))]))
-    np.testing.assert_allclose(found[-2 * 44 :], young[-2 * 44 :], atol=1e-4, rtol=0)
+        rig.push(old_session, PreparedFrame(Frame(k, k / 2, pool[k % 50].frame.image), pool[k % 50].pixels))
+        actual += scores(list(rig.run(old_session)))[:2]
+    new_scores = scores(
+        rig.run_stream(session_options, [Query("What?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(50))])
+    )
+    np.testing.assert_allclose(actual[-2 * 44 :], new_scores[-2 * 44 :], atol=1e-4, rtol=0)
 
 
-def test_a_query_asked_an_hour_ago_still_governs() -> None:
-    """At two frames a second; one session was asked then, one something else, one just now."""
+def test_query_from_an_hour_ago_still_determines_the_scores() -> None:
+    """At two frames per second: sessions with this query an hour ago, with another query, and with this query just now."""
     rig = Rig(lively_model(1))
-    given = options(window=WINDOW, text_tokens=64)
-    sessions = [rig.open(given) for _ in range(2)]
+    session_options = options(window=WINDOW, text_tokens=64)
+    sessions = [rig.open(session_options) for _ in range(2)]
     for session, text in zip(sessions, ("Is it red?", "Who comes?"), strict=True):
         rig.push(session, Query(text, 0.0))
     pool = [rig.prepare(Frame(i, 0.0, picture(i))) for i in range(20)]
@@ -175,7 +177,9 @@ def test_a_query_asked_an_hour_ago_still_governs() -> None:
         while rig.busy:
             for session, output in rig.step():
                 last[session.id] = [*last.get(session.id, []), *scores([output])][-2 * WINDOW :]
-    asked, other = (np.array(last[session.id]) for session in sessions)
-    fresh = scores(rig.watch(given, [Query("Is it red?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(20))]))
-    np.testing.assert_allclose(asked, fresh[-2 * WINDOW :], atol=1e-4, rtol=0)
-    assert np.abs(asked - other).max() > 5e-3
+    with_query, with_other_query = (np.array(last[session.id]) for session in sessions)
+    recent_query = scores(
+        rig.run_stream(session_options, [Query("Is it red?", 0.0), *(Frame(i, i / 2, picture(i)) for i in range(20))])
+    )
+    np.testing.assert_allclose(with_query, recent_query[-2 * WINDOW :], atol=1e-4, rtol=0)
+    assert np.abs(with_query - with_other_query).max() > 5e-3

@@ -1,4 +1,4 @@
-"""The slot by itself: what is live, where it stands, what going back and forgetting leave behind."""
+"""KV slots: appending, rollback, eviction and moves, compared with Transformers' rotary embedding."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ ROTARY = Qwen2RotaryEmbedding(language_model(SHAPES["tiny"].text).config)
 
 
 def source(token: int) -> Tensor:
-    """The unrotated key of a token [layers, kv_heads, 1, head_dim]; its value is its negative."""
+    """Return the unrotated key of a token [layers, kv_heads, 1, head_dim]. Its value is the negative key."""
     return torch.randn(2, 2, 1, 12, generator=torch.Generator().manual_seed(token))
 
 
 def rotated(tokens: list[int], first: int) -> Tensor:
-    """Keys of ``tokens`` at ``first``, ``first + 1``, …, by Transformers' own rotary embedding."""
+    """Return the keys of ``tokens`` at positions ``first``, ``first + 1``, … by Transformers' rotary embedding."""
     keys = torch.cat([source(t) for t in tokens], 2)
     cos, sin = ROTARY(keys, torch.arange(first, first + len(tokens))[None])
     return apply_rotary_pos_emb(keys, keys, cos, sin)[0]
 
 
-class Follower:
-    """A slot and what should be in it: tokens in order, as segments."""
+class ReferenceSlot:
+    """A slot, and the tokens that it is expected to hold, in order."""
 
     def __init__(self, capacity: int) -> None:
         self.slot = Slot(SHAPE, capacity)
@@ -74,98 +74,100 @@ class Follower:
             torch.testing.assert_close(values, -torch.cat([source(t) for t in self.tokens], 2), atol=0, rtol=0)
 
 
-ACTS = st.lists(st.sampled_from(["frame", "frame", "frame", "text", "pin", "evict", "evict", "back"]), max_size=60)
+OPERATIONS = st.lists(
+    st.sampled_from(["frame", "frame", "frame", "text", "pin", "evict", "evict", "back"]), max_size=60
+)
 
 
-@given(ACTS, st.integers(12, 40))
-def test_any_life_leaves_the_right_keys_at_the_right_places(acts: list[str], capacity: int) -> None:
-    follower = Follower(capacity)
-    for act in acts:
-        size = {"frame": 3, "text": 2, "pin": 1}.get(act, 0)
-        if act == "evict":
-            follower.evict()
-        elif act == "back":
-            mark, segments = follower.slot.mark(), list(follower.segments)
-            if follower.slot.end + 4 <= capacity:
-                follower.append(2)
-                follower.append(2, pinned=True)
-                follower.slot.rollback(mark)
-                follower.segments = segments
-        elif follower.slot.length + size > capacity:
+@given(OPERATIONS, st.integers(12, 40))
+def test_any_sequence_of_operations_leaves_the_expected_keys_and_values(operations: list[str], capacity: int) -> None:
+    reference = ReferenceSlot(capacity)
+    for operation in operations:
+        size = {"frame": 3, "text": 2, "pin": 1}.get(operation, 0)
+        if operation == "evict":
+            reference.evict()
+        elif operation == "back":
+            mark, segments = reference.slot.mark(), list(reference.segments)
+            if reference.slot.end + 4 <= capacity:
+                reference.append(2)
+                reference.append(2, pinned=True)
+                reference.slot.rollback(mark)
+                reference.segments = segments
+        elif reference.slot.length + size > capacity:
             with pytest.raises(CapacityError):
-                follower.slot.reserve(size)
+                reference.slot.reserve(size)
         else:
-            follower.append(size, pinned=act == "pin", frame=act == "frame")
-        follower.check()
+            reference.append(size, pinned=operation == "pin", frame=operation == "frame")
+        reference.check()
 
 
-def test_a_thousand_moves_do_not_wear_pinned_keys_out() -> None:
-    follower = Follower(14)
-    follower.append(4, pinned=True)
+def test_pinned_keys_do_not_drift_over_a_thousand_moves() -> None:
+    reference = ReferenceSlot(14)
+    reference.append(4, pinned=True)
     for _ in range(1000):
-        follower.append(3, frame=True)
-        if follower.slot.frames == 3:
-            follower.evict()
-    head = follower.slot.view(1, 0)[0][:, :4]
-    torch.testing.assert_close(head, rotated([0, 1, 2, 3], follower.slot.start)[1], atol=2e-6, rtol=0)
-    follower.check()
+        reference.append(3, frame=True)
+        if reference.slot.frames == 3:
+            reference.evict()
+    head = reference.slot.view(1, 0)[0][:, :4]
+    torch.testing.assert_close(head, rotated([0, 1, 2, 3], reference.slot.start)[1], atol=2e-6, rtol=0)
+    reference.check()
 
 
-def test_rollback_brings_back_the_exact_state() -> None:
-    follower = Follower(30)
-    follower.append(2, pinned=True)
-    follower.append(3, frame=True)
-    mark = follower.slot.mark()
-    follower.append(5)
-    follower.append(3, frame=True)
-    follower.slot.rollback(mark)
-    assert (follower.slot.length, follower.slot.frames) == (5, 1)
-    del follower.segments[2:]
-    follower.append(4)
-    follower.check()
+def test_rollback_restores_the_state_at_the_mark() -> None:
+    reference = ReferenceSlot(30)
+    reference.append(2, pinned=True)
+    reference.append(3, frame=True)
+    mark = reference.slot.mark()
+    reference.append(5)
+    reference.append(3, frame=True)
+    reference.slot.rollback(mark)
+    assert (reference.slot.length, reference.slot.frames) == (5, 1)
+    del reference.segments[2:]
+    reference.append(4)
+    reference.check()
 
 
-@pytest.mark.parametrize("meanwhile", ["evict", "move"])
-def test_rollback_over_moved_tokens_is_refused(meanwhile: str) -> None:
-    follower = Follower(12)
+@pytest.mark.parametrize("change", ["evict", "move"])
+def test_rollback_to_a_mark_before_a_move_is_rejected(change: str) -> None:
+    reference = ReferenceSlot(12)
     for _ in range(4):
-        follower.append(3, frame=True)
-    if meanwhile == "move":
-        follower.evict()
-    mark = follower.slot.mark()
-    if meanwhile == "evict":
-        follower.evict()
+        reference.append(3, frame=True)
+    if change == "move":
+        reference.evict()
+    mark = reference.slot.mark()
+    if change == "evict":
+        reference.evict()
     else:
-        follower.slot.reserve(2)
-        assert follower.slot.start == 0
+        reference.slot.reserve(2)
+        assert reference.slot.start == 0
     with pytest.raises(CapacityError, match="moved"):
-        follower.slot.rollback(mark)
+        reference.slot.rollback(mark)
 
 
-def test_reserve_moves_only_when_it_must() -> None:
-    follower = Follower(12)
+def test_reserve_moves_tokens_only_if_necessary() -> None:
+    reference = ReferenceSlot(12)
     for _ in range(4):
-        follower.append(3, frame=True)
-    follower.evict()
-    mark = follower.slot.mark()
-    follower.slot.reserve(0)
-    assert follower.slot.start == 3
-    follower.slot.rollback(mark)
+        reference.append(3, frame=True)
+    reference.evict()
+    mark = reference.slot.mark()
+    reference.slot.reserve(0)
+    assert reference.slot.start == 3
+    reference.slot.rollback(mark)
     with pytest.raises(
         CapacityError, match="9 of at most 12 tokens and cannot take 4 more; open it with a smaller window"
     ):
-        follower.slot.reserve(4)
-    assert follower.slot.start == 3  # refused without moving anything
+        reference.slot.reserve(4)
+    assert reference.slot.start == 3  # rejected without moving anything
 
 
-def test_evicting_without_frames_drops_the_passing_text() -> None:
-    follower = Follower(12)
-    follower.append(2, pinned=True)
-    follower.append(2)
-    follower.evict()
-    follower.check()
-    assert follower.slot.length == 2
+def test_eviction_without_frames_removes_unpinned_text() -> None:
+    reference = ReferenceSlot(12)
+    reference.append(2, pinned=True)
+    reference.append(2)
+    reference.evict()
+    reference.check()
+    assert reference.slot.length == 2
 
 
-def test_memory_is_known_when_a_slot_is_made() -> None:
+def test_size_bytes_follows_from_shape_and_capacity() -> None:
     assert Slot(SHAPE, 100).size_bytes == 2 * 2 * 2 * 100 * 12 * 4

@@ -1,9 +1,9 @@
-"""What is fed under either profile, against text written by hand from the format's description (quirks Q1 to Q4, Q13)."""
+"""The text fed under both profiles, compared with text written by hand from docs/duet_format.md (Q1 to Q4, Q13)."""
 
 from __future__ import annotations
 
 import pytest
-from duet_rig import PROMPT, Rig, Scripted, frames, lively_model, options
+from duet_rig import PROMPT, Rig, ScriptedSampler, frames, lively_model, options
 
 from mmduet.duet import make_feed
 from mmduet.events import Context, Frame, Query, QueryRead, Scores
@@ -21,20 +21,20 @@ def user(text: str) -> str:
 def fed(
     profile: str,
     items: list[Frame | Query | Context],
-    says: dict[int, str],
+    replies_at: dict[int, str],
     *,
     keep: bool,
     tokens: int = 8,
 ) -> str:
-    """Everything fed, replies being ``says`` after the frames of those numbers."""
-    rig = Rig(lively_model(), sampler_factory=Scripted(list(says.values())))
+    """Return everything that is fed. ``replies_at``: the reply after each frame, by its number."""
+    rig = Rig(lively_model(), sampler_factory=ScriptedSampler(list(replies_at.values())))
     session = rig.open(options(keep=keep, profile=profile, tokens=tokens))
     for turn in (x for x in items if not isinstance(x, Frame)):
         rig.push(session, turn)
     for frame in (x for x in items if isinstance(x, Frame)):
         rig.push(session, frame)
         list(rig.run(session))
-        if frame.index in says:
+        if frame.index in replies_at:
             rig.speak_now(session)
             list(rig.run(session))
     rig.end(session)
@@ -43,7 +43,7 @@ def fed(
 
 
 CASES = {
-    # name: (items, says, keep, fixed, paper)
+    # name: (items, replies_at, keep, fixed, paper)
     "Q1 a query first": (
         [Query("q", 0.0), *frames(2)], {}, False,
         SYSTEM + user("q") + STREAM + "<F><F>",
@@ -104,40 +104,38 @@ CASES = {
 
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_fed(case: tuple, profile: str) -> None:
-    items, says, keep, fixed, paper = case
-    got = fed(profile, items, says, keep=keep)
-    assert got == (fixed if profile == "fixed" else paper)
+def test_fed_text_follows_the_profile(case: tuple, profile: str) -> None:
+    items, replies_at, keep, fixed, paper = case
+    actual = fed(profile, items, replies_at, keep=keep)
+    assert actual == (fixed if profile == "fixed" else paper)
 
 
-def test_q13_a_removed_reply_cut_at_its_limit_leaves_nothing() -> None:
-    got = fed("paper", frames(2), {0: "abcdefghXY"}, keep=False)
-    assert (
-        got == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"
-    )  # what was cut is rolled back; its last token is not fed
+def test_q13_removed_reply_at_its_limit_is_not_closed() -> None:
+    actual = fed("paper", frames(2), {0: "abcdefghXY"}, keep=False)
+    assert actual == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"  # its last token is never fed
 
 
-def test_q4_a_query_after_the_last_frame_is_not_run_under_paper() -> None:
+def test_q4_query_after_the_last_frame_is_ignored_under_paper() -> None:
     items = [*frames(2), Query("late", 9.0)]
     assert fed("paper", items, {}, keep=False) == SYSTEM + "<F><F>"
     assert fed("fixed", items, {9: ""}, keep=False).endswith(E + user("late") + REPLY)
 
 
-def test_q11_the_sum_runs_before_any_query() -> None:
+def test_q11_running_sum_includes_frames_before_the_query() -> None:
     rig = Rig(lively_model())
-    outputs = rig.watch(options(0.0, profile="paper", tokens=1), [Query("q", 1.0), *frames(3)])
+    outputs = rig.run_stream(options(0.0, profile="paper", tokens=1), [Query("q", 1.0), *frames(3)])
     assert [o.speak for o in outputs if isinstance(o, Scores)] == [True] * 3
     assert [o.time for o in outputs if isinstance(o, QueryRead)] == [1.0]
 
 
-def test_a_reply_between_a_turn_and_its_first_frame_leaves_no_trace_when_removed() -> None:
-    """Asked for at once after a query: the stream header is still due, and there is no open stream turn to close."""
+def test_removed_reply_between_a_turn_and_the_next_frame_leaves_no_trace() -> None:
+    """The reply directly follows a query, so the stream header is still due and no stream turn is open."""
     for profile in ("fixed", "paper"):
-        told, silent = make_feed(profile, "p"), make_feed(profile, "p")
-        for feed in (told, silent):
+        with_reply, without_reply = make_feed(profile, "p"), make_feed(profile, "p")
+        for feed in (with_reply, without_reply):
             feed.begin(query_first=False)
             feed.frame()
             feed.text("user", "q")
-        assert told.begin_reply()[0].text == REPLY
-        told.end_reply(removed=True, cut=False)
-        assert told.frame() == silent.frame()
+        assert with_reply.begin_reply()[0].text == REPLY
+        with_reply.end_reply(removed=True, cut=False)
+        assert with_reply.frame() == without_reply.frame()

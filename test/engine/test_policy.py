@@ -1,4 +1,4 @@
-"""Policies: pure, causal, and firing exactly where their definition says."""
+"""Policies fire exactly as defined, and are pure and causal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 BOTH = ("informative", "relevance")
 
 
-def spoken(options: SpeakOptions, pairs: list[tuple[float, float]], gap: float = 0.5) -> list[int]:
-    """The frames at which the policy fires."""
+def reply_frames(options: SpeakOptions, pairs: list[tuple[float, float]], gap: float = 0.5) -> list[int]:
+    """Return the frames at which the policy fires."""
     state, fired = PolicyState(), []
     for i, (informative, relevance) in enumerate(pairs):
         state, fires = decide(options, state, Scores(i, i * gap, informative, relevance))
@@ -25,36 +25,42 @@ def spoken(options: SpeakOptions, pairs: list[tuple[float, float]], gap: float =
     return fired
 
 
-def one(values: list[float]) -> list[tuple[float, float]]:
+def pairs_with(values: list[float]) -> list[tuple[float, float]]:
     return [(v, 0.9) for v in values]
 
 
-def test_threshold_means_more_than() -> None:
-    assert spoken(SpeakOptions("threshold", 0.5), one([0.4, 0.5, 0.51, 0.9])) == [2, 3]
+def test_threshold_policy_fires_above_its_value() -> None:
+    assert reply_frames(SpeakOptions("threshold", 0.5), pairs_with([0.4, 0.5, 0.51, 0.9])) == [2, 3]
 
 
-def test_sum_runs_from_frame_0_and_starts_again_when_it_fires() -> None:
-    assert spoken(SpeakOptions("sum", 2.0), one([0.5] * 12)) == [4, 9]
-    assert spoken(SpeakOptions("sum", 1.0), one([0.9, 0.9, 0.2, 0.9])) == [1, 3]
+def test_sum_policy_restarts_when_it_fires() -> None:
+    assert reply_frames(SpeakOptions("sum", 2.0), pairs_with([0.5] * 12)) == [4, 9]
+    assert reply_frames(SpeakOptions("sum", 1.0), pairs_with([0.9, 0.9, 0.2, 0.9])) == [1, 3]
 
 
-def test_never_is_never() -> None:
-    assert spoken(SpeakOptions("never", 0.0), one([1.0] * 5)) == []
+def test_never_policy_does_not_fire() -> None:
+    assert reply_frames(SpeakOptions("never", 0.0), pairs_with([1.0] * 5)) == []
 
 
-def test_heads_are_added_up() -> None:
+def test_scores_of_the_heads_are_added() -> None:
     pairs = [(0.3, 0.3), (0.9, 0.0), (0.0, 0.9), (0.5, 0.5)]
-    assert spoken(SpeakOptions("threshold", 0.8, BOTH), pairs) == [1, 2, 3]
-    assert spoken(SpeakOptions("threshold", 0.8, ("relevance",)), pairs) == [2]
+    assert reply_frames(SpeakOptions("threshold", 0.8, BOTH), pairs) == [1, 2, 3]
+    assert reply_frames(SpeakOptions("threshold", 0.8, ("relevance",)), pairs) == [2]
 
 
 def test_min_interval_counts_from_the_last_reply() -> None:
-    assert spoken(SpeakOptions("threshold", 0.5, min_interval=1.5), one([0.9] * 8)) == [0, 3, 6]
-    assert spoken(SpeakOptions("threshold", 0.5, min_interval=0.3), one([0.9] * 13), gap=0.1) == [0, 3, 6, 9, 12]
+    assert reply_frames(SpeakOptions("threshold", 0.5, min_interval=1.5), pairs_with([0.9] * 8)) == [0, 3, 6]
+    assert reply_frames(SpeakOptions("threshold", 0.5, min_interval=0.3), pairs_with([0.9] * 13), gap=0.1) == [
+        0,
+        3,
+        6,
+        9,
+        12,
+    ]
 
 
-def test_a_sum_that_had_to_wait_fires_as_soon_as_it_may() -> None:
-    assert spoken(SpeakOptions("sum", 1.0, min_interval=2.0), one([0.6] * 8)) == [1, 5]
+def test_sum_policy_fires_as_soon_as_the_minimum_interval_is_over() -> None:
+    assert reply_frames(SpeakOptions("sum", 1.0, min_interval=2.0), pairs_with([0.6] * 8)) == [1, 5]
 
 
 POLICIES = st.builds(
@@ -65,35 +71,37 @@ PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=25)
 
 
 @given(POLICIES, PAIRS, PAIRS)
-def test_what_comes_later_changes_nothing(
+def test_decisions_do_not_depend_on_later_frames(
     options: SpeakOptions, past: list[tuple[float, float]], future: list[tuple[float, float]]
 ) -> None:
-    assert [i for i in spoken(options, past + future) if i < len(past)] == spoken(options, past)
-    assert spoken(options, past) == spoken(options, past)
+    assert [i for i in reply_frames(options, past + future) if i < len(past)] == reply_frames(options, past)
+    assert reply_frames(options, past) == reply_frames(options, past)
 
 
 @given(POLICIES, PAIRS)
-def test_replies_keep_their_distance(options: SpeakOptions, pairs: list[tuple[float, float]]) -> None:
-    fired = spoken(options, pairs)
+def test_replies_are_at_least_the_minimum_interval_apart(
+    options: SpeakOptions, pairs: list[tuple[float, float]]
+) -> None:
+    fired = reply_frames(options, pairs)
     assert all((b - a) * 0.5 >= options.min_interval - 1e-6 for a, b in itertools.pairwise(fired))
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("threshold:0.25", SpeakOptions("threshold", 0.25)),
         ("sum:2", SpeakOptions("sum", 2.0)),
         ("never", SpeakOptions("never", 0.0)),
     ],
 )
-def test_policies_from_text(text: str, wanted: SpeakOptions) -> None:
-    assert SpeakOptions.parse(text) == wanted
+def test_policy_is_parsed_from_text(text: str, expected: SpeakOptions) -> None:
+    assert SpeakOptions.parse(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "threshold", "threshold:", "threshold:x", "sum:-1", "sum:nan", "never:1", "maybe:1"]
 )
-def test_text_that_is_no_policy(text: str) -> None:
+def test_invalid_policy_text_is_rejected(text: str) -> None:
     with pytest.raises(OptionError):
         SpeakOptions.parse(text)
 
@@ -116,6 +124,6 @@ def test_text_that_is_no_policy(text: str) -> None:
         lambda: SessionOptions(text_tokens=63),
     ],
 )
-def test_options_that_cannot_be_used(make) -> None:
+def test_invalid_options_are_rejected(make) -> None:
     with pytest.raises(OptionError):
         make()

@@ -1,4 +1,4 @@
-"""The engine's thread: bounded queues, outputs to the end, failures that reach every waiter."""
+"""The engine thread: blocking pushes, outputs until the end, and failures that reach every waiting thread."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ def feed(stream: Stream, count: int, seed: int = 0) -> None:
     stream.end()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to pass"
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.005)
 
 
-def test_outputs_are_those_of_the_synchronous_engine() -> None:
+def test_outputs_equal_those_of_the_synchronous_engine() -> None:
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options(0.5))
         stream.push(Query("What?", 0.0))
         feed(stream, 12)
         outputs = list(stream.outputs())
-    wanted = Rig(lively_model()).watch(options(0.5), [Query("What?", 0.0), *frames(12)])
-    assert outputs == wanted
+    expected = Rig(lively_model()).run_stream(options(0.5), [Query("What?", 0.0), *frames(12)])
+    assert outputs == expected
 
 
-def test_two_streams_at_once_share_steps() -> None:
+def test_concurrent_streams_share_steps() -> None:
     rig = Rig(lively_model())
-    heard: list[list[Output]] = [[], []]
+    received: list[list[Output]] = [[], []]
     with EngineThread(rig) as thread:
         streams = [thread.open(options(0.5), max_frames=3) for _ in range(2)]
-        listeners = [in_background(lambda i=i: heard[i].extend(streams[i].outputs())) for i in range(2)]
+        listeners = [in_background(lambda i=i: received[i].extend(streams[i].outputs())) for i in range(2)]
         feeders = [in_background(lambda i=i: feed(streams[i], 25, seed=i)) for i in range(2)]
         for waiting in (*feeders, *listeners):
             waiting.join(30)
     for i in range(2):
-        wanted = Rig(lively_model()).watch(options(0.5), frames(25, i))
-        assert scores(heard[i]) == pytest.approx(scores(wanted), abs=1e-5)
-        assert replies(heard[i]) == replies(wanted)
+        expected = Rig(lively_model()).run_stream(options(0.5), frames(25, i))
+        assert scores(received[i]) == pytest.approx(scores(expected), abs=1e-5)
+        assert replies(received[i]) == replies(expected)
     assert [0, 1] in [sorted(step) for step in rig.steps]
 
 
-def test_a_source_that_is_too_fast_is_made_to_wait() -> None:
-    """While the engine is held up, ``max_frames`` frames go in, the next push waits until one was watched."""
+def test_push_blocks_while_max_frames_are_unscored() -> None:
+    """While the engine is blocked, ``max_frames`` frames are accepted. The next push waits until one of them is scored."""
     gate = threading.Event()
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options(), max_frames=3)
@@ -86,16 +86,16 @@ def test_a_source_that_is_too_fast_is_made_to_wait() -> None:
         assert len(scores(list(stream.outputs()))) == 10
 
 
-def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
+def test_reader_that_does_not_read_blocks_nobody() -> None:
     with EngineThread(Rig(lively_model())) as thread:
-        deaf, other = thread.open(options(0.5), max_frames=2), thread.open(options(), max_frames=2)
-        feed(deaf, 20)
+        unread, other = thread.open(options(0.5), max_frames=2), thread.open(options(), max_frames=2)
+        feed(unread, 20)
         feed(other, 5)
         assert isinstance(list(other.outputs())[-1], StreamEnded)
-        assert len(scores(list(deaf.outputs()))) == 40
+        assert len(scores(list(unread.outputs()))) == 40
 
 
-def test_speak_now_and_cancel_from_outside() -> None:
+def test_reply_is_requested_and_cancelled_from_another_thread() -> None:
     with EngineThread(Rig(endless_model())) as thread:
         stream = thread.open(
             SessionOptions(speak=options().speak, decode=options(tokens=3000).decode, system_prompt="x")
@@ -103,40 +103,40 @@ def test_speak_now_and_cancel_from_outside() -> None:
         stream.push(frames(1)[0])
         stream.speak_now()
         outputs = stream.outputs()
-        heard = [next(outputs)]
-        while not isinstance(heard[-1], ReplyDelta):
-            heard.append(next(outputs))
+        received = [next(outputs)]
+        while not isinstance(received[-1], ReplyDelta):
+            received.append(next(outputs))
         stream.cancel()
         stream.end()
-        heard += outputs
-    ((_, text, tokens, finish),) = replies(heard)
+        received += outputs
+    ((_, text, tokens, finish),) = replies(received)
     assert finish == "cancelled"
     assert 0 < tokens < 3000
     assert text
 
 
-def test_close_ends_outputs_and_refuses_more() -> None:
+def test_close_ends_outputs_and_rejects_input() -> None:
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options())
         stream.push(frames(1)[0])
         stream.close()
         outputs = list(stream.outputs())
         assert not any(isinstance(o, StreamEnded) for o in outputs)
-        for refused in (
+        for rejected in (
             lambda: stream.push(frames(1)[0]),
             lambda: stream.push(Query("q")),
             stream.end,
             stream.speak_now,
         ):
             with pytest.raises(SessionClosedError):
-                refused()
-        stream.close()  # twice does no harm
+                rejected()
+        stream.close()  # a second call does nothing
         again = thread.open(options())
         feed(again, 2)
         assert len(scores(list(again.outputs()))) == 4
 
 
-def test_leaving_ends_open_streams() -> None:
+def test_exit_ends_open_streams() -> None:
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options())
         stream.push(frames(1)[0])
@@ -146,7 +146,7 @@ def test_leaving_ends_open_streams() -> None:
         stream.push(Query("q"))
 
 
-def test_a_waiting_source_is_told_when_its_session_fails() -> None:
+def test_blocked_push_raises_when_its_session_fails() -> None:
     rig = Rig(lively_model(), slot_capacity=120)
     with EngineThread(rig) as thread:
         stream = thread.open(options(), max_frames=2)
@@ -168,7 +168,7 @@ def failing_engine() -> Engine:
     return Engine(model, runner=FailingRunner(model))
 
 
-def test_a_failing_engine_reaches_everybody() -> None:
+def test_engine_failure_is_raised_in_all_streams() -> None:
     with EngineThread(failing_engine()) as thread:
         streams = [thread.open(options()) for _ in range(2)]
         streams[0].push(frames(1)[0])
@@ -177,21 +177,21 @@ def test_a_failing_engine_reaches_everybody() -> None:
                 list(stream.outputs())
             assert isinstance(caught.value.__cause__, RuntimeError)
         eventually(lambda: not thread.alive)
-        for refused in (
+        for rejected in (
             lambda: streams[1].push(frames(1)[0]), lambda: streams[1].push(Query("q")), streams[1].end, thread.open,
         ):  # fmt: skip
             with pytest.raises(EngineError, match="the device fell off"):
-                refused()
+                rejected()
 
 
-def test_a_source_waiting_for_room_is_told_of_a_failing_engine() -> None:
+def test_blocked_push_raises_when_the_engine_fails() -> None:
     with EngineThread(failing_engine()) as thread:
         stream = thread.open(options(), max_frames=2)
         with pytest.raises(EngineError):
             feed(stream, 10)
 
 
-def test_options_the_model_cannot_serve_are_refused_and_harm_nobody() -> None:
+def test_unusable_options_are_rejected_without_side_effects() -> None:
     with EngineThread(Rig(lively_model())) as thread:
         with pytest.raises(OptionError, match="smaller window"):
             thread.open(options(window=100_000))
@@ -200,7 +200,7 @@ def test_options_the_model_cannot_serve_are_refused_and_harm_nobody() -> None:
         assert len(scores(list(stream.outputs()))) == 2
 
 
-def test_a_picture_that_is_none_is_refused_where_it_is_pushed() -> None:
+def test_invalid_image_is_rejected_when_pushed() -> None:
     bad = frames(1)[0]
     bad = type(bad)(0, 0.0, bad.image.astype("float32"))
     with EngineThread(Rig(lively_model())) as thread:
@@ -211,7 +211,7 @@ def test_a_picture_that_is_none_is_refused_where_it_is_pushed() -> None:
         assert len(scores(list(stream.outputs()))) == 2
 
 
-def test_half_a_character_is_refused_where_it_is_pushed() -> None:
+def test_lone_surrogate_is_rejected_when_pushed() -> None:
     with EngineThread(Rig(lively_model())) as thread:
         stream = thread.open(options(0.5))
         with pytest.raises(FormatError, match="not valid Unicode"):

@@ -1,8 +1,8 @@
-"""Endless streams: above the window the engine sees exactly the pinned turns and the window's frames, and nothing drifts.
+"""Above the window, the context of the engine is exactly the pinned turns and the frames of the window.
 
-In a network of one layer a token's key and value depend on the token alone, so there a windowed engine must equal a
-recomputation over exactly what is kept. In deeper ones keys remember an earlier context, on purpose; there, moving them about
-must not change anything.
+In a network with one layer, the key and value of a token depend on the token alone, so an engine with a window must equal a
+recomputation over the retained tokens. In deeper networks keys depend on an earlier context, by design; there, moving keys must
+not change the outputs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mmduet.engine.engine import Event
 from mmduet.events import Context, Frame, Query, Reply, SessionFailed
 from mmduet.options import SessionOptions
 
-TALK = [
+TURNS = [
     Query("What?", 0.0), Query("More?", 7.1), Context("Ann speaks", 9.2), Context("Bob", 20.0, keep=True),
     Query("And?", 33.3), Context("passing", 40.0), Context("by", 40.1), Query("Then?", 40.2),
     Context("last", 41.0, keep=True), Context("words", 41.1),
 ]  # fmt: skip
 
 
-class Crowded(Rig):
+class SmallSlotRig(Rig):
     """Its slots have few tokens, so that the live run is often moved back. Records moves and evictions of its one session."""
 
     def __init__(self, slot_capacity: int, layers: int) -> None:
@@ -56,51 +56,53 @@ class Crowded(Rig):
 @pytest.mark.parametrize(
     ("threshold", "keep", "room"),
     [(2.0, False, 180), (0.5, False, 216), (0.5, True, 300), (0.5, True, 240)],
-    ids=["silent", "removed", "kept", "kept in little room"],
+    ids=["no replies", "removed", "kept", "kept in a small slot"],
 )
-def test_above_the_window_one_layer_equals_recomputing_what_is_kept(threshold: float, keep: bool, room: int) -> None:
-    given = options(threshold, keep=keep, window=6, tokens=6, text_tokens=320)
-    items: list[Frame | Query | Context] = [*TALK, *frames(220, fps=4.0)]
-    wanted = Oracle(lively_model(1, seed=2), given, room).watch(items)
-    rig = Crowded(room, 1)
-    outputs = rig.watch(given, items)
+def test_above_the_window_one_layer_equals_recomputing_the_retained_context(
+    threshold: float, keep: bool, room: int
+) -> None:
+    session_options = options(threshold, keep=keep, window=6, tokens=6, text_tokens=320)
+    items: list[Frame | Query | Context] = [*TURNS, *frames(220, fps=4.0)]
+    expected = Oracle(lively_model(1, seed=2), session_options, room).run_stream(items)
+    rig = SmallSlotRig(room, 1)
+    outputs = rig.run_stream(session_options, items)
     assert not [o for o in outputs if isinstance(o, SessionFailed)]
-    np.testing.assert_allclose(scores(outputs), wanted.scores, atol=1e-4, rtol=0)
-    assert replies(outputs) == wanted.replies
-    assert len(rig.evictions) == wanted.evicted >= 214
+    np.testing.assert_allclose(scores(outputs), expected.scores, atol=1e-4, rtol=0)
+    assert replies(outputs) == expected.replies
+    assert len(rig.evictions) == expected.evicted >= 214
     assert rig.moves > 20
-    assert (len(wanted.replies) > 20) == (threshold < 1)
+    assert (len(expected.replies) > 20) == (threshold < 1)
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_moving_a_deep_networks_keys_changes_nothing(keep: bool) -> None:
-    given = options(0.7, keep=keep, window=8, tokens=5, text_tokens=320)
-    items = [*TALK[:4], *frames(500, fps=10.0)]
-    roomy, crowded = Crowded(20_000, 2), Crowded(300 if keep else 230, 2)
-    far, near = roomy.watch(given, items), crowded.watch(given, items)
-    assert roomy.moves == 0
-    assert crowded.moves >= 20
-    assert roomy.evictions == crowded.evictions  # else they would have seen different things
-    assert len(roomy.evictions) == 492
-    np.testing.assert_allclose(scores(near), scores(far), atol=1e-4, rtol=0)
-    assert replies(near) == replies(far)
-    assert len(replies(near)) > 20
+def test_moving_the_keys_of_a_deep_network_does_not_change_its_outputs(keep: bool) -> None:
+    session_options = options(0.7, keep=keep, window=8, tokens=5, text_tokens=320)
+    items = [*TURNS[:4], *frames(500, fps=10.0)]
+    large, small = SmallSlotRig(20_000, 2), SmallSlotRig(300 if keep else 230, 2)
+    of_large, of_small = large.run_stream(session_options, items), small.run_stream(session_options, items)
+    assert large.moves == 0
+    assert small.moves >= 20
+    assert large.evictions == small.evictions  # otherwise their contexts would differ
+    assert len(large.evictions) == 492
+    np.testing.assert_allclose(scores(of_small), scores(of_large), atol=1e-4, rtol=0)
+    assert replies(of_small) == replies(of_large)
+    assert len(replies(of_small)) > 20
 
 
-def test_a_stream_may_outlast_the_models_positions_many_times() -> None:
-    """A window of 3 frames in the slot that the engine itself chooses; no room ever runs out."""
+def test_stream_is_longer_than_the_slot_many_times_over() -> None:
+    """A window of 3 frames in a slot of the default capacity never runs out of space."""
     rig = Rig(lively_model())
-    given = options(0.8, window=3, tokens=4, text_tokens=64)
-    outputs = rig.watch(given, frames(700))
+    session_options = options(0.8, window=3, tokens=4, text_tokens=64)
+    outputs = rig.run_stream(session_options, frames(700))
     assert len(scores(outputs)) == 2 * 700
-    assert 700 * rig.model.config.frame_tokens > 5 * rig.slot_tokens(given)
+    assert 700 * rig.model.config.frame_tokens > 5 * rig.slot_tokens(session_options)
 
 
-def test_the_slot_the_engine_chooses_holds_the_whole_window() -> None:
-    """Text, frames and a reply at their most: every frame of the window is still there."""
+def test_default_slot_has_room_for_the_whole_window() -> None:
+    """With text, frames and a reply at their maximum, every frame of the window is still in the slot."""
     rig = Rig(lively_model())
-    given = options(window=10, tokens=30, text_tokens=128)
-    session = rig.open(given)
+    session_options = options(window=10, tokens=30, text_tokens=128)
+    session = rig.open(session_options)
     rig.push(session, Query("x" * 84, 0.0))
     for frame in frames(40):
         rig.push(session, frame)
@@ -116,7 +118,7 @@ USER = "\n<|im_start|>user\nq<|im_end|>"
 
 
 @pytest.mark.parametrize(
-    ("turns", "head"),
+    ("turns", "pinned_text"),
     [
         ([Context("by", 0.0)], SYSTEM + STREAM),
         ([Query("q", 0.0), Context("by", 0.0)], SYSTEM + USER + STREAM),
@@ -125,15 +127,15 @@ USER = "\n<|im_start|>user\nq<|im_end|>"
         ([Context("by", 1.0)], SYSTEM + STREAM),
     ],
 )
-def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[Query | Context], head: str) -> None:
-    """The frames stand under a stream header, whatever has passed; a key's source tells which token it is."""
+def test_pinned_tokens_and_window_form_a_valid_conversation(turns: list[Query | Context], pinned_text: str) -> None:
+    """The frames follow a stream header, whatever was evicted. Values identify tokens in a network with one layer."""
     rig = Rig(lively_model(1))
     session = rig.open(options(window=2))
     for item in [*turns, *frames(12)]:
         rig.push(session, item)
     list(rig.run(session))
     slot = session.slot
-    ids = rig.model.tokenizer.encode(head)
+    ids = rig.model.tokenizer.encode(pinned_text)
     assert slot.layout() == ContextLayout((Segment(4, is_frame=True),) * 2, pinned_tokens=len(ids))
     layer = rig.model.network.lm.layers[0]
     embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
@@ -141,7 +143,7 @@ def test_what_is_left_after_evictions_still_reads_as_a_conversation(turns: list[
     torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
 
 
-def test_turns_that_pass_make_room_where_no_frame_is_left() -> None:
+def test_unpinned_turns_are_evicted_if_there_are_no_frames() -> None:
     rig = Rig(lively_model())
     session = rig.open(options(window=3, tokens=6, text_tokens=160))
     rig.push(session, frames(1)[0])

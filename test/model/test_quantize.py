@@ -46,10 +46,10 @@ def test_every_matrix_of_the_language_model_is_nearly_what_it_was(kind, error: f
 def test_an_engine_runs_on_it(kind, most: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = lively_model()
     base = str(save_checkpoint(tmp_path / "base", model.network, model.tokenizer))
-    wanted = scores(Rig(load_model(base)).watch(options(), ITEMS))
-    found = scores(Rig(load_model(base, quantized=kind)).watch(options(), ITEMS))
+    wanted = scores(Rig(load_model(base)).run_stream(options(), ITEMS))
+    found = scores(Rig(load_model(base, quantized=kind)).run_stream(options(), ITEMS))
     assert 0 < np.abs(np.subtract(found, wanted)).mean() < most
-    other = scores(Rig(lively_model(seed=5)).watch(options(), ITEMS))
+    other = scores(Rig(lively_model(seed=5)).run_stream(options(), ITEMS))
     assert np.abs(np.subtract(other, wanted)).mean() > 0.25  # what has nothing to do with it is further away
     assert "MatMul8bitLt" not in capfd.readouterr().err
 

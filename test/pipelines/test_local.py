@@ -21,7 +21,7 @@ JOBS = [
 
 
 def alone(job: VideoJob[int]) -> list[Output]:
-    return Rig(lively_model()).watch(job.options, [*job.turns, *job.frames()])
+    return Rig(lively_model()).run_stream(job.options, [*job.turns, *job.frames()])
 
 
 @pytest.mark.parametrize("most", [1, 3, 20])

@@ -1,4 +1,4 @@
-"""The engine's judge: the same timeline by full forwards of the plain Transformers model; no cache, no packing."""
+"""Reference for the engine: the same timeline by full forwards of the plain Transformers model, without cache or packing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmduet.model import LoadedModel
 from mmduet.model.preprocess import frames_to_pixels
 from mmduet.options import SessionOptions
 
-HEADER = 32  # the engine's slack for a reply's header and closing
+HEADER = 32  # the engine's allowance for the header and end of a reply
 
 
 @dataclass
 class Part:
-    """Tokens that come and go together; ``embeds`` [n, D]."""
+    """Tokens that enter and leave the context together; ``embeds`` [n, D]."""
 
     embeds: Tensor
     pinned: bool = False
@@ -28,8 +28,8 @@ class Part:
 
 
 @dataclass
-class Verdict:
-    """What the engine must say."""
+class ExpectedOutputs:
+    """The outputs that the engine must produce."""
 
     scores: list[float] = field(default_factory=list)
     replies: list[tuple[int, str, int, str]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Verdict:
 
 
 class Oracle:
-    """One stream, in a straight line. ``capacity`` matters only where a window is set."""
+    """Processes one stream. ``capacity`` only matters with a window."""
 
     def __init__(self, model: LoadedModel, options: SessionOptions, capacity: int = 10**9) -> None:
         assert model.network.lm.config._attn_implementation == "sdpa", (
@@ -46,35 +46,35 @@ class Oracle:
         self.network, self.tokenizer, self.options, self.capacity = model.network, model.tokenizer, options, capacity
         self.parts: list[Part] = []
         self.renderer = Renderer()
-        self.verdict = Verdict()
+        self.outputs = ExpectedOutputs()
         self.pin_header = True
 
     @torch.no_grad()
-    def watch(self, items: Sequence[Frame | Query | Context], forced: Sequence[int] = ()) -> Verdict:
-        """Frames in order, each after the turns that are due; then the turns nobody saw a frame for."""
+    def run_stream(self, items: Sequence[Frame | Query | Context], forced: Sequence[int] = ()) -> ExpectedOutputs:
+        """Process frames in order, each after the turns that are due, then the turns after the last frame."""
         turns = sorted((x for x in items if not isinstance(x, Frame)), key=lambda x: x.time)
-        asked = False
+        has_query = False
         due = self._text(Role.SYSTEM, self.options.system_prompt or "", pinned=True)
         frame = None
         for frame in (x for x in items if isinstance(x, Frame)):
             while turns and turns[0].time <= frame.time:
-                asked |= isinstance(turns[0], Query)
+                has_query |= isinstance(turns[0], Query)
                 due += self._turn(turns.pop(0))
-            self._see(due, frame)
+            self._append_frame(due, frame)
             due = []
             informative, relevance = self.network.score(self._hidden()[-1:])[0].tolist()
-            self.verdict.scores += [informative, relevance]
+            self.outputs.scores += [informative, relevance]
             if informative > self.options.speak.value or frame.index in forced:
                 due = self._reply(frame)
         assert frame is not None
         late = any(isinstance(t, Query) for t in turns)
         self.parts += due + [part for turn in turns for part in self._turn(turn)]
-        for _ in range(late or (self.options.speak.at_end and asked)):
+        for _ in range(late or (self.options.speak.at_end and has_query)):
             due = self._reply(frame)
             self.parts += due
-        return self.verdict
+        return self.outputs
 
-    def _see(self, due: list[Part], frame: Frame) -> None:
+    def _append_frame(self, due: list[Part], frame: Frame) -> None:
         *header, _ = self.renderer.frame()
         due = due + self._ids(header, pinned=self.pin_header)
         self.pin_header = False
@@ -84,21 +84,21 @@ class Oracle:
         self.parts += due
 
     def _reply(self, frame: Frame) -> list[Part]:
-        """Greedy, one full forward a token; returns what is to be fed before anything else."""
+        """Decode greedily with one full forward per token. Return what must be fed next."""
         tokens = self.options.decode.max_new_tokens
         self._ensure_capacity(tokens + HEADER, 0)
         before, renderer = list(self.parts), copy.copy(self.renderer)
         self.parts += self._ids(self.renderer.begin_reply())
-        said: list[int] = []
+        tokens_so_far: list[int] = []
         finish = "length"
-        while len(said) < tokens:
+        while len(tokens_so_far) < tokens:
             token = int(self.network.lm_head(self._hidden()[-1]).argmax())
             if token == self.tokenizer.end_id:
                 finish = "stop"
                 break
-            said.append(token)
+            tokens_so_far.append(token)
             self.parts.append(Part(self.network.embed_tokens(torch.tensor([token]))))
-        self.verdict.replies.append((frame.index, self.tokenizer.decode(said), len(said), finish))
+        self.outputs.replies.append((frame.index, self.tokenizer.decode(tokens_so_far), len(tokens_so_far), finish))
         if self.options.keep_replies:
             return self._ids(self.renderer.end_reply())
         self.parts, self.renderer = before, renderer
@@ -119,14 +119,14 @@ class Oracle:
     def _ensure_capacity(self, tokens: int, new_frames: int) -> None:
         window = self.options.window
         while window is not None and any(p.frame for p in self.parts):
-            length, seen = sum(len(p.embeds) for p in self.parts), sum(p.frame for p in self.parts)
-            if seen + new_frames <= window and length + tokens <= self.capacity:
+            length, frame_count = sum(len(p.embeds) for p in self.parts), sum(p.frame for p in self.parts)
+            if frame_count + new_frames <= window and length + tokens <= self.capacity:
                 return
             oldest = next(i for i, p in enumerate(self.parts) if p.frame)
             self.parts = [p for p in self.parts[:oldest] if p.pinned] + self.parts[oldest + 1 :]
-            self.verdict.evicted += 1
+            self.outputs.evicted += 1
 
     def _hidden(self) -> Tensor:
-        """Final-norm hidden states [T, D] of everything in view, at positions 0..T-1."""
+        """Return final-norm hidden states [T, D] of the whole context, at positions 0..T-1."""
         row = torch.cat([p.embeds for p in self.parts])[None]
         return self.network.lm(inputs_embeds=row, use_cache=False).last_hidden_state[0]

@@ -1,4 +1,4 @@
-"""What the engine's tests share: a tiny model whose outputs vary widely, pictures, an engine that notes what it is fed."""
+"""Support for engine tests: a tiny model with varied outputs, random frames, and an engine that records what it is fed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PROMPT = "Watch."
 
 
 def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -> LoadedModel:
-    """``random:tiny`` with larger weights: attention is sharp, scores lie anywhere in 0..1, some replies stop by themselves.
+    """Return ``random:tiny`` with larger weights: attention is sharp, scores vary between 0 and 1, and some replies stop.
 
-    At their usual scale random weights score every frame .50, whatever it saw; no test on them could fail.
+    With the usual scale of random weights every score is close to .5, and no test could fail.
     """
     shape = SHAPES["tiny"]
     network = random_model(replace(shape, text=replace(shape.text, layers=layers, family=family)), seed=seed)
@@ -39,13 +39,13 @@ def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -
                 gain = 2.5 if "heads" in name else 1.6
                 weight.copy_(torch.randn(weight.shape, generator=generator) * gain / weight.shape[-1] ** 0.5)
         network.lm.embed_tokens.weight.mul_(3)
-        network.lm_head.weight[tokenizer.size :] = 0  # every token said can be shown
+        network.lm_head.weight[tokenizer.size :] = 0  # every sampled token has a text
         network.lm_head.weight[tokenizer.end_id] *= 1.4
     return LoadedModel(network.requires_grad_(False), tokenizer)
 
 
 def endless_model(seed: int = 0) -> LoadedModel:
-    """One that never stops talking by itself."""
+    """Return a model whose replies only end at the token limit."""
     model = lively_model(seed=seed)
     with torch.no_grad():
         model.network.lm_head.weight[model.tokenizer.end_id] = 0
@@ -53,13 +53,13 @@ def endless_model(seed: int = 0) -> LoadedModel:
 
 
 def picture(seed: int) -> np.ndarray:
-    """A random picture, coarse enough to survive any scaling."""
+    """Return a random image, coarse enough to survive scaling."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return coarse.repeat(7, 0).repeat(7, 1)
 
 
 def frames(count: int, seed: int = 0, fps: float = 2.0, first: int = 0) -> list[Frame]:
-    """``count`` different frames."""
+    """Return ``count`` different frames."""
     return [Frame(i, i / fps, picture(seed * 10_000 + i)) for i in range(first, first + count)]
 
 
@@ -72,7 +72,7 @@ def options(
     at_end: bool = False,
     **more: object,
 ) -> SessionOptions:
-    """Session options with a short prompt; a threshold of 2 never fires."""
+    """Return session options with a short prompt. A threshold of 2 never fires."""
     return SessionOptions(
         speak=SpeakOptions("threshold", threshold, at_end=at_end), decode=DecodeOptions(max_new_tokens=tokens),
         keep_replies=keep, window=window, system_prompt=PROMPT, **more,  # type: ignore[arg-type]
@@ -114,16 +114,16 @@ class Rig(Engine):
     def slot_tokens(self, options: SessionOptions) -> int:
         return super().slot_tokens(options) if self.slot_capacity is None else self.slot_capacity
 
-    def watch(self, given: SessionOptions, items: Iterable[Frame | Query | Context]) -> list[Output]:
-        """All outputs of a session that is alone."""
-        session = self.open(given)
+    def run_stream(self, session_options: SessionOptions, items: Iterable[Frame | Query | Context]) -> list[Output]:
+        """Run a session by itself and return all its outputs."""
+        session = self.open(session_options)
         for item in items:
             self.push(session, item)
         self.end(session)
         return list(self.run(session))
 
     def fed_text(self, session: Session | int) -> str:
-        """What a session was fed, special tokens and frames included."""
+        """Return what a session was fed, including special tokens and frames."""
         text, ids = "", []
         for token in [*self.fed[session if isinstance(session, int) else session.id], FRAME]:
             if isinstance(token, int):
@@ -135,17 +135,17 @@ class Rig(Engine):
 
 
 def scores(outputs: Sequence[Output]) -> list[float]:
-    """Both heads of every frame, flat."""
+    """Return the scores of both heads for every frame, as one list."""
     return [value for o in outputs if isinstance(o, Scores) for value in (o.informative, o.relevance)]
 
 
 def replies(outputs: Sequence[Output]) -> list[tuple[int, str, int, str]]:
-    """Frame, text, tokens, finish of every reply."""
+    """Return frame, text, tokens and finish reason of every reply."""
     return [(o.frame, o.text, o.tokens, o.finish) for o in outputs if isinstance(o, Reply)]
 
 
 def joined_deltas(outputs: Sequence[Output]) -> dict[int, str]:
-    """The text of each reply as it was streamed."""
+    """Return the joined deltas of each reply."""
     texts: dict[int, str] = defaultdict(str)
     for o in outputs:
         if isinstance(o, ReplyDelta):
@@ -153,14 +153,14 @@ def joined_deltas(outputs: Sequence[Output]) -> dict[int, str]:
     return dict(texts)
 
 
-class Scripted:
-    """Stands in for the sampler: returns the given replies, one after another, then stops."""
+class ScriptedSampler:
+    """A sampler factory for scripted replies: reply ``i`` of a session is ``texts[i]``."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
         self.tokenizer = byte_tokenizer()
 
-    def __call__(self, given: DecodeOptions, reply: int) -> Scripted:
+    def __call__(self, options: DecodeOptions, reply: int) -> ScriptedSampler:
         self.ids = self.tokenizer.encode(self.texts[reply] + END)
         return self
 
