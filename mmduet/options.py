@@ -131,6 +131,27 @@ class DecodeOptions:
                 "use temperature 0 or from 0.01 up, 0 < top_p <= 1, penalty > 0"
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options under their public names: those of journals and of the settings of predictions."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DecodeOptions:
+        """Build options from their public names. Raises ``KeyError`` if one is missing; unknown names are ignored."""
+        return cls(
+            max_new_tokens=values["max_new_tokens"],
+            temperature=float(values["temperature"]),
+            top_p=float(values["top_p"]),
+            repetition_penalty=float(values["repetition_penalty"]),
+            seed=values["seed"],
+        )
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -157,3 +178,30 @@ class SessionOptions:
             raise OptionError(f"profile is {self.profile!r}; use fixed or paper")
         if self.text_tokens < 64:
             raise OptionError(f"text_tokens is {self.text_tokens}; use 64 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options under their public names: those of journals and of the settings of predictions."""
+        return {
+            "speak": self.speak.to_dict(),
+            "decode": self.decode.to_dict(),
+            "keep_replies": self.keep_replies,
+            "profile": self.profile,
+            "window": self.window,
+            "text_tokens": self.text_tokens,
+            "system_prompt": self.system_prompt,
+            "adapter": self.adapter,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SessionOptions:
+        """Build options from their public names. Raises ``KeyError`` if one is missing; unknown names are ignored."""
+        return cls(
+            speak=SpeakOptions.from_dict(values["speak"]),
+            decode=DecodeOptions.from_dict(values["decode"]),
+            keep_replies=values["keep_replies"],
+            profile=values["profile"],
+            window=values["window"],
+            text_tokens=values["text_tokens"],
+            system_prompt=values["system_prompt"],
+            adapter=values["adapter"],
+        )

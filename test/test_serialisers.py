@@ -23,7 +23,7 @@ from mmduet.events import (
 )
 from mmduet.model import DuetConfig
 from mmduet.model.presets import NANO
-from mmduet.options import SpeakOptions
+from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 
 OUTPUTS = [
     (
@@ -71,6 +71,41 @@ def test_speak_options_have_their_public_names() -> None:
     assert list(options.to_dict().items()) == list(written.items())
     assert SpeakOptions.from_dict(options.to_dict()) == options
     assert len(written) == len(fields(options))
+
+
+DECODE = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 4}
+SESSION = {
+    "speak": {
+        "policy": "threshold", "value": 0.5, "heads": ("informative",), "min_interval": 0.0, "repeat_window": 0.0,
+        "at_end": False, "unasked": True,
+    },
+    "decode": DECODE, "keep_replies": True, "profile": "paper", "window": 8, "text_tokens": 64, "system_prompt": "Be brief.",
+    "adapter": "sports",
+}  # fmt: skip
+
+
+def test_decode_options_have_their_public_names() -> None:
+    options = DecodeOptions(9, 0.5, 0.9, 1.1, 4)
+    assert list(options.to_dict().items()) == list(DECODE.items())
+    assert DecodeOptions.from_dict(DECODE) == options
+    assert len(DECODE) == len(fields(options))
+
+
+def test_session_options_have_their_public_names() -> None:
+    options = SessionOptions(
+        SpeakOptions(), DecodeOptions(9, 0.5, 0.9, 1.1, 4), True, "paper", 8, 64, "Be brief.", "sports"
+    )
+    assert list(options.to_dict().items()) == list(SESSION.items())
+    assert SessionOptions.from_dict(SESSION) == options
+    assert len(SESSION) == len(fields(options))
+
+
+@pytest.mark.parametrize(("options", "written"), [(DecodeOptions, DECODE), (SessionOptions, SESSION)])
+def test_options_ignore_unknown_names_and_need_all_others(options: type, written: dict) -> None:
+    assert options.from_dict(written | {"unknown": 1}) == options.from_dict(written)
+    for name in written:
+        with pytest.raises(KeyError, match=name):
+            options.from_dict({key: value for key, value in written.items() if key != name})
 
 
 def test_manifests_have_their_public_names() -> None:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from mmduet.annotations.json_values import Json
-from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+from mmduet.options import SessionOptions
 
 
 @dataclass(frozen=True)
@@ -37,43 +37,8 @@ class PredictionSettings:
             "dtype": self.dtype,
             "fps": self.fps,
             "max_frames": self.max_frames,
-            "options": _session_options_to_dict(self.options),
+            "options": self.options.to_dict(),
         }
-
-
-def _session_options_to_dict(options: SessionOptions) -> Json:
-    return {
-        "speak": _speak_options_to_dict(options.speak),
-        "decode": _decode_options_to_dict(options.decode),
-        "keep_replies": options.keep_replies,
-        "profile": options.profile,
-        "window": options.window,
-        "text_tokens": options.text_tokens,
-        "system_prompt": options.system_prompt,
-        "adapter": options.adapter,
-    }
-
-
-def _speak_options_to_dict(speak: SpeakOptions) -> Json:
-    return {
-        "policy": speak.policy,
-        "value": speak.value,
-        "heads": list(speak.heads),
-        "min_interval": speak.min_interval,
-        "repeat_window": speak.repeat_window,
-        "at_end": speak.at_end,
-        "unasked": speak.speak_before_query,
-    }
-
-
-def _decode_options_to_dict(decode: DecodeOptions) -> Json:
-    return {
-        "max_new_tokens": decode.max_new_tokens,
-        "temperature": decode.temperature,
-        "top_p": decode.top_p,
-        "repetition_penalty": decode.repetition_penalty,
-        "seed": decode.seed,
-    }
 
 
 def file_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from mmduet.events import Scores
-from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+from mmduet.options import SessionOptions
 from mmduet.protocol.server_events import ResponseDuet, SessionClosed
 from mmduet.protocol.session.event_emitter import ActiveReply, EventEmitterState, FrameOutcome, RequestedReply
 from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTrackerState
@@ -88,7 +88,7 @@ def _state_from_dict(values: Mapping[str, Any]) -> ConversationState:
 def _settings_to_dict(settings: SessionSettings) -> dict[str, Any]:
     return {
         "model": settings.model,
-        "options": _options_to_dict(settings.options),
+        "options": settings.options.to_dict(),
         "fps": settings.fps,
         "scores": settings.scores,
         "ack": settings.ack,
@@ -99,56 +99,10 @@ def _settings_from_dict(values: Mapping[str, Any]) -> SessionSettings:
     fps = values["fps"]
     return SessionSettings(
         model=values["model"],
-        options=_options_from_dict(values["options"]),
+        options=SessionOptions.from_dict(values["options"]),
         fps=None if fps is None else float(fps),
         scores=values["scores"],
         ack=values["ack"],
-    )
-
-
-def _options_to_dict(options: SessionOptions) -> dict[str, Any]:
-    return {
-        "speak": options.speak.to_dict(),
-        "decode": _decode_to_dict(options.decode),
-        "keep_replies": options.keep_replies,
-        "profile": options.profile,
-        "window": options.window,
-        "text_tokens": options.text_tokens,
-        "system_prompt": options.system_prompt,
-        "adapter": options.adapter,
-    }
-
-
-def _options_from_dict(values: Mapping[str, Any]) -> SessionOptions:
-    return SessionOptions(
-        speak=SpeakOptions.from_dict(values["speak"]),
-        decode=_decode_from_dict(values["decode"]),
-        keep_replies=values["keep_replies"],
-        profile=values["profile"],
-        window=values["window"],
-        text_tokens=values["text_tokens"],
-        system_prompt=values["system_prompt"],
-        adapter=values["adapter"],
-    )
-
-
-def _decode_to_dict(decode: DecodeOptions) -> dict[str, Any]:
-    return {
-        "max_new_tokens": decode.max_new_tokens,
-        "temperature": decode.temperature,
-        "top_p": decode.top_p,
-        "repetition_penalty": decode.repetition_penalty,
-        "seed": decode.seed,
-    }
-
-
-def _decode_from_dict(values: Mapping[str, Any]) -> DecodeOptions:
-    return DecodeOptions(
-        max_new_tokens=values["max_new_tokens"],
-        temperature=float(values["temperature"]),
-        top_p=float(values["top_p"]),
-        repetition_penalty=float(values["repetition_penalty"]),
-        seed=values["seed"],
     )
 
 
