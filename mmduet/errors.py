@@ -1,28 +1,28 @@
-"""The error tree: every failure a user can meet, with a stable code; it knows nothing of how errors are shown.
+"""The hierarchy of errors that users can meet, each with a stable code.
 
-A message names the thing, the value and the remedy. Codes are part of the public interface: scripts and clients match on
-them, so a code is never renamed. ``exit_status`` is what the command line returns for that branch of the tree.
+A message states what is wrong, with its value, and what to do about it. Codes are part of the public interface: scripts and
+clients match on them, so a code is never renamed. ``exit_status`` is the exit status of the command line.
 """
 
 from __future__ import annotations
 
 
 class MmduetError(Exception):
-    """Root of the tree; ``code`` is stable, ``exit_status`` is for the command line."""
+    """Base class of all errors."""
 
     code = "internal"
     exit_status = 1
 
 
 class OptionError(MmduetError):
-    """An option, a setting or an argument that cannot be used."""
+    """An invalid option, setting or argument."""
 
     code = "bad_option"
     exit_status = 2
 
 
 class FormatError(MmduetError):
-    """A conversation that the duet format does not allow."""
+    """A conversation that violates the duet format."""
 
     code = "bad_format"
     exit_status = 3
@@ -36,86 +36,86 @@ class VideoError(MmduetError):
 
 
 class VideoNotFoundError(VideoError):
-    """There is no file of that name."""
+    """The video file does not exist."""
 
     code = "video_not_found"
 
 
 class NoVideoStreamError(VideoError):
-    """The file opens, but holds no picture (audio only, or no frames)."""
+    """The file can be opened but contains no video frames, for example audio only."""
 
     code = "no_video_stream"
 
 
 class CorruptVideoError(VideoError):
-    """The file is damaged; the frames before the damage were delivered."""
+    """The file is damaged. The frames before the damage have been delivered."""
 
     code = "corrupt_video"
 
 
 class VideoWriteError(VideoError):
-    """The encoder refused a frame or the file could not be written."""
+    """The encoder rejected a frame, or the file cannot be written."""
 
     code = "video_write"
 
 
 class ModelError(MmduetError):
-    """A model that cannot be loaded, built or asked for."""
+    """A model that cannot be built or loaded."""
 
     code = "bad_model"
     exit_status = 5
 
 
 class ModelNotFoundError(ModelError):
-    """No model of that name, and no directory either."""
+    """The name is neither a bundled model nor a directory."""
 
     code = "model_not_found"
 
 
 class CheckpointError(ModelError):
-    """A checkpoint whose tensors are missing, unexpected or misshapen."""
+    """A checkpoint that cannot be read, or has missing, unexpected or misshapen tensors."""
 
     code = "bad_checkpoint"
 
 
 class AnnotationError(MmduetError):
-    """An annotation or prediction file that does not follow its format."""
+    """An annotation or prediction file that cannot be read or does not follow its format."""
 
     code = "bad_annotation"
     exit_status = 6
 
 
 class EngineError(MmduetError):
-    """A request the engine cannot carry out."""
+    """A request that the engine cannot execute."""
 
     code = "engine"
     exit_status = 7
 
 
 class CapacityError(EngineError):
-    """A session's slot or the engine has no room for what was asked."""
+    """A session's slot, or the engine, has too little memory for a request."""
 
     code = "no_capacity"
 
 
 class SessionClosedError(EngineError):
-    """The session has ended; nothing more can be done with it."""
+    """The session is closed and accepts no further input."""
 
     code = "session_closed"
 
 
 class TrainingError(MmduetError):
-    """Training that cannot go on: a step without a finite loss, a run directory of another recipe."""
+    """Training that cannot continue, for example after a non-finite loss or in a run directory of another recipe."""
 
     code = "training"
     exit_status = 8
 
 
 class ProtocolError(MmduetError):
-    """A message that the wire protocol does not allow; the session goes on.
+    """A message that violates the wire protocol; the session continues.
 
-    ``code`` is one of the protocol's own, ``param`` the dotted name of what is wrong, ``event_id`` the client's name for its
-    message.
+    ``code`` is one of the protocol's error codes, ``param`` the dotted path of the invalid field, ``event_id`` the id that
+    the client gave its message.
     """
 
     code = "bad_message"
@@ -130,37 +130,37 @@ class ProtocolError(MmduetError):
 
 
 class ServerError(MmduetError):
-    """A server that cannot be started, reached or asked."""
+    """A server that cannot be started or reached, or a request that it rejects."""
 
     code = "server"
     exit_status = 10
 
 
 class ConnectionLostError(ServerError):
-    """The way to the server is gone, or the session there is."""
+    """The connection to the server is lost, or the session no longer exists there."""
 
     code = "connection_lost"
 
 
 class AuthError(ServerError):
-    """A key that is missing or wrong."""
+    """A missing or wrong API key."""
 
     code = "unauthorized"
 
 
 class OriginError(AuthError):
-    """A page of an origin that may not connect."""
+    """A web page from an origin that is not allowed to connect."""
 
     code = "forbidden_origin"
 
 
-class NoPublicAddressError(ServerError):
-    """An address at which the server has nothing."""
+class NotFoundError(ServerError):
+    """A path or session that does not exist on the server."""
 
     code = "not_found"
 
 
 class SourceError(VideoError):
-    """A stream that a server was asked to pull and may not, or cannot reach."""
+    """A camera or network stream that cannot be reached, or that the server is not allowed to open."""
 
     code = "bad_source"

@@ -1,7 +1,7 @@
-"""What can stand on a session's timeline; plain frozen values that know nothing of models, files or sockets.
+"""The events on a session's timeline, as frozen values.
 
-All times are seconds from the start of the stream. Inputs (``Frame``, ``Query``, ``Context``) are what sources and clients
-write; outputs (``Scores``, ``ReplyStarted``, ``ReplyDelta``, ``Reply``) are what the engine writes.
+Sources and clients write the ``Input`` types, the engine the ``Output`` types. All times are seconds from the start of the
+stream.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of the stream.
+    """One frame of the stream.
 
-    ``index`` counts the frames handed to the engine, ``time`` is the presentation time, ``image`` is RGB
-    ``uint8 [H, W, 3]``, ``decoded_index`` is the place in the source before sampling.
+    Attributes:
+        index: Number of the frame after sampling, from 0.
+        time: Presentation time.
+        image: RGB ``uint8 [H, W, 3]``.
+        decoded_index: Number of the frame in the source before sampling, from 0; -1 if unknown.
     """
 
     index: int
@@ -34,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Query:
-    """A user turn, to be read when the stream has reached ``time``."""
+    """A user turn, which the model reads once the stream has reached ``time``."""
 
     text: str
     time: float = 0.0
@@ -42,7 +45,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Context:
-    """A system turn inside the stream: a transcript line, a cast list, a catalogue hit; ``keep`` pins it in the window."""
+    """A system turn inside the stream, such as a transcript line or a cast list; ``keep`` pins it in the window."""
 
     text: str
     time: float = 0.0
@@ -51,7 +54,7 @@ class Context:
 
 @dataclass(frozen=True)
 class AssistantTurn:
-    """An assistant's turn that was said before: history that the model is to know of."""
+    """A reply from earlier in the conversation, added to the context as history."""
 
     text: str
     time: float = 0.0
@@ -59,7 +62,7 @@ class AssistantTurn:
 
 @dataclass(frozen=True)
 class Scores:
-    """The two heads after one frame, each a probability, and what the policy made of them."""
+    """The probabilities of the two heads after one frame, and whether the policy decided to speak."""
 
     frame: int
     time: float
@@ -70,7 +73,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class QueryRead:
-    """The user turn is now part of what the model has seen."""
+    """The model has read a user turn."""
 
     query: Query
     time: float
@@ -78,7 +81,7 @@ class QueryRead:
 
 @dataclass(frozen=True)
 class ContextRead:
-    """The context turn is now part of what the model has seen."""
+    """The model has read a context turn."""
 
     context: Context
     time: float
@@ -86,7 +89,7 @@ class ContextRead:
 
 @dataclass(frozen=True)
 class ReplyStarted:
-    """The model begins to speak after the frame at ``time``; frame -1 where there has been none."""
+    """A reply starts after the frame at ``time``. ``frame`` is -1 before the first frame; ``forced`` is as in ``Reply``."""
 
     reply: int
     frame: int
@@ -96,7 +99,7 @@ class ReplyStarted:
 
 @dataclass(frozen=True)
 class ReplyDelta:
-    """More text of a reply; the deltas of a reply joined are its text."""
+    """The next piece of a reply's text. The concatenated deltas of a reply are its text."""
 
     reply: int
     text: str
@@ -104,7 +107,14 @@ class ReplyDelta:
 
 @dataclass(frozen=True)
 class Reply:
-    """A finished reply; ``time`` is that of the frame which set it off, ``context_tokens`` how many were in view then."""
+    """A finished reply.
+
+    Attributes:
+        time: Time of the frame that triggered the reply.
+        tokens: Number of generated tokens.
+        forced: Whether the reply was requested, or is due after the last frame, rather than decided by the policy.
+        context_tokens: Number of tokens in the context when the reply started.
+    """
 
     reply: int
     frame: int
@@ -118,7 +128,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class StreamEnded:
-    """Every frame was scored and every turn answered; ``duration`` is the time of the last frame."""
+    """All frames have been scored and all turns processed. ``duration`` is the time of the last frame."""
 
     frames: int
     duration: float
@@ -126,14 +136,14 @@ class StreamEnded:
 
 @dataclass(frozen=True)
 class SessionFailed:
-    """The session could not go on and is closed; other sessions are not touched. ``code`` is that of the error tree."""
+    """The session failed and is closed; other sessions continue. ``code`` is that of the error."""
 
     code: str
     message: str
     exit_status: int
 
     def as_error(self) -> EngineError:
-        """The error that it was, with its code and exit status, for those who would rather raise."""
+        """Return an error with the same code and exit status, for callers that raise it."""
         error = EngineError(self.message)
         error.code, error.exit_status = self.code, self.exit_status
         return error
@@ -144,7 +154,7 @@ Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | 
 
 
 def output_to_dict(output: Output) -> dict[str, Any]:
-    """Return an output under its public names, as JSON lines have it: ``type`` first, then the fields."""
+    """Return an output as a JSON object under its public names: ``type`` first, then the fields."""
     match output:
         case Scores(frame, time, informative, relevance, speak):
             head: dict[str, Any] = {"type": "scores", "frame": frame, "time": time}

@@ -1,4 +1,4 @@
-"""Reads files, and writes them whole or not at all: beside the target first, then renamed; knows no formats but JSON."""
+"""Read text and JSON files, and write files atomically: to a temporary file in the same directory that is then renamed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, which becomes ``path`` when the block ends well and is removed otherwise.
+    """Yield a temporary path that replaces ``path`` when the block succeeds and is deleted when it fails.
 
-    A link stays one: what it leads to is written. A device or a pipe (``/dev/stdout``) is written to as it is, never replaced.
-    Raises ``OptionError`` where the system refuses to write.
+    If ``path`` is a symbolic link, its target is replaced. A device or a pipe (``/dev/stdout``) is written to directly. Raises
+    ``OptionError`` if the file cannot be written.
     """
-    if is_special(path):
+    if is_special_file(path):
         with as_option_error(path):
             yield path
         return
@@ -40,88 +40,92 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def is_special(path: Path) -> bool:
-    """Whether it leads to a device, a pipe or a socket."""
+def is_special_file(path: Path) -> bool:
+    """Return whether ``path`` is a device, a pipe or a socket."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 @contextmanager
 def as_option_error(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write into an error that names the file."""
+    """Convert an ``OSError`` from writing ``path`` into an ``OptionError`` that names the file."""
     try:
         yield
     except OSError as error:
-        raise OptionError(f"{path} cannot be written ({error.strerror or error}); give another path") from error
+        raise OptionError(f"{path} cannot be written ({error.strerror or error}); use another path") from error
 
 
-def exclusive_lock(lock: Path, path: Path) -> IO[str]:
-    """A hold on ``path`` that one process at a time can have, until what is returned is closed, or the process is no more.
+def exclusive_lock(lock_file: Path, path: Path) -> IO[str]:
+    """Lock ``path`` for this process until the returned file is closed or the process ends.
 
-    ``lock`` is a file that stands for it and is left behind, empty. Raises ``OptionError`` where another has it. Where the
-    system knows no such locks, nobody is kept out.
+    ``lock_file`` is an empty file that is created for the lock and not deleted. Raises ``OptionError`` if another process holds
+    the lock. On systems without ``fcntl`` (Windows) nothing is locked.
     """
     with as_option_error(path):
-        file = lock.open("a", encoding="utf-8")
+        file = lock_file.open("a", encoding="utf-8")
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
                 raise OptionError(
-                    f"{path} is being written to by another run; wait for it, or give another path"
+                    f"{path} is being written by another run; wait for it to finish, or use another path"
                 ) from None
     return file
 
 
-def read_json(path: str | Path, kind: type[T]) -> T:
-    """An annotation file that holds a ``kind``; raises ``AnnotationError`` where it does not, or is not there."""
+def read_json(path: str | Path, expected_type: type[T]) -> T:
+    """Read an annotation file. Raises ``AnnotationError`` if it cannot be read or its value is not an ``expected_type``."""
     value = parse_json(read_text(path), str(path))
-    if not isinstance(value, kind):
-        raise AnnotationError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}; is it of another format?")
+    if not isinstance(value, expected_type):
+        raise AnnotationError(
+            f"{path} holds a {type(value).__name__}, expected a {expected_type.__name__}; check that it has the expected format"
+        )
     return value
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write ``value`` as JSON; a reader never sees half a file."""
+    """Write ``value`` as JSON, atomically."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text``; a reader never sees half a file."""
+    """Write ``text`` in UTF-8, atomically."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def parse_json(text: str, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """What JSON says; objects are made by ``pairs``. Raises ``AnnotationError`` that begins with ``where``."""
+def parse_json(text: str, source: str, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse JSON as ``json.loads`` does. Raises ``AnnotationError`` whose message begins with ``source``."""
     try:
-        return json.loads(text, object_pairs_hook=pairs)
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
     except RecursionError:
-        raise AnnotationError(f"{where} is nested too deeply to be read; is it of this format?") from None
-    except ValueError as error:  # also for a number of thousands of digits
-        raise AnnotationError(f"{where} is not JSON: {error}; is it whole, and of this format?") from error
+        raise AnnotationError(f"{source} is nested too deeply to be parsed; check its format") from None
+    except ValueError as error:  # also raised for integers of thousands of digits
+        raise AnnotationError(f"{source} is not JSON: {error}; check that it is complete, and its format") from error
 
 
 def read_text(path: str | Path) -> str:
-    """A file of people's data, with or without a byte order mark; raises ``AnnotationError`` where it cannot be read."""
+    """Read a user's UTF-8 file, with or without a byte order mark. Raises ``AnnotationError`` if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such file") from None
+        raise AnnotationError(f"{path} does not exist; check the path") from None
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read ({error.strerror or error}); give another file") from error
+        raise AnnotationError(f"{path} cannot be read ({error.strerror or error}); use another file") from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not text in UTF-8: {error}") from error
+        raise AnnotationError(f"{path} is not UTF-8 text: {error}; convert it to UTF-8") from error
 
 
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
-    """An annotation file with one object a line; raises ``AnnotationError`` naming the line that is none."""
+    """Read an annotation file with one JSON object per line. Raises ``AnnotationError`` naming the first invalid line."""
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):  # splitlines would split texts, too: at U+2028
+    for number, line in enumerate(
+        read_text(path).split("\n"), 1
+    ):  # splitlines would also split at U+2028 inside strings
         if not line.strip():
             continue
         row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
-            raise AnnotationError(f"{path}, line {number} holds a {type(row).__name__}, not an object")
+            raise AnnotationError(f"{path}, line {number} holds a {type(row).__name__}, expected an object")
         rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""Frozen options of a session and of the engine, checked when they are made; plain values, no behaviour."""
+"""Frozen options of a session, validated when they are created."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ HEAD_NAMES = ("informative", "relevance")
 
 @dataclass(frozen=True)
 class SpeakOptions:
-    """When to speak. ``heads`` are added up; ``threshold`` fires when the sum of a frame exceeds ``value``, ``sum`` when the
-    sum over frames since it last fired does."""
+    """When to speak.
+
+    A frame's score is the sum of its ``heads``. The policy ``threshold`` fires when a frame's score exceeds ``value``, ``sum``
+    when the sum of all scores since it last fired does, ``never`` not at all.
+    """
 
     policy: PolicyName = "threshold"
     value: float = 0.5
     heads: tuple[str, ...] = ("informative",)
-    min_interval: float = 0.0  # seconds of silence after a reply's frame
-    repeat_window: float = 0.0  # seconds in which the same words are not said again; 0: said as often as decided
-    at_end: bool = False  # speak once more after the last frame, where something was asked
-    speak_before_query: bool = True  # also speak before anything has been asked
+    min_interval: float = 0.0  # seconds between the frames that trigger two replies
+    repeat_window: float = 0.0  # seconds in which the same text is not repeated; 0: repeats are allowed
+    at_end: bool = False  # speak once more after the last frame, if there was a query
+    speak_before_query: bool = True  # also speak before the first query
 
     def __post_init__(self) -> None:
-        """Refuse what no policy can use."""
+        """Raise ``OptionError`` for invalid values."""
         if self.policy not in ("threshold", "sum", "never"):
-            raise OptionError(f"speak policy is {self.policy!r}; use threshold:VALUE, sum:VALUE or never")
+            raise OptionError(f"speak policy must be threshold, sum or never, got {self.policy!r}")
         unknown = [h for h in self.heads if h not in HEAD_NAMES]
         if unknown or not self.heads:
             raise OptionError(
-                f"score heads are {','.join(self.heads) or 'none'}; use one or more of {', '.join(HEAD_NAMES)}"
+                f"score heads must be one or more of {', '.join(HEAD_NAMES)}, got {','.join(self.heads) or 'none'}"
             )
-        if not self.value >= 0:  # NaN is refused too
-            raise OptionError(f"speak value is {self.value}; use a number from 0 up")
+        if not self.value >= 0:  # also rejects NaN
+            raise OptionError(f"speak value must be at least 0, got {self.value}")
         if not (self.min_interval >= 0 and self.repeat_window >= 0):
             raise OptionError(
-                f"min_interval {self.min_interval}, repeat_window {self.repeat_window}: both are seconds; use numbers from 0 up"
+                "min_interval and repeat_window must be at least 0 seconds, "
+                f"got {self.min_interval} and {self.repeat_window}"
             )
 
     @classmethod
     def parse(cls, text: str, heads: tuple[str, ...] = ("informative",), **rest: Any) -> SpeakOptions:
-        """From the command line's form: ``threshold:0.5``, ``sum:2``, ``never``."""
+        """Parse the command line's form: ``threshold:0.5``, ``sum:2`` or ``never``; ``rest`` are other options."""
         name, _, value = text.partition(":")
         if name == "never" and not value:
             return cls("never", 0.0, heads, **rest)
         if name not in ("threshold", "sum"):
-            raise OptionError(f"speak policy is {text!r}; use threshold:VALUE, sum:VALUE or never")
+            raise OptionError(f"speak policy must be threshold:VALUE, sum:VALUE or never, got {text!r}")
         try:
             number = float(value)
         except ValueError:
-            raise OptionError(f"speak policy is {text!r}; {value!r} is not a number") from None
+            raise OptionError(f"speak policy {text!r}: {value!r} is not a number; use for example {name}:0.5") from None
         return cls("threshold" if name == "threshold" else "sum", number, heads, **rest)
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,18 +88,18 @@ class SpeakOptions:
         )
 
     def with_overrides(self, policy: str | None, heads: str | None) -> SpeakOptions:
-        """With what was given on a command line (``sum:2``; ``informative,relevance``) in place of its own."""
-        revised = self
+        """Return the options with a command line's ``policy`` (``sum:2``) and ``heads`` (``informative,relevance``)."""
+        updated = self
         if policy is not None:
             parsed = SpeakOptions.parse(policy)
-            revised = replace(revised, policy=parsed.policy, value=parsed.value)
+            updated = replace(updated, policy=parsed.policy, value=parsed.value)
         if heads is not None:
-            revised = replace(revised, heads=tuple(head.strip() for head in heads.split(",") if head.strip()))
-        return revised
+            updated = replace(updated, heads=tuple(head.strip() for head in heads.split(",") if head.strip()))
+        return updated
 
 
 def parse_window(text: str, fps: float) -> int | None:
-    """Frames in view from ``24`` (frames), ``6s`` (seconds at ``fps``, rounded up) or ``none`` (all of them).
+    """Return the window in frames for ``24`` (frames), ``6s`` (seconds at ``fps``, rounded up) or ``none`` (unlimited).
 
     Raises ``OptionError`` for any other text.
     """
@@ -105,30 +109,30 @@ def parse_window(text: str, fps: float) -> int | None:
         return math.ceil(float(text[:-1]) * fps - 1e-9) if text.lower().endswith("s") else int(text)
     except (ValueError, OverflowError):
         raise OptionError(
-            f"window is {text!r}; use a number of frames, seconds as in 6s, or none to keep every frame"
+            f"window must be a number of frames, seconds as in 6s, or none to keep every frame, got {text!r}"
         ) from None
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How replies are written. ``temperature`` 0 is greedy."""
+    """How replies are decoded. ``temperature`` 0 is greedy."""
 
     max_new_tokens: int = 200
     temperature: float = 0.0
     top_p: float = 1.0
-    repetition_penalty: float = 1.0  # counts within one reply only
+    repetition_penalty: float = 1.0  # applies within one reply only
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sampled from."""
+        """Raise ``OptionError`` for invalid values."""
         if self.max_new_tokens < 1:
-            raise OptionError(f"max_new_tokens is {self.max_new_tokens}; use 1 or more")
+            raise OptionError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not (
             (self.temperature == 0 or self.temperature >= 0.01) and 0 < self.top_p <= 1 and self.repetition_penalty > 0
         ):
             raise OptionError(
-                f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}: "
-                "use temperature 0 or from 0.01 up, 0 < top_p <= 1, penalty > 0"
+                "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetition_penalty > 0, got "
+                f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,29 +159,29 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """Everything a session is opened with. ``window`` counts frames; None keeps every frame until the slot is full."""
+    """The options that a session is opened with. ``window`` is in frames; None keeps every frame until the slot is full."""
 
     speak: SpeakOptions = field(default_factory=SpeakOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     keep_replies: bool = False
     profile: Profile = "fixed"
     window: int | None = None
-    text_tokens: int = 512  # room for the system turn, queries and context that stay in view
-    system_prompt: str | None = None  # None: the format's own
-    adapter: str | None = None  # one that the model keeps apart; None: the model as it is
+    text_tokens: int = 512  # space for the system turn, queries and context that stay in the window
+    system_prompt: str | None = None  # None: the duet format's default
+    adapter: str | None = None  # name of an adapter that was loaded unmerged; None: the base model
 
     def without_query(self) -> SessionOptions:
-        """For a session without a single query: it need not wait for one before it speaks."""
+        """Return the options for a session that gets no query, and so must not wait for one before it speaks."""
         return replace(self, speak=replace(self.speak, speak_before_query=True))
 
     def __post_init__(self) -> None:
-        """Refuse windows that hold nothing and profiles that do not exist."""
+        """Raise ``OptionError`` for invalid values."""
         if self.window is not None and self.window < 1:
-            raise OptionError(f"window is {self.window} frames; use 1 or more, or none")
+            raise OptionError(f"window must be at least 1 frame, or none, got {self.window}")
         if self.profile not in ("fixed", "paper"):
-            raise OptionError(f"profile is {self.profile!r}; use fixed or paper")
+            raise OptionError(f"profile must be fixed or paper, got {self.profile!r}")
         if self.text_tokens < 64:
-            raise OptionError(f"text_tokens is {self.text_tokens}; use 64 or more")
+            raise OptionError(f"text_tokens must be at least 64, got {self.text_tokens}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options under their public names: those of journals and of the settings of predictions."""

@@ -1,4 +1,4 @@
-"""Intervals of time and per-frame scores: plain values shared by annotations, metrics, tasks and pictures."""
+"""Time intervals and per-frame scores: plain values shared by annotations, metrics, tasks and plots."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ScoredSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class AnnotatedReply:
-    """One annotated reply: its text, its latest time, and the span of the event that it is about.
+    """An annotated reply: its text, the latest time for it, and the span of the event that it describes.
 
-    With ``learn`` false the reply is context, not a training target.
+    If ``learn`` is false, the reply is context and not a training target.
     """
 
     time: float
@@ -45,9 +45,9 @@ class CaptionedSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameScores:
-    """The relevance of one video's frames.
+    """The relevance scores of one video's frames.
 
-    ``times`` [F] are ascending, in seconds; ``relevance`` [F] is the probability that a frame matters to the query.
+    ``times`` [F] are ascending, in seconds; ``relevance`` [F] is the probability that a frame is relevant to the query.
     """
 
     times: Sequence[float]

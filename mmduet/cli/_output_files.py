@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmduet.errors import OptionError
-from mmduet.files import is_special
+from mmduet.files import is_special_file
 
 SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt", ".srt")}
 
@@ -35,7 +35,7 @@ def check_output_file(option: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise OptionError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
     real = path.resolve()
-    beside = [] if is_special(path) else [real.parent]  # a file is written beside its target, then renamed
+    beside = [] if is_special_file(path) else [real.parent]  # a file is written beside its target, then renamed
     places = [*beside, path] if path.exists() else beside
     if path.is_dir() or not all(os.access(place, os.W_OK) for place in places):
         raise OptionError(f"{option} {path} cannot be written: it is a folder or not writable; give another path")

@@ -13,6 +13,7 @@ from mmduet.cli._options import takes_options
 from mmduet.cli._task_options import TaskOptions
 from mmduet.cli._turns import check_text
 from mmduet.errors import OptionError
+from mmduet.spans import Span
 
 if TYPE_CHECKING:
     from mmduet.cli._task_output import View
@@ -103,7 +104,7 @@ def clips_of(folder: Path, video: Path, result: Highlights) -> list[ClipSpec]:
     """Return the clips to write: ``NAME-highlight-1.mp4`` etc. by rank, ``NAME-reel.mp4`` in order of time."""
     from mmduet.video.cutter import ClipSpec
 
-    spans = [(h.start, h.end) for h in result.top]
+    spans = [Span(h.start, h.end) for h in result.top]
     clips = [ClipSpec(folder / f"{video.stem}-highlight-{k}.mp4", (span,)) for k, span in enumerate(spans, 1)]
     return [*clips, ClipSpec(folder / f"{video.stem}-reel.mp4", tuple(sorted(spans)))]
 

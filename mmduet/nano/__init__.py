@@ -1,6 +1,6 @@
-"""The bundled checkpoint: where it lies. It is made from nothing by ``scripts/train_nano.sh``."""
+"""Locate the bundled checkpoint, which ``scripts/train_nano.sh`` trains from scratch."""
 
 from pathlib import Path
 
-#: Models that come with the package, by name.
+#: Directories of the checkpoints that come with the package, by name.
 BUNDLED: dict[str, Path] = {"nano": Path(__file__).parent / "checkpoint"}

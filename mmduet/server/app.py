@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response, WebSocket
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import MmduetError, NoPublicAddressError
+from mmduet.errors import MmduetError, NotFoundError
 from mmduet.model import LoadedModel
 from mmduet.server import chat_completions, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
@@ -87,7 +87,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
 
     @app.websocket("/{path:path}")
     async def unknown_path(ws: WebSocket, path: str) -> None:
-        error = NoPublicAddressError(f"there is no WebSocket endpoint at /{path}; connect to /v1/realtime")
+        error = NotFoundError(f"there is no WebSocket endpoint at /{path}; connect to /v1/realtime")
         await ws.send_denial_response(error_response(error))
 
     document_bodies(app, {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession})

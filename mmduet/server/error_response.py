@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi.responses import JSONResponse
 
-from mmduet.errors import AuthError, CapacityError, MmduetError, NoPublicAddressError, OriginError
+from mmduet.errors import AuthError, CapacityError, MmduetError, NotFoundError, OriginError
 
 STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
     (OriginError, 403),
     (AuthError, 401),
-    (NoPublicAddressError, 404),
+    (NotFoundError, 404),
     (CapacityError, 503),
 )
 ERROR_TYPES = {401: "authentication_error", 403: "authentication_error", 503: "server_error"}

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 
-from mmduet.errors import NoPublicAddressError
+from mmduet.errors import NotFoundError
 from mmduet.protocol.event_ids import parse_event_id
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
@@ -41,7 +41,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     def find_session(session_id: str, request: Request) -> LiveSession:
         session = manager.find_by_owner(session_id, keys.owner(request.headers))
         if session is None:
-            raise NoPublicAddressError(f"session {session_id!r} does not exist or belongs to another key; check the id")
+            raise NotFoundError(f"session {session_id!r} does not exist or belongs to another key; check the id")
         return session
 
     @router.post("", status_code=201)

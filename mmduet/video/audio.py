@@ -1,4 +1,4 @@
-"""Read a range of a file's audio by time; seconds count from the first video frame."""
+"""Read a time range of a file's audio; times are in seconds from the first video frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmduet.video import container as containers
 from mmduet.video.writer import AUDIO_LAYOUT, AUDIO_RATE
 
 Samples = NDArray[np.float32]
-LEAD = 0.25  # seconds read ahead of the stretch: a decoder that starts in the middle has to warm up
+PREROLL_SECONDS = 0.25  # decoded before the range, because a decoder that starts in the middle needs time to warm up
 
 
 def has_audio(path: Path) -> bool:
@@ -27,56 +27,56 @@ def has_audio(path: Path) -> bool:
 
 
 class AudioReader:
-    """The sound of ``path`` from ``start`` to ``end``, seconds from its first picture, whose own timestamp is ``origin``.
+    """Reads the audio of ``path`` from ``start`` to ``end``, in seconds from the first frame, whose timestamp is ``origin``.
 
-    Where the file has none there is silence. Damage in it raises CorruptVideoError.
+    Parts without audio are silent. Raises CorruptVideoError for damaged audio.
     """
 
     def __init__(self, path: Path, origin: Fraction, start: float, end: float) -> None:
-        self._at, self._end = round(start * AUDIO_RATE), round(end * AUDIO_RATE)
-        self._pieces = _pieces(path, origin, start)
-        self._piece: tuple[int, Samples] | None = next(self._pieces, None)
+        self._position, self._end = round(start * AUDIO_RATE), round(end * AUDIO_RATE)
+        self._chunks = _decode_chunks(path, origin, start)
+        self._chunk: tuple[int, Samples] | None = next(self._chunks, None)
 
     def read_until(self, time: float) -> Samples:
-        """Return the samples from where the last call ended up to ``time`` seconds: float32 ``[2, N]`` at ``SOUND_RATE``."""
-        stop = max(min(round(time * AUDIO_RATE), self._end), self._at)
-        heard = np.zeros((2, stop - self._at), np.float32)
-        while self._piece is not None and self._piece[0] < stop:
-            place, samples = self._piece
-            first, last = max(place, self._at), min(place + samples.shape[1], stop)
+        """Return the samples from the end of the last call up to ``time`` seconds: float32 ``[2, N]`` at ``AUDIO_RATE``."""
+        begin, stop = self._position, max(min(round(time * AUDIO_RATE), self._end), self._position)
+        output = np.zeros((2, stop - begin), np.float32)
+        while self._chunk is not None and self._chunk[0] < stop:
+            offset, samples = self._chunk
+            first, last = max(offset, begin), min(offset + samples.shape[1], stop)
             if first < last:
-                heard[:, first - self._at : last - self._at] = samples[:, first - place : last - place]
-            if place + samples.shape[1] > stop:
+                output[:, first - begin : last - begin] = samples[:, first - offset : last - offset]
+            if offset + samples.shape[1] > stop:
                 break
-            self._piece = next(self._pieces, None)
-        self._at = stop
-        return heard
+            self._chunk = next(self._chunks, None)
+        self._position = stop
+        return output
 
     def close(self) -> None:
         """Close the file."""
-        self._pieces.close()
+        self._chunks.close()
 
 
-def _pieces(path: Path, origin: Fraction, start: float) -> Generator[tuple[int, Samples]]:
-    """Runs of samples and the place of the first in each, from a little before ``start`` on."""
+def _decode_chunks(path: Path, origin: Fraction, start: float) -> Generator[tuple[int, Samples]]:
+    """Yield chunks of samples, each with the position of its first sample, from shortly before ``start``."""
     with containers.open_container(path) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("fltp", AUDIO_LAYOUT, AUDIO_RATE)
-        _seek(container, stream, float(origin) + start - LEAD)
+        _seek(container, stream, float(origin) + start - PREROLL_SECONDS)
         try:
             for frame in container.decode(stream):
-                for piece in resampler.resample(frame):
-                    if piece.pts is not None and piece.time_base is not None:
-                        place = round((piece.pts * piece.time_base - origin) * AUDIO_RATE)
-                        yield place, piece.to_ndarray().astype(np.float32, copy=False)
+                for chunk in resampler.resample(frame):
+                    if chunk.pts is not None and chunk.time_base is not None:
+                        offset = round((chunk.pts * chunk.time_base - origin) * AUDIO_RATE)
+                        yield offset, chunk.to_ndarray().astype(np.float32, copy=False)
         except (av.FFmpegError, ValueError) as error:
             raise CorruptVideoError(
-                f"the sound of {path} is damaged ({containers.error_reason(error)}); copy or encode the file again"
+                f"the audio of {path} is damaged ({containers.error_reason(error)}); copy or encode the file again"
             ) from error
 
 
 def _seek(container: av.container.InputContainer, stream: AudioStream, time: float) -> None:
-    """To the last packet at or before ``time``; where a file cannot be sought in it is read from its beginning."""
+    """Seek to the last packet at or before ``time``; a file that is not seekable is read from its beginning."""
     if time > 0 and stream.time_base:
         with contextlib.suppress(av.FFmpegError):
             container.seek(int(time / stream.time_base), stream=stream)

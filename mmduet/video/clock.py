@@ -8,10 +8,10 @@ FALLBACK_RATE = Fraction(25)
 
 
 class PresentationClock:
-    """Seconds that start at 0 and never run backwards.
+    """Converts timestamps to seconds that start at 0 and never decrease.
 
-    A frame without a timestamp (raw streams) follows the one before it by one frame of the average rate. So does one
-    whose timestamp jumps back (joined recordings), and the timestamps after it go on from there.
+    A frame without a timestamp (raw streams) is placed one average frame duration after the previous one. So is a frame whose
+    timestamp jumps back (joined recordings); later timestamps are then counted from that frame.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
@@ -22,17 +22,17 @@ class PresentationClock:
 
     @property
     def end_seconds(self) -> float:
-        """When the last frame read stops being shown, in seconds, if it lasts as long as an average one."""
+        """The end of the last frame in seconds, if it has the average duration."""
         return 0.0 if self._last is None else float(self._last + self._step)
 
     def to_seconds(self, pts: int | None) -> float:
-        """The seconds of the next frame, from its timestamp in units of the time base."""
-        follow = Fraction(0) if self._last is None else self._last + self._step
-        time = follow if pts is None else self._from_origin(pts * self._time_base, follow)
+        """Return the time of the next frame in seconds, from its timestamp in units of the time base."""
+        next_time = Fraction(0) if self._last is None else self._last + self._step
+        time = next_time if pts is None else self._since_origin(pts * self._time_base, next_time)
         self._last = time
         return float(time)
 
-    def _from_origin(self, stamp: Fraction, follow: Fraction) -> Fraction:
+    def _since_origin(self, stamp: Fraction, next_time: Fraction) -> Fraction:
         if self._origin is None or stamp - self._origin < (self._last or 0):
-            self._origin = stamp - follow
+            self._origin = stamp - next_time
         return stamp - self._origin

@@ -1,4 +1,4 @@
-"""Open video containers and read their streams and duration, and check that files are complete; never decode."""
+"""Open video containers, read their streams and duration, and check that files are complete; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, Vid
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
 
-THREADS = 2
-"""Decoder threads: a server has a file per stream to spread over its cores, and with many threads FFmpeg drops errors
-in the last pictures of a file."""
+DECODER_THREADS = 2
+"""Threads per decoder: a server decodes many files at once, and with many threads FFmpeg drops errors in a file's last
+frames."""
 
-SHORTFALL = 0.1
-"""The share of the declared duration that may be missing before the file counts as cut off, at least half a second:
-containers round, and the last frame's length is a guess."""
+MAX_MISSING_SHARE = 0.1
+"""Share of the declared duration that may be missing, at least half a second, before a file counts as cut off: containers
+round, and the last frame's duration is an estimate."""
 
 
 def open_container(path: Path) -> InputContainer:
@@ -33,10 +33,10 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
-        # A playlist in disguise must not reach for the network; "file:" keeps a colon in a name from being a protocol.
+        # A playlist named like a video must not access the network. "file:" keeps a colon in the name from naming a protocol.
         return av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise _open_error(path, error) from error
 
 
 def select_video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -45,13 +45,13 @@ def select_video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise CorruptVideoError(f"{path} is text, not a video; give a video file")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
-            stream.thread_type, stream.thread_count = "AUTO", THREADS
+            stream.thread_type, stream.thread_count = "AUTO", DECODER_THREADS
             return stream
-    raise NoVideoStreamError(f"{path} has no video stream; give a file that has pictures")
+    raise NoVideoStreamError(f"{path} has no video stream; give a file with video")
 
 
 def get_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the seconds from the first frame to the end, from the stream or else the container; None if unknown."""
+    """Return the duration in seconds from the first frame, of the stream or else of the container; None if unknown."""
     declared = declared_duration(container, stream)
     if declared is None and container.duration is not None:
         return container.duration / av.time_base
@@ -59,12 +59,12 @@ def get_duration(container: InputContainer, stream: VideoStream) -> float | None
 
 
 def declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the declared seconds of *this* stream; None if the duration may be that of another stream."""
+    """Return the declared duration of *this* stream in seconds; None if the container may mean another stream."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     start = float((stream.start_time or 0) * (stream.time_base or Fraction(0)))
     tag = next((text for name, text in stream.metadata.items() if name.upper().startswith("DURATION")), None)
-    if tag is not None and (end := _clock_text(tag)) is not None:
+    if tag is not None and (end := _parse_clock_time(tag)) is not None:
         return max(end - start, 0.0)  # Matroska counts from zero, not from the stream's start
     if len(container.streams) == 1 and container.duration:
         return max(container.duration / av.time_base - max(start, 0.0), 0.0)
@@ -72,14 +72,14 @@ def declared_duration(container: InputContainer, stream: VideoStream) -> float |
 
 
 def check_complete(container: InputContainer, stream: VideoStream, end: float, path: Path) -> None:
-    """Raise CorruptVideoError if the file stops before the last sample of its index, or well before its length."""
+    """Raise CorruptVideoError if the file, decoded up to ``end`` seconds, ends before its index or declared duration does."""
     entries = stream.index_entries
     if len(entries) and entries[-1].pos + entries[-1].size > path.stat().st_size:
         raise CorruptVideoError(
             f"{path} is cut off at {end:.2f} s: its index continues past the end of the file; copy it again"
         )
     declared = declared_duration(container, stream)
-    if declared is not None and declared - end > max(SHORTFALL * declared, 0.5):
+    if declared is not None and declared - end > max(MAX_MISSING_SHARE * declared, 0.5):
         raise CorruptVideoError(f"{path} ends at {end:.2f} s of its declared {declared:.2f} s; copy it again")
 
 
@@ -88,8 +88,8 @@ def error_reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _clock_text(text: str) -> float | None:
-    """Seconds of "HH:MM:SS.fraction"; None if it is not that."""
+def _parse_clock_time(text: str) -> float | None:
+    """Return the seconds of "HH:MM:SS.fraction", or None for other text."""
     try:
         hours, minutes, seconds = (float(part) for part in text.split(":"))
     except ValueError:
@@ -97,7 +97,7 @@ def _clock_text(text: str) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _unreadable(path: Path, error: Exception) -> VideoError:
+def _open_error(path: Path, error: Exception) -> VideoError:
     if isinstance(error, PermissionError):
         return VideoError(f"{path} cannot be read: permission denied; change its permissions")
     return CorruptVideoError(

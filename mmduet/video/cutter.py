@@ -1,8 +1,8 @@
 """Cut spans out of a video file, exactly by re-encoding or quickly by copying packets.
 
-``cut_clips`` shows exactly what the source shows in each span: the frame visible when the span begins is shown from its start,
-timestamps are kept (also variable rates), rotation is applied, audio is included. ``copy_clip`` does not encode, so it can only
-start at a key frame, the last one at or before the span.
+``cut_clips`` reproduces each span exactly: a clip starts with the frame that is visible when its span starts, keeps timestamps
+(also variable rates), applies rotation, and includes audio. ``copy_clip`` does not encode, so it can only start at a key frame:
+the last one at or before the span.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -26,132 +26,129 @@ from numpy.typing import NDArray
 
 from mmduet.errors import OptionError, VideoError, VideoWriteError
 from mmduet.files import atomic_write
+from mmduet.spans import Span
 from mmduet.video import container as containers
 from mmduet.video.audio import AudioReader, has_audio
 from mmduet.video.video_file import DecodedFrame, VideoFile, orientation_of
 from mmduet.video.writer import VideoWriter
 
-Span = tuple[float, float]
 AnyPacket: TypeAlias = "Packet[Stream]"
 DEFAULT_CRF, PRESET = 18, "veryfast"
-MAX_INTERLEAVE_SECONDS = Fraction(
-    2
-)  # seconds by which a packet may come in a file before others that are shown, or heard, earlier
-MIN_VISIBLE_SECONDS = Fraction(1, 1000)  # seconds of a frame that are too few to be shown
+MAX_INTERLEAVE_SECONDS = Fraction(2)  # by which a packet may precede packets with earlier timestamps in a file
+MIN_VISIBLE_SECONDS = Fraction(1, 1000)  # a frame is not written for a shorter time
 DEFAULT_FPS = 25.0
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """A file to write: ``spans`` of the source in seconds, one after the other."""
+    """A file to write, made of ``spans`` of the source in seconds, in ascending order."""
 
     path: Path
     spans: tuple[Span, ...]
 
     def __post_init__(self) -> None:
-        """Raise ``OptionError`` unless the spans are in order of time."""
+        """Raise ``OptionError`` unless the spans are ascending and do not overlap."""
         edges = [edge for span in self.spans for edge in span]
-        rising = all(start < end for start, end in self.spans) and edges == sorted(edges)
-        if not self.spans or not rising or edges[0] < 0 or not math.isfinite(edges[-1]):
-            raise OptionError(
-                f"{self.path}: spans {list(self.spans)} cannot be cut; expected one or more rising spans, from 0 up"
-            )
+        ascending = all(start < end for start, end in self.spans) and edges == sorted(edges)
+        if not self.spans or not ascending or edges[0] < 0 or not math.isfinite(edges[-1]):
+            spans = ", ".join(f"{start} to {end} s" for start, end in self.spans) or "none"
+            raise OptionError(f"{self.path}: expected ascending spans of at least 0 s that do not overlap, got {spans}")
 
 
 def cut_clips(source: str | os.PathLike[str], clips: Sequence[ClipSpec], crf: int = DEFAULT_CRF) -> None:
-    """Write every clip, in one pass over the source; each is whole or absent. ``crf`` is libx264's quality.
+    """Write every clip in one pass over the source; each file is complete or absent. ``crf`` is libx264's quality.
 
-    Raises VideoError for a source that cannot be read to the end of the last span, OptionError for a span that lies after
-    the source's end and VideoWriteError where a file cannot be written; clips that are finished by then stay.
+    Raises VideoError for a source that cannot be read to the end of the last span, OptionError for a span after the source's
+    end, and VideoWriteError if a file cannot be written. Clips that were finished before the error are kept.
     """
-    with VideoFile(source) as file, ExitStack() as closing:
-        cuts = [closing.enter_context(_Cut(clip, file, crf)) for clip in clips]
-        for shown in _shown(file):
-            for each in cuts:
-                each.take(shown)
-            if all(each.done for each in cuts):
+    with VideoFile(source) as file, ExitStack() as stack:
+        writers = [stack.enter_context(_ClipWriter(clip, file, crf)) for clip in clips]
+        for frame in _visible_frames(file):
+            for writer in writers:
+                writer.add(frame)
+            if all(writer.done for writer in writers):
                 break
-        for each in cuts:
-            each.finish()
+        for writer in writers:
+            writer.finish()
 
 
-class _Shown:
-    """A frame, and from when to when it is seen."""
+class _VisibleFrame:
+    """A frame and the time range in which it is visible, in seconds."""
 
-    def __init__(self, frame: DecodedFrame, end: float) -> None:
-        self.frame, self.start, self.end = frame, frame.time, end
+    def __init__(self, decoded: DecodedFrame, end: float) -> None:
+        self.decoded, self.start, self.end = decoded, decoded.time, end
 
     @cached_property
     def image(self) -> NDArray[np.uint8]:
-        """RGB, made when first wanted."""
-        return self.frame.to_rgb()
+        """The RGB image, converted on first use and shared by all clips."""
+        return self.decoded.to_rgb()
 
 
-def _shown(file: VideoFile) -> Iterator[_Shown]:
-    """Every frame until the next; the last one lasts as long as an average one."""
-    before: DecodedFrame | None = None
+def _visible_frames(file: VideoFile) -> Iterator[_VisibleFrame]:
+    """Yield every frame, visible until the next one; the last one has the average duration."""
+    previous: DecodedFrame | None = None
     for frame in file.decode():
-        if before is not None:
-            yield _Shown(before, frame.time)
-        before = frame
-    if before is not None:
-        yield _Shown(before, before.time + 1 / (file.info.fps or DEFAULT_FPS))
+        if previous is not None:
+            yield _VisibleFrame(previous, frame.time)
+        previous = frame
+    if previous is not None:
+        yield _VisibleFrame(previous, previous.time + 1 / (file.info.fps or DEFAULT_FPS))
 
 
-class _Cut:
-    """One clip in the making; its file is begun when its first frame comes and closed after its last."""
+class _ClipWriter:
+    """Writes one clip. Its file is opened at its first frame and closed after its last."""
 
-    def __init__(self, clip: ClipSpec, file: VideoFile, quality: int) -> None:
-        self._clip, self._file, self._quality = clip, file, quality
-        self._spans = list(clip.spans)  # still to be cut, the first one maybe in part
-        self._length = 0.0  # of the spans before it, seconds
+    def __init__(self, clip: ClipSpec, file: VideoFile, crf: int) -> None:
+        self._clip, self._file, self._crf = clip, file, crf
+        self._spans = list(clip.spans)  # not yet complete
+        self._written_seconds = 0.0  # duration of the complete spans
         self._writer: VideoWriter | None = None
-        self._sound: AudioReader | None = None
-        self._begun = False  # whether some of the first span has been written
+        self._audio: AudioReader | None = None
+        self._span_started = False  # whether a part of the first of ``_spans`` has been written
 
     @property
     def done(self) -> bool:
         return not self._spans
 
-    def take(self, shown: _Shown) -> None:
-        """Write what of the frame lies in the spans."""
-        while self._spans and shown.end - self._spans[0][0] > MIN_VISIBLE_SECONDS:
-            start, end = self._spans[0]
-            begins, ends = max(shown.start, start), min(shown.end, end)
-            if ends - begins > MIN_VISIBLE_SECONDS:
-                self._write(shown, begins, ends)
-            if shown.end < end - MIN_VISIBLE_SECONDS:
+    def add(self, frame: _VisibleFrame) -> None:
+        """Write the frame for the time that it is visible in the spans."""
+        while self._spans and frame.end - self._spans[0][0] > MIN_VISIBLE_SECONDS:
+            span_start, span_end = self._spans[0]
+            start, end = max(frame.start, span_start), min(frame.end, span_end)
+            if end - start > MIN_VISIBLE_SECONDS:
+                self._write(frame, start, end)
+            if frame.end < span_end - MIN_VISIBLE_SECONDS:
                 return
             self._next_span()
 
-    def _write(self, shown: _Shown, begins: float, ends: float) -> None:
-        start, end = self._spans[0]
-        self._writer = writer = self._writer or self._open(shown.frame)
-        self._begun = True
-        writer.write(shown.image, self._length + begins - start, ends - begins)
-        if self._has_sound:
-            self._sound = self._sound or AudioReader(self._file.path, self._origin, start, end)
-            writer.write_audio(self._sound.read_until(ends))
+    def _write(self, frame: _VisibleFrame, start: float, end: float) -> None:
+        span_start, span_end = self._spans[0]
+        self._writer = writer = self._writer or self._open(frame.decoded)
+        self._span_started = True
+        writer.write(frame.image, self._written_seconds + start - span_start, end - start)
+        if self._has_audio:
+            self._audio = self._audio or AudioReader(self._file.path, self._origin, span_start, span_end)
+            writer.write_audio(self._audio.read_until(end))
 
     def _next_span(self) -> None:
         start, end = self._spans.pop(0)
-        self._length += end - start
-        self._begun = False
-        if self._sound is not None:
-            self._sound.close()
-            self._sound = None
+        self._written_seconds += end - start
+        self._span_started = False
+        if self._audio is not None:
+            self._audio.close()
+            self._audio = None
         if self.done:
             self.finish()
 
     def _open(self, frame: DecodedFrame) -> VideoWriter:
         info = self._file.info
         return VideoWriter(
-            self._clip.path, info.width, info.height, info.fps or DEFAULT_FPS, self._quality, PRESET,
-            aspect=_aspect(self._file.path, frame), audio=self._has_sound,
+            self._clip.path, info.width, info.height, info.fps or DEFAULT_FPS, self._crf, PRESET,
+            aspect=_pixel_aspect(self._file.path, frame), audio=self._has_audio,
         )  # fmt: skip
 
     @cached_property
-    def _has_sound(self) -> bool:
+    def _has_audio(self) -> bool:
         return has_audio(self._file.path)
 
     @cached_property
@@ -159,157 +156,166 @@ class _Cut:
         return first_timestamp(self._file)
 
     def finish(self) -> None:
-        """Close the file; where the source ends within the last span, there. Raises OptionError for a span after its end."""
-        missing = self._spans[self._begun :]
+        """Close the file, also if the source ended within the last span. Raises OptionError for a span after its end."""
+        missing = self._spans[self._span_started :]
         if missing:
-            raise OptionError(f"{self._clip.path}: {self._file.path} has ended before {missing[0][0]:.2f} s; cut less")
+            raise OptionError(
+                f"{self._clip.path}: {self._file.path} has ended before {missing[0][0]:.2f} s; cut an earlier span"
+            )
         if self._writer is not None:
             self._writer.close()
 
-    def __enter__(self) -> _Cut:
+    def __enter__(self) -> _ClipWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """After a failure nothing is left of a clip that is not finished."""
-        if self._sound is not None:
-            self._sound.close()
+        """Delete the file of a clip that is not finished."""
+        if self._audio is not None:
+            self._audio.close()
         if self._writer is not None:
             self._writer.abort()
 
 
 def first_timestamp(file: VideoFile) -> Fraction:
-    """The timestamp of the first picture, in seconds: where the file's own clock shows 0."""
+    """Return the timestamp of the first frame in seconds, from which the times of frames count."""
     first = next(iter(file.decode())).av_frame
     return Fraction(0) if first.pts is None or first.time_base is None else first.pts * first.time_base
 
 
-def _aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
-    """A pixel's width over its height, upright."""
+def _pixel_aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
+    """Return the width of an upright pixel divided by its height; None if the file does not declare it."""
     with containers.open_container(path) as container:
         stored = containers.select_video_stream(container, path).sample_aspect_ratio
     return 1 / stored if stored and orientation_of(frame.av_frame).transpose else stored
 
 
-# without encoding
+# Copying without encoding
 
 
 def copy_clip(source: str | os.PathLike[str], clip: ClipSpec) -> list[Span]:
-    """Copy the packets of every span, from the last key frame at or before it; returns what was copied, in seconds.
+    """Copy the packets of every span, from the last key frame at or before it, and return the copied spans.
 
-    A span may end a few frames late, where frames that are shown later are needed to show its last ones. Spans between which
-    no key frame lies are copied as one, with all that lies between them. Nothing is shown twice, but where groups of pictures
-    are open those few late frames may come again at the beginning of the next span. Raises VideoError
-    where the source cannot be read or has no timestamps, VideoWriteError where an MP4 cannot hold its codecs.
+    A copied span may end a few frames late, because later frames are needed to decode its last ones. Spans without a key frame
+    between them are copied as one, including the part between them. No frame appears twice, except that with open groups of
+    pictures those late frames may appear again at the beginning of the next span. Raises VideoError if the source cannot be
+    read or has no timestamps, VideoWriteError if MP4 does not support its codecs.
     """
     path = Path(source)
     with VideoFile(path) as file:
-        zero = first_timestamp(file)
+        origin = first_timestamp(file)
     with atomic_write(clip.path) as part, containers.open_container(path) as container:
         try:
             with av.open(f"file:{part}", "w", format="mp4", options={"movflags": "faststart"}) as target:
-                tracks = [target.add_stream_from_template(stream) for stream in _streams(container, path)]
-                return list(_copied(path, target, tracks, _joined(path, clip.spans, zero), zero))
+                tracks = [target.add_stream_from_template(stream) for stream in _select_streams(container, path)]
+                spans = _merge_without_key_frame(path, clip.spans, origin)
+                return list(_copy_spans(path, target, tracks, spans, origin))
         except (av.FFmpegError, ValueError) as error:
             raise VideoWriteError(
                 f"{clip.path} cannot be copied from {path} ({containers.error_reason(error)}); cut it by re-encoding"
             ) from error
 
 
-def _streams(container: InputContainer, path: Path) -> list[Stream]:
-    """The pictures, and the sound if there is any."""
+def _select_streams(container: InputContainer, path: Path) -> list[Stream]:
+    """Return the video stream and, if there is one, the first audio stream."""
     return [containers.select_video_stream(container, path), *container.streams.audio[:1]]
 
 
-def _joined(path: Path, spans: Sequence[Span], zero: Fraction) -> list[Span]:
-    """Spans of which each has a key frame between its start and the end of the one before it."""
+def _merge_without_key_frame(path: Path, spans: Sequence[Span], origin: Fraction) -> list[Span]:
+    """Merge a span with the previous one if no key frame lies between the end of that and its own start."""
     with containers.open_container(path) as container:
-        packets = container.demux(_streams(container, path)[:1])
-        keys = [_time(packet) - zero for packet in packets if packet.size and packet.is_keyframe]
-    joined = [spans[0]]
+        packets = container.demux(_select_streams(container, path)[:1])
+        key_times = [_presentation_time(packet) - origin for packet in packets if packet.size and packet.is_keyframe]
+    merged = [Span(*spans[0])]
     for start, end in spans[1:]:
-        if any(joined[-1][1] <= key <= start + MIN_VISIBLE_SECONDS for key in keys):
-            joined.append((start, end))
+        if any(merged[-1].end <= time <= start + MIN_VISIBLE_SECONDS for time in key_times):
+            merged.append(Span(start, end))
         else:
-            joined[-1] = joined[-1][0], end
-    return joined
+            merged[-1] = Span(merged[-1].start, end)
+    return merged
 
 
-def _copied(
-    path: Path, target: OutputContainer, tracks: Sequence[Stream], spans: Sequence[Span], zero: Fraction
+def _copy_spans(
+    path: Path, target: OutputContainer, tracks: Sequence[Stream], spans: Sequence[Span], origin: Fraction
 ) -> Iterator[Span]:
-    """Copy span after span, each to where the one before it ended."""
-    length = delay = Fraction(0)
-    for start, end in spans:
+    """Copy the spans one after another into ``tracks`` and yield the range that was copied of each."""
+    position = delay = Fraction(0)  # end of the copied part; by how much its frames are decoded before they are shown
+    for span in spans:
         with containers.open_container(path) as container:
-            pictures, sound = _packets(container, path, zero + Fraction(start), zero + Fraction(end))
-            begin, over = _time(pictures[0]), max(_time(packet) + _lasts(packet) for packet in pictures)
-            before, delay = delay, _decode_in_order(pictures) * pictures[0].time_base
-            if length and delay > before:  # decoding times must rise from span to span, too
-                length += delay - before
-            placed = [(packet, tracks[0]) for packet in pictures] + [(packet, tracks[-1]) for packet in sound]
-            for packet, track in sorted(placed, key=lambda each: _decoded(each[0])):
-                by = round((length - begin) / packet.time_base)
-                packet.pts, packet.dts = (packet.pts or 0) + by, (packet.dts or 0) + by
+            packets = _select_packets(container, path, origin + Fraction(span.start), origin + Fraction(span.end))
+            start = _presentation_time(packets.video[0])
+            end = max(_presentation_time(packet) + _duration(packet) for packet in packets.video)
+            previous_delay, delay = delay, _set_decode_times(packets.video) * packets.video[0].time_base
+            if position and delay > previous_delay:  # decode times must also increase from span to span
+                position += delay - previous_delay
+            routed = [(packet, tracks[0]) for packet in packets.video] + [(p, tracks[-1]) for p in packets.audio]
+            for packet, track in sorted(routed, key=lambda pair: _decode_time(pair[0])):
+                shift = round((position - start) / packet.time_base)
+                packet.pts, packet.dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
                 packet.stream = track
                 target.mux(packet)
-        length += over - begin
-        yield float(begin - zero), float(over - zero)
+        position += end - start
+        yield Span(float(start - origin), float(end - origin))
 
 
-def _packets(
-    container: InputContainer, path: Path, start: Fraction, end: Fraction
-) -> tuple[list[AnyPacket], list[AnyPacket]]:
-    """Pictures, from a key frame on, in order of decoding, and sound: what it takes to show and hear ``start`` to ``end``."""
-    streams = _streams(container, path)
-    pictures: list[AnyPacket] = []
-    sound: list[AnyPacket] = []
-    for packet in _read(container, path, streams, end + MAX_INTERLEAVE_SECONDS):
+class _Packets(NamedTuple):
+    """Packets in decode order, as they lie in the file; those of the video begin with a key frame."""
+
+    video: list[AnyPacket]
+    audio: list[AnyPacket]
+
+
+def _select_packets(container: InputContainer, path: Path, start: Fraction, end: Fraction) -> _Packets:
+    """Return the packets that are needed to play ``start`` to ``end``."""
+    streams = _select_streams(container, path)
+    video: list[AnyPacket] = []
+    audio: list[AnyPacket] = []
+    for packet in _read_packets(container, path, streams, end + MAX_INTERLEAVE_SECONDS):
         if packet.stream.index != streams[0].index:
-            sound.append(packet)
-        elif packet.is_keyframe and _time(packet) <= start + MIN_VISIBLE_SECONDS:
-            pictures, sound = [packet], [heard for heard in sound if _time(heard) >= _time(packet)]
-        elif pictures and _time(packet) >= _time(pictures[0]):  # what is shown before may need what is not copied
-            pictures.append(packet)
-    if not pictures:
+            audio.append(packet)
+        elif packet.is_keyframe and _presentation_time(packet) <= start + MIN_VISIBLE_SECONDS:
+            video, audio = [packet], [p for p in audio if _presentation_time(p) >= _presentation_time(packet)]
+        elif video and _presentation_time(packet) >= _presentation_time(video[0]):
+            video.append(packet)  # frames shown before the key frame may depend on packets that are not copied
+    if not video:
         raise VideoError(f"{path} has no key frame at or before {float(start):.2f} s; cut by re-encoding")
-    while len(pictures) > 1 and _time(pictures[-1]) >= end - MIN_VISIBLE_SECONDS:
-        pictures.pop()
-    return pictures, [heard for heard in sound if _time(pictures[0]) <= _time(heard) < end]
+    while len(video) > 1 and _presentation_time(video[-1]) >= end - MIN_VISIBLE_SECONDS:
+        video.pop()
+    return _Packets(video, [p for p in audio if _presentation_time(video[0]) <= _presentation_time(p) < end])
 
 
-def _read(container: InputContainer, path: Path, streams: list[Stream], last: Fraction) -> Iterator[AnyPacket]:
-    """Packets as they lie in the file, until every stream has come to ``last``."""
-    going = {stream.index for stream in streams}
+def _read_packets(container: InputContainer, path: Path, streams: list[Stream], end: Fraction) -> Iterator[AnyPacket]:
+    """Yield packets in the order of the file until every stream has reached ``end``."""
+    unfinished = {stream.index for stream in streams}
     for packet in container.demux(streams):
         if packet.size and packet.pts is None:
             raise VideoError(f"{path} has no timestamps that could be copied; cut by re-encoding")
         if packet.size:
             yield packet
-        if packet.size and _time(packet) >= last:
-            going.discard(packet.stream.index)
-        if not going:
+        if packet.size and _presentation_time(packet) >= end:
+            unfinished.discard(packet.stream.index)
+        if not unfinished:
             return
 
 
-def _decode_in_order(pictures: Sequence[AnyPacket]) -> int:
-    """Give each picture the time at which it is decoded (not every container tells): as late as may be, each after the last.
+def _set_decode_times(packets: Sequence[AnyPacket]) -> int:
+    """Set each video packet's decode time, which not every container stores: increasing, and as late as possible.
 
-    Returns by how many ticks the first one is decoded before it is shown.
+    Return by how many ticks the first packet is decoded before it is shown.
     """
-    shown = [packet.pts or 0 for packet in pictures]
-    delay = max(due - pts for due, pts in zip(sorted(shown), shown, strict=True))
-    for packet, due in zip(pictures, sorted(shown), strict=True):
-        packet.dts = due - delay
+    times = [packet.pts or 0 for packet in packets]
+    delay = max(latest - pts for latest, pts in zip(sorted(times), times, strict=True))
+    for packet, latest in zip(packets, sorted(times), strict=True):
+        packet.dts = latest - delay
     return delay
 
 
-def _time(packet: AnyPacket) -> Fraction:
+def _presentation_time(packet: AnyPacket) -> Fraction:
     return (packet.pts or 0) * packet.time_base
 
 
-def _decoded(packet: AnyPacket) -> Fraction:
+def _decode_time(packet: AnyPacket) -> Fraction:
     return ((packet.pts if packet.dts is None else packet.dts) or 0) * packet.time_base
 
 
-def _lasts(packet: AnyPacket) -> Fraction:
+def _duration(packet: AnyPacket) -> Fraction:
     return (packet.duration or 0) * packet.time_base

@@ -1,4 +1,4 @@
-"""Read a possibly endless stream with FFmpeg and reconnect when it breaks."""
+"""Read a live stream with FFmpeg and reconnect when the connection breaks."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ Opener = Callable[[], AbstractContextManager[InputContainer]]
 
 
 class LiveVideo:
-    """A stream that ``open_stream`` opens for every connection; ``name`` identifies it in errors.
+    """A stream of which ``open_stream`` opens every connection; ``name`` identifies it in errors.
 
-    One whose length is known ends where it ends. Any other is opened again when it breaks off, for ``reconnect_seconds``
-    without a frame; its times go on by the clock on the wall. Opening waits for the first picture. Raises ``SourceError``.
+    A stream of known duration ends at its end. Any other is opened again when the connection breaks, until no frame has come
+    for ``reconnect_seconds``; its times then continue by the wall clock. The constructor waits for the first frame. Raises
+    ``SourceError``.
     """
 
     def __init__(self, name: str, open_stream: Opener, reconnect_seconds: float = 20.0) -> None:
-        self._name, self._open, self._patience = name, open_stream, reconnect_seconds
+        self._name, self._open, self._reconnect_seconds = name, open_stream, reconnect_seconds
         self._stopped = Event()
         self._info: VideoInfo | None = None
-        self._pictures = self._decoded()
-        self._first = next(self._pictures, None)
+        self._frames = self._decode_all()
+        self._first = next(self._frames, None)
         if self._first is None:
             raise SourceError(f"{name} has no frames; check the address")
 
     @property
     def info(self) -> VideoInfo:
-        """Size and rate as the first picture had them."""
+        """Size and rate, as of the first frame."""
         assert self._info is not None, "info is set before the first frame is returned"
         return self._info
 
@@ -54,61 +55,63 @@ class LiveVideo:
         return self.info.duration is None
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB; once."""
-        pictures = chain([self._first] if self._first else [], self._pictures)
-        for index, frame in enumerate(sample_by_pts(pictures, fps)):
+        """Yield frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB. May be called once."""
+        decoded = chain([self._first] if self._first else [], self._frames)
+        for index, frame in enumerate(sample_by_pts(decoded, fps)):
             yield Frame(index, frame.time, frame.to_rgb(), frame.index)
 
     def close(self) -> None:
-        """Stop reading; from another thread, too, where it ends with the next picture."""
+        """Stop reading. May be called from another thread; reading then ends at the next frame."""
         self._stopped.set()
-        with suppress(ValueError):  # it is being read
-            self._pictures.close()
+        with suppress(ValueError):  # raised while another thread is reading
+            self._frames.close()
 
-    def _decoded(self) -> Generator[DecodedFrame, None, None]:
-        index, began, heard, pause = 0, time.monotonic(), time.monotonic(), MIN_RETRY_SECONDS
+    def _decode_all(self) -> Generator[DecodedFrame, None, None]:
+        """Yield the frames of all connections."""
+        index, pause = 0, MIN_RETRY_SECONDS
+        started = last_frame = time.monotonic()
         error: Exception | None = None
         while not self._stopped.is_set():
             try:
-                for frame in self._once(index, time.monotonic() - began if index else 0.0):
-                    index, heard, pause = frame.index + 1, time.monotonic(), MIN_RETRY_SECONDS
+                for frame in self._decode_connection(index, time.monotonic() - started if index else 0.0):
+                    index, last_frame, pause = frame.index + 1, time.monotonic(), MIN_RETRY_SECONDS
                     yield frame
-                if self._stopped.is_set() or not index or not self.live or self._ended():
+                if self._stopped.is_set() or not index or not self.live or self._has_ended():
                     return
             except (av.FFmpegError, ValueError, SourceError) as raised:
                 error = raised
             if self._stopped.is_set():
                 return
-            if not index or not self.live or time.monotonic() - heard > self._patience:
-                raise self._broken(error)
+            if not index or not self.live or time.monotonic() - last_frame > self._reconnect_seconds:
+                raise self._connection_error(error)
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
 
-    def _once(self, index: int, since: float) -> Iterator[DecodedFrame]:
-        """The pictures of one connection; the first at ``since`` seconds."""
+    def _decode_connection(self, index: int, start: float) -> Iterator[DecodedFrame]:
+        """Yield the frames of one connection, numbered from ``index``, the first one at ``start`` seconds."""
         with self._open() as container:
             stream = containers.select_video_stream(container, Path(self._name))
             clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
-            for picture in container.decode(stream):
+            for frame in container.decode(stream):
                 if self._stopped.is_set():
                     return
-                if not picture.is_corrupt:
-                    self._info = self._info or self._described(container, stream, picture)
-                    yield DecodedFrame(index, since + clock.to_seconds(picture.pts), picture)
+                if not frame.is_corrupt:
+                    self._info = self._info or self._describe(container, stream, frame)
+                    yield DecodedFrame(index, start + clock.to_seconds(frame.pts), frame)
                     index += 1
 
-    def _described(self, container: InputContainer, stream: VideoStream, picture: av.VideoFrame) -> VideoInfo:
+    def _describe(self, container: InputContainer, stream: VideoStream, frame: av.VideoFrame) -> VideoInfo:
         duration = container.duration / av.time_base if container.duration else None
         fps = float(stream.average_rate) if stream.average_rate else None
-        return VideoInfo(self._name, picture.width, picture.height, duration, fps)
+        return VideoInfo(self._name, frame.width, frame.height, duration, fps)
 
-    def _ended(self) -> bool:
-        """Whether what had no end has one now: a playlist that says that no more will come."""
+    def _has_ended(self) -> bool:
+        """Whether the stream has a duration by now: an HLS playlist gets one when it ends."""
         with self._open() as container:
             return bool(container.duration)
 
-    def _broken(self, error: Exception | None) -> VideoError:
+    def _connection_error(self, error: Exception | None) -> VideoError:
         if isinstance(error, VideoError):
             return error
-        reason = containers.error_reason(error) if error is not None else "it broke off"
-        return SourceError(f"{self._name} cannot be read ({reason}); check the address, and whether it is on")
+        reason = containers.error_reason(error) if error is not None else "the connection broke"
+        return SourceError(f"{self._name} cannot be read ({reason}); check the address, and that the device is on")

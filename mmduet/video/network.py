@@ -13,32 +13,29 @@ from mmduet.video.live import LiveVideo
 Transport = Literal["tcp", "udp"]
 RTSP_SCHEMES = ("rtsp", "rtsps")
 HTTP_SCHEMES = ("http", "https")
-READ_TIMEOUT_SECONDS = 10.0  # without a byte, after which a connection counts as broken
+READ_TIMEOUT_SECONDS = 10.0  # seconds without data after which a connection counts as broken
 
 
 def is_network_url(name: str) -> bool:
-    """Whether it is the address of a stream rather than a file's name."""
+    """Return whether ``name`` is an RTSP or HTTP URL rather than a file name."""
     return urlsplit(name).scheme in (*RTSP_SCHEMES, *HTTP_SCHEMES)
 
 
 def open_rtsp(url: str, transport: Transport = "tcp") -> InputContainer:
-    """A connection to a camera. Raises what PyAV raises; its message holds the URL, and so a password."""
+    """Open a connection to a camera. Raises PyAV's errors, whose messages contain the URL and so may contain a password."""
     options = {"rtsp_transport": transport, "analyzeduration": "1000000", "fflags": "nobuffer"}
     return av.open(url, "r", options=options, timeout=READ_TIMEOUT_SECONDS)
 
 
 def open_network_stream(url: str, transport: Transport = "tcp") -> LiveVideo:
-    """The stream at an address that the user of this machine has named: RTSP, HLS, or a file on the web.
-
-    Raises ``SourceError``.
-    """
+    """Open an RTSP or HLS stream or a file on a web server. The URL must be trusted. Raises ``SourceError``."""
     if urlsplit(url).scheme in RTSP_SCHEMES:
         return LiveVideo(redact(url), lambda: open_rtsp(url, transport))
     return LiveVideo(redact(url), lambda: av.open(url, "r", timeout=READ_TIMEOUT_SECONDS))
 
 
 def redact(url: str) -> str:
-    """The URL without user, password, query and data, as it may be shown and logged."""
+    """Return the URL without user, password, query and data, for messages and logs."""
     if url.startswith("data:"):
         return url.partition(",")[0][:60]
     try:

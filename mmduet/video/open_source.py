@@ -13,7 +13,7 @@ from mmduet.video.webcam import Webcam, is_webcam
 
 
 class FileSource:
-    """A file as a source: it ends, and waits for its reader."""
+    """A file as a ``LiveSource`` that is not live: it ends, and waits for its reader."""
 
     live = False
 
@@ -23,15 +23,15 @@ class FileSource:
             self.info = file.info
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Frames at ``fps`` (None: every frame)."""
+        """Return the frames at ``fps`` (None: every frame)."""
         return open_frames(self._path, fps)
 
     def close(self) -> None:
-        """Nothing to do: the file is closed when its frames are."""
+        """Do nothing: the file is closed when the iteration over its frames ends."""
 
 
 def open_source(name: str, transport: Transport = "tcp") -> LiveSource:
-    """``webcam[:N]``, an ``rtsp://`` or ``http(s)://`` address, or else a file. Raises ``VideoError``."""
+    """Open ``webcam[:N]``, an ``rtsp://`` or ``http(s)://`` URL, or else a file. Raises ``VideoError``."""
     if is_webcam(name):
         return Webcam(name)
     return open_network_stream(name, transport) if is_network_url(name) else FileSource(name)

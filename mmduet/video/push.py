@@ -19,10 +19,10 @@ from mmduet.video.source import VideoInfo
 
 
 class PushSource:
-    """A bounded queue that is a FrameSource: when the reader falls behind, the oldest frames go and ``dropped`` counts.
+    """A bounded queue as a FrameSource. If the queue is full, the oldest frame is dropped; ``dropped`` counts them.
 
-    ``width`` and ``height`` describe the stream; a frame of another size is refused. Iteration waits for frames until
-    ``end`` or ``close``. ``Frame.index`` counts the frames handed out, ``decoded_index`` those pushed.
+    ``width`` and ``height`` are those of the stream; frames of another size are rejected. Iteration waits for frames until
+    ``end`` or ``close``. ``Frame.index`` numbers the frames read, ``decoded_index`` the frames pushed.
     """
 
     def __init__(self, name: str, width: int, height: int, capacity: int = 64, fps: float | None = None) -> None:
@@ -31,36 +31,36 @@ class PushSource:
         self.info = VideoInfo(name, width, height, None, fps)
         self.dropped = 0
         self._capacity = capacity
-        self._waiting: deque[tuple[int, float, NDArray[np.uint8]]] = deque()
+        self._queue: deque[tuple[int, float, NDArray[np.uint8]]] = deque()
         self._pushed = 0
-        self._taken = 0
-        self._last = 0.0
+        self._read = 0
+        self._last_time = 0.0
         self._ended = False
         self._changed = Condition()
 
     def push(self, image: NDArray[np.uint8], time: float) -> None:
-        """Add RGB uint8 ``[H, W, 3]`` at ``time`` seconds, not before the last one; raises VideoError after the end."""
+        """Add RGB uint8 ``[H, W, 3]`` at ``time`` seconds, not before the last frame. Raises VideoError after ``end``."""
         self._check(image)
         with self._changed:
             self._check_time(time)
-            if len(self._waiting) == self._capacity:
-                self._waiting.popleft()
+            if len(self._queue) == self._capacity:
+                self._queue.popleft()
                 self.dropped += 1
-            self._waiting.append((self._pushed, time, image))
+            self._queue.append((self._pushed, time, image))
             self._pushed += 1
-            self._last = time
+            self._last_time = time
             self._changed.notify()
 
     def end(self) -> None:
-        """No more frames will come; those waiting are still handed out."""
+        """End the stream; queued frames can still be read."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End at once: what waits is thrown away."""
+        """End the stream and discard queued frames."""
         with self._changed:
-            self._waiting.clear()
+            self._queue.clear()
         self.end()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -77,13 +77,13 @@ class PushSource:
 
     def _next(self) -> Frame | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended)
-            if not self._waiting:
+            self._changed.wait_for(lambda: self._queue or self._ended)
+            if not self._queue:
                 return None
-            place, time, image = self._waiting.popleft()
-            index = self._taken
-            self._taken += 1
-        return Frame(index, time, image, place)
+            decoded_index, time, image = self._queue.popleft()
+            index = self._read
+            self._read += 1
+        return Frame(index, time, image, decoded_index)
 
     def _check(self, image: NDArray[np.uint8]) -> None:
         check_image(image)
@@ -96,5 +96,7 @@ class PushSource:
     def _check_time(self, time: float) -> None:
         if self._ended:
             raise VideoError(f"frame at {time} s pushed to {self.info.name}, which has ended; open a new source")
-        if not self._last <= time < math.inf:
-            raise OptionError(f"frame time {time} s does not follow {self._last} s; push in order of time, from 0 up")
+        if not self._last_time <= time < math.inf:
+            raise OptionError(
+                f"frame time {time} s is before that of the last frame, {self._last_time} s; push frames in order of time"
+            )

@@ -1,4 +1,4 @@
-"""Read a file as the frames for an engine: sampled, in RGB, renumbered."""
+"""Read a video file as frames for the engine: sampled, converted to RGB, and renumbered."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ Profile = Literal["fixed", "paper"]
 def open_frames(
     path: str | os.PathLike[str], fps: float | None, profile: Profile = "fixed", max_frames: int | None = None
 ) -> Iterator[Frame]:
-    """The file's frames at ``fps`` (None: every frame), at most ``max_frames``, indexed from 0.
+    """Open a file and return its frames at ``fps`` (None: every frame), at most ``max_frames``, indexed from 0.
 
-    ``fixed`` samples by timestamp and keeps each frame's own time; ``paper`` samples and times by the reference's
-    clock. ``decoded_index`` is the frame's place in the file. A bad option or file raises here, damage inside the file
-    (CorruptVideoError) when the iteration meets it; the file is closed when the iteration ends or is dropped.
+    ``fixed`` samples by timestamp and keeps each frame's own time; ``paper`` samples and times frames by the reference's clock.
+    ``decoded_index`` is the frame's number in the file. Invalid options and unreadable files raise here; damage inside the file
+    raises CorruptVideoError during iteration. The file is closed when the iteration ends or is dropped.
     """
     check_rate("fps", fps)
     check_frame_limit(max_frames)
-    return _sampled(VideoFile(path), fps, profile, max_frames)
+    return read_frames(VideoFile(path), fps, profile, max_frames)
 
 
-def _sampled(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Iterator[Frame]:
+def read_frames(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Iterator[Frame]:
+    """Yield the frames of an open file as ``open_frames`` does, then close it. Only selected frames are converted to RGB."""
     with file:
-        for index, (time, frame) in enumerate(_timed(file, fps, profile, max_frames)):
+        for index, (time, frame) in enumerate(_sample(file, fps, profile, max_frames)):
             yield Frame(index, time, frame.to_rgb(), frame.index)
 
 
-def _timed(
+def _sample(
     file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None
 ) -> Iterator[tuple[float, DecodedFrame]]:
     if profile == "fixed":

@@ -12,10 +12,14 @@ from mmduet.events import Frame
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known before the first frame: ``width`` and ``height`` in pixels after rotation, ``duration`` in seconds.
+    """Properties of a source that are known before its first frame.
 
-    ``duration`` is None for a live source, and for a file whose container does not tell; ``fps`` is the container's
-    average, None where it gives none, and no promise that the frames are evenly spaced.
+    Attributes:
+        name: Name of the source in messages.
+        width: Width in pixels after rotation.
+        height: Height in pixels after rotation.
+        duration: Duration in seconds; None for a live source, or if the container does not declare it.
+        fps: Average frame rate that the container declares, or None. Frames need not be evenly spaced.
     """
 
     name: str
@@ -27,7 +31,7 @@ class VideoInfo:
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """A file, a webcam, a network stream or a queue of pushed frames."""
+    """A source of frames that can be iterated over, such as a file or a queue of pushed frames."""
 
     @property
     def info(self) -> VideoInfo:
@@ -35,11 +39,11 @@ class FrameSource(Protocol):
         ...
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame in presentation order, with its time in seconds from the start of the stream."""
+        """Yield every frame in presentation order, with its time in seconds from the start of the stream."""
         ...
 
     def close(self) -> None:
-        """End the source; a second call does nothing."""
+        """Close the source; a second call does nothing."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -50,9 +54,10 @@ class FrameSource(Protocol):
 
 
 class LiveSource(Protocol):
-    """A webcam or network stream: read once, and running whether or not it is read.
+    """A webcam or network stream, which can be read once.
 
-    A source with ``live`` False ends on its own and waits for its reader, such as a file on a web server.
+    With ``live`` true it runs whether or not it is read. With ``live`` false it ends, and waits for its reader, such as a file
+    on a web server.
     """
 
     @property
@@ -62,13 +67,13 @@ class LiveSource(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether frames that are not taken in time are gone."""
+        """Whether frames that are not read in time are lost."""
         ...
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Frames at ``fps`` (None: every frame), indexed from 0, times in seconds from the first."""
+        """Yield frames at ``fps`` (None: every frame), indexed from 0, with times in seconds from the first."""
         ...
 
     def close(self) -> None:
-        """Stop reading; from another thread, too."""
+        """Stop reading. May be called from another thread."""
         ...

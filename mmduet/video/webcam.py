@@ -1,4 +1,4 @@
-"""Read a camera of this machine with OpenCV, because PyAV's wheels lack FFmpeg's camera support."""
+"""Read a local camera with OpenCV, because PyAV's wheels lack FFmpeg's camera support."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAME = "webcam"
 
 
 def is_webcam(name: str) -> bool:
-    """``webcam``, ``webcam:1`` or ``webcam:/dev/video2``."""
+    """Return whether ``name`` is a camera's: ``webcam``, ``webcam:1`` or ``webcam:/dev/video2``."""
     return name == NAME or name.startswith(f"{NAME}:")
 
 
 class Webcam:
-    """A camera by number or by the system's path to it. Raises ``SourceError`` where it gives no picture.
+    """A camera, by number or device path. Raises ``SourceError`` if it cannot be read.
 
-    Its frames are timed by ``clock``, from the first one on: cameras promise no rate, and keep none in the dark.
+    Frames are timed by ``clock`` from the first one, because cameras do not keep a constant rate, for example in low light.
     """
 
     live = True
@@ -32,42 +32,44 @@ class Webcam:
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         device = name.partition(":")[2] or "0"
         self._name, self._clock, self._stopped = name, clock, False
-        self._capture = _opened(int(device) if device.isdigit() else device, name)
+        self._capture = _open_camera(int(device) if device.isdigit() else device, name)
         first = self._read()
         self._first = (clock(), first)
         self.info = VideoInfo(name, first.shape[1], first.shape[0], None, None)
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
-        """Frames at ``fps`` (None: every frame) in RGB, until it is closed; those that nobody took in time are gone."""
-        began, picture = self._first
-        ticks, number, index, now = FrameSampler(fps), 0, 0, began
+        """Yield frames at ``fps`` (None: every frame) in RGB until the camera is closed. Frames not read in time are lost."""
+        started, image = self._first
+        sampler, number, index, now = FrameSampler(fps), 0, 0, started
         try:
             while not self._stopped:
-                if ticks.accept(now - began):
-                    yield Frame(index, now - began, picture, number)
+                if sampler.accept(now - started):
+                    yield Frame(index, now - started, image, number)
                     index += 1
-                picture, now, number = self._read(), self._clock(), number + 1
+                image, now, number = self._read(), self._clock(), number + 1
         finally:
             self._capture.release()
 
     def close(self) -> None:
-        """Stop reading; from another thread, too."""
+        """Stop reading. May be called from another thread."""
         self._stopped = True
 
     def _read(self) -> Any:
-        there, picture = self._capture.read()
-        if not there:
-            raise SourceError(f"{self._name} gives no picture; is it plugged in, and does no other program use it?")
-        return np.ascontiguousarray(picture[:, :, ::-1])  # OpenCV has blue first
+        success, image = self._capture.read()
+        if not success:
+            raise SourceError(
+                f"{self._name} returns no image; check that it is connected and that no other program uses it"
+            )
+        return np.ascontiguousarray(image[:, :, ::-1])  # OpenCV returns BGR
 
 
-def _opened(device: int | str, name: str) -> Any:
+def _open_camera(device: int | str, name: str) -> Any:
     try:
         import cv2
     except ImportError:
-        raise OptionError("webcams need OpenCV; pip install 'mmduet[webcam]'") from None
+        raise OptionError("webcams need OpenCV; run: pip install 'mmduet[webcam]'") from None
     capture = cv2.VideoCapture(device)
     if not capture.isOpened():
         raise SourceError(f"{name} cannot be opened; name another camera as {NAME}:NUMBER")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what is read is what is seen now
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # read the latest frame, not a buffered one
     return capture

@@ -1,6 +1,6 @@
 """Write RGB frames and audio as an H.264 MP4 that is either complete or absent.
 
-Colours are BT.601 and tagged so: readers that heed the tag and readers that ignore it (OpenCV) then agree.
+Colours are BT.601 and tagged as such, so that readers that use the tag and readers that ignore it (OpenCV) agree.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mmduet.video.letterbox import check_image
 from mmduet.video.sampling import check_rate
 
 TIME_BASE = Fraction(1, 90000)
-MATRIX_BT601 = 6  # as H.264 numbers the matrices; PyAV's Colorspace has the scaler's numbers
-MAX_SIDE = 16384  # libx264's own limit
-AUDIO_RATE = 48_000  # samples a second
+MATRIX_BT601 = 6  # H.264's number of the matrix; PyAV's Colorspace has those of the scaler
+MAX_SIDE = 16384  # limit of libx264
+AUDIO_RATE = 48_000  # samples per second
 AUDIO_LAYOUT = "stereo"
 
 
 class VideoWriter:
-    """Writes to a temporary name beside ``path`` and renames when the ``with`` block ends well; else leaves nothing.
+    """Writes to a temporary file, which becomes ``path`` when the ``with`` block succeeds and is deleted otherwise.
 
-    H.264 4:2:0 needs even sides: an odd one grows by a copy of its last line. ``gop`` is the most frames between key
-    frames (None: the encoder's 250), ``aspect`` a pixel's width over its height, ``sound`` whether there will be any. Raises
-    OptionError for sizes, rates and images that cannot be used and VideoWriteError where the folder or the encoder refuses.
+    H.264 4:2:0 needs even sides: an odd side is extended by a copy of its last line. ``gop`` is the maximum number of frames
+    between key frames (None: the encoder's 250), ``aspect`` a pixel's width divided by its height, ``audio`` whether audio will
+    be written. Raises OptionError for invalid sizes, rates and images, and VideoWriteError if the file cannot be written.
     """
 
     def __init__(
@@ -62,27 +62,27 @@ class VideoWriter:
         self.path = Path(path)
         self._size = (height, width)
         self._fps = fps
-        self._written = 0
+        self._frame_count = 0
         self._last_tick = -1
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self):x}.part")
         self._container: OutputContainer | None = None
-        # No frames that wait for later ones: with uneven times they would leave the length of the track wrong.
+        # No B-frames: with variable frame durations they make the duration of the track wrong.
         options = {"crf": str(crf), "preset": preset, "bf": "0"} | ({} if gop is None else {"g": str(gop)})
         try:
             self._container = av.open(f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"})
-            self._stream = _add_stream(self._container, self._size, fps, options)
+            self._stream = _add_video_stream(self._container, self._size, fps, options)
             self._stream.codec_context.sample_aspect_ratio = aspect or Fraction(0)  # 0: unspecified
-            self._sound = _add_sound(self._container) if audio else None
-            self._samples = 0  # of sound, written so far
-            self._container.start_encoding()  # here, so that a bad folder or preset fails before the first frame
+            self._audio_stream = _add_audio_stream(self._container) if audio else None
+            self._sample_count = 0  # audio samples written
+            self._container.start_encoding()  # here, so that an invalid folder or preset fails before the first frame
         except (av.FFmpegError, OSError, ValueError) as error:
             self.abort()
             raise VideoWriteError(f"{self.path} cannot be written ({error}); check the folder and options") from error
 
     def write(self, image: NDArray[np.uint8], time: float | None = None, duration: float | None = None) -> None:
-        """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, later than the last; by default at its turn.
+        """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, by default its number divided by the rate.
 
-        ``lasts`` is for how many seconds it is shown where no other frame follows; by default 1/fps.
+        ``time`` must be after that of the last frame. ``duration`` is in seconds, by default 1/fps, for the last frame.
         """
         if self._container is None:
             raise VideoWriteError(f"{self.path} is closed; open a new writer")
@@ -91,27 +91,29 @@ class VideoWriter:
         frame.pts, frame.time_base = self._next_tick(time), TIME_BASE
         frame.duration = round((1 / self._fps if duration is None else duration) / TIME_BASE)
         self._encode(self._container, self._stream, frame)
-        self._written += 1
+        self._frame_count += 1
 
     def write_audio(self, samples: NDArray[np.float32]) -> None:
-        """Add sound where the last ended: float32 ``[2, N]`` from -1 to 1, at ``SOUND_RATE``."""
-        if self._container is None or self._sound is None:
-            raise VideoWriteError(f"{self.path} is closed, or was opened without sound; open a new writer")
+        """Append audio samples, float32 ``[2, N]`` from -1 to 1, at ``AUDIO_RATE``."""
+        if self._container is None or self._audio_stream is None:
+            raise VideoWriteError(
+                f"{self.path} is closed or was opened without audio; open a new writer with audio=True"
+            )
         if not samples.shape[1]:
             return
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=AUDIO_LAYOUT)
-        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, self._samples, Fraction(1, AUDIO_RATE)
-        self._encode(self._container, self._sound, frame)
-        self._samples += samples.shape[1]
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, self._sample_count, Fraction(1, AUDIO_RATE)
+        self._encode(self._container, self._audio_stream, frame)
+        self._sample_count += samples.shape[1]
 
     def close(self) -> None:
-        """Finish the file and give it its name; a second call does nothing. Raises VideoWriteError without a frame."""
+        """Complete the file; a second call does nothing. Raises VideoWriteError if no frame was written."""
         if self._container is None:
             return
         try:
-            if not self._written:
-                raise VideoWriteError(f"{self.path} has no frame; write at least one")
-            for stream in (self._stream, self._sound):
+            if not self._frame_count:
+                raise VideoWriteError(f"{self.path} has no frames; write at least one")
+            for stream in (self._stream, self._audio_stream):
                 if stream is not None:
                     self._encode(self._container, stream, None)
             self._finish(self._container)
@@ -146,10 +148,10 @@ class VideoWriter:
             )
 
     def _next_tick(self, time: float | None) -> int:
-        seconds = self._written / self._fps if time is None else time
+        seconds = self._frame_count / self._fps if time is None else time
         tick = round(seconds / TIME_BASE) if math.isfinite(seconds) else -1
         if tick <= self._last_tick:
-            last = float(self._last_tick * TIME_BASE) if self._written else 0.0
+            last = float(self._last_tick * TIME_BASE) if self._frame_count else 0.0
             raise OptionError(f"frame time {seconds} s is not after the last one, {last:.6f} s; write in order of time")
         self._last_tick = tick
         return tick
@@ -158,9 +160,11 @@ class VideoWriter:
         self, container: OutputContainer, stream: VideoStream | AudioStream, frame: VideoFrame | AudioFrame | None
     ) -> None:
         try:
-            container.mux(stream.encode(frame))  # type: ignore[arg-type]  # each stream its own kind of frame
+            container.mux(stream.encode(frame))  # type: ignore[arg-type]  # a union for each stream's own frame type
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoWriteError(f"{self.path}: frame {self._written} refused ({error}); check the disk") from error
+            raise VideoWriteError(
+                f"{self.path}: frame {self._frame_count} cannot be encoded ({error}); check that the disk is not full"
+            ) from error
 
     def _finish(self, container: OutputContainer) -> None:
         try:
@@ -168,10 +172,14 @@ class VideoWriter:
             self._container = None
             self._part.replace(self.path)
         except (av.FFmpegError, OSError) as error:
-            raise VideoWriteError(f"{self.path} could not be finished ({error}); check the disk") from error
+            raise VideoWriteError(
+                f"{self.path} cannot be completed ({error}); check that the disk is not full"
+            ) from error
 
 
-def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, options: dict[str, str]) -> VideoStream:
+def _add_video_stream(
+    container: OutputContainer, size: tuple[int, int], fps: float, options: dict[str, str]
+) -> VideoStream:
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000), options=options)
     context = stream.codec_context
     context.height, context.width = (side + side % 2 for side in size)
@@ -182,14 +190,14 @@ def _add_stream(container: OutputContainer, size: tuple[int, int], fps: float, o
     return stream
 
 
-def _add_sound(container: OutputContainer) -> AudioStream:
+def _add_audio_stream(container: OutputContainer) -> AudioStream:
     stream = container.add_stream("aac", rate=AUDIO_RATE)
     stream.codec_context.layout = AUDIO_LAYOUT
     return stream
 
 
 def _to_yuv(image: NDArray[np.uint8]) -> VideoFrame:
-    """uint8 ``[H, W, 3]`` to a yuv420p frame with even sides, the last line repeated where one is odd."""
+    """Convert uint8 ``[H, W, 3]`` to a yuv420p frame with even sides; the last line of an odd side is repeated."""
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

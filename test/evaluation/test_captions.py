@@ -313,7 +313,7 @@ def test_invalid_references_raise(annotations: Any, message: str, tmp_path: Path
 
 def test_absent_and_binary_files_raise(tmp_path: Path) -> None:
     annotations = write(tmp_path / "a.json", REFERENCES)
-    with pytest.raises(AnnotationError, match="there is no such file"):
+    with pytest.raises(AnnotationError, match=r"none\.json does not exist; check the path"):
         evaluate(tmp_path / "none.json", annotations)
     (tmp_path / "p.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AnnotationError, match="UTF-8"):

@@ -299,7 +299,7 @@ def test_invalid_files_raise(tmp_path: Path, predictions: object, annotations: o
 def test_absent_files_raise(tmp_path: Path) -> None:
     paths = files(tmp_path, segments([[0, 9]]), gold([[0, 9]]))
     for pair in ((tmp_path / "none", paths[1]), (paths[0], tmp_path / "none")):
-        with pytest.raises(AnnotationError, match="no such file"):
+        with pytest.raises(AnnotationError, match="none does not exist; check the path"):
             evaluate(*pair)
 
 

@@ -1,4 +1,4 @@
-"""The cutter: what is seen and heard in a span of the source is seen and heard in the cut, from first moment to last."""
+"""The cutter: a clip shows and plays exactly what the source does in its spans, from start to end."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from hypothesis import strategies as st
 from video_files import make, packets, picture
 
 from mmduet.errors import CorruptVideoError, MmduetError, OptionError, VideoNotFoundError, VideoWriteError
+from mmduet.spans import Span
 from mmduet.video import VideoFile
 from mmduet.video.audio import AudioReader, has_audio
-from mmduet.video.cutter import ClipSpec, Span, copy_clip, cut_clips
+from mmduet.video.cutter import ClipSpec, copy_clip, cut_clips
 
 GOOD = {"g": "10", "crf": "12", "sc_threshold": "0"}
 
 
-def seen(path: Path, height: int = 48, width: int = 64) -> list[tuple[float, int]]:
-    """When each frame begins, and which of ``video_files.picture``'s it is: the one that is nearest."""
+def frame_starts(path: Path, height: int = 48, width: int = 64) -> list[tuple[float, int]]:
+    """Return when each frame starts, and the number of the most similar ``video_files.picture``."""
     frames = [(frame.time, frame.image[:height, :width].astype(np.int16)) for frame in VideoFile(path)]
     return [
-        (time, int(np.argmin([np.abs(image - one).mean() for one in known(height, width)]))) for time, image in frames
+        (time, int(np.argmin([np.abs(image - one).mean() for one in reference_images(height, width)])))
+        for time, image in frames
     ]
 
 
 @cache
-def known(height: int, width: int) -> list[np.ndarray]:
-    """What frame k looks like, by k."""
+def reference_images(height: int, width: int) -> list[np.ndarray]:
+    """Return the image of frame k at index k."""
     return [picture(k, height, width).astype(np.int16) for k in range(60)]
 
 
 def numbers(path: Path, height: int = 48, width: int = 64) -> list[int]:
-    """Which frame each picture is."""
-    return [k for _, k in seen(path, height, width)]
+    """Return the number of the ``video_files.picture`` that each frame shows."""
+    return [k for _, k in frame_starts(path, height, width)]
 
 
-def shown_at(frames: list[tuple[float, int]], time: float) -> int:
+def frame_at(frames: list[tuple[float, int]], time: float) -> int:
     return [k for begins, k in frames if begins <= time + 1e-4][-1]
 
 
 def times(path: Path) -> list[float]:
-    return [time for time, _ in seen(path)]
+    return [time for time, _ in frame_starts(path)]
 
 
 def length(path: Path) -> float:
@@ -55,7 +57,7 @@ def length(path: Path) -> float:
     return duration
 
 
-# exactly
+# Cutting by re-encoding
 
 
 @pytest.mark.parametrize("options", [{}, {"bf": "3", "b-adapt": "0"}])
@@ -63,11 +65,11 @@ def length(path: Path) -> float:
 def test_in_and_out_points_are_exact_to_a_frame(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     source = make(tmp_path / name, 30, codec_options=GOOD | options)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((7 / 25, 19 / 25),))])
-    assert seen(tmp_path / "cut.mp4") == [(pytest.approx(k / 25, abs=1e-3), 7 + k) for k in range(12)]
+    assert frame_starts(tmp_path / "cut.mp4") == [(pytest.approx(k / 25, abs=1e-3), 7 + k) for k in range(12)]
     assert length(tmp_path / "cut.mp4") == pytest.approx(12 / 25, abs=1e-3)
 
 
-def test_pictures_are_those_of_the_source(tmp_path: Path) -> None:
+def test_frames_of_a_clip_are_those_of_the_source(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 12, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.12, 0.36),))], crf=1)
     wanted = [frame.image.astype(int) for frame in VideoFile(source)][3:9]
@@ -76,20 +78,20 @@ def test_pictures_are_those_of_the_source(tmp_path: Path) -> None:
         assert np.abs(frame.image - wanted[(frame.index + 1) % 6]).mean() > 20
 
 
-def test_between_two_frames_the_one_that_is_seen_there_is_shown(tmp_path: Path) -> None:
+def test_a_clip_that_starts_between_two_frames_shows_the_earlier_one_first(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.13, 0.27),))])
-    assert seen(tmp_path / "cut.mp4") == [
+    assert frame_starts(tmp_path / "cut.mp4") == [
         (pytest.approx(t, abs=1e-3), k) for t, k in [(0, 3), (0.03, 4), (0.07, 5), (0.11, 6)]
     ]
     assert length(tmp_path / "cut.mp4") == pytest.approx(0.14, abs=1e-3)
 
 
-def test_variable_rate_stays_one(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     at = [0, 40, 80, 1500, 1540, 3000, 3010, 3500]
     source = make(tmp_path / "vfr.mkv", len(at), times_ms=at, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((1.0, 3.25),))])
-    assert seen(tmp_path / "cut.mp4") == [
+    assert frame_starts(tmp_path / "cut.mp4") == [
         (pytest.approx(t, abs=1e-3), k) for t, k in [(0, 2), (0.5, 3), (0.54, 4), (2.0, 5), (2.01, 6)]
     ]
     assert length(tmp_path / "cut.mp4") == pytest.approx(2.25, abs=2e-3)
@@ -97,7 +99,7 @@ def test_variable_rate_stays_one(tmp_path: Path) -> None:
 
 @settings(max_examples=12)
 @given(st.lists(st.integers(0, 1200), min_size=2, max_size=6, unique=True))
-def test_at_every_moment_of_a_reel_is_seen_what_the_source_shows(
+def test_a_reel_shows_the_same_frames_as_the_source_at_every_time(
     tmp_path_factory: pytest.TempPathFactory, edges: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("reel")
@@ -107,15 +109,15 @@ def test_at_every_moment_of_a_reel_is_seen_what_the_source_shows(
     if not spans:
         return
     cut_clips(source, [ClipSpec(folder / "reel.mp4", tuple(spans))])
-    before, after, done = seen(source), seen(folder / "reel.mp4"), 0.0
+    before, after, done = frame_starts(source), frame_starts(folder / "reel.mp4"), 0.0
     for start, end in spans:
         for time in np.arange(start + 0.002, end - 0.003, 0.013):
-            assert shown_at(after, done + time - start) == shown_at(before, time)
+            assert frame_at(after, done + time - start) == frame_at(before, time)
         done += end - start
     assert length(folder / "reel.mp4") == pytest.approx(done, abs=5e-3)
 
 
-def test_all_in_one_pass(tmp_path: Path) -> None:
+def test_several_clips_are_cut_in_one_pass(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     spans = ((0.2, 0.4), (0.8, 1.0))
     clips = [ClipSpec(tmp_path / f"{k}.mp4", (span,)) for k, span in enumerate(reversed(spans))]
@@ -126,7 +128,7 @@ def test_all_in_one_pass(tmp_path: Path) -> None:
     assert times(tmp_path / "reel.mp4") == pytest.approx([k / 25 for k in range(10)], abs=1e-3)
 
 
-def test_to_the_end_and_no_further(tmp_path: Path) -> None:
+def test_a_span_past_the_end_is_cut_at_the_end(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((1.0, 9.0),))])
     assert numbers(tmp_path / "cut.mp4") == [25, 26, 27, 28, 29]
@@ -157,7 +159,7 @@ def test_odd_sizes_and_rotation(tmp_path: Path) -> None:
     assert np.abs(image.astype(int) - [f.image for f in VideoFile(turned)][5]).mean() < 8
 
 
-def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
+def test_the_pixel_aspect_ratio_is_kept(tmp_path: Path) -> None:
     source = tmp_path / "dv.mp4"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -171,11 +173,13 @@ def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
-# sound
+# Audio
 
 
-def with_sound(path: Path, seconds: float = 2.0, rate: int = 44100, burst: float = 1.0, delay: float = 0.0) -> Path:
-    """Twenty-five frames a second, and a mono tone of a tenth of a second that begins at ``burst``, sound from ``delay`` on."""
+def make_with_audio(
+    path: Path, seconds: float = 2.0, rate: int = 44100, burst: float = 1.0, delay: float = 0.0
+) -> Path:
+    """Make a video at 25 fps with mono audio from ``delay`` on: silence, with a tone of 0.1 s that starts at ``burst``."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25, options=GOOD)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -194,8 +198,8 @@ def with_sound(path: Path, seconds: float = 2.0, rate: int = 44100, burst: float
     return path
 
 
-def loud(path: Path, seconds: float) -> list[tuple[float, float]]:
-    """When a tone begins and ends, heard through ``Sound`` from the file's first picture on."""
+def find_tones(path: Path, seconds: float) -> list[tuple[float, float]]:
+    """Return start and end of every tone, as ``AudioReader`` reads them from the first frame."""
     samples = AudioReader(path, Fraction(0), 0.0, seconds).read_until(seconds)
     assert samples.shape == (2, round(seconds * 48000))
     envelope = np.abs(samples).max(0).reshape(-1, 48).max(1) > 0.1  # of milliseconds
@@ -205,18 +209,18 @@ def loud(path: Path, seconds: float) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("delay", [0.0, 0.5])
-def test_sound_goes_along_and_stays_in_time(tmp_path: Path, name: str, delay: float) -> None:
-    source = with_sound(tmp_path / name, delay=delay)
+def test_audio_is_included_and_in_sync(tmp_path: Path, name: str, delay: float) -> None:
+    source = make_with_audio(tmp_path / name, delay=delay)
     spans = ((0.2, 0.6), (0.8, 1.6))
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", spans[1:]), ClipSpec(tmp_path / "reel.mp4", spans)])
     for path, at in ((tmp_path / "cut.mp4", 0.2), (tmp_path / "reel.mp4", 0.6)):
-        ((begin, end),) = loud(path, length(path))
+        ((begin, end),) = find_tones(path, length(path))
         assert begin == pytest.approx(at, abs=0.012)
         assert end == pytest.approx(at + 0.1, abs=0.012)
     assert numbers(tmp_path / "reel.mp4") == [*range(5, 15), *range(20, 40)]
 
 
-def test_without_sound_there_is_none(tmp_path: Path) -> None:
+def test_clips_of_a_silent_file_have_no_audio_stream(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.2, 0.4),))])
     copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.2, 0.4),)))
@@ -224,8 +228,8 @@ def test_without_sound_there_is_none(tmp_path: Path) -> None:
     assert not has_audio(tmp_path / "copy.mp4")
 
 
-def test_sound_that_ends_early_is_silence_from_then_on(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "a.mp4", seconds=1.0, burst=0.9)
+def test_audio_that_ends_early_is_followed_by_silence(tmp_path: Path) -> None:
+    source = make_with_audio(tmp_path / "a.mp4", seconds=1.0, burst=0.9)
     samples = AudioReader(source, Fraction(0), 0.5, 2.0)
     assert np.abs(samples.read_until(1.0)).max() > 0.3
     assert np.abs(samples.read_until(1.5)).max() < 0.3
@@ -233,7 +237,7 @@ def test_sound_that_ends_early_is_silence_from_then_on(tmp_path: Path) -> None:
     assert samples.read_until(9.0).shape == (2, 0)
 
 
-# by copying
+# Copying
 
 
 @pytest.mark.parametrize(
@@ -245,43 +249,43 @@ def test_a_copy_starts_at_the_key_frame_before(tmp_path: Path, name: str, option
     ((start, end),) = copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((27 / 25, 33 / 25),)))
     first = round(start * 25)
     assert 17 < first <= 27  # a key frame every ten, or nearly so where groups are open
-    found = seen(tmp_path / "copy.mp4")
+    found = frame_starts(tmp_path / "copy.mp4")
     assert [k for _, k in found if k < 33] == list(range(first, 33))
     assert all(k <= 32 + 4 for _, k in found)  # what is decoded before is shown after
     assert end == pytest.approx((found[-1][1] + 1) / 25, abs=2e-3)
     assert [time for time, _ in found] == pytest.approx([(k - first) / 25 for _, k in found], abs=2e-3)
 
 
-def test_a_copy_is_the_packets_of_the_source(tmp_path: Path) -> None:
+def test_a_copy_contains_the_packets_of_the_source(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 40, codec_options=GOOD | {"bf": "0"})
     copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.4, 0.8),)))
     assert [size for _, size, _ in packets(tmp_path / "copy.mp4")] == [size for _, size, _ in packets(source)][10:20]
 
 
-def test_a_copied_reel_plays_its_pieces_one_after_the_other(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "a.mp4")
+def test_the_spans_of_a_copied_reel_follow_each_other_without_a_gap(tmp_path: Path) -> None:
+    source = make_with_audio(tmp_path / "a.mp4")
     spans = ((0.4, 0.6), (0.8, 1.2))
     copied = copy_clip(source, ClipSpec(tmp_path / "reel.mp4", spans))
     assert [start for start, _ in copied] == pytest.approx([0.4, 0.8], abs=1e-3)
-    found = seen(tmp_path / "reel.mp4")
+    found = frame_starts(tmp_path / "reel.mp4")
     assert [k for _, k in found if k < 15][:5] == [10, 11, 12, 13, 14]
     assert [k for _, k in found if k >= 20][:10] == list(range(20, 30))
     assert all(0.03 < b - a < 0.13 for a, b in pairwise(times(tmp_path / "reel.mp4")))  # no frame waits for its span
-    ((begin, _),) = loud(tmp_path / "reel.mp4", length(tmp_path / "reel.mp4"))
+    ((begin, _),) = find_tones(tmp_path / "reel.mp4", length(tmp_path / "reel.mp4"))
     assert begin == pytest.approx(next(t for t, k in found if k == 25), abs=0.03)
 
 
-def test_spans_of_frames_that_wait_for_others_follow_one_that_does_not(tmp_path: Path) -> None:
-    """The first is a key frame alone; the second has to be decoded ahead of being shown."""
+def test_a_span_with_reordered_frames_follows_one_without(tmp_path: Path) -> None:
+    """The first span is a key frame alone; frames of the second are decoded before they are shown."""
     source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "3", "b-adapt": "0"})
     copy_clip(source, ClipSpec(tmp_path / "reel.mp4", ((10 / 25, 11 / 25), (30 / 25, 38 / 25))))
-    found = seen(tmp_path / "reel.mp4")
+    found = frame_starts(tmp_path / "reel.mp4")
     assert [k for _, k in found[:9]] == [10, *range(30, 38)]
     assert [b - a for (a, _), (b, _) in pairwise(found[1:9])] == pytest.approx([0.04] * 7)
 
 
-def test_what_is_shown_before_the_key_frame_is_not_copied(tmp_path: Path) -> None:
-    """In an open group, frames that come after a key frame in the file are shown before it, and need what lies before it."""
+def test_frames_shown_before_the_key_frame_are_not_copied(tmp_path: Path) -> None:
+    """In an open group, frames after a key frame in the file may be shown before it and depend on packets before it."""
     options = {"bf": "3", "b-adapt": "0", "x264-params": "open-gop=1:keyint=10:min-keyint=10:scenecut=0"}
     source = make(tmp_path / "a.mkv", 60, codec_options={"crf": "12"} | options)
     with av.open(str(source)) as container:
@@ -296,8 +300,8 @@ def test_what_is_shown_before_the_key_frame_is_not_copied(tmp_path: Path) -> Non
     assert numbers(tmp_path / "copy.mp4")[0] == round(at * 25)
 
 
-def test_a_copied_reel_shows_nothing_twice(tmp_path: Path) -> None:
-    """Key frames at 0, 10, 20, ...: none between the first two spans."""
+def test_a_copied_reel_shows_no_frame_twice(tmp_path: Path) -> None:
+    """Key frames are at 0, 10, 20, ..., so there is none between the first two spans."""
     source = make(tmp_path / "a.mp4", 60, codec_options=GOOD | {"bf": "0"})
     spans = ((12 / 25, 14 / 25), (17 / 25, 18 / 25), (34 / 25, 38 / 25))
     copied = copy_clip(source, ClipSpec(tmp_path / "reel.mp4", spans))
@@ -313,7 +317,7 @@ def test_a_copy_keeps_the_rotation(tmp_path: Path) -> None:
     assert next(iter(file)).image[:10, -10:].mean() > 235
 
 
-def test_what_an_mp4_cannot_hold_is_refused_when_copied_and_encoded_when_cut(tmp_path: Path) -> None:
+def test_a_codec_that_mp4_does_not_support_is_rejected_when_copied_and_encoded_when_cut(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mov", 20, codec="qtrle", pix_fmt="rgb24", codec_options={})
     with pytest.raises(VideoWriteError, match="re-encoding"):
         copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.2, 0.4),)))
@@ -322,14 +326,23 @@ def test_what_an_mp4_cannot_hold_is_refused_when_copied_and_encoded_when_cut(tmp
     assert numbers(tmp_path / "cut.mp4") == [5, 6, 7, 8, 9]
 
 
-# what cannot be done leaves nothing
+# Errors leave no partial file
 
 
 @pytest.mark.parametrize(
-    "spans", [(), ((1.0, 1.0),), ((2.0, 1.0),), ((-1.0, 1.0),), ((0.0, 2.0), (1.0, 3.0)), ((0.0, float("nan")),)]
+    ("spans", "found"),
+    [
+        ((), "none"),
+        (((1.0, 1.0),), "1.0 to 1.0 s"),
+        (((2.0, 1.0),), "2.0 to 1.0 s"),
+        (((-1.0, 1.0),), "-1.0 to 1.0 s"),
+        (((0.0, 2.0), (1.0, 3.0)), "0.0 to 2.0 s, 1.0 to 3.0 s"),
+        (((0.0, float("nan")),), "0.0 to nan s"),
+    ],
 )
-def test_spans_out_of_order(tmp_path: Path, spans: tuple[Span, ...]) -> None:
-    with pytest.raises(OptionError, match="rising"):
+def test_invalid_spans_are_rejected(tmp_path: Path, spans: tuple[Span, ...], found: str) -> None:
+    message = rf"a\.mp4: expected ascending spans of at least 0 s that do not overlap, got {found}$"
+    with pytest.raises(OptionError, match=message):
         ClipSpec(tmp_path / "a.mp4", spans)
 
 
@@ -339,8 +352,8 @@ def failure(source: Path, clips: list[ClipSpec]) -> MmduetError:
     return caught.value
 
 
-def test_half_a_clip_is_none(tmp_path: Path) -> None:
-    """The source is cut off: what lies before that is cut, what does not is absent."""
+def test_clips_of_a_damaged_source_are_complete_or_absent(tmp_path: Path) -> None:
+    """The source is truncated: clips before the damage are written, others are not."""
     source = make(tmp_path / "a.mkv", 60, codec_options=GOOD)
     whole = source.read_bytes()
     source.write_bytes(whole[: len(whole) * 2 // 3])
@@ -356,14 +369,14 @@ def test_half_a_clip_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spans", [((5.0, 6.0),), ((0.0, 0.4), (5.0, 6.0))])
-def test_what_lies_after_the_end_is_told(tmp_path: Path, spans: tuple[Span, ...]) -> None:
+def test_a_span_after_the_end_is_rejected_and_leaves_no_file(tmp_path: Path, spans: tuple[Span, ...]) -> None:
     source = make(tmp_path / "a.mp4", 20)
     error = failure(source, [ClipSpec(tmp_path / "cut.mp4", spans)])
-    assert "has ended before 5.00 s" in str(error)
+    assert str(error).endswith("a.mp4 has ended before 5.00 s; cut an earlier span")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_no_source_and_no_folder(tmp_path: Path) -> None:
+def test_a_missing_source_and_a_missing_folder_are_rejected(tmp_path: Path) -> None:
     clip = ClipSpec(tmp_path / "nowhere" / "cut.mp4", ((0.0, 0.4),))
     assert isinstance(failure(tmp_path / "none.mp4", [clip]), VideoNotFoundError)
     source = make(tmp_path / "a.mp4", 20)

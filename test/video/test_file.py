@@ -1,19 +1,23 @@
-"""Files as they are met: every container and pixel format we can make."""
+"""Reading of valid files in every container and pixel format that the tests can produce."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from video_files import greys, make, packets, picture, read_until_error
+from video_files import count_until_error, greys, make, packets, picture
 
-from mmduet.errors import VideoError, VideoNotFoundError
+from mmduet.errors import OptionError, VideoError, VideoNotFoundError
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.clock import PresentationClock
+from mmduet.video.reader import read_frames
+from mmduet.video.video_file import DecodedFrame
 
 # --- good files -------------------------------------------------------------------------------------------------------
 
@@ -47,7 +51,7 @@ def test_frames_are_in_order_and_on_time(tmp_path: Path, name: str, reorder: str
         ("a.mov", "qtrle", "argb"),
     ],
 )
-def test_formats_become_rgb(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
+def test_pixel_formats_are_converted_to_rgb(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
     path = make(tmp_path / name, 20, codec=codec, pix_fmt=pix_fmt, codec_options={"g": "10", "b": "2000000"})
     frames = list(VideoFile(path))
     assert len(frames) == 20
@@ -57,14 +61,14 @@ def test_formats_become_rgb(tmp_path: Path, name: str, codec: str, pix_fmt: str)
         assert frames[k].image[2:8, 2:12].mean() > 240
 
 
-def test_info(tmp_path: Path) -> None:
+def test_info_has_name_size_rate_and_duration(tmp_path: Path) -> None:
     info = VideoFile(make(tmp_path / "a.mp4")).info
     assert (info.name, info.width, info.height, info.fps) == ("a.mp4", 64, 48, 25)
     assert info.duration == pytest.approx(1.2)
     assert VideoFile(make(tmp_path / "a.mkv")).info.duration == pytest.approx(1.2)
 
 
-def test_variable_rate_keeps_its_times(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     times = [0, 40, 80, 1500, 1540, 3000, 3010]
     path = make(tmp_path / "vfr.mkv", len(times), times_ms=times)
     assert [frame.time for frame in VideoFile(path)] == pytest.approx([ms / 1000 for ms in times])
@@ -78,12 +82,12 @@ def test_the_first_frame_is_at_zero_wherever_the_stream_starts(tmp_path: Path, n
     assert file.info.duration == pytest.approx(0.4, abs=0.01)
 
 
-def test_a_raw_stream_without_timestamps_goes_by_its_rate(tmp_path: Path) -> None:
+def test_a_raw_stream_without_timestamps_is_timed_by_its_rate(tmp_path: Path) -> None:
     times = [frame.time for frame in VideoFile(make(tmp_path / "a.h264"))]
     assert times == pytest.approx([k / 25 for k in range(30)])
 
 
-def test_odd_sizes(tmp_path: Path) -> None:
+def test_odd_sizes_are_read(tmp_path: Path) -> None:
     file = VideoFile(make(tmp_path / "odd.mp4", size=(47, 63), pix_fmt="yuv444p"))
     assert (file.info.width, file.info.height) == (63, 47)
     assert next(iter(file)).image.shape == (47, 63, 3)
@@ -114,8 +118,8 @@ def test_display_matrix_is_applied(
     assert sum(mean > 235 for mean in others) == 1
 
 
-def test_a_phone_portrait_matrix_turns_clockwise(tmp_path: Path) -> None:
-    """The matrix a phone held upright writes, patched into the track header by hand: (0 1, -1 0)."""
+def test_a_phone_portrait_matrix_rotates_clockwise(tmp_path: Path) -> None:
+    """The display matrix of an upright phone, (0 1, -1 0), is patched into the track header."""
     path = make(tmp_path / "p.mp4", 3, codec_options={"crf": "10"})
     data, one = bytearray(path.read_bytes()), 1 << 16
     identity = b"".join(n.to_bytes(4, "big", signed=True) for n in (one, 0, 0, 0, one, 0, 0, 0, 1 << 30))
@@ -129,12 +133,12 @@ def test_a_phone_portrait_matrix_turns_clockwise(tmp_path: Path) -> None:
     assert image[:12, -10:].mean() > 235  # top left is now top right
 
 
-def test_a_still_picture_is_a_film_of_one_frame(tmp_path: Path) -> None:
+def test_a_still_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     path = make(tmp_path / "a.png", 1, codec="png", pix_fmt="rgb24", codec_options={}, options={"update": "1"})
     assert [frame.time for frame in VideoFile(path)] == [0.0]
 
 
-def test_a_colon_in_the_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_colon_in_the_file_name_does_not_name_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "a.mp4", 5).rename(tmp_path / "concat:12:30.mp4")
     assert len(list(VideoFile(path))) == 5
     monkeypatch.chdir(tmp_path)
@@ -142,11 +146,11 @@ def test_a_colon_in_the_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
-def test_other_layouts_of_mp4_raise_no_alarm(tmp_path: Path, flags: str) -> None:
-    assert read_until_error(make(tmp_path / "a.mp4", 60, options={"movflags": flags})) == (60, None)
+def test_other_layouts_of_mp4_are_read_to_the_end(tmp_path: Path, flags: str) -> None:
+    assert count_until_error(make(tmp_path / "a.mp4", 60, options={"movflags": flags})) == (60, None)
 
 
-def test_longer_sound_raises_no_alarm(tmp_path: Path) -> None:
+def test_a_video_shorter_than_its_audio_is_read_to_the_end(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv"):
         path = tmp_path / name
         with av.open(str(path), "w") as container:
@@ -161,11 +165,11 @@ def test_longer_sound_raises_no_alarm(tmp_path: Path) -> None:
                 frame.sample_rate, frame.pts = 16000, 1024 * k
                 container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
-        assert read_until_error(path) == (25, None)
+        assert count_until_error(path) == (25, None)
 
 
-def test_an_edit_list_that_trims_raises_no_alarm(tmp_path: Path) -> None:
-    """A copy from the middle of a group: the packets from the key frame on are there, the list hides the first ones."""
+def test_a_file_trimmed_by_an_edit_list_is_read_to_the_end(tmp_path: Path) -> None:
+    """A copy from the middle of a group of pictures starts at its key frame; the edit list hides the first frames."""
     path = make(tmp_path / "a.mp4", 50, codec_options={"g": "50", "bf": "2"})
     with av.open(str(path)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -174,15 +178,15 @@ def test_an_edit_list_that_trims_raises_no_alarm(tmp_path: Path) -> None:
                 shift = round(0.4 / packet.time_base)
                 packet.pts, packet.dts, packet.stream = (packet.pts or 0) - shift, (packet.dts or 0) - shift, stream
                 target.mux(packet)
-    assert read_until_error(tmp_path / "cut.mp4") == (40, None)
+    assert count_until_error(tmp_path / "cut.mp4") == (40, None)
     assert greys(tmp_path / "cut.mp4") == list(range(10, 50))
 
 
-def test_a_recording_that_starts_between_key_frames(tmp_path: Path) -> None:
+def test_a_recording_that_starts_between_key_frames_is_not_damaged(tmp_path: Path) -> None:
     path = make(tmp_path / "a.ts", 60, codec_options={"g": "20", "bf": "0"})
     place = [position for position, _, _ in packets(path)][10]
     path.write_bytes(path.read_bytes()[place // 188 * 188 :])
-    count, error = read_until_error(path)
+    count, error = count_until_error(path)
     assert error is None
     assert 38 <= count <= 50
 
@@ -197,7 +201,7 @@ def open_handles(path: Path) -> int:
     return sum(handle.is_symlink() and handle.readlink() == path for handle in list(handles.iterdir()))
 
 
-def test_nothing_stays_open(tmp_path: Path) -> None:
+def test_a_file_is_open_only_during_iteration(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4").resolve()
     file = VideoFile(path)
     assert open_handles(path) == 0
@@ -217,7 +221,7 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     assert open_handles(path) == 0
 
 
-def test_close_ends_what_is_running(tmp_path: Path) -> None:
+def test_close_ends_running_iterations(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4").resolve()
     with VideoFile(path) as file:
         frames = file.decode()
@@ -229,36 +233,53 @@ def test_close_ends_what_is_running(tmp_path: Path) -> None:
         file.decode()
 
 
-def test_two_readings_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_iterations_are_independent(tmp_path: Path) -> None:
     file = VideoFile(make(tmp_path / "a.mp4"))
     pairs = list(zip(file.decode(), file.decode(), strict=True))
     assert len(pairs) == 30
     assert all(left.time == right.time for left, right in pairs)
 
 
-def test_only_sampled_frames_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmduet.video.video_file import DecodedFrame
+class RecordingFile(VideoFile):
+    """A file that records which frames were converted to RGB."""
 
-    converted: list[int] = []
-    convert = DecodedFrame.to_rgb
-    monkeypatch.setattr(DecodedFrame, "to_rgb", lambda self: converted.append(self.index) or convert(self))
-    frames = list(open_frames(make(tmp_path / "a.mp4", 50), 5))
-    assert converted == list(range(0, 50, 5))
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.converted: list[int] = []
+
+    def decode(self) -> Iterator[DecodedFrame]:
+        for frame in super().decode():
+            yield RecordingFrame(frame.index, frame.time, frame.av_frame, self.converted)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordingFrame(DecodedFrame):
+    converted: list[int]
+
+    def to_rgb(self) -> np.ndarray:
+        self.converted.append(self.index)
+        return super().to_rgb()
+
+
+def test_only_sampled_frames_are_converted_to_rgb(tmp_path: Path) -> None:
+    file = RecordingFile(make(tmp_path / "a.mp4", 50))
+    frames = list(read_frames(file, 5, "fixed", None))
+    assert file.converted == list(range(0, 50, 5))
     assert [frame.index for frame in frames] == list(range(10))
-    assert [frame.decoded_index for frame in frames] == converted
+    assert [frame.decoded_index for frame in frames] == file.converted
     assert [frame.time for frame in frames] == pytest.approx([k / 5 for k in range(10)])
 
 
-def test_open_frames_under_paper(tmp_path: Path) -> None:
+def test_open_frames_samples_by_the_clock_in_the_paper_profile(tmp_path: Path) -> None:
     frames = list(open_frames(make(tmp_path / "a.mp4", 95, fps=30), 1, "paper"))
     assert [frame.decoded_index for frame in frames] == [0, 31, 60, 91]
     assert [frame.time for frame in frames] == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_open_frames_is_strict_about_its_options_and_file_at_once(tmp_path: Path) -> None:
+def test_open_frames_checks_options_and_file_immediately(tmp_path: Path) -> None:
     with pytest.raises(VideoNotFoundError):
         open_frames(tmp_path / "nope.mp4", 1)
-    with pytest.raises(Exception, match="fps 0"):
+    with pytest.raises(OptionError, match="fps must be a number above 0, or none for every frame, got 0"):
         open_frames(make(tmp_path / "a.mp4", 3), 0)
     assert len(list(open_frames(tmp_path / "a.mp4", None, max_frames=2))) == 2
 
@@ -266,13 +287,13 @@ def test_open_frames_is_strict_about_its_options_and_file_at_once(tmp_path: Path
 # --- the clock --------------------------------------------------------------------------------------------------------
 
 
-def test_clock_goes_on_over_missing_and_backward_stamps() -> None:
+def test_the_clock_continues_over_missing_and_backward_timestamps() -> None:
     clock = PresentationClock(Fraction(1, 1000), Fraction(10))
     stamps = [700, 800, None, 1000, 20, 120, 220]
     assert [clock.to_seconds(stamp) for stamp in stamps] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert clock.end_seconds == pytest.approx(0.7)
 
 
-def test_clock_starts_at_zero_from_a_negative_stamp() -> None:
+def test_the_clock_starts_at_zero_from_a_negative_timestamp() -> None:
     clock = PresentationClock(Fraction(1, 90000), None)
     assert [clock.to_seconds(stamp) for stamp in (-9000, 0, 9000)] == pytest.approx([0, 0.1, 0.2])

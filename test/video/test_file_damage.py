@@ -1,4 +1,4 @@
-"""Files that are not videos, and every way to break one that is."""
+"""Files that are not videos, and damaged videos."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 import av
 import pytest
-from video_files import make, packets, read_until_error, until_error
+from video_files import count_until_error, make, packets, times_until_error
 
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
 from mmduet.video import VideoFile
 
-# --- what is not a video ----------------------------------------------------------------------------------------------
+# --- not a video ----------------------------------------------------------------------------------------------
 
 
-def test_missing_directory_and_empty(tmp_path: Path) -> None:
+def test_missing_files_directories_and_empty_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(VideoNotFoundError, match=r"nope\.mp4 does not exist"):
         VideoFile(tmp_path / "nope.mp4")
     with pytest.raises(VideoError, match="is a directory"):
@@ -27,19 +27,19 @@ def test_missing_directory_and_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.mp4", "notes"])
-def test_text_is_no_video(tmp_path: Path, name: str) -> None:
+def test_a_text_file_is_rejected(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a line of text\n" * 200)
     with pytest.raises(CorruptVideoError, match=name):
         VideoFile(tmp_path / name)
 
 
-def test_noise_is_no_video(tmp_path: Path) -> None:
+def test_a_file_of_random_bytes_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "noise.mp4").write_bytes(random.Random(0).randbytes(20_000))
     with pytest.raises(VideoError, match=r"noise\.mp4"):
         list(VideoFile(tmp_path / "noise.mp4"))
 
 
-def test_sound_alone(tmp_path: Path) -> None:
+def test_an_audio_file_is_rejected(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
@@ -49,20 +49,20 @@ def test_sound_alone(tmp_path: Path) -> None:
         VideoFile(tmp_path / "a.wav")
 
 
-def test_a_video_stream_without_a_frame(tmp_path: Path) -> None:
+def test_a_video_stream_without_frames_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "none.mp4"
     with av.open(str(path), "w", options={"movflags": "empty_moov"}) as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
-    with pytest.raises(NoVideoStreamError, match="without a frame"):
+    with pytest.raises(NoVideoStreamError, match="has a video stream without frames; give a file with video"):
         VideoFile(path)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_cut_before_the_index(tmp_path: Path) -> None:
+def test_a_file_truncated_before_its_index_is_rejected(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with pytest.raises(CorruptVideoError, match="cut off before its index"):
@@ -71,30 +71,32 @@ def test_cut_before_the_index(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reorder", ["0", "2"])
 @pytest.mark.parametrize("part", [0.5, 0.8, 0.97])
-def test_cut_after_the_index(tmp_path: Path, reorder: str, part: float) -> None:
+def test_a_file_truncated_after_its_index_fails_after_the_remaining_frames(
+    tmp_path: Path, reorder: str, part: float
+) -> None:
     path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"g": "10", "bf": reorder})
     whole = packets(path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     left = sum(position + size <= path.stat().st_size for position, size, _ in whole)
-    count, error = read_until_error(path)
+    count, error = count_until_error(path)
     assert error is not None
     assert left - 4 <= count <= left
     assert count < 60
 
 
-def test_cut_between_two_packets_near_the_end(tmp_path: Path) -> None:
+def test_truncation_between_two_packets_near_the_end_is_detected(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"}, codec_options={"bf": "0"})
-    path.write_bytes(path.read_bytes()[: packets(path)[58][0]])  # too little is missing to tell by the length
-    count, error = read_until_error(path)
+    path.write_bytes(path.read_bytes()[: packets(path)[58][0]])  # too little is missing to be detected by the duration
+    count, error = count_until_error(path)
     assert error is not None
     assert count == 58
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
-def test_cut_in_other_containers(tmp_path: Path, name: str) -> None:
+def test_truncation_is_detected_in_other_containers(tmp_path: Path, name: str) -> None:
     path = make(tmp_path / name, 75, codec="mpeg4" if name == "a.avi" else "libx264")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    count, error = read_until_error(path)
+    count, error = count_until_error(path)
     assert error is not None
     assert 10 < count < 45
 
@@ -102,7 +104,7 @@ def test_cut_in_other_containers(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("reorder", ["0", "3"])
 @pytest.mark.parametrize("kind", ["zeros", "noise"])
 @pytest.mark.parametrize("damaged", [1, 13, 30, 41, 59])
-def test_a_damaged_packet_ends_it_after_the_frames_before(
+def test_a_damaged_packet_fails_after_the_frames_before_it(
     tmp_path: Path, reorder: str, kind: str, damaged: int
 ) -> None:
     path = make(tmp_path / "a.mp4", 60, codec_options={"g": "30", "bf": reorder, "b-adapt": "0"})
@@ -110,15 +112,15 @@ def test_a_damaged_packet_ends_it_after_the_frames_before(
     position, size, pts = whole[damaged]
     data[position : position + size] = bytes(size) if kind == "zeros" else random.Random(1).randbytes(size)
     path.write_bytes(data)
-    count, error = read_until_error(path)
+    count, error = count_until_error(path)
     assert error is not None
     assert f"after {count} frames" in str(error)
     before = sum(other < pts for _, _, other in whole)
-    held = int(reorder) if damaged == 59 else 0  # at the very end the decoder may keep what it was still reordering
+    held = int(reorder) if damaged == 59 else 0  # at the end the decoder may keep frames that it is still reordering
     assert before - held <= count <= before
 
 
-def test_damage_in_the_first_packet_fails_at_once(tmp_path: Path) -> None:
+def test_damage_in_the_first_packet_is_rejected_when_opening(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", 10, codec_options={"g": "30", "bf": "0"})
     data, (position, size, _) = bytearray(path.read_bytes()), packets(path)[0]
     data[position : position + size] = bytes(size)
@@ -127,7 +129,7 @@ def test_damage_in_the_first_packet_fails_at_once(tmp_path: Path) -> None:
         VideoFile(path)
 
 
-def test_damage_inside_a_picture_is_not_shown(tmp_path: Path) -> None:
+def test_damage_inside_a_frame_is_mostly_detected(tmp_path: Path) -> None:
     found = 0
     for seed in range(8):
         path = make(tmp_path / f"{seed}.mp4", 40, (96, 128))
@@ -135,17 +137,17 @@ def test_damage_inside_a_picture_is_not_shown(tmp_path: Path) -> None:
         place = position + size // 3
         data[place : place + 30] = random.Random(seed).randbytes(30)
         path.write_bytes(data)
-        count, error = read_until_error(path)
+        count, error = count_until_error(path)
         assert error is None or 16 <= count <= 24
         found += error is not None
-    assert found >= 6  # a lucky few bytes decode to a wrong but valid picture
+    assert found >= 6  # some random bytes decode to a wrong but valid frame
 
 
-def test_the_error_comes_on_every_reading(tmp_path: Path) -> None:
+def test_every_iteration_over_a_damaged_file_fails(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", 60, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     file = VideoFile(path)
-    first, second = until_error(file), until_error(file)
+    first, second = times_until_error(file), times_until_error(file)
     assert first[0] == second[0]
     assert first[1] is not None
     assert second[1] is not None

@@ -1,4 +1,4 @@
-"""The letterbox against numbers OpenCV gave once (cv2.resize, INTER_LINEAR, 4.14 and 5.0 alike)."""
+"""The letterbox against recorded results of OpenCV (cv2.resize with INTER_LINEAR; versions 4.14 and 5.0 agree)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmduet.video.letterbox import fit_size, resize
 
 
 def noise(height: int, width: int) -> np.ndarray:
-    """A picture that is the same on every machine and NumPy: the high byte of a quadratic sequence."""
+    """Return an image that is the same with every NumPy version: the high bytes of a quadratic sequence."""
     places = np.arange(height * width * 3, dtype=np.uint64)
     return ((places * places * 2654435761 + places * 40503) >> 16 & 255).astype(np.uint8).reshape(height, width, 3)
 
@@ -144,7 +144,7 @@ SUMS = [
 
 
 @pytest.mark.parametrize(("source", "target", "expected"), SMALL)
-def test_small_pictures_equal_opencv(source: tuple[int, int], target: tuple[int, int], expected: list[int]) -> None:
+def test_small_images_equal_opencv(source: tuple[int, int], target: tuple[int, int], expected: list[int]) -> None:
     assert resize(noise(*source), *target).ravel().tolist() == expected
 
 
@@ -153,7 +153,7 @@ def test_checksums_equal_opencv(source: tuple[int, int], target: tuple[int, int]
     assert checksum(resize(noise(*source), *target)) == expected
 
 
-def test_letterbox_centres_and_puts_the_odd_line_last() -> None:
+def test_letterbox_centres_and_puts_an_odd_line_of_padding_last() -> None:
     boxed = letterbox(np.full((63, 128, 3), 200, np.uint8), 64)  # 31 lines: 16 before, 17 after
     assert boxed.shape == (64, 64, 3)
     assert boxed.dtype == np.uint8
@@ -162,19 +162,19 @@ def test_letterbox_centres_and_puts_the_odd_line_last() -> None:
     assert (boxed[16:47] == 200).all()
 
 
-def test_letterbox_portrait_pads_left_and_right() -> None:
+def test_a_portrait_image_is_padded_left_and_right() -> None:
     boxed = letterbox(np.full((128, 63, 3), 9, np.uint8), 64)
     assert boxed.any(axis=(0, 2)).nonzero()[0].tolist() == list(range(16, 47))
 
 
-def test_a_picture_of_the_right_size_is_copied() -> None:
+def test_an_image_of_the_target_size_is_copied() -> None:
     image = noise(64, 64)
     boxed = letterbox(image, 64)
     assert (boxed == image).all()
     assert not np.shares_memory(boxed, image)
 
 
-def test_strided_views_are_read_right() -> None:
+def test_strided_views_give_the_same_result_as_copies() -> None:
     image = noise(90, 120)
     assert (letterbox(image[:, ::-1], 48) == letterbox(image[:, ::-1].copy(), 48)).all()
     assert (letterbox(image.transpose(1, 0, 2), 48) == letterbox(image.transpose(1, 0, 2).copy(), 48)).all()
@@ -189,10 +189,12 @@ def test_strided_views_are_read_right() -> None:
         (480, 854, 384, (215, 384)),
         (100, 100, 64, (64, 64)),
         (1, 1000, 64, (1, 64)),
-        (1, 49, 98, (1, 98)),  # one below the exact quotient: floats, as the checkpoints were fed
+        (1, 49, 98, (1, 98)),  # one below the exact quotient, because of float rounding
     ],
 )
-def test_fitted(height: int, width: int, size: int, expected: tuple[int, int]) -> None:
+def test_fit_size_truncates_the_shorter_side_in_floats(
+    height: int, width: int, size: int, expected: tuple[int, int]
+) -> None:
     assert fit_size(height, width, size) == expected
 
 
@@ -200,11 +202,11 @@ def test_fitted(height: int, width: int, size: int, expected: tuple[int, int]) -
     "image",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_unusable_pictures_are_refused(image: np.ndarray) -> None:
-    with pytest.raises(OptionError, match="RGB"):
+def test_images_of_another_dtype_or_shape_are_rejected(image: np.ndarray) -> None:
+    with pytest.raises(OptionError, match=r"an image must be uint8, height x width x 3 \(RGB\), got"):
         letterbox(image, 8)
 
 
-def test_a_size_below_one_is_refused() -> None:
-    with pytest.raises(OptionError, match="size 0"):
+def test_a_size_below_one_is_rejected() -> None:
+    with pytest.raises(OptionError, match="size must be the model's image size in pixels, such as 384, got 0"):
         letterbox(noise(4, 4), 0)

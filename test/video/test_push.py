@@ -1,4 +1,4 @@
-"""The pushed source: order, bound, end and threads."""
+"""The queue of pushed frames: order, capacity, end and threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def shade(value: int) -> np.ndarray:
     return np.full((4, 6, 3), value, np.uint8)
 
 
-def test_frames_come_out_in_order_with_their_times() -> None:
+def test_frames_are_read_in_order_with_their_times() -> None:
     source = PushSource("camera", 6, 4)
     for k in range(5):
         source.push(shade(k), k / 10)
@@ -28,7 +28,7 @@ def test_frames_come_out_in_order_with_their_times() -> None:
     assert source.info.duration is None
 
 
-def test_the_oldest_go_when_full() -> None:
+def test_the_oldest_frames_are_dropped_when_the_queue_is_full() -> None:
     source = PushSource("camera", 6, 4, capacity=3)
     for k in range(8):
         source.push(shade(k), float(k))
@@ -52,7 +52,7 @@ def test_a_reader_waits_for_a_writer_in_another_thread() -> None:
     assert got == [float(k) for k in range(300)]
 
 
-def test_close_wakes_a_waiting_reader_and_drops_the_rest() -> None:
+def test_close_wakes_a_waiting_reader_and_discards_queued_frames() -> None:
     source = PushSource("camera", 6, 4)
     reader = threading.Thread(target=lambda: list(source))
     reader.start()
@@ -64,13 +64,15 @@ def test_close_wakes_a_waiting_reader_and_drops_the_rest() -> None:
     assert list(other) == []
 
 
-def test_what_cannot_be_pushed() -> None:
+def test_invalid_frames_and_times_are_rejected() -> None:
     source = PushSource("camera", 6, 4)
     with pytest.raises(OptionError, match="4x6 pushed to camera"):
         source.push(np.zeros((6, 4, 3), np.uint8), 0.0)
     source.push(shade(0), 1.0)
     for time in (0.9, float("nan"), float("inf")):
-        with pytest.raises(OptionError, match="time"):
+        with pytest.raises(
+            OptionError, match=r"is before that of the last frame, 1\.0 s; push frames in order of time"
+        ):
             source.push(shade(0), time)
     source.end()
     with pytest.raises(VideoError, match="ended"):
@@ -79,7 +81,7 @@ def test_what_cannot_be_pushed() -> None:
         PushSource("camera", 6, 4, capacity=0)
 
 
-def test_sources_fit_the_protocol() -> None:
+def test_sources_implement_the_frame_source_protocol() -> None:
     source: FrameSource = PushSource("camera", 6, 4)
     assert isinstance(source, FrameSource)
     assert {"info", "__iter__", "close", "__enter__", "__exit__"} <= set(dir(VideoFile))

@@ -1,4 +1,4 @@
-"""Cameras of this machine: OpenCV reads a file where a camera should be, so only the driver is not tested here."""
+"""Local cameras. OpenCV reads a file instead of a device, so only the driver is not covered."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ RED = (200, 30, 30)
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    with VideoWriter(tmp_path / "film.mp4", 64, 48, 8.0) as writer:
+def video(tmp_path: Path) -> Path:
+    with VideoWriter(tmp_path / "video.mp4", 64, 48, 8.0) as writer:
         for _ in range(16):
             writer.write(np.full((48, 64, 3), RED, np.uint8))
-    return tmp_path / "film.mp4"
+    return tmp_path / "video.mp4"
 
 
-def test_it_is_timed_by_the_clock_on_the_wall_and_says_when_it_is_gone(film: Path) -> None:
+def test_frames_are_timed_by_the_clock_and_a_lost_camera_raises(video: Path) -> None:
     now = [100.0]
 
     def clock() -> float:
         now[0] += 0.2
         return now[0]
 
-    camera = Webcam(f"webcam:{film}", clock)
+    camera = Webcam(f"webcam:{video}", clock)
     assert (camera.info.width, camera.info.height, camera.info.duration, camera.live) == (64, 48, None, True)
     frames = camera.frames(2.0)
     seen = [next(frames) for _ in range(6)]
-    assert [round(frame.time, 3) for frame in seen] == [0.0, 0.6, 1.0, 1.6, 2.0, 2.6]  # pictures .2 s apart
+    assert [round(frame.time, 3) for frame in seen] == [0.0, 0.6, 1.0, 1.6, 2.0, 2.6]  # images are read 0.2 s apart
     assert [frame.index for frame in seen] == list(range(6))
     assert np.abs(seen[0].image.mean((0, 1)) - RED).max() < 12, "red is red, not blue"
-    with pytest.raises(SourceError, match="no picture"):
+    with pytest.raises(
+        SourceError, match="returns no image; check that it is connected and that no other program uses it"
+    ):
         list(frames)
 
 
-def test_it_ends_when_it_is_closed(film: Path) -> None:
-    camera = open_source(f"webcam:{film}")
+def test_reading_ends_when_the_camera_is_closed(video: Path) -> None:
+    camera = open_source(f"webcam:{video}")
     frames = camera.frames(None)
     next(frames)
     camera.close()
@@ -50,6 +52,6 @@ def test_it_ends_when_it_is_closed(film: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["webcam", "webcam:", "webcam:9", "webcam:/dev/none"])
-def test_one_that_is_not_there_is_named(name: str) -> None:
+def test_a_missing_camera_is_named_in_the_error(name: str) -> None:
     with pytest.raises(SourceError, match=name):
         Webcam(name)

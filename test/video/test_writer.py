@@ -1,4 +1,4 @@
-"""The writer: what goes in comes out again, and a file is whole or absent."""
+"""The writer: written frames can be read back, and a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_frames_come_back_in_order_and_on_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", ["ultrafast", "medium"])
-def test_given_times_are_kept(tmp_path: Path, preset: str) -> None:
+def test_explicit_times_are_kept(tmp_path: Path, preset: str) -> None:
     times = [0.0, 0.04, 0.5, 0.51, 3.25, 3.3]
     with VideoWriter(tmp_path / "vfr.mp4", 64, 48, 25, preset=preset) as writer:
         for image, time in zip(grey_ramp(6), times, strict=True):
@@ -45,7 +45,7 @@ def test_given_times_are_kept(tmp_path: Path, preset: str) -> None:
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40), (0, 0, 0), (255, 255, 255)])
-def test_colours_survive(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+def test_colours_are_preserved(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     with VideoWriter(tmp_path / "c.mp4", 64, 48, 10, crf=10) as writer:
         writer.write(flat(*colour))
     image = next(iter(VideoFile(tmp_path / "c.mp4"))).image
@@ -61,7 +61,7 @@ def test_colour_tags_and_pixel_format(tmp_path: Path) -> None:
         assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (6, 6, 6, 1)
 
 
-def test_odd_sides_grow_by_a_copy_of_the_edge(tmp_path: Path) -> None:
+def test_odd_sides_are_extended_by_a_copy_of_the_last_line(tmp_path: Path) -> None:
     image = flat(40, 40, 40, 47, 63)
     image[-1], image[:, -1] = 220, 220
     with VideoWriter(tmp_path / "odd.mp4", 63, 47, 10, crf=1) as writer:
@@ -88,13 +88,13 @@ def fail_inside(path: Path) -> None:
         raise ZeroDivisionError
 
 
-def test_nothing_is_left_after_an_exception(tmp_path: Path) -> None:
+def test_an_exception_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail_inside(tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_file_survives_a_failure_and_yields_to_success(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_only_on_success(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("before")
     with pytest.raises(ZeroDivisionError):
@@ -102,18 +102,21 @@ def test_an_existing_file_survives_a_failure_and_yields_to_success(tmp_path: Pat
     assert path.read_text() == "before"
     with VideoWriter(path, 64, 48, 10) as writer:
         writer.write(flat(1, 1, 1))
-        assert path.read_text() == "before"  # not before the end
+        assert path.read_text() == "before"  # it is replaced at the end
     assert len(list(VideoFile(path))) == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(VideoWriteError, match="no frame"), VideoWriter(tmp_path / "a.mp4", 64, 48, 10):
+def test_a_video_without_frames_is_rejected_and_leaves_no_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(VideoWriteError, match="has no frames; write at least one"),
+        VideoWriter(tmp_path / "a.mp4", 64, 48, 10),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_close_twice_and_write_after(tmp_path: Path) -> None:
+def test_closing_twice_is_allowed_and_writing_afterwards_is_rejected(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", 64, 48, 10)
     writer.write(flat(1, 1, 1))
     writer.close()
@@ -124,7 +127,7 @@ def test_close_twice_and_write_after(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("time", [0.5, 0.2, float("nan"), -1.0])
-def test_times_must_rise(tmp_path: Path, time: float) -> None:
+def test_times_must_increase(tmp_path: Path, time: float) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", 64, 48, 10)
     writer.write(flat(1, 1, 1), 0.5)
     with pytest.raises(OptionError, match="order of time"):
@@ -133,14 +136,14 @@ def test_times_must_rise(tmp_path: Path, time: float) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_frame_of_another_size_is_rejected(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", 64, 48, 10)
     with pytest.raises(OptionError, match="48x64 in a video of 64x48"):
         writer.write(flat(1, 1, 1, 64, 48))
     writer.abort()
 
 
-def test_a_missing_folder_and_a_bad_preset(tmp_path: Path) -> None:
+def test_a_missing_folder_and_an_invalid_preset_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(VideoWriteError, match=r"a\.mp4 cannot be written"):
         VideoWriter(tmp_path / "nowhere" / "a.mp4", 64, 48, 10)
     with pytest.raises(VideoWriteError, match="cannot be written"):
@@ -149,7 +152,7 @@ def test_a_missing_folder_and_a_bad_preset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "fps"), [(0, 48, 10), (64, 20000, 10), (64, 48, 0)])
-def test_sizes_and_rates_that_cannot_be(tmp_path: Path, width: int, height: int, fps: float) -> None:
+def test_invalid_sizes_and_rates_are_rejected(tmp_path: Path, width: int, height: int, fps: float) -> None:
     with pytest.raises(OptionError):
         VideoWriter(tmp_path / "a.mp4", width, height, fps)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Makes the files that the video tests read."""
+"""Make the files that the video tests read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmduet.video import VideoFile
 
 
 def picture(k: int, height: int, width: int) -> np.ndarray:
-    """Frame ``k``: a grey that tells k, noise below to give packets some size, a white corner at the top left."""
+    """Return image ``k``: a grey that encodes k, noise below to give packets some size, and a white top left corner."""
     image = np.full((height, width, 3), 4 * k % 200, np.uint8)
     image[height // 2 :] = np.random.default_rng(k).integers(0, 256, (height - height // 2, width, 3))
     image[: height // 4, : width // 4] = 255
@@ -53,12 +53,12 @@ def make(
 
 
 def packets(path: Path) -> list[tuple[int, int, int]]:
-    """(position, size, pts) of every packet, in file order."""
+    """Return (position, size, pts) of every packet, in file order."""
     with av.open(str(path)) as container:
         return [(p.pos or 0, p.size, p.pts or 0) for p in container.demux(video=0) if p.size]
 
 
-def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]:
+def times_until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]:
     times: list[float] = []
     try:
         times.extend(frame.time for frame in file.decode())
@@ -67,7 +67,7 @@ def until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError | None]
     return times, None
 
 
-def read_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
+def count_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
     count = 0
     try:
         for _ in VideoFile(path).decode():
@@ -78,5 +78,5 @@ def read_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
 
 
 def greys(path: Path) -> list[int]:
-    """Which frame each picture is, read from its grey."""
+    """Return the number of the ``picture`` that each frame shows, from its grey."""
     return [round(float(frame.image[14:22, 20:60].mean()) / 4) for frame in VideoFile(path)]
