@@ -46,9 +46,9 @@ def load(
 ) -> LoadedModel:
     """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr."""
     from mmduet.model import load_model
-    from mmduet.model.inspection import number_type
+    from mmduet.model.inspection import resolve_dtype
 
-    torch_dtype = number_type(dtype, model, allow_pickle)
+    torch_dtype = resolve_dtype(dtype, model, allow_pickle)
     with loading_bar("loading") if progress is None else nullcontext(progress) as report:
         return load_model(
             model,

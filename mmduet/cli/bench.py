@@ -81,9 +81,9 @@ def measure_loading(
 ) -> None:
     """Load MODEL in a process of its own: memory at its most, and time. Exit status 1 if over 1.2 times the weights."""
     from mmduet.bench.load import MAX_RATIO, measure_load_cost
-    from mmduet.model.inspection import number_type
+    from mmduet.model.inspection import resolve_dtype
 
-    number = str(number_type(dtype, model, allow_pickle)).removeprefix("torch.")
+    number = str(resolve_dtype(dtype, model, allow_pickle)).removeprefix("torch.")
     cost = measure_load_cost(model, number, adapter, allow_pickle)
     typer.echo(
         f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {number}, at most {cost.peak_bytes / 2**20:.0f} MiB while "

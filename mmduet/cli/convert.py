@@ -23,11 +23,11 @@ def convert(
     """Write SRC as one directory that holds everything needed to serve; DST is whole or not there."""
     from mmduet.errors import OptionError
     from mmduet.model.checkpoint import MANIFEST, save_checkpoint
-    from mmduet.model.inspection import number_type
+    from mmduet.model.inspection import resolve_dtype
 
     if target.exists() and not (target / MANIFEST).exists():
         raise OptionError(f"{target} exists and is not an mmduet checkpoint; give a directory that does not exist")
-    number = number_type(dtype, source, allow_pickle)
+    number = resolve_dtype(dtype, source, allow_pickle)
     model = load(source, adapter, allow_pickle, str(number).removeprefix("torch."))
     extra = {"converted_from": {"source": Path(source).name, "adapter": adapter.name if adapter else None}}
     save_checkpoint(target, model.network, model.tokenizer, extra=extra)

@@ -1,4 +1,4 @@
-"""The duet network and everything about its weights."""
+"""The duet network, its checkpoints, adapters and quantisation."""
 
 from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
 from mmduet.model.loading import LoadedModel, load_model

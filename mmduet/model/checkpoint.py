@@ -1,7 +1,7 @@
-"""Checkpoints on disk: ours is written and read, others are read; every name of a file of ours lives here.
+"""Write and read checkpoints in mmduet's format, and read LLaVA-OneVision's.
 
-Layout: ``mmduet.json`` (manifest), ``model.safetensors``, ``tokenizer.json``. Written beside the target and renamed, so a
-directory either is a whole checkpoint or does not exist.
+A checkpoint is a directory of ``mmduet.json`` (manifest), ``model.safetensors`` and ``tokenizer.json``. It is written to a
+temporary directory that is then renamed, so it is either complete or absent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.model.key_mapping import UNUSED, to_internal_key
 from mmduet.model.llava_config import CONFIG, TOWER_LAYER, read_config
 from mmduet.model.network import DuetModel
-from mmduet.model.tensor_files import Stored, TensorFiles
+from mmduet.model.tensor_files import StoredTensor, TensorFiles
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress, load_weights, required_shapes
 
@@ -37,30 +37,32 @@ def save_checkpoint(
     extra: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write model and tokenizer to ``directory`` (replaced whole if it exists); ``extra`` goes into the manifest.
+    """Write model and tokenizer to ``directory``, which is replaced if it exists; ``extra`` is added to the manifest.
 
-    Raises ``CheckpointError`` for a model whose weights are no longer those of its description.
+    Raises ``CheckpointError`` if the model was quantised or has unmerged adapters.
     """
     target = Path(directory)
-    if required_shapes(model) != required_shapes(empty_model(target, model.config)):
+    if required_shapes(model) != required_shapes(build_meta_model(target, model.config)):
         raise CheckpointError(
-            "a model that is quantised, or keeps adapters apart, cannot be written; save it before that, or merged"
+            "a model that is quantised or has unmerged adapters cannot be saved; save it before, or merge the adapter"
         )
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
-        save_file({k: v.to(dtype or v.dtype).contiguous() for k, v in _stored(model).items()}, temporary / WEIGHTS)
+        save_file(
+            {k: v.to(dtype or v.dtype).contiguous() for k, v in _checkpoint_tensors(model).items()}, temporary / WEIGHTS
+        )
         tokenizer.backend.save(str(temporary / TOKENIZER))
         manifest = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        _swap(temporary, target)
+        _replace_directory(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _swap(temporary: Path, target: Path) -> None:
-    """Put the new directory in the old one's place; the old one is whole until the new one is."""
+def _replace_directory(temporary: Path, target: Path) -> None:
+    """Rename ``temporary`` to ``target``; an existing target is kept until then."""
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
         target.replace(old)
@@ -68,23 +70,27 @@ def _swap(temporary: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _stored(model: DuetModel) -> dict[str, Tensor]:
+def _checkpoint_tensors(model: DuetModel) -> dict[str, Tensor]:
     required = required_shapes(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name in required}
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; raises ``CheckpointError`` where there is none or it is of another format."""
+    """Read a checkpoint's manifest. Raises ``CheckpointError`` if it is missing or of another format."""
     path = Path(directory) / MANIFEST
     try:
         manifest: Any = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{directory} holds no {MANIFEST} and no {CONFIG}; it is not a checkpoint") from None
+        raise CheckpointError(
+            f"{directory} is not a checkpoint: it contains neither {MANIFEST} nor {CONFIG}; check the path"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+        raise CheckpointError(f"{path} is not JSON: {error}; write the checkpoint again") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT or "model" not in manifest:
-        raise CheckpointError(f"{path} is of format {found!r}; this version reads format {FORMAT}")
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    if "model" not in manifest:
+        raise CheckpointError(f"{path} has no description of the model; write the checkpoint again")
     return dict(manifest)
 
 
@@ -93,25 +99,25 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     *,
-    given: Collection[str] = (),
+    adapter_tensors: Collection[str] = (),
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> tuple[DuetModel, Tokenizer]:
-    """Read a checkpoint, ours or LLaVA-OneVision's, in ``dtype`` onto ``device``, one tensor at a time.
+    """Load a checkpoint, mmduet's or LLaVA-OneVision's, in ``dtype`` onto ``device``, one tensor at a time.
 
-    ``given``: tensors that an adapter brings, so they may be absent. ``pickles``: read ``.bin`` files too. Raises
+    ``adapter_tensors`` may be missing, because an adapter provides them. With ``pickles``, ``.bin`` files are read too. Raises
     ``CheckpointError`` naming every missing, unexpected or misshapen tensor.
     """
     root = Path(directory)
-    config, files, named = describe_checkpoint(root, pickles)
-    tokenizer = read_tokenizer(root, config.text.vocab_size)  # first: its faults cost no reading of weights
-    model = empty_model(root, config)
-    load_weights(model, files, named, dtype, device, given=given, progress=progress)
+    config, files, tensors = describe_checkpoint(root, pickles)
+    tokenizer = read_tokenizer(root, config.text.vocab_size)  # before the weights, so that an error is found early
+    model = build_meta_model(root, config)
+    load_weights(model, files, tensors, dtype, device, adapter_tensors=adapter_tensors, progress=progress)
     return model.eval(), tokenizer
 
 
-def empty_model(root: Path, config: DuetConfig) -> DuetModel:
-    """The network without any memory. Raises ``CheckpointError`` for shapes that no network has."""
+def build_meta_model(root: Path, config: DuetConfig) -> DuetModel:
+    """Build the network on the meta device, without allocating memory. Raises ``CheckpointError`` for impossible shapes."""
     try:
         with torch.device("meta"):
             return DuetModel(config)
@@ -119,46 +125,49 @@ def empty_model(root: Path, config: DuetConfig) -> DuetModel:
         raise CheckpointError(f"{root} describes a model that cannot be built: {error}") from error
 
 
-def describe_checkpoint(root: Path, pickles: bool = False) -> tuple[DuetConfig, TensorFiles, dict[str, Stored]]:
-    """What a directory holds: the model, its files, and its tensors by our names. No weights are read."""
-    mine = (root / MANIFEST).exists() or not (root / CONFIG).exists()
-    manifest = read_manifest(root) if mine else {}
+def describe_checkpoint(root: Path, pickles: bool = False) -> tuple[DuetConfig, TensorFiles, dict[str, StoredTensor]]:
+    """Return a checkpoint's description, its files, and its tensors by internal key. No weights are read."""
+    if (root / MANIFEST).exists() or not (root / CONFIG).exists():
+        manifest, files = read_manifest(root), TensorFiles(root, pickles)
+        return DuetConfig.from_dict(manifest["model"]), files, files.tensors
     files = TensorFiles(root, pickles)
-    named = files.stored if mine else _translated(files)
-    shapes = {name: entry.shape for name, entry in named.items()}
-    config = DuetConfig.from_dict(manifest["model"]) if mine else read_config(root, shapes)
-    return config, files, named if mine else _used(config, named)
+    tensors = _with_internal_keys(files)
+    config = read_config(root, {key: tensor.shape for key, tensor in tensors.items()})
+    return config, files, _without_dropped_layers(config, tensors)
 
 
-def _translated(files: TensorFiles) -> dict[str, Stored]:
-    named: dict[str, Stored] = {}
-    for name, entry in files.stored.items():
+def _with_internal_keys(files: TensorFiles) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for name, tensor in files.tensors.items():
         if UNUSED.fullmatch(name):
             continue
-        if to_internal_key(name) in named:
+        key = to_internal_key(name)
+        if key in tensors:
             raise CheckpointError(
-                f"{files.root} holds {named[to_internal_key(name)].name} and {name}, which are one tensor here"
+                f"{files.root} contains both {tensors[key].name} and {name}, names of the same tensor"
             )
-        named[to_internal_key(name)] = entry
-    return named
+        tensors[key] = tensor
+    return tensors
 
 
-def _used(config: DuetConfig, named: dict[str, Stored]) -> dict[str, Stored]:
-    """Without the tower's layers that do not run."""
-    dropped = [n for n in named if (m := TOWER_LAYER.fullmatch(n)) and int(m[1]) >= config.vision.layers]
-    return {name: entry for name, entry in named.items() if name not in dropped}
+def _without_dropped_layers(config: DuetConfig, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return the tensors without those of tower layers that do not run."""
+    dropped = [key for key in tensors if (m := TOWER_LAYER.fullmatch(key)) and int(m[1]) >= config.vision.layers]
+    return {key: tensor for key, tensor in tensors.items() if key not in dropped}
 
 
-def read_tokenizer(root: Path, most: int) -> Tokenizer:
-    """The tokenizer in ``root``. Raises ``CheckpointError`` for one of more than ``most`` tokens."""
+def read_tokenizer(root: Path, max_tokens: int) -> Tokenizer:
+    """Read the tokenizer in ``root``. Raises ``CheckpointError`` if it has more than ``max_tokens`` tokens."""
     tokenizer = _read_tokenizer(root)
-    if tokenizer.size > most:
-        raise CheckpointError(f"{root}: the tokenizer has {tokenizer.size} tokens, the model {most}")
+    if tokenizer.size > max_tokens:
+        raise CheckpointError(
+            f"{root}: the tokenizer has {tokenizer.size} tokens, the model only {max_tokens}; use the model's own tokenizer"
+        )
     return tokenizer
 
 
 def _read_tokenizer(root: Path) -> Tokenizer:
-    """``tokenizer.json``, or one made of ``vocab.json`` and ``merges.txt`` as Transformers does it."""
+    """Read ``tokenizer.json``, or convert ``vocab.json`` and ``merges.txt`` with Transformers."""
     if (root / TOKENIZER).exists() or not (root / "vocab.json").exists():
         return Tokenizer.from_file(root / TOKENIZER)
     from transformers import AutoTokenizer
@@ -166,4 +175,4 @@ def _read_tokenizer(root: Path) -> Tokenizer:
     try:
         return Tokenizer(AutoTokenizer.from_pretrained(root, local_files_only=True).backend_tokenizer, str(root))
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the tokenizer files in {root} cannot be read: {error}; fetch them again") from error
+        raise CheckpointError(f"the tokenizer files in {root} cannot be read: {error}; download them again") from error

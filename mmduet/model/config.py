@@ -1,4 +1,4 @@
-"""What a duet model is made of, as plain frozen values; knows shapes and recommended settings, nothing of weights or files."""
+"""Describe a duet model as frozen values: shapes of its parts and recommended settings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ TextFamily = Literal["qwen2", "qwen3"]
 
 
 def check_family(part: str, family: str, families: Any) -> None:
+    """Raise ``CheckpointError`` unless ``family`` is one of the literals ``families``."""
     if family not in get_args(families):
         raise CheckpointError(
-            f"there is no {part} of the family {family!r}; known: {', '.join(get_args(families))}; convert it again"
+            f"the family of the {part} must be one of {', '.join(get_args(families))}, got {family!r}"
         )
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A SigLIP tower. ``layers`` are those that run: a dropped last layer is not counted.
+    """Shape of a SigLIP tower. ``layers`` counts the layers that run, without a dropped last layer.
 
-    ``family`` siglip2 is the tower for any shape of picture (NaFlex), with ``position_side`` squared learned positions.
+    The family ``siglip2`` is SigLIP2's NaFlex variant (any aspect ratio), with ``position_side`` squared learned positions.
     """
 
     image_size: int = 384
@@ -32,21 +33,21 @@ class VisionShape:
     layers: int = 26
     heads: int = 16
     family: VisionFamily = "siglip"
-    position_side: int = 0  # siglip2 only; 0: as many as there are patches
+    position_side: int = 0  # siglip2 only; 0: the number of patches along a side
 
     def __post_init__(self) -> None:
-        """Refuse a family that nothing here computes."""
+        """Raise ``CheckpointError`` for an unsupported family."""
         check_family("vision tower", self.family, VisionFamily)
 
     @property
     def grid(self) -> int:
-        """Patches along one side."""
+        """The number of patches along one side."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
 class TextShape:
-    """A Qwen language model; Qwen2.5 is of the family qwen2."""
+    """Shape of a Qwen language model; Qwen2.5 belongs to the family ``qwen2``."""
 
     vocab_size: int
     hidden_size: int
@@ -62,13 +63,13 @@ class TextShape:
     family: TextFamily = "qwen2"
 
     def __post_init__(self) -> None:
-        """Refuse a family that nothing here computes."""
+        """Raise ``CheckpointError`` for an unsupported family."""
         check_family("language model", self.family, TextFamily)
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """The settings a model was made for; what the command line uses where the user says nothing."""
+    """The settings that a model was trained for: the defaults of the command line."""
 
     fps: float = 2.0
     window: int | None = None  # frames; None: unbounded
@@ -76,12 +77,12 @@ class Recommended:
     score_heads: tuple[str, ...] = ("informative",)
     min_interval: float = 0.0  # seconds between replies
     max_new_tokens: int = 200
-    query: str = ""  # asked where the user asks nothing
+    query: str = ""  # used if the user gives no query
 
 
 @dataclass(frozen=True)
 class DuetConfig:
-    """Everything needed to build the modules and to run them."""
+    """The description of a model, from which its modules are built and run."""
 
     name: str
     vision: VisionShape
@@ -91,20 +92,20 @@ class DuetConfig:
 
     @property
     def frame_tokens(self) -> int:
-        """K, the visual tokens of one frame: ceil(grid / stride) squared."""
+        """K, the number of visual tokens of one frame: ceil(grid / stride) squared."""
         return self.pooled_side**2
 
     @property
     def pooled_side(self) -> int:
-        """Visual tokens along one side."""
+        """The number of visual tokens along one side."""
         return -(-self.vision.grid // self.pooling_stride)
 
     def kv_bytes_per_token(self, element_size: int) -> int:
-        """Bytes of keys and values that one token costs."""
+        """Return the bytes of keys and values that one token takes."""
         return 2 * self.text.layers * self.text.kv_heads * self.text.head_dim * element_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as plain JSON values, under the names that manifests have."""
+        """Return the description as JSON values under the names of the manifest."""
         vision, text, recommended = self.vision, self.text, self.recommended
         return {
             "name": self.name,
@@ -130,7 +131,7 @@ class DuetConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DuetConfig:
-        """The inverse of ``to_dict``; raises ``CheckpointError`` naming what does not fit."""
+        """Build a description from ``to_dict``'s values. Raises ``CheckpointError`` naming missing or unknown names."""
         try:
             recommended = dict(values.get("recommended", {}))
             recommended["score_heads"] = tuple(recommended.get("score_heads", ("informative",)))
@@ -143,5 +144,5 @@ class DuetConfig:
             )
         except (KeyError, TypeError) as error:
             raise CheckpointError(
-                f"the manifest's model description cannot be read: {error}; convert the model again"
+                f"the model description in the manifest cannot be read: {error}; convert the model again"
             ) from error

@@ -1,4 +1,4 @@
-"""What a directory holds and whether it would load, from its descriptions and its tensors' names; no weights are read."""
+"""Report what a checkpoint or adapter directory contains and whether it can be loaded, without reading weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
 from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
 from mmduet.model.adapter import Adapter, check_adapter, read_adapter
-from mmduet.model.checkpoint import MANIFEST, describe_checkpoint, empty_model, read_tokenizer
+from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import HEADS
-from mmduet.model.tensor_files import Stored
-from mmduet.model.weight_loading import check, required_shapes
+from mmduet.model.tensor_files import StoredTensor
+from mmduet.model.weight_loading import check_tensors, required_shapes
 from mmduet.nano import BUNDLED
 
 Kind = Literal["mmduet", "llava-onevision", "adapter"]
@@ -25,7 +25,7 @@ Kind = Literal["mmduet", "llava-onevision", "adapter"]
 
 @dataclass(frozen=True)
 class Inspection:
-    """``problem``: why it would not load, None where it would. Sizes are bytes as stored."""
+    """The contents of a directory. ``problem`` is why it cannot be loaded, or None. Sizes are those of the files."""
 
     path: Path
     kind: Kind
@@ -35,31 +35,34 @@ class Inspection:
     parameters: int = 0
     weight_bytes: int = 0
     config: DuetConfig | None = None
-    rank: int = 0  # of an adapter
+    rank: int = 0  # rank of an adapter's LoRA matrices
 
     def stream_bytes(self, frames: int) -> int:
-        """Keys and values of ``frames`` frames on one stream, in the stored number type."""
+        """Return the bytes of keys and values that ``frames`` frames of one session take, in the stored dtype."""
         if self.config is None or self.dtype is None:
             return 0
         return frames * self.config.frame_tokens * self.config.kv_bytes_per_token(self.dtype.itemsize)
 
 
 def inspect_directory(directory: str | Path, adapter: str | Path | None = None, pickles: bool = False) -> Inspection:
-    """Look into a checkpoint (as it would be with ``adapter``) or an adapter. Raises ``ModelError`` for neither."""
+    """Inspect a checkpoint, optionally with an ``adapter``, or an adapter. Raises ``ModelError`` for other directories."""
     root = BUNDLED.get(str(directory), Path(directory))
     if not root.is_dir():
-        raise ModelNotFoundError(f"there is no directory {root}, and no bundled model of that name")
+        raise ModelNotFoundError(f"{root} is neither a directory nor a bundled model; check the name")
     if (root / ADAPTER_CONFIG).exists():
         if adapter is not None:
-            raise OptionError(f"{root} is an adapter, and is given the adapter {adapter}; give the base as DIR")
-        return _adapter(root, read_adapter(root))
-    change = None if adapter is None else read_adapter(adapter)
-    config, files, named = describe_checkpoint(root, pickles)
-    model = empty_model(root, config)
+            raise OptionError(
+                f"{root} is itself an adapter, so the adapter {adapter} cannot be applied to it; give a base model as DIR"
+            )
+        return _inspect_adapter(root, read_adapter(root))
+    applied = None if adapter is None else read_adapter(adapter)
+    adapter_tensors = applied.replacements if applied else {}
+    config, files, tensors = describe_checkpoint(root, pickles)
+    model = build_meta_model(root, config)
     try:
-        check(files, named, required_shapes(model), change.replacements if change else ())
-        if change is not None:
-            check_adapter(change, model)
+        check_tensors(files, tensors, required_shapes(model), adapter_tensors)
+        if applied is not None:
+            check_adapter(applied, model)
         read_tokenizer(root, config.text.vocab_size)
         problem = None
     except CheckpointError as error:
@@ -68,33 +71,33 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
         root,
         "mmduet" if (root / MANIFEST).exists() else "llava-onevision",
         problem,
-        tuple(name for name in HEADS if f"heads.{name}.weight" in {*named, *(change.replacements if change else ())}),
-        most_common_dtype(named),
+        tuple(name for name in HEADS if f"heads.{name}.weight" in {*tensors, *adapter_tensors}),
+        most_common_dtype(tensors),
         sum(parameter.numel() for parameter in model.parameters()),
-        sum(entry.size for entry in named.values()),
+        sum(tensor.nbytes for tensor in tensors.values()),
         config,
     )
 
 
-def most_common_dtype(named: dict[str, Stored]) -> torch.dtype:
-    """The number type that most of the weights are stored in."""
-    bytes_of: Counter[torch.dtype] = Counter()
-    for entry in named.values():
-        bytes_of[entry.dtype] += entry.size
-    return bytes_of.most_common(1)[0][0]
+def most_common_dtype(tensors: dict[str, StoredTensor]) -> torch.dtype:
+    """Return the dtype that takes most of the stored bytes."""
+    bytes_by_dtype: Counter[torch.dtype] = Counter()
+    for entry in tensors.values():
+        bytes_by_dtype[entry.dtype] += entry.nbytes
+    return bytes_by_dtype.most_common(1)[0][0]
 
 
-def number_type(wanted: str, name: str, pickles: bool = False) -> torch.dtype:
-    """The type called ``wanted``; ``stored``: that of the model ``name`` on disk, float32 for one that lies nowhere."""
-    if wanted != "stored":
-        named: torch.dtype = getattr(torch, wanted)
-        return named
-    root = BUNDLED.get(name, Path(name))
+def resolve_dtype(dtype: str, model: str, pickles: bool = False) -> torch.dtype:
+    """Return the dtype of that name. ``stored`` is that of the model's files, or float32 for a model without files."""
+    if dtype != "stored":
+        found: torch.dtype = getattr(torch, dtype)
+        return found
+    root = BUNDLED.get(model, Path(model))
     return most_common_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
 
 
 def fingerprint(name: str | Path) -> str:
-    """Short and the same as long as a model's or an adapter's files are: their names, sizes, times, and descriptions."""
+    """Return a short hash of a model's or adapter's files: their names, sizes, times, and the content of JSON files."""
     root = BUNDLED.get(str(name), Path(name))
     digest = sha256(str(name if not root.is_dir() else "").encode())
     for file in sorted(root.iterdir()) if root.is_dir() else ():
@@ -103,7 +106,7 @@ def fingerprint(name: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _adapter(root: Path, adapter: Adapter) -> Inspection:
+def _inspect_adapter(root: Path, adapter: Adapter) -> Inspection:
     tensors = [tensor for pair in adapter.lora_pairs.values() for tensor in pair] + [*adapter.replacements.values()]
     return Inspection(
         root,

@@ -1,6 +1,6 @@
-"""What a tensor of somebody else's checkpoint or adapter is called here; every foreign name lives in this file.
+"""Map tensor names of other projects' checkpoints and adapters to internal keys; all foreign names are in this file.
 
-Sources: the original LLaVA-OneVision layout (``model.mm_projector.0``), Transformers' (``multi_modal_projector.linear_1``,
+Layouts: the original LLaVA-OneVision layout (``model.mm_projector.0``), Transformers' (``multi_modal_projector.linear_1``,
 with the language model's prefix before or after version 5), and the heads' names in published adapters.
 """
 
@@ -20,16 +20,16 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"(?:model\.)?(?:informative_head|response_head)(\..+)?", r"heads.informative\1"),
     (r"(?:model\.)?(?:relevance_head|related_head)(\..+)?", r"heads.relevance\1"),
 )
-#: What such checkpoints hold and a duet model has no use for.
+#: Tensors of such checkpoints that a duet model does not use.
 UNUSED = re.compile(
     rf"(?:model\.)?image_newline|{_TOWER}(?:post_layernorm|head)\..+|.+\.position_ids|.+\.rotary_emb\.inv_freq"
 )
-_RULES = tuple((re.compile(pattern), ours) for pattern, ours in RULES)
+_RULES = tuple((re.compile(pattern), replacement) for pattern, replacement in RULES)
 
 
 def to_internal_key(name: str) -> str:
-    """Our name of a tensor or a module; a name that no rule knows is given back as it is."""
+    """Return the internal key of a tensor or module; a name that no rule matches is returned unchanged."""
     for pattern, replacement in _RULES:
-        if found := pattern.fullmatch(name):
-            return found.expand(replacement)
+        if match := pattern.fullmatch(name):
+            return match.expand(replacement)
     return name

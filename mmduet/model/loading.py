@@ -1,4 +1,4 @@
-"""From a model's name to a ready model: bundled names, directories, ``random:SIZE``; nothing is ever chosen in silence."""
+"""Load a model by name: a bundled one, a directory, or ``random:SIZE``."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mmduet.nano import BUNDLED
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Weights and tokenizer, ready to run."""
+    """A network and its tokenizer, ready to run."""
 
     network: DuetModel
     tokenizer: Tokenizer
-    adapters: AdapterBank | None = None  # kept apart, chosen per session
+    adapters: AdapterBank | None = None  # unmerged adapters, of which each session chooses one
 
     @property
     def config(self) -> DuetConfig:
-        """The model's description."""
+        """The description of the model."""
         return self.network.config
 
 
@@ -47,31 +47,41 @@ def load_model(
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """``nano``, ``random:SIZE`` or a checkpoint directory; ``adapter``: a PEFT LoRA directory, merged into it.
+    """Load ``nano``, ``random:SIZE`` or a checkpoint directory.
 
-    ``adapters``: others, by name, that are kept apart, over what that makes; a session chooses one by ``options.adapter``.
-    ``quantized``: hold the language model's matrices in 8 or 4 bits, once ``adapter`` has been merged; at its most loading
-    takes what the unquantised model does.
-    ``pickles``: read ``.bin`` weights too. ``progress`` is called with the number of tensors read and the total.
+    Args:
+        name: Name of a bundled or random model, or path of a directory.
+        dtype: Type of the weights in memory.
+        device: PyTorch device of the weights.
+        adapter: PEFT LoRA directory that is merged into the weights.
+        adapters: Further adapters by name. They stay unmerged; a session chooses one by ``SessionOptions.adapter``.
+        quantized: Quantise the language model to 8 or 4 bits after ``adapter`` has been merged. Peak memory is that of the
+            model before quantisation.
+        pickles: Also read ``.bin`` weights.
+        progress: Called with the number of tensors read and the total.
 
-    Raises ``ModelNotFoundError`` where there is no such model or adapter, ``CheckpointError`` where one does not load, does not
-    fit or changes what all share, ``OptionError`` for another ``quantized`` or where its library is not installed.
+    Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``CheckpointError`` if one cannot be loaded or does
+    not fit, or if an adapter changes parts that all sessions share, and ``OptionError`` for an invalid ``quantized`` or if its
+    library is not installed.
     """
-    change = None if adapter is None else read_adapter(adapter)  # first: a wrong name costs no loading
-    apart = {name: read_adapter(path) for name, path in (adapters or {}).items()}
-    brought = [set(each.replacements) for each in apart.values()]
+    merged = None if adapter is None else read_adapter(adapter)  # before the weights, so that a wrong name fails early
+    unmerged = {key: read_adapter(path) for key, path in (adapters or {}).items()}
+    whole_modules = [set(each.replacements) for each in unmerged.values()]
     read = partial(
         load_checkpoint,
         dtype=dtype,
         device=device,
-        given={*(change.replacements if change else ()), *(set.intersection(*brought) if brought else ())},
+        adapter_tensors={
+            *(merged.replacements if merged else ()),
+            *(set.intersection(*whole_modules) if whole_modules else ()),
+        },
         pickles=pickles,
         progress=progress,
     )
     model = _load(name, dtype, device, read)
-    if change is not None:
-        merge_adapter(model.network, change)
-    bank = AdapterBank(model.network, apart) if apart else None  # while matrices have their shapes
+    if merged is not None:
+        merge_adapter(model.network, merged)
+    bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
     return replace(model, adapters=bank)
@@ -86,5 +96,5 @@ def _load(
     directory = BUNDLED.get(name, Path(name))
     if not directory.is_dir():
         names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
-        raise ModelNotFoundError(f"there is no model {name!r}: neither a directory nor one of {names}")
+        raise ModelNotFoundError(f"model {name!r} is neither a directory nor one of {names}; check the name")
     return LoadedModel(*read(directory))

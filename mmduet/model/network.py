@@ -1,6 +1,6 @@
-"""The duet network: vision tower, projector with pooling, Qwen LM, two heads; weights only, no state of any stream.
+"""The duet network: vision tower, projector with pooling, Qwen language model and two heads. It holds no session state.
 
-Source: MMDuet §3 on LLaVA-OneVision. Tower and LM are Transformers classes.
+Source: MMDuet §3, based on LLaVA-OneVision. Tower and language model are Transformers classes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ HEADS: tuple[HeadName, ...] = ("informative", "relevance")
 
 
 class Projector(nn.Module):
-    """Linear, GELU (erf), Linear to the LM's width, and bilinear pooling of the patch grid to K tokens.
+    """Linear, GELU (erf), bilinear pooling of the patch grid to K tokens, Linear.
 
-    The pooling's weights sum to one, so it may as well come before the second Linear, which then has K rows instead of G*G.
+    The original pools after the second Linear. The pooling weights sum to one, so pooling before it gives the same result, and
+    the Linear runs on K rows instead of G*G.
     """
 
     def __init__(self, config: DuetConfig) -> None:
@@ -31,7 +32,7 @@ class Projector(nn.Module):
         self.grid, self.side = config.vision.grid, config.pooled_side
 
     def forward(self, features: Tensor) -> Tensor:
-        """Patch features [B, G*G, V] to visual tokens [B, K, D], row by row."""
+        """Return the visual tokens [B, K, D], row by row, of patch features [B, G*G, V]."""
         hidden = nn.functional.gelu(self.fc1(features))  # [B, G*G, D]
         batch, _, width = hidden.shape
         grid = hidden.transpose(1, 2).reshape(batch, width, self.grid, self.grid)
@@ -40,26 +41,26 @@ class Projector(nn.Module):
 
 
 class Heads(nn.ModuleDict):
-    """``informative`` and ``relevance``, each a linear layer to two classes."""
+    """The heads ``informative`` and ``relevance``, each a linear layer to two classes."""
 
     def __init__(self, width: int) -> None:
         super().__init__({name: nn.Linear(width, 2, bias=False) for name in HEADS})
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Final-norm hidden states [N, D] to probabilities [N, 2], in the order of ``HEADS``. In float32."""
+        """Return float32 probabilities [N, 2] in the order of ``HEADS``, from hidden states after the final norm [N, D]."""
         logits = torch.stack([self[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
         return logits.softmax(-1)[..., 1]
 
 
 class DuetModel(nn.Module):
-    """All weights. ``lm`` has no language head of its own: ``lm_head`` runs only where text is decoded."""
+    """All weights of a model. ``lm`` does not include the language head, because ``lm_head`` runs only on decoded tokens."""
 
     def __init__(self, config: DuetConfig) -> None:
         super().__init__()
         self.config = config
         self.tower = VisionTower(config.vision)
         self.projector = Projector(config)
-        self.lm = language_model(config.text)
+        self.lm = build_language_model(config.text)
         self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         self.heads = Heads(config.text.hidden_size)
         if config.text.tied:
@@ -67,33 +68,33 @@ class DuetModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The LM's number type; the tower runs in it too."""
+        """The dtype of the language model, which the tower also runs in."""
         return self.lm_head.weight.dtype
 
     def embed_frames(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, 3, S, S] to visual tokens [B, K, D]."""
+        """Return the visual tokens [B, K, D] of normalised images [B, 3, S, S]."""
         return self.projector(self.features(pixels))  # type: ignore[no-any-return]
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, 3, S, S] to the tower's features [B, G*G, V]."""
+        """Return the tower's features [B, G*G, V] of normalised images [B, 3, S, S]."""
         return self.tower(pixels.to(self.device, self.dtype))  # type: ignore[no-any-return]
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids [...] to embeddings [..., D]."""
+        """Return the embeddings [..., D] of token ids [...]."""
         return self.lm.embed_tokens(ids)  # type: ignore[no-any-return]
 
     def score(self, hidden: Tensor) -> Tensor:
-        """Final-norm hidden states [N, D] to probabilities [N, 2]: informative, relevance. In float32."""
+        """Return the float32 probabilities [N, 2] of both heads, from hidden states after the final norm [N, D]."""
         return self.heads(hidden)  # type: ignore[no-any-return]
 
 
-def language_model(shape: TextShape) -> Qwen2Model | Qwen3Model:
-    """The Transformers model of a text shape. Qwen2.5 is Qwen2; Qwen3 normalises queries and keys and has no biases."""
+def build_language_model(shape: TextShape) -> Qwen2Model | Qwen3Model:
+    """Build the Transformers model of a text shape. Qwen2.5 uses Qwen2's class; Qwen3 has query and key norms, no biases."""
     settings = {
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.hidden_size,

@@ -1,7 +1,7 @@
-"""Models of named sizes: the shape of nano, and random weights of published shapes for benchmarks and tests; no files.
+"""The shape of nano, and models with random weights in published shapes, for benchmarks and tests.
 
-A random model is asked for by name (``random:0.5b``); nothing ever falls back to one. Shapes: LLaVA-OneVision (SigLIP
-so400m with its last layer dropped, Qwen2).
+A random model is used only if it is requested by name (``random:0.5b``). The shapes ``0.5b`` and ``7b`` are LLaVA-OneVision's:
+SigLIP so400m without its last layer, and Qwen2.
 """
 
 from __future__ import annotations
@@ -53,17 +53,19 @@ SHAPES: dict[str, DuetConfig] = {
 
 
 def random_config(size: str) -> DuetConfig:
-    """The shape called ``size``; raises ``ModelNotFoundError`` listing the names there are."""
+    """Return the shape named ``size``. Raises ``ModelNotFoundError`` for an unknown name."""
     try:
         return SHAPES[size]
     except KeyError:
-        raise ModelNotFoundError(f"there is no random model of size {size!r}; sizes: {', '.join(SHAPES)}") from None
+        raise ModelNotFoundError(
+            f"the size of a random model must be one of {', '.join(SHAPES)}, got {size!r}"
+        ) from None
 
 
 def random_model(
     config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> DuetModel:
-    """The network of ``config`` with random weights, built directly in ``dtype`` on ``device``; same seed, same weights."""
+    """Build a network with random weights directly in ``dtype`` on ``device``. The same seed gives the same weights."""
     previous = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
@@ -76,7 +78,7 @@ def random_model(
 
 
 def byte_tokenizer() -> Tokenizer:
-    """A tokenizer of the 256 bytes and the special tokens, for random models."""
+    """Return a tokenizer of the 256 bytes and the special tokens, for random models."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Backend(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

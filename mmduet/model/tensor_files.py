@@ -1,6 +1,6 @@
-"""The tensors of a checkpoint directory, one at a time: safetensors, whole or in shards, pickles only where they are asked for.
+"""Read the tensors of a checkpoint directory one at a time, from safetensors files or, if allowed, from pickles.
 
-Every tensor is copied out of its file and the file let go again, so that memory never holds the weights twice.
+A file is closed after every tensor copied from it, so that memory does not hold the weights twice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Where a tensor lies, under which name, and what it is."""
+class StoredTensor:
+    """A tensor on disk: its file, its name there, its shape and dtype."""
 
     file: Path
     name: str
@@ -36,55 +36,55 @@ class Stored:
     dtype: torch.dtype
 
     @property
-    def size(self) -> int:
-        """Bytes."""
+    def nbytes(self) -> int:
+        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class TensorFiles:
-    """Name to ``Stored`` for everything in a directory. ``pickles``: read ``.bin`` files too."""
+    """The tensors of a directory by their names there. With ``pickles``, ``.bin`` files are read if there are no others."""
 
     def __init__(self, directory: str | Path, pickles: bool = False) -> None:
         self.root = Path(directory)
-        self.stored: dict[str, Stored] = {}
+        self.tensors: dict[str, StoredTensor] = {}
         self._unpickled: dict[Path, dict[str, Tensor]] = {}
-        for file in _files(self.root, pickles):
+        for file in _weight_files(self.root, pickles):
             for entry in self._entries(file):
-                if entry.name in self.stored:
-                    other = self.stored[entry.name].file.name
+                if entry.name in self.tensors:
+                    other = self.tensors[entry.name].file.name
                     raise CheckpointError(
-                        f"{file} holds {entry.name}, and so does {other}; keep only one of the two files"
+                        f"{file} and {other} both contain {entry.name}; keep only one of the two files"
                     )
-                self.stored[entry.name] = entry
-        _check_index(self.root, self.stored)
+                self.tensors[entry.name] = entry
+        _check_index(self.root, self.tensors)
 
-    def read_into(self, target: Tensor, entry: Stored) -> None:
-        """Copy a tensor into ``target``, in the target's own type and on its own device."""
+    def read_into(self, target: Tensor, entry: StoredTensor) -> None:
+        """Copy a tensor into ``target``, converted to its dtype and device."""
         if entry.file in self._unpickled:
             target.copy_(self._unpickled[entry.file][entry.name])
             return
-        with _opened(entry.file) as file:
+        with _open_safetensors(entry.file) as file:
             target.copy_(file.get_tensor(entry.name))
 
-    def _entries(self, file: Path) -> Iterator[Stored]:
+    def _entries(self, file: Path) -> Iterator[StoredTensor]:
         if file.suffix == ".bin":
             tensors = self._unpickled[file] = _unpickle(file)
-            yield from (Stored(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items())
+            yield from (StoredTensor(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items())
             return
-        with _opened(file) as opened:
-            for name in opened.keys():  # noqa: SIM118, not a mapping
+        with _open_safetensors(file) as opened:
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
                 part = opened.get_slice(name)
-                yield Stored(file, name, tuple(part.get_shape()), _dtype(file, name, part.get_dtype()))
+                yield StoredTensor(file, name, tuple(part.get_shape()), _dtype(file, name, part.get_dtype()))
 
 
 def _dtype(file: Path, name: str, code: str) -> torch.dtype:
     try:
         return DTYPES[code]
     except KeyError:
-        raise CheckpointError(f"{name} in {file} is of type {code}; only {', '.join(DTYPES)} are read") from None
+        raise CheckpointError(f"{name} in {file} has dtype {code}; supported are {', '.join(DTYPES)}") from None
 
 
-def _files(root: Path, pickles: bool) -> list[Path]:
+def _weight_files(root: Path, pickles: bool) -> list[Path]:
     files = sorted(root.glob("*.safetensors"))
     if files:
         return files
@@ -93,54 +93,54 @@ def _files(root: Path, pickles: bool) -> list[Path]:
         return bins
     if bins:
         raise CheckpointError(
-            f"{root} holds its weights as pickles ({bins[0].name}), which are not a safe format; if you trust where they come "
-            "from, ask for them: --allow-pickle"
+            f"{root} contains its weights as pickles ({bins[0].name}), which can run code when they are loaded; if you trust "
+            "their source, use --allow-pickle"
         )
-    raise CheckpointError(f"{root} holds no weights: no *.safetensors file is in it")
+    raise CheckpointError(f"{root} contains no *.safetensors file; check the directory")
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _open_safetensors(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             yield opened
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}; fetch it again") from error
+        raise CheckpointError(f"{file} cannot be read: {error}; download it again") from error
 
 
-#: What spoilt pickles raise as they are read; want of memory is none of it.
-UNREADABLE = (
+#: What loading a damaged pickle may raise. MemoryError is not included: it is not the file's fault.
+UNPICKLING_ERRORS = (
     UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError,
     AssertionError,
 )  # fmt: skip
 
 
 def _unpickle(file: Path) -> dict[str, Tensor]:
-    try:  # files of the old format cannot be mapped
+    try:  # the old format, which is not a zip file, cannot be memory-mapped
         tensors: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
-    except UNREADABLE as error:
+    except UNPICKLING_ERRORS as error:
         raise CheckpointError(
-            f"{file} cannot be read: {error}; fetch it again, as safetensors if there are any"
+            f"{file} cannot be read: {error}; download it again, if possible as safetensors"
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise CheckpointError(f"{file} is not a plain table of tensors; fetch the model as safetensors")
+        raise CheckpointError(f"{file} is not a dictionary of tensors; download the model as safetensors")
     return tensors
 
 
-def _check_index(root: Path, stored: dict[str, Stored]) -> None:
-    """What the shards' index promises has to be there, in the file that it names."""
+def _check_index(root: Path, stored: dict[str, StoredTensor]) -> None:
+    """Raise ``CheckpointError`` unless every tensor of the shards' index is in the file that the index names."""
     if not (root / INDEX).exists():
         return
     try:
-        promised: dict[str, str] = json.loads((root / INDEX).read_text())["weight_map"]
-        absent = [f"{name} in {file}" for name, file in promised.items() if _file_of(stored, name) != file]
+        indexed: dict[str, str] = json.loads((root / INDEX).read_text())["weight_map"]
+        missing = [f"{name} in {file}" for name, file in indexed.items() if _file_of(stored, name) != file]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{root / INDEX} cannot be read: {error}; fetch it again") from error
-    if absent:
+        raise CheckpointError(f"{root / INDEX} cannot be read: {error}; download it again") from error
+    if missing:
         raise CheckpointError(
-            f"{root / INDEX} names what is not there: {', '.join(absent[:8])}; fetch the missing shards"
+            f"{root / INDEX} names missing tensors: {', '.join(missing[:8])}; download the missing shards"
         )
 
 
-def _file_of(stored: dict[str, Stored], name: str) -> str:
+def _file_of(stored: dict[str, StoredTensor], name: str) -> str:
     return stored[name].file.name if name in stored else ""

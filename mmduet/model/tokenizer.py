@@ -1,4 +1,4 @@
-"""Text to token ids and back, piece by piece; wraps one ``tokenizers`` file, knows nothing of turns or of models."""
+"""Convert text to token ids and back, also incrementally; wraps the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class Tokenizer:
-    """A byte-level BPE with the duet format's special tokens."""
+    """A byte-level BPE tokenizer with the duet format's special tokens. ``source`` names its file in errors."""
 
     def __init__(self, backend: Backend, source: str = "tokenizer") -> None:
         self.backend = backend
         end, start = backend.token_to_id(END), backend.token_to_id(START)
         if end is None or start is None:
-            raise CheckpointError(f"{source} has no {START} or {END} token; a duet model needs both")
+            raise CheckpointError(f"{source} has no {START} or no {END} token; a duet model needs both")
         self.end_id: int = end
         self.start_id: int = start
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:
-        """Read ``tokenizer.json``; raises ``CheckpointError`` where it is missing or unreadable."""
+        """Read ``tokenizer.json``. Raises ``CheckpointError`` if it is missing or unreadable."""
         try:
             return cls(Backend.from_file(str(path)), str(path))
         except CheckpointError:
@@ -35,47 +35,47 @@ class Tokenizer:
             raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens written in it become themselves."""
+        """Return the token ids of ``text``; special tokens in the text are recognised."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     def encode_piece(self, piece: Piece) -> list[int]:
-        """Token ids of a text piece."""
+        """Return the token ids of a text piece."""
         return self.encode(piece.text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ``ids`` without special tokens."""
+        """Return the text of ``ids`` without special tokens."""
         return str(self.backend.decode(list(ids), skip_special_tokens=True))
 
     @property
     def size(self) -> int:
-        """Number of token ids."""
+        """The number of token ids."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
 
 class TextStream:
-    """Token ids in, text deltas out; a character whose bytes are not all there yet is held back."""
+    """Decodes token ids to text deltas. An incomplete UTF-8 character is held back."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._sent = ""
+        self._text = ""
 
     def push(self, token: int) -> str:
-        """The text that ``token`` makes certain; may be empty."""
+        """Add a token and return the text that is complete with it; may be empty."""
         self._ids.append(token)
         text = self._tokenizer.decode(self._ids)
-        return "" if text.endswith(REPLACEMENT) else self._advance(text)
+        return "" if text.endswith(REPLACEMENT) else self._advance_to(text)
 
     def flush(self) -> str:
-        """What was held back, at the end of the reply."""
-        return self._advance(self._tokenizer.decode(self._ids))
+        """Return the text that was held back, at the end of the reply."""
+        return self._advance_to(self._tokenizer.decode(self._ids))
 
     @property
     def text(self) -> str:
-        """Everything handed out so far."""
-        return self._sent
+        """All text returned so far."""
+        return self._text
 
-    def _advance(self, text: str) -> str:
-        delta = text[len(self._sent) :]
-        self._sent = text
+    def _advance_to(self, text: str) -> str:
+        delta = text[len(self._text) :]
+        self._text = text
         return delta

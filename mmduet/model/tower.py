@@ -1,4 +1,4 @@
-"""The vision tower: SigLIP or SigLIP2 without post-layernorm and without pooling head; weights only."""
+"""The vision tower: SigLIP or SigLIP2 without post-layernorm and pooling head."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from mmduet.model.config import VisionShape
 
 
 class VisionTower(nn.Module):
-    """Square pictures to patch features.
+    """Encodes square images to patch features.
 
-    SigLIP2 comes in two kinds. Its towers of one resolution are SigLIP's to the letter; its towers for any shape of picture
-    (NaFlex) take patches and stretch a square of learned positions over them, and are what ``siglip2`` means here.
+    SigLIP2 has two variants. Its fixed-resolution towers have SigLIP's architecture (family ``siglip``); its NaFlex towers take
+    patches of images of any aspect ratio and interpolate a square grid of learned positions over them (family ``siglip2``).
     """
 
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
         self.shape = shape
-        self.siglip = _siglip(shape)
+        self.siglip = _build_siglip(shape)
         self.siglip.post_layernorm = nn.Identity()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, 3, S, S] to patch features [B, G*G, V]."""
+        """Return the patch features [B, G*G, V] of normalised images [B, 3, S, S]."""
         if self.shape.family == "siglip":
             features: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
             return features
-        sides = torch.full((len(pixels), 2), self.shape.grid, device=pixels.device)
+        grids = torch.full((len(pixels), 2), self.shape.grid, device=pixels.device)
         patches = patchify(pixels, self.shape.patch_size)
-        features = self.siglip(patches, pixel_attention_mask=None, spatial_shapes=sides).last_hidden_state
+        features = self.siglip(patches, pixel_attention_mask=None, spatial_shapes=grids).last_hidden_state
         return features
 
 
-def patchify(pixels: Tensor, side: int) -> Tensor:
-    """Pictures [B, 3, S, S] as patches [B, G*G, side * side * 3], row by row, the colours of a pixel together."""
-    batch, colours, size, _ = pixels.shape
-    grid = size // side
-    cut = pixels[:, :, : grid * side, : grid * side].reshape(batch, colours, grid, side, grid, side)
-    return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+def patchify(pixels: Tensor, patch_size: int) -> Tensor:
+    """Split images [B, 3, S, S] into patches [B, G*G, patch_size**2 * 3], row by row, with the channel as last axis."""
+    batch, channels, size, _ = pixels.shape
+    grid = size // patch_size
+    side = grid * patch_size
+    split = pixels[:, :, :side, :side].reshape(batch, channels, grid, patch_size, grid, patch_size)
+    return split.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
-def _siglip(shape: VisionShape) -> SiglipVisionModel | Siglip2VisionModel:
-    """The Transformers model of a tower's shape, without pooling head."""
+def _build_siglip(shape: VisionShape) -> SiglipVisionModel | Siglip2VisionModel:
+    """Build the Transformers model of a tower's shape, without pooling head."""
     settings = {
         "patch_size": shape.patch_size,
         "hidden_size": shape.hidden_size,

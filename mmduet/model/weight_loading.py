@@ -1,4 +1,4 @@
-"""Fills a network built without memory from tensors on disk, one at a time; whatever does not fit is named, all of it."""
+"""Load tensors from disk, one at a time, into a network on the meta device; errors name everything that does not fit."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from torch import nn
 
 from mmduet.errors import CheckpointError
 from mmduet.model.network import DuetModel
-from mmduet.model.tensor_files import Stored, TensorFiles
+from mmduet.model.tensor_files import StoredTensor, TensorFiles
 
 LM_HEAD = "lm_head.weight"
-Progress = Callable[[int, int], None]  # tensors read, of how many
+Progress = Callable[[int, int], None]  # number of tensors read, total
 
 
 def load_weights(
     model: DuetModel,
     files: TensorFiles,
-    named: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
     dtype: torch.dtype,
     device: str,
     *,
-    given: Collection[str] = (),
+    adapter_tensors: Collection[str] = (),
     progress: Progress | None = None,
 ) -> None:
-    """Give every parameter of ``model``, which lies on ``meta``, its memory and its values.
+    """Allocate and load every parameter of ``model``, which is on the meta device.
 
-    ``named``: what is stored, by our names. ``given``: parameters that somebody else fills afterwards, wherever they are
-    absent here. Raises ``CheckpointError`` naming every missing, unexpected and misshapen tensor.
+    ``stored`` has the tensors by internal key. ``adapter_tensors`` may be missing, because an adapter provides them afterwards.
+    Raises ``CheckpointError`` naming every missing, unexpected and misshapen tensor.
     """
     required = required_shapes(model)
-    check(files, named, required, given)
+    check_tensors(files, stored, required, adapter_tensors)
     report = progress or (lambda done, total: None)
     for done, name in enumerate(required, start=1):
-        memory = torch.empty(required[name], dtype=dtype, device=device)
-        if name in named:
-            files.read_into(memory, named[name])
+        tensor = torch.empty(required[name], dtype=dtype, device=device)
+        if name in stored:
+            files.read_into(tensor, stored[name])
         else:
-            memory.fill_(torch.nan)  # use before it is loaded shall notice
-        _set_tensor(model, name, memory)
+            tensor.fill_(torch.nan)  # so that use before the adapter is loaded cannot go unnoticed
+        _set_parameter(model, name, tensor)
         report(done, len(required))
     if model.config.text.tied:
         model.lm_head.weight = model.lm.embed_tokens.weight
@@ -47,48 +47,48 @@ def load_weights(
 
 
 def required_shapes(model: DuetModel) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a checkpoint of ``model`` holds; a tied language head is stored once, as the embedding."""
+    """Return the shapes of the tensors in a checkpoint of ``model``. A tied language head is stored once, as the embedding."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.text.tied:
         shapes.pop(LM_HEAD)
     return shapes
 
 
-def check(
+def check_tensors(
     files: TensorFiles,
-    named: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
     required: Mapping[str, tuple[int, ...]],
-    given: Collection[str] = (),
+    adapter_tensors: Collection[str] = (),
 ) -> None:
-    """Raise ``CheckpointError`` unless ``named`` is what is ``required``, to the shape."""
-    missing = sorted(required.keys() - named.keys() - set(given))
-    faults = [f"missing {name} {required[name]}" for name in missing]
-    faults += [
-        f"unexpected {_describe_source(named[name])} {named[name].shape}"
-        for name in sorted(named.keys() - required.keys())
+    """Raise ``CheckpointError`` unless ``stored`` has exactly the ``required`` tensors; ``adapter_tensors`` may be missing."""
+    missing = sorted(required.keys() - stored.keys() - set(adapter_tensors))
+    problems = [f"missing {name} {required[name]}" for name in missing]
+    problems += [
+        f"unexpected {_describe_source(stored[name])} {stored[name].shape}"
+        for name in sorted(stored.keys() - required.keys())
     ]
-    faults += [
-        f"misshapen {_describe_source(named[name])}: expected {required[name]}, found {named[name].shape}"
-        for name in sorted(required.keys() & named.keys())
-        if required[name] != named[name].shape
+    problems += [
+        f"misshapen {_describe_source(stored[name])}: expected {required[name]}, found {stored[name].shape}"
+        for name in sorted(required.keys() & stored.keys())
+        if required[name] != stored[name].shape
     ]
-    if faults:
-        only_heads = len(missing) == len(faults) and all(name.startswith("heads.") for name in missing)
+    if problems:
+        only_heads = len(missing) == len(problems) and all(name.startswith("heads.") for name in missing)
         hint = (
-            "; a base has no heads of its own: give the adapter that brings them; of several kept apart, each has to"
+            "; a base model has no heads: load it with an adapter that has them (with several unmerged adapters, all must)"
             if only_heads
             else ""
         )
-        raise CheckpointError(f"{files.root} does not fit its description: {'; '.join(faults)}{hint}")
+        raise CheckpointError(f"the tensors of {files.root} do not match its description: {'; '.join(problems)}{hint}")
 
 
-def _describe_source(entry: Stored) -> str:
+def _describe_source(entry: StoredTensor) -> str:
     return f"{entry.name} in {entry.file.name}"
 
 
-def _set_tensor(model: nn.Module, name: str, memory: torch.Tensor) -> None:
+def _set_parameter(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(path), leaf, nn.Parameter(memory, requires_grad=False))
+    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 def _make_buffers(model: DuetModel, device: str) -> None:

@@ -46,7 +46,7 @@ def test_the_number_type_can_be_chosen(mmduet: Command, base: Path, adapter: Pat
 def test_a_base_without_heads_is_not_converted(mmduet: Command, base: Path, tmp_path: Path) -> None:
     status, _, err = mmduet("convert", base, tmp_path / "mine")
     assert status == 5
-    assert "give the adapter that brings them" in err
+    assert "a base model has no heads: load it with an adapter that has them" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -95,4 +95,4 @@ def test_nothing_there(mmduet: Command, tmp_path: Path) -> None:
     assert mmduet("inspect", tmp_path / "none")[0] == 5
     status, _, err = mmduet("inspect", tmp_path)
     assert status == 5
-    assert "holds no mmduet.json and no config.json" in err
+    assert "is not a checkpoint: it contains neither mmduet.json nor config.json; check the path" in err

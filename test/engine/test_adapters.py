@@ -106,7 +106,10 @@ def test_second_engine_on_the_same_adapters_is_rejected(base: Path, adapters: di
 
 def test_model_with_adapters_or_quantised_is_not_saved(base: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
     for model in (load_model(str(base), adapters=adapters), load_model(str(base), quantized="int8")):
-        with pytest.raises(CheckpointError, match="cannot be written; save it before"):
+        with pytest.raises(
+            CheckpointError,
+            match="a model that is quantised or has unmerged adapters cannot be saved; save it before, or merge the adapter",
+        ):
             save_checkpoint(tmp_path / "new", model.network, model.tokenizer)
         assert not list(tmp_path.iterdir())
 

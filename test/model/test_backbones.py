@@ -1,4 +1,4 @@
-"""Other towers and language models by configuration alone: small random instances that compute what Transformers does."""
+"""Other towers and language models: small random instances give the same results as in Transformers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def lively(config: DuetConfig):
     return model
 
 
-def pictures(size: int) -> Tensor:
+def images(size: int) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("make", [transformers_layout, original_layout], ids=["transformers", "original"])
 @torch.no_grad()
-def test_qwen3_under_a_llava_onevision_base(make, tmp_path: Path) -> None:
+def test_qwen3_in_a_llava_onevision_checkpoint_computes_what_transformers_computes(make, tmp_path: Path) -> None:
     text = Qwen3Config(**TEXT, head_dim=16, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
     theirs = random_llava(text=text)
     base = make(theirs, tmp_path / "base")
@@ -48,15 +48,15 @@ def test_qwen3_under_a_llava_onevision_base(make, tmp_path: Path) -> None:
     model = load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN)).network
     assert model.config.text.family == "qwen3"
     embeds = torch.randn(1, 9, 48, generator=torch.Generator().manual_seed(0))
-    wanted = theirs.model.language_model(inputs_embeds=embeds).last_hidden_state
+    expected = theirs.model.language_model(inputs_embeds=embeds).last_hidden_state
     torch.testing.assert_close(
-        model.lm(inputs_embeds=embeds, use_cache=False).last_hidden_state, wanted, atol=1e-5, rtol=1e-5
+        model.lm(inputs_embeds=embeds, use_cache=False).last_hidden_state, expected, atol=1e-5, rtol=1e-5
     )
 
 
 @torch.no_grad()
 def test_a_siglip2_tower_computes_what_transformers_computes() -> None:
-    """With its learned positions, 4 x 4, stretched over 6 x 6 patches."""
+    """Its learned 4 x 4 positions are interpolated to 6 x 6 patches."""
     tower = lively(DUET).tower
     config = Siglip2VisionConfig(
         num_patches=16, patch_size=8, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
@@ -69,27 +69,27 @@ def test_a_siglip2_tower_computes_what_transformers_computes() -> None:
         "post_layernorm.bias",
     }
     theirs.post_layernorm = torch.nn.Identity()
-    pixels = pictures(48)
+    pixels = images(48)
     cut = pixels.permute(0, 2, 3, 1).unfold(1, 8, 8).unfold(2, 8, 8)  # [B, 6, 6, 3, 8, 8]
     cut = cut.permute(0, 1, 2, 4, 5, 3).reshape(2, 36, 192)
     assert torch.equal(patchify(pixels, 8), cut)
     mask, sides = torch.ones(2, 36, dtype=torch.bool), torch.full((2, 2), 6)
-    wanted = theirs(cut, pixel_attention_mask=mask, spatial_shapes=sides).last_hidden_state
-    torch.testing.assert_close(tower(pixels), wanted, atol=1e-5, rtol=1e-5)
+    expected = theirs(cut, pixel_attention_mask=mask, spatial_shapes=sides).last_hidden_state
+    torch.testing.assert_close(tower(pixels), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_a_model_of_other_parts_is_written_and_read(tmp_path: Path) -> None:
+def test_a_model_of_other_families_is_saved_and_loaded(tmp_path: Path) -> None:
     model = lively(DUET)
     save_checkpoint(tmp_path / "ours", model, byte_tokenizer())
     read = load_model(str(tmp_path / "ours")).network
     assert read.config == DUET
-    torch.testing.assert_close(read.embed_frames(pictures(48)), model.embed_frames(pictures(48)))
+    torch.testing.assert_close(read.embed_frames(images(48)), model.embed_frames(images(48)))
 
 
 @torch.no_grad()
-def test_a_foreign_siglip2_tower_is_known_by_its_weights(tmp_path: Path) -> None:
-    """Its config gives no picture size: as many patches as it has positions."""
+def test_a_siglip2_tower_is_recognised_by_its_weights(tmp_path: Path) -> None:
+    """Its config has no image size, so it has as many patches as positions."""
     config = replace(DUET, vision=replace(NAFLEX, image_size=32))
     model = lively(config)
     base = save_checkpoint(tmp_path / "base", model, byte_tokenizer())
@@ -98,8 +98,8 @@ def test_a_foreign_siglip2_tower_is_known_by_its_weights(tmp_path: Path) -> None
     names = (*names, ("projector.fc2.", "model.mm_projector.2."), ("heads.informative", "informative_head"))
     renamed = {}
     for name, tensor in load_file(base / "model.safetensors").items():
-        for mine, foreign in (*names, ("heads.relevance", "relevance_head")):
-            name = foreign + name.removeprefix(mine) if name.startswith(mine) else name
+        for internal, foreign in (*names, ("heads.relevance", "relevance_head")):
+            name = foreign + name.removeprefix(internal) if name.startswith(internal) else name
         renamed[name] = tensor
     save_file(renamed, base / "model.safetensors")
     (base / "mmduet.json").unlink()
@@ -109,12 +109,18 @@ def test_a_foreign_siglip2_tower_is_known_by_its_weights(tmp_path: Path) -> None
     (base / "config.json").write_text(json.dumps({**text, "vision_config": vision}))
     read = load_model(str(base)).network
     assert read.config.vision == config.vision
-    torch.testing.assert_close(read.embed_frames(pictures(32)), model.embed_frames(pictures(32)))
+    torch.testing.assert_close(read.embed_frames(images(32)), model.embed_frames(images(32)))
 
 
-@pytest.mark.parametrize("part", ["vision", "text"])
-def test_a_family_that_nobody_knows_is_refused(part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("vision", "the family of the vision tower must be one of siglip, siglip2, got 'llama'"),
+        ("text", "the family of the language model must be one of qwen2, qwen3, got 'llama'"),
+    ],
+)
+def test_an_unknown_family_is_rejected(part: str, message: str) -> None:
     values = DUET.to_dict()
     values[part]["family"] = "llama"
-    with pytest.raises(CheckpointError, match="of the family 'llama'; known: "):
+    with pytest.raises(CheckpointError, match=message):
         DuetConfig.from_dict(values)

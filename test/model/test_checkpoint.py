@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit; every fault is named, none is papered over."""
+"""Checkpoints: saved weights are loaded bit for bit, and errors name everything that is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIED = replace(TINY, text=replace(TINY.text, tied=True))
 
 
 def outputs(model: DuetModel) -> list[torch.Tensor]:
-    """Everything a model computes, on a fixed input."""
+    """Return everything that a model computes from a fixed input."""
     pixels = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         visual = model.embed_frames(pixels)
@@ -41,7 +41,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("config", [TINY, TIED], ids=["untied", "tied"])
-def test_what_is_saved_comes_back(tmp_path: Path, config: DuetConfig) -> None:
+def test_a_saved_model_is_loaded_bit_for_bit(tmp_path: Path, config: DuetConfig) -> None:
     model = random_model(config, seed=5)
     directory = save_checkpoint(tmp_path / "new" / "model", model, byte_tokenizer(), extra={"note": "ours"})
     loaded = load_model(str(directory))
@@ -59,21 +59,21 @@ def test_what_is_saved_comes_back(tmp_path: Path, config: DuetConfig) -> None:
     assert [p.name for p in directory.parent.iterdir()] == ["model"]
 
 
-def test_a_tied_head_is_the_embedding_and_is_stored_once(tmp_path: Path) -> None:
+def test_a_tied_head_is_stored_once_as_the_embedding(tmp_path: Path) -> None:
     directory = save_checkpoint(tmp_path / "tied", random_model(TIED), byte_tokenizer())
     assert "lm_head.weight" not in load_file(directory / "model.safetensors")
     model, _ = load_checkpoint(directory)
     assert model.lm_head.weight is model.lm.embed_tokens.weight
 
 
-def test_number_types(tmp_path: Path) -> None:
+def test_weights_are_stored_and_loaded_in_the_requested_dtypes(tmp_path: Path) -> None:
     directory = save_checkpoint(tmp_path / "half", random_model(TINY), byte_tokenizer(), dtype=torch.bfloat16)
     assert {t.dtype for t in load_file(directory / "model.safetensors").values()} == {torch.bfloat16}
     assert load_checkpoint(directory)[0].dtype == torch.float32
     assert load_checkpoint(directory, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
-def test_saving_again_replaces_the_whole(saved: Path) -> None:
+def test_saving_again_replaces_the_checkpoint(saved: Path) -> None:
     newer = random_model(TIED, seed=6)
     save_checkpoint(saved, newer, byte_tokenizer())
     model, _ = load_checkpoint(saved)
@@ -87,13 +87,13 @@ def edit_tensors(directory: Path, change: Callable[[dict[str, torch.Tensor]], ob
     save_file(tensors, directory / "model.safetensors")
 
 
-def test_every_fault_of_the_tensors_is_named_at_once(saved: Path) -> None:
-    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+def test_one_error_names_every_problem_of_the_tensors(saved: Path) -> None:
+    def damage(tensors: dict[str, torch.Tensor]) -> None:
         del tensors["heads.informative.weight"], tensors["lm.norm.weight"]
         tensors["heads.funny.weight"] = torch.zeros(2, 48)
         tensors["projector.fc1.weight"] = torch.zeros(48, 31)
 
-    edit_tensors(saved, spoil)
+    edit_tensors(saved, damage)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(saved)
     message = str(caught.value)
@@ -111,39 +111,59 @@ def test_a_stored_head_beside_a_tied_embedding_is_unexpected(tmp_path: Path) -> 
         load_checkpoint(directory)
 
 
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no manifest": (lambda d: (d / "mmduet.json").unlink(), r"holds no mmduet\.json and no config\.json"),
-    "manifest of garbage": (lambda d: (d / "mmduet.json").write_text("{nope"), "not readable JSON"),
-    "manifest of bytes": (lambda d: (d / "mmduet.json").write_bytes(b"\xff\xfe\x00"), "not readable JSON"),
-    "another format": (lambda d: (d / "mmduet.json").write_text('{"format": 99, "model": {}}'), "format 99"),
-    "no model described": (lambda d: (d / "mmduet.json").write_text('{"format": 1}'), "format"),
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (
+        lambda d: (d / "mmduet.json").unlink(),
+        r"is not a checkpoint: it contains neither mmduet\.json nor config\.json; check the path",
+    ),
+    "manifest of garbage": (
+        lambda d: (d / "mmduet.json").write_text("{nope"),
+        r"mmduet\.json is not JSON: .*; write the checkpoint again",
+    ),
+    "manifest of bytes": (
+        lambda d: (d / "mmduet.json").write_bytes(b"\xff\xfe\x00"),
+        r"mmduet\.json is not JSON: .*; write the checkpoint again",
+    ),
+    "another format": (
+        lambda d: (d / "mmduet.json").write_text('{"format": 99, "model": {}}'),
+        "has format 99; this version reads format 1",
+    ),
+    "no model described": (
+        lambda d: (d / "mmduet.json").write_text('{"format": 1}'),
+        "has no description of the model",
+    ),
     "a half description": (lambda d: (d / "mmduet.json").write_text('{"format": 1, "model": {"name": "x"}}'), "vision"),
     "weights cut short": (
-        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]), "cannot be read",
+        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-100]),
+        "cannot be read",
     ),
-    "no weights": (lambda d: (d / "model.safetensors").unlink(), "holds no weights"),
+    "no weights": (
+        lambda d: (d / "model.safetensors").unlink(),
+        r"contains no \*\.safetensors file; check the directory",
+    ),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), r"tokenizer\.json cannot be read"),
     "tokenizer of garbage": (lambda d: (d / "tokenizer.json").write_text("{}"), r"tokenizer\.json cannot be read"),
-    "tokenizer without markers": (
-        lambda d: Backend(models.BPE(vocab={"a": 0}, merges=[])).save(str(d / "tokenizer.json")), r"has no <\|im_start\|>",
+    "tokenizer without special tokens": (
+        lambda d: Backend(models.BPE(vocab={"a": 0}, merges=[])).save(str(d / "tokenizer.json")),
+        r"has no <\|im_start\|> or no <\|im_end\|> token; a duet model needs both",
     ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("spoil", "words"), FAULTS.values(), ids=FAULTS)
-def test_faults_of_the_files_are_named(saved: Path, spoil: Callable[[Path], object], words: str) -> None:
-    spoil(saved)
+@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files_are_rejected(saved: Path, damage: Callable[[Path], object], words: str) -> None:
+    damage(saved)
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(saved)
 
 
-def test_a_manifest_that_is_a_list(saved: Path) -> None:
+def test_a_manifest_that_is_a_list_is_rejected(saved: Path) -> None:
     (saved / "mmduet.json").write_text("[]")
     with pytest.raises(CheckpointError):
         load_checkpoint(saved)
 
 
-def test_a_description_with_an_unknown_field_is_refused(saved: Path) -> None:
+def test_an_unknown_field_of_the_description_is_rejected(saved: Path) -> None:
     manifest = json.loads((saved / "mmduet.json").read_text())
     manifest["model"]["text"]["experts"] = 8
     (saved / "mmduet.json").write_text(json.dumps(manifest))
@@ -151,26 +171,30 @@ def test_a_description_with_an_unknown_field_is_refused(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
+def test_a_tokenizer_larger_than_the_embedding_is_rejected(tmp_path: Path) -> None:
     small = replace(TINY, text=replace(TINY.text, vocab_size=100))
     directory = save_checkpoint(tmp_path / "small", random_model(small), byte_tokenizer())
-    with pytest.raises(CheckpointError, match="tokenizer has 259 tokens, the model 100"):
+    with pytest.raises(
+        CheckpointError, match="the tokenizer has 259 tokens, the model only 100; use the model's own tokenizer"
+    ):
         load_checkpoint(directory)
 
 
 @pytest.mark.parametrize("name", ["nano-2", "random:11b", "random:", "/no/such/directory"])
-def test_names_of_nothing_list_what_there_is(name: str) -> None:
+def test_an_unknown_model_name_is_rejected_with_the_known_names(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="tiny") as caught:
         load_model(name)
     assert repr(name.removeprefix("random:")) in str(caught.value)
 
 
-def test_a_tokenizer_without_markers_is_refused_by_itself() -> None:
-    with pytest.raises(CheckpointError, match="needs both"):
+def test_a_tokenizer_without_special_tokens_is_rejected() -> None:
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer has no <\|im_start\|> or no <\|im_end\|> token; a duet model needs both"
+    ):
         Tokenizer(Backend(models.BPE(vocab={"a": 0}, merges=[])))
 
 
 @pytest.mark.parametrize("size", ["tiny", "nano", "0.5b", "7b"])
-def test_configurations_survive_json(size: str) -> None:
+def test_a_configuration_can_be_written_to_json_and_read(size: str) -> None:
     config = random_config(size)
     assert DuetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -1,4 +1,4 @@
-"""LLaVA-OneVision directories in both layouts, as Transformers and PEFT write them, load and compute what those compute."""
+"""LLaVA-OneVision checkpoints in both layouts, as Transformers and PEFT write them, give the same results as there."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_both_layouts_compute_what_transformers_computes(
 
 
 @pytest.mark.parametrize("names", [PLAIN, SAVED], ids=["plain", "saved by PEFT under other names"])
-def test_heads_under_the_names_they_have_in_the_wild(
+def test_heads_of_published_adapters_are_loaded(
     theirs: LlavaOnevisionForConditionalGeneration, names: dict[str, str], tmp_path: Path
 ) -> None:
     model = load_model(
@@ -71,9 +71,14 @@ def test_heads_under_the_names_they_have_in_the_wild(
     assert model.heads["relevance"].weight[:, 0].tolist() == pytest.approx([0.2, -0.2])
 
 
-def test_a_base_without_heads_does_not_serve(theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path) -> None:
+def test_a_base_without_heads_cannot_be_loaded_without_an_adapter(
+    theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path
+) -> None:
     base = original_layout(theirs, tmp_path / "base")
-    with pytest.raises(CheckpointError, match=r"missing heads\.informative\.weight \(2, 48\).*give the adapter"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"missing heads\.informative\.weight \(2, 48\).*a base model has no heads: load it with an adapter",
+    ):
         load_model(str(base))
     one = heads(tmp_path / "one", informative=PLAIN["informative"])
     with pytest.raises(CheckpointError, match=r"missing heads\.relevance\.weight"):
@@ -84,7 +89,7 @@ def test_a_base_without_heads_does_not_serve(theirs: LlavaOnevisionForConditiona
 def test_a_lora_of_the_language_model_is_merged(
     theirs: LlavaOnevisionForConditionalGeneration, make: Maker, tmp_path: Path
 ) -> None:
-    """Under the original layout's names, whichever the base's layout is."""
+    """The adapter uses the original layout's names, whatever the layout of the base is."""
     base, adapter = make(theirs, tmp_path / "base"), heads(tmp_path / "lora", **PLAIN)
     tensors = load_file(adapter / "adapter_model.safetensors")
     path = "base_model.model.model.layers.1.mlp.up_proj"
@@ -98,7 +103,7 @@ def test_a_lora_of_the_language_model_is_merged(
     assert model.projector.fc2.bias.tolist() == list(range(48))
 
 
-def test_a_tower_that_was_stored_whole_runs_without_what_its_features_come_before(
+def test_a_complete_tower_runs_only_up_to_its_feature_layer(
     theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path
 ) -> None:
     base = transformers_layout(theirs, tmp_path / "base")
@@ -112,15 +117,15 @@ def test_a_tower_that_was_stored_whole_runs_without_what_its_features_come_befor
 
 
 @pytest.mark.parametrize(
-    ("said", "feature", "stored", "run"),
+    ("declared", "feature", "stored", "run"),
     [(3, -1, 3, 3), (4, -1, 3, 3), (4, -2, 3, 3), (4, -2, 4, 3), (None, -1, 26, 26), (None, -1, 27, 26)],
 )
-def test_how_many_layers_of_the_tower_run(
-    said: int | None, feature: int, stored: int, run: int, tmp_path: Path
+def test_the_number_of_tower_layers_follows_from_config_and_weights(
+    declared: int | None, feature: int, stored: int, run: int, tmp_path: Path
 ) -> None:
     config = {**TEXT, "vision_feature_layer": feature}
-    if said is not None:
-        config["vision_config"] = {**VISION, "num_hidden_layers": said}
+    if declared is not None:
+        config["vision_config"] = {**VISION, "num_hidden_layers": declared}
     (tmp_path / "config.json").write_text(json.dumps(config))
     shapes = {f"tower.siglip.encoder.layers.{k}.layer_norm1.weight": (32,) for k in range(stored)}
     assert read_config(tmp_path, shapes).vision.layers == run
@@ -133,10 +138,10 @@ def test_how_many_layers_of_the_tower_run(
         (False, False, False, False), (True, True, True, False),
     ],
 )  # fmt: skip
-def test_whether_the_language_head_is_the_embedding(
+def test_whether_the_language_head_is_tied_follows_from_config_and_weights(
     top: bool | None, inner: bool | None, stored: bool, tied: bool, tmp_path: Path
 ) -> None:
-    """A head that is stored is used; one that is not is the embedding, unless the config says that it is not."""
+    """A stored head is used; otherwise it is tied to the embedding, unless the config forbids it."""
     config: dict[str, Any] = {"text_config": dict(TEXT), "vision_config": VISION}
     for part, value in ((config, top), (config["text_config"], inner)):
         if value is not None:
@@ -159,22 +164,22 @@ def test_whether_the_language_head_is_the_embedding(
         ({"vision_feature_layer": [-2, -1]}, "vision_feature_layer"),
     ],
 )
-def test_what_would_be_computed_otherwise_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_rejected(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**TEXT, "vision_config": VISION, **change}))
     with pytest.raises(CheckpointError, match=words):
         read_config(tmp_path, {})
 
 
-def test_the_same_tensor_under_two_names(tmp_path: Path) -> None:
+def test_a_tensor_under_two_names_is_rejected(tmp_path: Path) -> None:
     both = heads(tmp_path, one=PLAIN["informative"], two=SAVED["informative"])
     with pytest.raises(CheckpointError, match="is listed twice"):
         read_adapter(both)
 
 
-def test_a_shard_that_is_not_there_is_named(theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path) -> None:
+def test_a_missing_shard_is_named(theirs: LlavaOnevisionForConditionalGeneration, tmp_path: Path) -> None:
     base = original_layout(theirs, tmp_path / "base")
     (base / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"in model-00002-of-00002\.safetensors.*fetch the missing shards"):
+    with pytest.raises(CheckpointError, match=r"in model-00002-of-00002\.safetensors.*download the missing shards"):
         load_model(str(base), adapter=heads(tmp_path / "heads", **PLAIN))
 
 
@@ -193,21 +198,23 @@ def test_a_misshapen_tensor_is_named_with_its_file(
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "the format before zip"])
-def test_pickles_are_read_only_where_they_are_asked_for(
+def test_pickles_are_read_only_if_allowed(
     theirs: LlavaOnevisionForConditionalGeneration, zipped: bool, tmp_path: Path
 ) -> None:
     base, adapter = original_layout(theirs, tmp_path / "base"), heads(tmp_path / "heads", **PLAIN)
     state: dict[str, Tensor] = {}
-    wanted = load_model(str(base), adapter=adapter).network.state_dict()
+    expected = load_model(str(base), adapter=adapter).network.state_dict()
     for shard in base.glob("*.safetensors"):
         state |= load_file(shard)
         shard.unlink()
     (base / "model.safetensors.index.json").unlink()
     torch.save(state, base / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="which are not a safe format"):
+    with pytest.raises(
+        CheckpointError, match=r"contains its weights as pickles .*; if you trust their source, use --allow-pickle"
+    ):
         load_model(str(base), adapter=adapter)
     found = load_model(str(base), adapter=adapter, pickles=True).network.state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def cut(file: Path, *, zipped: bool) -> None:
@@ -215,7 +222,9 @@ def cut(file: Path, *, zipped: bool) -> None:
     file.write_bytes(file.read_bytes()[:9000])
 
 
-def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_not_reported_as_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     monkeypatch.setattr(torch, "load", Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
@@ -223,25 +232,28 @@ def test_want_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
         (lambda file: file.write_bytes(b"garbage"), "cannot be read"),
         (lambda file: file.write_bytes(b""), "cannot be read"),
         (lambda file: file.write_bytes(pickle.dumps({"a": Path()})), "cannot be read"),
         (lambda file: cut(file, zipped=True), "cannot be read"),
         (lambda file: cut(file, zipped=False), "cannot be read"),
-        (lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file), "not a plain table of tensors"),
+        (
+            lambda file: torch.save({"state_dict": {"a": torch.zeros(1)}}, file),
+            "is not a dictionary of tensors; download the model as safetensors",
+        ),
     ],
     ids=["garbage", "empty", "not of tensors", "cut zip", "cut old format", "nested"],
 )
-def test_pickles_that_cannot_be_used_are_told(spoil: Callable[[Path], object], words: str, tmp_path: Path) -> None:
-    spoil(tmp_path / "pytorch_model.bin")
+def test_damaged_pickles_are_rejected(damage: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    damage(tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=words):
         TensorFiles(tmp_path, pickles=True)
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("model.vision_tower.vision_tower.vision_model.encoder.layers.3.mlp.fc1.bias",
          "tower.siglip.encoder.layers.3.mlp.fc1.bias"),
@@ -255,5 +267,5 @@ def test_pickles_that_cannot_be_used_are_told(spoil: Callable[[Path], object], w
         ("whatever.weight", "whatever.weight"),
     ],
 )  # fmt: skip
-def test_names(name: str, wanted: str) -> None:
-    assert to_internal_key(name) == wanted
+def test_names_are_mapped_to_internal_keys(name: str, expected: str) -> None:
+    assert to_internal_key(name) == expected

@@ -1,8 +1,9 @@
-"""The network against the description: frame tokens, pooling, heads, the shapes of the published sizes."""
+"""The network: frame tokens, pooling, heads, and the sizes of published models."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ def tiny() -> DuetModel:
     return random_model(SHAPES["tiny"]).requires_grad_(False)
 
 
-def pooled_by_hand(grid: Tensor, side: int) -> Tensor:
-    """Bilinear, half-pixel centres, clamped at the border: [G, G, D] to [side * side, D], row by row."""
+def pool_manually(grid: Tensor, side: int) -> Tensor:
+    """Pool [G, G, D] to [side * side, D], row by row: bilinear, half-pixel centres, clamped at the border."""
     size, rows = grid.shape[0], []
     for y in range(side):
         for x in range(side):
@@ -36,32 +37,32 @@ def pooled_by_hand(grid: Tensor, side: int) -> Tensor:
     return torch.stack(rows)
 
 
-def test_projector_and_pooling_by_hand(tiny: DuetModel) -> None:
+def test_the_projector_equals_a_manual_computation(tiny: DuetModel) -> None:
     features = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(1))
     first, second = tiny.projector.fc1, tiny.projector.fc2
-    for picture, tokens in zip(features, tiny.projector(features), strict=True):
-        hidden = picture @ first.weight.T + first.bias
+    for patches, tokens in zip(features, tiny.projector(features), strict=True):
+        hidden = patches @ first.weight.T + first.bias
         hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
         hidden = hidden @ second.weight.T + second.bias
-        torch.testing.assert_close(tokens, pooled_by_hand(hidden.view(4, 4, -1), 2), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(tokens, pool_manually(hidden.view(4, 4, -1), 2), atol=1e-6, rtol=1e-4)
 
 
-def test_pooling_of_an_odd_grid_by_hand() -> None:
-    """The published grid: 27 by 27 to 7 by 7."""
+def test_pooling_of_an_odd_grid_equals_a_manual_computation() -> None:
+    """The grid of published models is pooled from 27 x 27 to 7 x 7."""
     from mmduet.model.network import Projector
 
     projector = Projector(SHAPES["0.5b"])
     projector.fc1, projector.fc2 = torch.nn.Identity(), torch.nn.Identity()
     features = torch.rand(1, 27 * 27, 3) + 20  # where GELU is the identity
-    torch.testing.assert_close(projector(features)[0], pooled_by_hand(features.view(27, 27, 3), 7), atol=1e-4, rtol=0)
+    torch.testing.assert_close(projector(features)[0], pool_manually(features.view(27, 27, 3), 7), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "tokens"), [("tiny", 4), ("nano", 16), ("0.5b", 49), ("7b", 49)])
-def test_frame_tokens(size: str, tokens: int) -> None:
+def test_the_number_of_frame_tokens(size: str, tokens: int) -> None:
     assert random_config(size).frame_tokens == tokens
 
 
-def test_a_frame_is_its_tokens(tiny: DuetModel) -> None:
+def test_a_frame_is_embedded_independently_of_its_batch(tiny: DuetModel) -> None:
     images = [np.random.default_rng(i).integers(0, 256, (30, 40, 3), np.uint8) for i in range(3)]
     together = tiny.embed_frames(frames_to_pixels(images, 28))
     assert together.shape == (3, 4, 48)
@@ -78,7 +79,7 @@ def test_the_tower_has_no_post_layernorm_and_no_pooling_head(tiny: DuetModel) ->
     assert features.mean(-1).abs().max() > 1e-3  # a final norm would have centred every patch
 
 
-def test_scores_are_softmaxes_of_two(tiny: DuetModel) -> None:
+def test_scores_are_softmax_probabilities_of_each_head(tiny: DuetModel) -> None:
     hidden = torch.randn(5, 48, generator=torch.Generator().manual_seed(2)) * 20
     found = tiny.score(hidden)
     assert HEADS == ("informative", "relevance")
@@ -94,8 +95,8 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("size", "language", "tower"), [("0.5b", 0.494e9, 0.413e9), ("7b", 7.616e9, 0.413e9)])
-def test_published_sizes(size: str, language: float, tower: float) -> None:
-    """Qwen2 0.5B and 7B as published (head counted, once where tied); so400m's vision tower less its last layer."""
+def test_parameter_counts_equal_those_of_published_models(size: str, language: float, tower: float) -> None:
+    """Qwen2 0.5B and 7B (a tied head is counted once), and so400m's vision tower without its last layer."""
     config = random_config(size)
     with torch.device("meta"):
         model = DuetModel(config)
@@ -105,7 +106,7 @@ def test_published_sizes(size: str, language: float, tower: float) -> None:
     assert config.kv_bytes_per_token(2) == {"0.5b": 12 * 1024, "7b": 56 * 1024}[size]
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_chance_alone() -> None:
+def test_the_same_seed_gives_the_same_weights_and_keeps_the_global_random_state() -> None:
     before = torch.random.get_rng_state()
     first, again, other = (random_model(SHAPES["tiny"], seed=s).state_dict() for s in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -114,23 +115,20 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_chance_alone() -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_random_models_have_the_number_type_they_were_asked_for() -> None:
+def test_random_models_have_the_requested_dtype() -> None:
     model = random_model(SHAPES["tiny"], dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_failing_build_gives_the_default_number_type_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(config: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("mmduet.model.presets.DuetModel", fail)
-    with pytest.raises(MemoryError):
-        random_model(SHAPES["tiny"], dtype=torch.float16)
+def test_a_failing_build_restores_the_default_dtype() -> None:
+    impossible = replace(SHAPES["tiny"].text, intermediate_size=-1)
+    with pytest.raises(RuntimeError, match="negative dimension"):
+        random_model(replace(SHAPES["tiny"], text=impossible), dtype=torch.float16)
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_random_by_name() -> None:
+def test_a_random_model_is_loaded_by_name() -> None:
     loaded = load_model("random:tiny")
     assert loaded.config == SHAPES["tiny"]
     assert not any(p.requires_grad for p in loaded.network.parameters())

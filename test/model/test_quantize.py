@@ -1,4 +1,4 @@
-"""Quantised language models: near what they were, smaller, and everything else untouched."""
+"""Quantised language models: smaller, with similar outputs, and everything else unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ ITEMS = [Query("What?", 0.0), *frames(8)]
 
 @pytest.mark.parametrize(("kind", "error", "smaller"), [("int8", 0.02, 0.45), ("nf4", 0.15, 0.35)])
 @torch.inference_mode()
-def test_every_matrix_of_the_language_model_is_nearly_what_it_was(kind, error: float, smaller: float) -> None:
+def test_linear_layers_of_the_language_model_keep_similar_outputs_and_others_are_unchanged(
+    kind, error: float, smaller: float
+) -> None:
     plain, other = load_model("nano").network, load_model("nano").network
     before = weight_bytes(other.lm)
     quantize(other, kind)
@@ -34,38 +36,40 @@ def test_every_matrix_of_the_language_model_is_nearly_what_it_was(kind, error: f
     for (name, one), (_, two) in zip(plain.named_modules(), other.named_modules(), strict=True):
         if isinstance(one, torch.nn.Linear):
             rows = torch.randn(5, one.in_features, generator=generator)
-            wanted = one(rows)
-            off = (two(rows) - wanted).norm() / wanted.norm()
+            expected = one(rows)
+            off = (two(rows) - expected).norm() / expected.norm()
             inside = name.startswith("lm.layers")
             assert (0 < off < error) if inside else off == 0
             matrices += inside
     assert matrices == 4 * 7
 
 
-@pytest.mark.parametrize(("kind", "most"), [("int8", 0.05), ("nf4", 0.2)])
-def test_an_engine_runs_on_it(kind, most: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("kind", "max_difference"), [("int8", 0.05), ("nf4", 0.2)])
+def test_an_engine_gives_similar_scores_with_a_quantised_model(
+    kind, max_difference: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = lively_model()
     base = str(save_checkpoint(tmp_path / "base", model.network, model.tokenizer))
-    wanted = scores(Rig(load_model(base)).run_stream(options(), ITEMS))
+    expected = scores(Rig(load_model(base)).run_stream(options(), ITEMS))
     found = scores(Rig(load_model(base, quantized=kind)).run_stream(options(), ITEMS))
-    assert 0 < np.abs(np.subtract(found, wanted)).mean() < most
+    assert 0 < np.abs(np.subtract(found, expected)).mean() < max_difference
     other = scores(Rig(lively_model(seed=5)).run_stream(options(), ITEMS))
-    assert np.abs(np.subtract(other, wanted)).mean() > 0.25  # what has nothing to do with it is further away
+    assert np.abs(np.subtract(other, expected)).mean() > 0.25  # an unrelated model differs more
     assert "MatMul8bitLt" not in capfd.readouterr().err
 
 
-def test_another_kind_is_refused() -> None:
-    with pytest.raises(OptionError, match="quantize is 'int3'; use int8 or nf4"):
+def test_an_unknown_kind_is_rejected() -> None:
+    with pytest.raises(OptionError, match="quantize must be int8 or nf4, got 'int3'"):
         quantize(lively_model().network, "int3")  # type: ignore[arg-type]
 
 
-def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(OptionError, match=r"pip install 'mmduet\[quant\]'"):
+    with pytest.raises(OptionError, match=r"quantised weights need bitsandbytes; run: pip install 'mmduet\[quant\]'"):
         load_model("random:tiny", quantized="int8")
 
 
-def test_the_drift_of_nano_on_a_clip(
+def test_the_drift_command_measures_nano_on_a_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_split(tmp_path / "split", SplitSpec("test", 1, 11, 10.0, 10.5), workers=1)

@@ -1,4 +1,4 @@
-"""Small LLaVA-OneVision directories in both layouts, and adapters for them, as they come from elsewhere."""
+"""Small LLaVA-OneVision checkpoints in both layouts, and adapters for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT: dict[str, Any] = {
     "vocab_size": 300, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 4096,
 }  # fmt: skip
-#: How the original layout says what Transformers' says; the longest prefix first.
+#: Prefixes of names in Transformers' layout and in the original layout.
 ORIGINAL = (
     ("model.language_model.", "model."),
     ("model.vision_tower.", "model.vision_tower.vision_tower.vision_model."),
@@ -58,7 +58,7 @@ def transformers_layout(model: LlavaOnevisionForConditionalGeneration, root: Pat
 
 
 def original_layout(model: LlavaOnevisionForConditionalGeneration, root: Path) -> Path:
-    """In two shards with their index, as such checkpoints come."""
+    """Save the model in the original layout, in two shards with an index."""
     root.mkdir(parents=True)
     state = {original(name): tensor.clone() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
@@ -88,7 +88,7 @@ def original(name: str) -> str:
 
 
 def heads(root: Path, **names: str) -> Path:
-    """An adapter that holds nothing but heads; ``names``: what it calls them."""
+    """Save an adapter with heads only; the values of ``names`` are their names in its file."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
     tensors = {name: torch.full((2, 48), 0.1 * (k + 1)) for k, name in enumerate(names.values())}
