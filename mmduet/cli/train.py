@@ -52,7 +52,7 @@ def nano(
 
 @contextmanager
 def _stages() -> Iterator[Progress]:
-    """One bar per stage on stderr, with the latest figures; every hundredth step is also written as a line to keep."""
+    """One bar per stage on stderr, with the latest metrics; every hundredth step is also written as a line to keep."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -60,12 +60,12 @@ def _stages() -> Iterator[Progress]:
     with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, figures="")
             bar.update(tasks[stage], completed=done, figures=text)
-            if figures and done % 100 == 0:
+            if metrics and done % 100 == 0:
                 bar.console.print(f"{stage} {done}/{total}  {text}")
 
         yield report

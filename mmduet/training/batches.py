@@ -137,11 +137,11 @@ class BatchSampler:
         while len(self._store.times(sample.video)) < frames:
             sample = pool[int(rng.integers(len(pool)))]
         if sample.kind == "qa" and stage.unanswerable_share + stage.without_query_share > 0:
-            sample = self._silence(sample, stage, rng)
+            sample = self._vary_query(sample, stage, rng)
         first = int(rng.integers(len(self._store.times(sample.video)) - frames + 1))
         return sample, 0 if rng.random() < 0.3 else first  # 30% from the beginning, where the model starts when serving
 
-    def _silence(self, sample: Sample, stage: CurriculumStage, rng: np.random.Generator) -> Sample:
+    def _vary_query(self, sample: Sample, stage: CurriculumStage, rng: np.random.Generator) -> Sample:
         """Return the sample at random without its query, with an unanswerable one, or unchanged."""
         draw = rng.random()
         if draw < stage.without_query_share:

@@ -1,4 +1,4 @@
-"""Compute a frozen tower's features of every stored frame once, so that training does not run the tower."""
+"""Compute a frozen tower's features of every stored frame once, so that training need not run the tower."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
 from mmduet.training.frames import FrameStore
 
-BATCH = 256
+BATCH_SIZE = 256
 
 
 class FeatureStore:
-    """Patch features, bfloat16 [N, P, V], in the frames' order."""
+    """Patch features of all frames, bfloat16 [N, P, V], in a memory-mapped file."""
 
     def __init__(self, path: Path, frames: FrameStore, patches: int, width: int) -> None:
         self._frames = frames
         self._data = np.memmap(path, np.uint16, "r").reshape(-1, patches, width)
 
     def __call__(self, name: str, first: int, count: int) -> Tensor:
-        """Features [count, P, V] of a video's frames from ``first`` on."""
+        """Return the features [count, P, V] of a video's frames from ``first`` on."""
         start = self._frames.locate(name)[0] + first
         return torch.from_numpy(self._data[start : start + count].copy()).view(torch.bfloat16)
 
@@ -32,15 +32,15 @@ class FeatureStore:
 def build_features(
     tower: VisionTower, frames: FrameStore, path: Path, progress: Callable[[int, int], None]
 ) -> FeatureStore:
-    """Run the tower over every frame into ``path``, unless that has been done."""
-    pictures = frames.all_pictures
-    shape = tower(normalize_images(torch.from_numpy(pictures[:1].copy()))).shape
+    """Compute the features of every frame into ``path``, unless this has been done."""
+    images = frames.all_images
+    shape = tower(normalize_images(torch.from_numpy(images[:1].copy()))).shape
     if not path.exists():
         temporary = path.with_suffix(".part")
         with temporary.open("wb") as out, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            for start in range(0, len(pictures), BATCH):
-                features = tower(normalize_images(torch.from_numpy(pictures[start : start + BATCH].copy())))
+            for start in range(0, len(images), BATCH_SIZE):
+                features = tower(normalize_images(torch.from_numpy(images[start : start + BATCH_SIZE].copy())))
                 out.write(features.bfloat16().view(torch.uint16).numpy().tobytes())
-                progress(min(start + BATCH, len(pictures)), len(pictures))
+                progress(min(start + BATCH_SIZE, len(images)), len(images))
         temporary.replace(path)
     return FeatureStore(path, frames, shape[1], shape[2])

@@ -1,7 +1,7 @@
-"""The optimizers of a training run behind one face: AdamW, and Muon for the hidden matrices where a run asks for it.
+"""The optimizer of a training run: AdamW, optionally with Muon for hidden weight matrices.
 
-Muon (Jordan et al. 2024, as in PyTorch) makes every update of a matrix orthogonal; its rate is scaled so that it means what it
-means to AdamW (Liu et al. 2025).
+Muon (Jordan et al. 2024, PyTorch's implementation) orthogonalises the updates of a matrix. Its learning rate is scaled to match
+the size of AdamW's updates (Liu et al. 2025).
 """
 
 from __future__ import annotations
@@ -17,69 +17,72 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up and cosine decay. ``lr`` is AdamW's peak, ``muon`` that of the hidden matrices, None: AdamW for all."""
+    """Linear warm-up and cosine decay. ``lr`` is AdamW's peak rate, ``muon_lr`` Muon's; with None, AdamW trains everything."""
 
     steps: int
     lr: float
-    muon: float | None = None
-    warmup: float = 0.05  # share of the steps
+    muon_lr: float | None = None
+    warmup_share: float = 0.05  # share of the steps
     weight_decay: float = 0.05
-    clip: float = 1.0  # largest gradient norm
-    floor: float = 0.02  # share of the peak at the end
+    max_grad_norm: float = 1.0
+    min_lr_share: float = 0.02  # share of the peak rate at the end
 
     @property
     def fingerprint(self) -> str:
-        """The text stored in a run's state file; its format is fixed."""
+        """The text that identifies the schedule in a run's state file; its format and names must not change."""
         return (
-            f"Schedule(steps={self.steps!r}, lr={self.lr!r}, muon={self.muon!r}, warmup={self.warmup!r}, "
-            f"weight_decay={self.weight_decay!r}, clip={self.clip!r}, floor={self.floor!r})"
+            f"Schedule(steps={self.steps!r}, lr={self.lr!r}, muon={self.muon_lr!r}, warmup={self.warmup_share!r}, "
+            f"weight_decay={self.weight_decay!r}, clip={self.max_grad_norm!r}, floor={self.min_lr_share!r})"
         )
 
     def lr_factor(self, step: int) -> float:
-        """What share of the peak the learning rates have at ``step``."""
-        warm = max(1, round(self.steps * self.warmup))
+        """Return the learning rate at ``step`` as a share of the peak."""
+        warm = max(1, round(self.steps * self.warmup_share))
         if step < warm:
             return (step + 1) / warm
-        done = (step - warm) / max(1, self.steps - warm)
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+        progress = (step - warm) / max(1, self.steps - warm)
+        return self.min_lr_share + (1 - self.min_lr_share) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Optimizer:
-    """Steps every trainable parameter of ``modules``; ``hidden`` are those that Muon takes. Vectors do not decay."""
+    """Updates every trainable parameter of ``modules``; Muon trains ``muon_parameters``. Vectors have no weight decay."""
 
-    def __init__(self, modules: nn.Module, schedule: Schedule, hidden: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, modules: nn.Module, schedule: Schedule, muon_parameters: Sequence[nn.Parameter] = ()) -> None:
         self.schedule = schedule
         self.parameters = [p for p in modules.parameters() if p.requires_grad]
-        taken = {id(p) for p in hidden} if schedule.muon is not None else set()
-        rest = [p for p in self.parameters if id(p) not in taken]
+        muon_ids = {id(p) for p in muon_parameters} if schedule.muon_lr is not None else set()
+        adamw_parameters = [p for p in self.parameters if id(p) not in muon_ids]
         groups = [
-            {"params": [p for p in rest if p.dim() > 1], "weight_decay": schedule.weight_decay},
-            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in adamw_parameters if p.dim() > 1], "weight_decay": schedule.weight_decay},
+            {"params": [p for p in adamw_parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        self._parts: list[tuple[torch.optim.Optimizer, float]] = [
+        self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.95)), schedule.lr)
         ]
-        if schedule.muon is not None and hidden:
+        if schedule.muon_lr is not None and muon_parameters:
             muon = torch.optim.Muon(
-                list(hidden), lr=schedule.muon, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw"
+                list(muon_parameters),
+                lr=schedule.muon_lr,
+                weight_decay=schedule.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
             )
-            self._parts.append((muon, schedule.muon))
+            self._optimizers.append((muon, schedule.muon_lr))
 
     def step(self, step: int) -> float:
-        """Apply the gradients at the rates of ``step``, clipped, and clear them. Returns their norm before clipping."""
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.schedule.clip))
-        for part, peak in self._parts:
-            for group in part.param_groups:
-                group["lr"] = peak * self.schedule.lr_factor(step)
-            part.step()
-            part.zero_grad(set_to_none=True)
+        """Clip the gradients, apply them with the learning rates of ``step``, clear them, and return their unclipped norm."""
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.schedule.max_grad_norm))
+        for optimizer, peak_lr in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak_lr * self.schedule.lr_factor(step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         return norm
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Everything that the next step depends on."""
-        return [part.state_dict() for part, _ in self._parts]
+        """Return the state of the optimizers."""
+        return [optimizer.state_dict() for optimizer, _ in self._optimizers]
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """The inverse of ``state_dict``."""
-        for (part, _), state in zip(self._parts, states, strict=True):
-            part.load_state_dict(state)
+        """Restore a state that ``state_dict`` returned."""
+        for (optimizer, _), state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict(state)

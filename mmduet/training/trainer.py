@@ -1,6 +1,6 @@
 """A training loop that can be interrupted at any step and resumed with identical results.
 
-A step is a pure function of its number, so a resumed run computes what an uninterrupted one would have.
+The loss of a step is a pure function of the step's number, so a resumed run computes what an uninterrupted run would have.
 """
 
 from __future__ import annotations
@@ -22,41 +22,43 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
-    """Drives ``loss_at(step)`` down over the trainable parameters of ``modules``; state lives in ``run / state.pt``."""
+    """Minimises ``loss_at(step)`` over the trainable parameters of ``modules``; saves its state in ``state.pt``."""
 
     def __init__(
         self,
         modules: nn.Module,
         loss_at: StepLoss,
         schedule: Schedule,
-        run: Path,
+        run_directory: Path,
         *,
-        hidden: Sequence[nn.Parameter] = (),
+        muon_parameters: Sequence[nn.Parameter] = (),
         save_every: int = 200,
         recipe: str = "",
     ) -> None:
-        """``hidden``: the matrices for Muon, where the schedule has it.
+        """Create a trainer whose state is kept in ``run_directory``.
 
-        ``recipe`` says what else the steps depend on; a run directory of another recipe or schedule is refused.
+        ``muon_parameters`` are the matrices that Muon trains, if the schedule has it. ``recipe`` identifies what else the steps
+        depend on; a run directory of another recipe or schedule is rejected.
         """
-        self.modules, self.loss_at, self.schedule, self.run = modules, loss_at, schedule, run
+        self.modules, self.loss_at, self.schedule = modules, loss_at, schedule
+        self._state_path = run_directory / "state.pt"
         self.save_every = save_every
-        self.optimizer = Optimizer(modules, schedule, hidden)
+        self.optimizer = Optimizer(modules, schedule, muon_parameters)
         self.step = 0
         self._recipe = f"{schedule.fingerprint} {recipe}".strip()
 
     def train(self, report: Report) -> None:
-        """Run to the last step, from where the run directory left off. ``report(step, figures)`` after every step."""
+        """Train up to the last step, resuming from a saved state. Calls ``report(step, metrics)`` after every step."""
         self._resume()
         while self.step < self.schedule.steps:
-            began = time.perf_counter()
-            figures = self._one_step()
+            started = time.perf_counter()
+            metrics = self._train_step()
             self.step += 1
             if self.step % self.save_every == 0 or self.step == self.schedule.steps:
                 self._save()
-            report(self.step, {**figures, "seconds": time.perf_counter() - began})
+            report(self.step, {**metrics, "seconds": time.perf_counter() - started})
 
-    def _one_step(self) -> dict[str, float]:
+    def _train_step(self) -> dict[str, float]:
         losses = self.loss_at(self.step)
         if not torch.isfinite(losses.total):
             raise TrainingError(
@@ -67,25 +69,25 @@ class Trainer:
         return {**losses.components, "norm": norm}
 
     def _save(self) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
+        self._state_path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "recipe": self._recipe,
             "step": self.step,
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = self.run / "state.tmp"
+        temporary = self._state_path.with_suffix(".tmp")
         torch.save(state, temporary)
-        temporary.replace(self.run / "state.pt")
+        temporary.replace(self._state_path)
 
     def _resume(self) -> None:
-        path = self.run / "state.pt"
+        path = self._state_path
         if not path.exists():
             return
         state: dict[str, Any] = torch.load(path, weights_only=True)
         if state.get("recipe") != self._recipe:
             raise TrainingError(
-                f"{path} was made by another recipe ({state.get('recipe')}), not by {self._recipe}; use an empty run directory"
+                f"{path} belongs to another recipe ({state.get('recipe')}), not to {self._recipe}; use an empty run directory"
             )
         try:
             self.modules.load_state_dict(state["modules"])

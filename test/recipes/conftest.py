@@ -1,4 +1,4 @@
-"""Keeps tiny matrices on one thread."""
+"""Run the tests of this folder on one thread."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ import torch
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tiny products gain nothing from more, and the machine may be busy
+    torch.set_num_threads(1)  # more threads do not help with tiny matrices
     yield
     torch.set_num_threads(threads)

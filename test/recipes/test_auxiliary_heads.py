@@ -11,11 +11,11 @@ from mmduet.duet import IGNORE
 from mmduet.model.presets import random_config, random_model
 from mmduet.recipes.nano.auxiliary_heads import AuxiliaryHeads
 from mmduet.recipes.nano.event_labels import CAPTION_SLOTS, QUERY_SLOTS
-from mmduet.recipes.nano.patch_labels import BEFORE, MOTION
+from mmduet.recipes.nano.patch_labels import MOTION_SLOT_SIZES, PAST_SLOTS
 from mmduet.training.collate import Batch
 
 B, F, K, D = 2, 3, 4, 48
-CELLS = B * F * K
+PATCHES = B * F * K
 LABEL_OF = {
     "motion": "motion", "role": "roles", "asked": "query_matches", "before": "before", "change": "changes",
     "happening": "event_stages", "named": "query_classes", "told": "caption_classes", "wanted": "matches_query",
@@ -25,17 +25,17 @@ SLOTS = {
     "motion": [3, 3, 3, 3, 2],
     **{
         n: [1 + max(c.values()) for c in s]
-        for n, s in (("before", BEFORE), ("told", CAPTION_SLOTS), ("named", QUERY_SLOTS))
+        for n, s in (("before", PAST_SLOTS), ("told", CAPTION_SLOTS), ("named", QUERY_SLOTS))
     },
 }
-OF_CELLS = ("asked", "role", "motion", "before", "change", "named")
+PATCH_HEADS = ("asked", "role", "motion", "before", "change", "named")
 
 
 def hidden_and_batch(labels: Labels) -> tuple[Tensor, Batch]:
-    """Each row: a word, K visual tokens, a word, K, a word, K. The n-th visual token of all is the n-th unit vector."""
+    """Each row alternates a text token and K visual tokens; the n-th visual token of the batch is the n-th unit vector."""
     is_frame = torch.tensor([[False, *[True] * K] * F] * B)
     hidden = torch.zeros(B, F * (K + 1), D)
-    hidden[is_frame] = torch.eye(D)[:CELLS]
+    hidden[is_frame] = torch.eye(D)[:PATCHES]
     hidden[~is_frame] = 100.0  # reading a text token by mistake changes the loss visibly
     nothing = torch.zeros(0)
     ends = torch.tensor([[K, 2 * K + 1, 3 * K + 2]] * B)
@@ -61,8 +61,8 @@ def random_labels(high: int, *shape: int) -> Tensor:
 def some_labels() -> Labels:
     return {
         "changes": random_labels(2, B, F, K),
-        "before": random_labels(6, B, F, K, len(BEFORE)),
-        "motion": random_labels(2, B, F, K, len(MOTION)),
+        "before": random_labels(6, B, F, K, len(PAST_SLOTS)),
+        "motion": random_labels(2, B, F, K, len(MOTION_SLOT_SIZES)),
         "inventory": random_labels(2, B, F, 2, 35),
         "query_matches": random_labels(2, B, F, K),
         "event_stages": random_labels(11, B, F),
@@ -73,8 +73,8 @@ def some_labels() -> Labels:
     }
 
 
-def by_hand(module: AuxiliaryHeads, part: str, labels: Labels) -> float:
-    """Frame by frame and cell by cell, in loops."""
+def sum_row_by_row(module: AuxiliaryHeads, part: str, labels: Labels) -> float:
+    """Return the loss computed in loops over frames and patches."""
     table = module.get_submodule(part).weight.detach().T  # the n-th unit vector's logits are row n
     slots = SLOTS.get(part, [table.shape[1]])
     total = 0.0
@@ -82,7 +82,7 @@ def by_hand(module: AuxiliaryHeads, part: str, labels: Labels) -> float:
         first, found = sum(slots[:s]), []
         for b in range(B):
             for f in range(F):
-                for k in range(K) if part in OF_CELLS else [K - 1]:
+                for k in range(K) if part in PATCH_HEADS else [K - 1]:
                     label = labels[LABEL_OF[part]][b, f]
                     label = label[k] if part in ("asked", "before", "change", "motion", "role") else label
                     label = label[s] if part in SLOTS else label
@@ -94,11 +94,11 @@ def by_hand(module: AuxiliaryHeads, part: str, labels: Labels) -> float:
 
 
 @pytest.mark.parametrize("part", LABEL_OF)
-def test_loss_equals_sum_computed_by_hand(part: str) -> None:
+def test_a_loss_equals_a_sum_over_frames_and_patches(part: str) -> None:
     module, labels = make_heads(), some_labels()
     losses = module.losses(*hidden_and_batch(labels))
     assert losses.keys() == LABEL_OF.keys() | {"inventory"}
-    assert float(losses[part].detach()) == pytest.approx(by_hand(module, part, labels), rel=1e-4)
+    assert float(losses[part].detach()) == pytest.approx(sum_row_by_row(module, part, labels), rel=1e-4)
 
 
 def test_head_without_labels_has_no_loss() -> None:

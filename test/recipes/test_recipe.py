@@ -1,4 +1,4 @@
-"""The numbers of nano's recipe, and the texts of its state files."""
+"""The parameters of nano's recipe, and the fingerprints in its state files."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from mmduet.training.batches import CurriculumStage, SamplingConfig
 from mmduet.training.optimizer import Schedule
 
 
-def test_auxiliary_losses_have_full_weight_at_first_and_little_at_the_end() -> None:
+def test_auxiliary_losses_have_full_weight_at_the_start_and_little_at_the_end() -> None:
     recipe = NanoRecipe()
     stages = (recipe.sampling.stage_at(0.0), recipe.sampling.stage_at(0.999))
-    first, last = (auxiliary_weights(dict(recipe.auxiliary_weights), phase, ("asked", "change")) for phase in stages)
+    first, last = (auxiliary_weights(dict(recipe.auxiliary_weights), stage, ("asked", "change")) for stage in stages)
     assert first == {"asked": 6.0, "change": 1.0}
     assert last == pytest.approx({"asked": 0.9, "change": 0.15})
 
 
 def test_stages_cover_the_whole_run_in_order() -> None:
     stages = NanoRecipe().sampling.stages
-    ends = [phase.until for phase in stages]
+    ends = [stage.until for stage in stages]
     assert ends == sorted(ends)
     assert ends[-1] == 1.0
 
 
-def test_rare_questions_become_as_common_as_the_most_common() -> None:
-    def asked(text: str) -> Sample:
+def test_queries_about_rare_kinds_are_repeated_until_as_common_as_the_most_common() -> None:
+    def qa_sample(text: str) -> Sample:
         return Sample("qa", "v", (Query(text),))
 
-    often, seldom = asked("Tell me when something enters."), asked("say so when an object hides")
+    common, rare = qa_sample("Tell me when something enters."), qa_sample("say so when an object hides")
     others = [
-        asked("What does the red circle do?"),
+        qa_sample("What does the red circle do?"),
         Sample("captioning", "v"),
         Sample("grounding", "v", (Query("hides"),)),
     ]
-    samples = oversample([*[often] * 9, *[seldom] * 2, *others])
-    assert samples.count(often) == 9
-    assert samples.count(seldom) == 8  # four or five times each: the nearest
+    samples = oversample([*[common] * 9, *[rare] * 2, *others])
+    assert samples.count(common) == 9
+    assert samples.count(rare) == 8  # each is repeated 9 / 2 times, rounded to 4
     assert [samples.count(other) for other in others] == [1, 1, 1]
 
 
 def test_fingerprints_have_the_format_of_saved_states() -> None:
-    """The texts below are in the state files of runs made before; changing them would refuse those runs."""
+    """Existing state files contain these texts; with other texts their runs would be rejected."""
     tower = tower_fingerprint(6, (11.5, 13.0), 128, 20241117)
     assert tower == (
         "6 clips of (11.5, 13.0) s, annotations 2, batch 128, seed 20241117, VisionShape(image_size=64, patch_size=8, "
         "hidden_size=128, intermediate_size=384, layers=4, heads=4, family='siglip', position_side=0)"
     )
-    schedule = Schedule(steps=3, lr=0.001, muon=0.003)
+    schedule = Schedule(steps=3, lr=0.001, muon_lr=0.003)
     schedule_text = "Schedule(steps=3, lr=0.001, muon=0.003, warmup=0.05, weight_decay=0.05, clip=1.0, floor=0.02)"
     assert duet_fingerprint(tower, schedule, (("asked", 6.0), ("told", 0.5))) == (
         f"tower {schedule_text} {tower}, TextShape(vocab_size=640, hidden_size=192, intermediate_size=576, layers=4, heads=4, "

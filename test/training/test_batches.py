@@ -1,4 +1,4 @@
-"""What training is fed: batches that are a pure function of the step, a vocabulary that loses nothing, patch labels."""
+"""Training input: batches that are a pure function of the step, the vocabulary, patch labels."""
 
 from __future__ import annotations
 
@@ -49,54 +49,54 @@ def material(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
     return store, samples
 
 
-def source(
+def make_sampler(
     material: Material, seed: int = 0, label_provider: FrameLabeler | None = None, **sampling: object
 ) -> BatchSampler:
     store, samples = material
 
     def visual(name: str, first: int, count: int) -> torch.Tensor:
-        return torch.from_numpy(np.array(store.pictures(name)[first : first + count]))
+        return torch.from_numpy(np.array(store.images(name)[first : first + count]))
 
-    drawn = SamplingConfig(
+    sampling = SamplingConfig(
         **{"stages": (CurriculumStage((8, 12)),), "max_frames_per_batch": 72, "max_samples": 6, **sampling}
     )  # type: ignore[arg-type]
     return BatchSampler(
-        samples, store, visual, byte_tokenizer(), 4, drawn, seed, steps=10, label_provider=label_provider
+        samples, store, visual, byte_tokenizer(), 4, sampling, seed, steps=10, label_provider=label_provider
     )
 
 
-def same(a: Batch, b: Batch) -> bool:
+def equal(a: Batch, b: Batch) -> bool:
     pairs = [(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True) if isinstance(x, torch.Tensor)]
     assert len(pairs) == 9
     return all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
 
 
-def test_the_store_has_every_frame_of_every_clip(material: Material) -> None:
+def test_a_frame_store_has_every_frame_of_every_clip(material: Material) -> None:
     store, _ = material
     for name in store.names:
         times = store.times(name)
         assert np.allclose(times, np.arange(len(times)) / 4)
-        assert store.pictures(name).shape == (len(times), 28, 28, 3)
+        assert store.images(name).shape == (len(times), 28, 28, 3)
     assert len(store.names) == 4
-    assert not np.array_equal(store.pictures(store.names[0])[:9], store.pictures(store.names[1])[:9])
+    assert not np.array_equal(store.images(store.names[0])[:9], store.images(store.names[1])[:9])
     with pytest.raises(TrainingError, match=r"nothing\.mp4"):
-        store.pictures("nothing.mp4")
+        store.images("nothing.mp4")
 
 
-def test_a_batch_is_its_seed_and_step_in_any_order(material: Material) -> None:
-    forwards = source(material)
-    wanted = [forwards.batch(step) for step in range(4)]
-    backwards = source(material)
+def test_a_batch_depends_only_on_seed_and_step(material: Material) -> None:
+    forwards = make_sampler(material)
+    expected = [forwards.batch(step) for step in range(4)]
+    backwards = make_sampler(material)
     for step in (3, 1, 2, 0, 0):
-        assert same(backwards.batch(step), wanted[step])
-    assert not same(wanted[0], wanted[1])
-    assert not same(source(material, seed=1).batch(0), wanted[0])
+        assert equal(backwards.batch(step), expected[step])
+    assert not equal(expected[0], expected[1])
+    assert not equal(make_sampler(material, seed=1).batch(0), expected[0])
 
 
-def test_batches_are_whole(material: Material) -> None:
-    given_source = source(material)
+def test_batches_have_full_length_samples_with_labels_of_one_head_each(material: Material) -> None:
+    sampler = make_sampler(material)
     for step in range(8):
-        batch = given_source.batch(step)
+        batch = sampler.batch(step)
         frames = batch.visual.shape[1]
         assert frames in (8, 12)
         assert batch.frame_ends.shape == batch.informative.shape == batch.relevance.shape == (6, frames)
@@ -107,62 +107,74 @@ def test_batches_are_whole(material: Material) -> None:
         ).all()  # one head or the other
 
 
-def test_shares_are_kept(material: Material) -> None:
-    grounding = source(material, stages=(CurriculumStage((8,), (("grounding", 1.0), ("captioning", 0.0))),)).batch(0)
+def test_samples_are_drawn_by_the_stage_s_shares(material: Material) -> None:
+    grounding = make_sampler(
+        material, stages=(CurriculumStage((8,), (("grounding", 1.0), ("captioning", 0.0))),)
+    ).batch(0)
     assert (grounding.informative == IGNORE).all()
     only = (CurriculumStage((8,), (("captioning", 1.0),)),)
-    captions = source(material, stages=only, keep_replies=0.0, instructions=("Say.",)).batch(0)
+    captions = make_sampler(material, stages=only, keep_replies=0.0, instructions=("Say.",)).batch(0)
     assert (captions.relevance == IGNORE).all()
     tokenizer = byte_tokenizer()
     for row, frame in zip(captions.ids, captions.is_frame, strict=True):
         assert "user\nSay." in tokenizer.decode([int(i) for i, f in zip(row, frame, strict=True) if not f])
 
 
-def told(source: BatchSampler) -> int:
-    """Frames after which something is to be said, in a few batches."""
-    return sum(int((source.batch(step).informative == 1).sum()) for step in range(16))
+def count_positive_frames(sampler: BatchSampler) -> int:
+    """Return the number of frames with a positive informative label in a few batches."""
+    return sum(int((sampler.batch(step).informative == 1).sum()) for step in range(16))
 
 
-def asked(**phase: float) -> tuple[CurriculumStage, ...]:
-    return (CurriculumStage((24,), (("qa", 1.0),), **phase),)
+def qa_stages(**stage: float) -> tuple[CurriculumStage, ...]:
+    return (CurriculumStage((24,), (("qa", 1.0),), **stage),)
 
 
-def test_a_question_that_nothing_answers_teaches_silence(clips: Path, material: Material) -> None:
-    book = FrameLabeler(read_clips(clips), 4.0, CONFIG)
-    assert told(source(material, label_provider=book, stages=asked(unanswerable_share=1.0))) == 0
+def test_unanswerable_queries_give_no_positive_frames(clips: Path, material: Material) -> None:
+    labeler = FrameLabeler(read_clips(clips), 4.0, CONFIG)
+    assert (
+        count_positive_frames(make_sampler(material, label_provider=labeler, stages=qa_stages(unanswerable_share=1.0)))
+        == 0
+    )
     plain, some = (
-        told(source(material, label_provider=book, stages=asked(unanswerable_share=share))) for share in (0.0, 0.5)
+        count_positive_frames(
+            make_sampler(material, label_provider=labeler, stages=qa_stages(unanswerable_share=share))
+        )
+        for share in (0.0, 0.5)
     )
     assert 0 < some < plain
 
 
-def test_questions_without_an_answer_need_a_tutor(material: Material) -> None:
+def test_unanswerable_queries_need_a_label_provider(material: Material) -> None:
     with pytest.raises(TrainingError, match="label provider"):
-        source(material, stages=asked(unanswerable_share=0.5))
+        make_sampler(material, stages=qa_stages(unanswerable_share=0.5))
 
 
-def test_where_nothing_is_asked_there_is_nothing_to_say(material: Material) -> None:
-    assert told(source(material, stages=asked(without_query_share=1.0))) == 0
-    assert 0 < told(source(material, stages=asked(without_query_share=0.5))) < told(source(material, stages=asked()))
+def test_samples_without_a_query_have_no_positive_frames(material: Material) -> None:
+    assert count_positive_frames(make_sampler(material, stages=qa_stages(without_query_share=1.0))) == 0
+    assert (
+        0
+        < count_positive_frames(make_sampler(material, stages=qa_stages(without_query_share=0.5)))
+        < count_positive_frames(make_sampler(material, stages=qa_stages()))
+    )
     tokenizer = byte_tokenizer()
-    batch = source(material, stages=asked(without_query_share=1.0)).batch(0)
+    batch = make_sampler(material, stages=qa_stages(without_query_share=1.0)).batch(0)
     assert "user\n" not in tokenizer.decode([int(i) for i in batch.ids[~batch.is_frame]])
 
 
-def test_no_more_frames_are_in_view_than_the_window_holds(material: Material) -> None:
-    batch = source(material, stages=asked(), window=5).batch(0)
+def test_at_most_window_frames_are_visible(material: Material) -> None:
+    batch = make_sampler(material, stages=qa_stages(), window=5).batch(0)
     for mask, is_frame, ends in zip(batch.mask[:, 0], batch.is_frame, batch.frame_ends, strict=True):
         assert [int((mask[end] & is_frame).sum()) for end in ends] == [4 * min(k + 1, 5) for k in range(24)]
 
 
-def test_phases_follow_one_another_and_batches_hold_so_many_frames_at_most(material: Material) -> None:
-    drawn = source(
+def test_stages_follow_each_other_and_batches_have_a_maximum_number_of_frames(material: Material) -> None:
+    sampler = make_sampler(
         material,
         stages=(CurriculumStage((4,), until=0.5), CurriculumStage((12,))),
         max_frames_per_batch=48,
         max_samples=8,
     )
-    shapes = [tuple(drawn.batch(step).visual.shape[:2]) for step in (0, 4, 5, 9)]
+    shapes = [tuple(sampler.batch(step).visual.shape[:2]) for step in (0, 4, 5, 9)]
     assert shapes == [(8, 4), (8, 4), (4, 12), (4, 12)]  # 48 / 4 would be too many samples
 
 
@@ -172,13 +184,13 @@ SENTENCES = ["the red star enters", "the blue star leaves", "a star. a star?\n"]
 
 
 @given(st.text(max_size=20))
-def test_any_text_survives_the_vocabulary(text: str) -> None:
+def test_any_text_can_be_encoded_and_decoded(text: str) -> None:
     tokenizer = train_tokenizer(SENTENCES, 300)
     if not any(marker in text for marker in (START, END, IMAGE)):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_the_vocabulary_keeps_its_size_and_its_order() -> None:
+def test_the_vocabulary_has_its_size_and_does_not_depend_on_the_order_of_sentences() -> None:
     tokenizer = train_tokenizer(SENTENCES, 280)
     assert tokenizer.size == 280
     assert tokenizer.backend.get_vocab() == train_tokenizer(reversed(SENTENCES), 280).backend.get_vocab()
@@ -187,7 +199,7 @@ def test_the_vocabulary_keeps_its_size_and_its_order() -> None:
         assert len(tokenizer.encode(marker)) == 1
 
 
-def test_newlines_never_merge() -> None:
+def test_newlines_are_not_merged() -> None:
     tokenizer = train_tokenizer(["a\n\nb\n\n", "\n\n\n"] * 50, 300)
     assert len(tokenizer.encode("\n\n")) == 2
 
@@ -195,22 +207,22 @@ def test_newlines_never_merge() -> None:
 # patches
 
 
-def test_patch_labels_by_hand() -> None:
-    """A 4 by 4 grid: a red circle in the upper left, a blue star over its right edge."""
+def test_patch_labels_equal_a_manual_example() -> None:
+    """In a 4 by 4 grid, a red circle is in the upper left, with a blue star over its right edge."""
     boxes = [["red", "circle", 0.25, 0.25, 0.3], ["blue", "star", 0.625, 0.125, 0.1]]
     classes, geometry = label_patches(boxes, 4)
     red, blue = [COLOUR_CLASS["red"], SHAPE_CLASS["circle"]], [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
-    wanted = [[0, 0]] * 16
+    expected = [[0, 0]] * 16
     for place in (0, 1, 4, 5):
-        wanted[place] = red
-    wanted[2] = blue
-    assert classes.tolist() == wanted
+        expected[place] = red
+    expected[2] = blue
+    assert classes.tolist() == expected
     assert geometry[0] == pytest.approx([(0.25 - 0.125) * 5, (0.25 - 0.125) * 5, 1.5])
     assert geometry[2] == pytest.approx([0, 0, 0.5])
     assert not geometry[15].any()
 
 
-def test_nearer_things_cover_farther_ones() -> None:
+def test_nearer_objects_cover_farther_ones() -> None:
     boxes = [["red", "circle", 0.5, 0.5, 0.5], ["blue", "star", 0.5, 0.5, 0.4]]
     classes, _ = label_patches(boxes, 4)
     assert classes[5].tolist() == [COLOUR_CLASS["blue"], SHAPE_CLASS["star"]]
@@ -219,17 +231,15 @@ def test_nearer_things_cover_farther_ones() -> None:
 
 
 def test_a_frame_store_is_built_once(material: Material, tmp_path: Path) -> None:
-    """Asked for again it reads what is there: the videos are no longer needed."""
+    """A second call reads the existing files, so the videos are no longer needed."""
     store, _ = material
-    again = build_store(
-        tmp_path, store.names, 4.0, 28, Path(store.all_pictures.base.filename).parent, lambda d, t: None
-    )  # type: ignore[union-attr]
+    again = build_store(tmp_path, store.names, 4.0, 28, Path(store.all_images.base.filename).parent, lambda d, t: None)  # type: ignore[union-attr]
     assert again.names == store.names
 
 
-def test_samples_longer_than_every_video_of_their_kind_are_refused(material: Material) -> None:
+def test_samples_longer_than_every_video_of_their_kind_are_rejected(material: Material) -> None:
     with pytest.raises(TrainingError, match="needs samples of 500 frames"):
-        source(material, stages=(CurriculumStage((500,)),))
+        make_sampler(material, stages=(CurriculumStage((500,)),))
     store, samples = material
     with pytest.raises(TrainingError, match="qa: a stage needs samples of 4 frames, but the longest video has 0"):
-        source((store, [s for s in samples if s.kind != "qa"]), stages=(CurriculumStage((4,)),))
+        make_sampler((store, [s for s in samples if s.kind != "qa"]), stages=(CurriculumStage((4,)),))

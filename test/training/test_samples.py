@@ -1,4 +1,4 @@
-"""Annotation files into samples: every format, every fault by file and entry, and crops."""
+"""Reading of training samples in every format, errors that name file and entry, and crops."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def written(path: Path, value: Any) -> Path:
     return path
 
 
-def test_dense_captioning(tmp_path: Path) -> None:
+def test_dense_captioning_is_read(tmp_path: Path) -> None:
     (sample,) = read_dense_captioning(written(tmp_path / "x.json", DENSE))
     assert sample == Sample(
         "captioning",
@@ -50,7 +50,7 @@ def test_dense_captioning(tmp_path: Path) -> None:
     )
 
 
-def test_magqa_counts_from_the_clips_start(tmp_path: Path) -> None:
+def test_magqa_times_count_from_the_start_of_the_clip(tmp_path: Path) -> None:
     (sample,) = read_magqa(written(tmp_path / "x.json", MAGQA))
     assert sample == Sample(
         "qa",
@@ -60,7 +60,7 @@ def test_magqa_counts_from_the_clips_start(tmp_path: Path) -> None:
     )
 
 
-def test_grounding(tmp_path: Path) -> None:
+def test_grounding_is_read(tmp_path: Path) -> None:
     first, second = read_grounding(written(tmp_path / "x.json", GROUNDING))
     assert first == Sample("grounding", "c.mp4", (Query("red?"),), spans=((1.0, 2.0), (3.5, 4.0)))
     assert second.spans == ()
@@ -71,49 +71,51 @@ READERS: list[Callable[[Path], list[Sample]]] = [read_dense_captioning, read_mag
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("content", ["{no", "3", "\x00"])
-def test_files_that_are_no_annotations(tmp_path: Path, read: Callable[[Path], list[Sample]], content: str) -> None:
+def test_files_that_are_not_annotations_are_rejected(
+    tmp_path: Path, read: Callable[[Path], list[Sample]], content: str
+) -> None:
     with pytest.raises(AnnotationError, match=r"x\.json"):
         read(written(tmp_path / "x.json", content))
     with pytest.raises(AnnotationError, match=r"none\.json does not exist; check the path"):
         read(tmp_path / "none.json")
 
 
-def test_a_file_of_another_format(tmp_path: Path) -> None:
+def test_a_file_of_another_format_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"expected (an object|a list)"):
         read_dense_captioning(written(tmp_path / "x.json", GROUNDING))
     with pytest.raises(AnnotationError, match=r"expected (an object|a list)"):
         read_grounding(written(tmp_path / "x.json", DENSE))
 
 
-@pytest.mark.parametrize("lost", ["video_uid", "conversation"])
-def test_magqa_faults_name_file_entry_and_field(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("missing", ["video_uid", "conversation"])
+def test_magqa_errors_name_file_entry_and_field(tmp_path: Path, missing: str) -> None:
     entries = json.loads(json.dumps([*MAGQA, *MAGQA]))
-    del entries[1][lost]
-    with pytest.raises(AnnotationError, match=rf"x\.json, entry 1: missing {lost}"):
+    del entries[1][missing]
+    with pytest.raises(AnnotationError, match=rf"x\.json, entry 1: missing {missing}"):
         read_magqa(written(tmp_path / "x.json", entries))
 
 
-@pytest.mark.parametrize("lost", ["time", "content"])
-def test_magqa_faults_of_turns_are_named(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("missing", ["time", "content"])
+def test_magqa_errors_name_the_reply(tmp_path: Path, missing: str) -> None:
     entries = json.loads(json.dumps(MAGQA))
-    del entries[0]["conversation"][2][lost]
-    with pytest.raises(AnnotationError, match=rf"entry 0: reply 1: missing {lost}"):
+    del entries[0]["conversation"][2][missing]
+    with pytest.raises(AnnotationError, match=rf"entry 0: reply 1: missing {missing}"):
         read_magqa(written(tmp_path / "x.json", entries))
 
 
-@pytest.mark.parametrize("lost", ["time", "text"])
-def test_dense_faults_name_the_video(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("missing", ["time", "text"])
+def test_dense_captioning_errors_name_the_video(tmp_path: Path, missing: str) -> None:
     videos = json.loads(json.dumps(DENSE))
-    del videos["a.mp4"]["annotation"][0][lost]
-    with pytest.raises(AnnotationError, match=rf"x\.json, video 'a\.mp4': reply 0: missing {lost}"):
+    del videos["a.mp4"]["annotation"][0][missing]
+    with pytest.raises(AnnotationError, match=rf"x\.json, video 'a\.mp4': reply 0: missing {missing}"):
         read_dense_captioning(written(tmp_path / "x.json", videos))
 
 
-@pytest.mark.parametrize("lost", ["video_uid", "query", "timestamps"])
-def test_grounding_faults_name_the_entry(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("missing", ["video_uid", "query", "timestamps"])
+def test_grounding_errors_name_the_entry(tmp_path: Path, missing: str) -> None:
     entries = json.loads(json.dumps(GROUNDING))
-    del entries[1][lost]
-    with pytest.raises(AnnotationError, match=rf"x\.json, entry 1: missing {lost}"):
+    del entries[1][missing]
+    with pytest.raises(AnnotationError, match=rf"x\.json, entry 1: missing {missing}"):
         read_grounding(written(tmp_path / "x.json", entries))
 
 
@@ -126,7 +128,9 @@ def test_grounding_faults_name_the_entry(tmp_path: Path, lost: str) -> None:
         (read_grounding, [{"video_uid": "a", "query": "q", "timestamps": [1, 2]}]),
     ],
 )
-def test_values_of_the_wrong_kind_are_named(tmp_path: Path, read: Callable[[Path], list[Sample]], value: Any) -> None:
+def test_values_of_the_wrong_type_are_rejected(
+    tmp_path: Path, read: Callable[[Path], list[Sample]], value: Any
+) -> None:
     with pytest.raises(AnnotationError, match=r"x\.json"):
         read(written(tmp_path / "x.json", value))
 
@@ -148,16 +152,16 @@ def test_crop_counts_times_from_its_start() -> None:
     cut = crop(WHOLE, 3.0, 8.0)
     assert cut.queries == (Query("early", 0.0), Query("late", 3.0))
     assert cut.answers == (
-        AnnotatedReply(1.0, "begun", (-0.5, 1.5), learn=False),  # its beginning was not seen
+        AnnotatedReply(1.0, "begun", (-0.5, 1.5), learn=False),  # it started before the crop
         AnnotatedReply(3.0, "inside", (2.0, 3.5)),
     )
     assert cut.spans == ((-0.5, 1.0), (4.5, 6.0))
 
 
-def test_a_crop_of_everything_changes_nothing() -> None:
+def test_a_crop_of_the_whole_video_changes_nothing() -> None:
     assert crop(WHOLE, 0.0, 10.0) == WHOLE
 
 
-def test_what_was_not_to_be_learned_stays_so() -> None:
+def test_replies_that_are_context_stay_context() -> None:
     sample = Sample("qa", "v", answers=(AnnotatedReply(2.0, "x", (1.0, 2.0), learn=False),))
     assert not crop(sample, 0.5, 5.0).answers[0].learn

@@ -17,7 +17,7 @@ from mmduet.duet import IGNORE
 from mmduet.model.network import DuetModel
 from mmduet.recipes.nano.event_labels import CAPTION_SLOTS, ENDED, KINDS, QUERY_SLOTS
 from mmduet.recipes.nano.frame_labels import IDENTITIES
-from mmduet.recipes.nano.patch_labels import BEFORE, MOTION
+from mmduet.recipes.nano.patch_labels import MOTION_SLOT_SIZES, PAST_SLOTS
 from mmduet.training.collate import Batch
 
 
@@ -28,8 +28,8 @@ def _slot_sizes(slots: Sequence[dict[str, int]]) -> tuple[int, ...]:
 #: Heads that classify at every visual token, by name: the sizes of their slots.
 PATCH_HEADS: dict[str, tuple[int, ...]] = {
     "change": (2,),
-    "before": _slot_sizes(BEFORE),
-    "motion": MOTION,
+    "before": _slot_sizes(PAST_SLOTS),
+    "motion": MOTION_SLOT_SIZES,
     "asked": (2,),
     "named": _slot_sizes(QUERY_SLOTS),
     "role": (3,),

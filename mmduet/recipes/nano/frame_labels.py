@@ -18,7 +18,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.recipes.nano import patch_labels
 from mmduet.recipes.nano.event_labels import event_stage, known_caption_classes, matches_query, query_classes
 from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS, label_patches
-from mmduet.recipes.nano.scene_description import describe, visible
+from mmduet.recipes.nano.scene_description import describe, visible_boxes
 from mmduet.scenes.prompts import ASK_KIND, ASK_SUBJECT, KIND_PHRASES, fill_template
 from mmduet.training.collate import Ints, Labels
 
@@ -51,9 +51,10 @@ class FrameLabeler:
     def labels(self, sample: Sample, times: NDArray[np.float64]) -> Labels:
         """Return the labels of F frames at ``times`` with K visual tokens each. Nothing before ``times[0]`` is known.
 
-        Shapes: ``changes``, ``query_matches``, ``roles`` [F, K]; ``before`` [F, K, 4] in the order of ``BEFORE``; ``motion``
-        [F, K, 5] in the order of ``MOTION``; ``inventory`` [F, 2, 35]; ``event_stages``, ``matches_query`` [F];
-        ``caption_classes`` [F, 8] in the order of ``CAPTION_SLOTS``; ``query_classes`` [F, 3] in the order of ``QUERY_SLOTS``.
+        Shapes: ``changes``, ``query_matches``, ``roles`` [F, K]; ``before`` [F, K, 4] in the order of ``PAST_SLOTS``;
+        ``motion`` [F, K, 5] in the order of ``MOTION_SLOT_SIZES``; ``inventory`` [F, 2, 35]; ``event_stages`` and
+        ``matches_query`` [F]; ``caption_classes`` [F, 8] in the order of ``CAPTION_SLOTS``; ``query_classes`` [F, 3] in the
+        order of ``QUERY_SLOTS``.
         """
         boxes = [self._boxes(sample.video, float(t)) for t in times]
         patches = [self._label_patches(sample.video, float(t)) for t in times]
@@ -91,9 +92,9 @@ class FrameLabeler:
 
 
 def _inventories(boxes: Sequence[Sequence[Sequence[Any]]]) -> Ints:
-    """Return [F, 2, 35]: 1 for each identity in view, now and ``AGO`` frames before (IGNORE before the first frame)."""
-    views = [{(box[0], box[1]) for box in visible(frame)} for frame in boxes]
+    """Return [F, 2, 35]: 1 for each identity in view, now and ``LAG_FRAMES`` frames before (IGNORE before the first frame)."""
+    views = [{(box[0], box[1]) for box in visible_boxes(frame)} for frame in boxes]
     now = np.array([[int(identity in view) for identity in IDENTITIES] for view in views])
     past = np.full_like(now, IGNORE)
-    past[patch_labels.AGO :] = now[: max(0, len(now) - patch_labels.AGO)]
+    past[patch_labels.LAG_FRAMES :] = now[: max(0, len(now) - patch_labels.LAG_FRAMES)]
     return np.stack([now, past], axis=1)

@@ -1,7 +1,7 @@
-"""Label each visual token's patch from exact boxes: what its object does, and what the patch contained before.
+"""Label each visual token's patch from exact boxes: how its object moves, and what the patch contained before.
 
-Which way something went and what it met are seen only over several frames; captions, one in three seconds, teach that slowly.
-Labels are NumPy arrays; ``classes`` are [K, 2], colour and shape of what each of a frame's K cells holds, 0 where it is empty.
+Directions and contacts are visible only over several frames, and captions, one every three seconds, teach them slowly.
+Labels are NumPy arrays. ``classes`` [K, 2] are colour and shape of the object in each of a frame's K patches, 0 if it is empty.
 """
 
 from __future__ import annotations
@@ -19,132 +19,135 @@ from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS
 from mmduet.recipes.nano.scene_description import in_view
 
 Ints = NDArray[np.int64]
-PatchLabels = tuple[Ints, NDArray[np.float32]]  # of a frame: classes [K, 2] and geometry [K, 3]
+PatchLabels = tuple[Ints, NDArray[np.float32]]  # classes [K, 2] and geometry [K, 3] of one frame
 Boxes = Sequence[Sequence[Any]]  # [colour, shape, x, y, radius] each, in frame sides
-Identity = tuple[int, int]  # class of its colour, of its shape
-Place = tuple[float, float, float]  # centre and radius, in frame sides
+Identity = tuple[int, int]  # colour class, shape class
+Circle = tuple[float, float, float]  # centre x and y, radius, in frame sides
 
-AGO = 4  # frames: a second at nano's rate, about as long as the longest events take
+LAG_FRAMES = 4  # one second at nano's frame rate, about the duration of the longest events
 UNCHANGED, CHANGED = 0, 1
-BACK, STILL, FORTH = 0, 1, 2  # along an axis
+BACKWARD, STILL, FORWARD = 0, 1, 2  # direction along an axis
 ALONE, TOUCHING = 0, 1
-BYSTANDER, SUBJECT, OTHER = 0, 1, 2  # what a thing is in an event
-BEFORE = (COLOUR_CLASS, SHAPE_CLASS) * 2  # what a cell held a frame ago, and ``AGO`` frames ago
-#: Which way what a cell holds has gone since a frame ago and since ``AGO`` frames ago, along x and y; whether it touches.
-MOTION = (3, 3, 3, 3, 2)
-LEAST_CHANGE = 0.05  # of the scaled geometry: a hundredth of the frame's side
-LEAST_STEP = 0.03  # of the frame's side: less is standing still
+BYSTANDER, SUBJECT, OTHER = 0, 1, 2  # role of an object in an event
+PAST_SLOTS = (COLOUR_CLASS, SHAPE_CLASS) * 2  # contents of a patch one frame and ``LAG_FRAMES`` frames ago
+#: Directions of a patch's object along x and y since one frame and since ``LAG_FRAMES`` frames ago; whether it touches another.
+MOTION_SLOT_SIZES = (3, 3, 3, 3, 2)
+MIN_CHANGE = 0.05  # in scaled geometry, where 1 is a fifth of the frame's side
+MIN_STEP = 0.03  # in frame sides; less counts as still
 
 
-def label_changes(maps: Sequence[PatchLabels]) -> Ints:
-    """UNCHANGED or CHANGED for each cell since the frame before [F, K].
+def label_changes(frames: Sequence[PatchLabels]) -> Ints:
+    """Return UNCHANGED or CHANGED for each patch since the previous frame [F, K].
 
-    IGNORE on the first frame, and where nothing is nor was.
+    IGNORE in the first frame, and for patches that are empty in both frames.
     """
-    changes = np.full((len(maps), len(maps[0][0])), IGNORE)
-    for k in range(1, len(maps)):
-        (then, place), (now, new_place) = maps[k - 1], maps[k]
-        other = (now != then).any(1) | (np.abs(new_place - place) > LEAST_CHANGE).any(1)
-        changes[k] = np.where(_covered(then, now), np.where(other, CHANGED, UNCHANGED), IGNORE)
+    changes = np.full((len(frames), len(frames[0][0])), IGNORE)
+    for k in range(1, len(frames)):
+        (before, old_geometry), (now, geometry) = frames[k - 1], frames[k]
+        changed = (now != before).any(1) | (np.abs(geometry - old_geometry) > MIN_CHANGE).any(1)
+        changes[k] = np.where(_occupied(before, now), np.where(changed, CHANGED, UNCHANGED), IGNORE)
     return changes
 
 
-def label_past_contents(maps: Sequence[PatchLabels]) -> Ints:
-    """What each cell held [F, K, 4], in the order of ``BEFORE``."""
-    return np.concatenate([_held(maps, 1), _held(maps, AGO)], axis=-1)
+def label_past_contents(frames: Sequence[PatchLabels]) -> Ints:
+    """Return the past classes of each patch [F, K, 4], in the order of ``PAST_SLOTS``."""
+    return np.concatenate([_past_classes(frames, 1), _past_classes(frames, LAG_FRAMES)], axis=-1)
 
 
-def _held(maps: Sequence[PatchLabels], ago: int) -> Ints:
-    """What each cell held ``ago`` frames before [F, K, 2]; IGNORE where that was not seen, and where nothing is nor was."""
-    held = np.full((len(maps), *maps[0][0].shape), IGNORE)
-    for k in range(ago, len(maps)):
-        then, now = maps[k - ago][0], maps[k][0]
-        held[k] = np.where(_covered(then, now)[:, None], then, IGNORE)
-    return held
+def _past_classes(frames: Sequence[PatchLabels], lag: int) -> Ints:
+    """Return the classes of each patch ``lag`` frames ago [F, K, 2].
+
+    IGNORE before the first frame, and for patches that are empty in both frames.
+    """
+    past = np.full((len(frames), *frames[0][0].shape), IGNORE)
+    for k in range(lag, len(frames)):
+        before, now = frames[k - lag][0], frames[k][0]
+        past[k] = np.where(_occupied(before, now)[:, None], before, IGNORE)
+    return past
 
 
-def label_motion(maps: Sequence[PatchLabels], boxes: Sequence[Boxes]) -> Ints:
-    """What the thing in each cell does [F, K, 5], in the order of ``MOTION``."""
-    classes, seen = [m[0] for m in maps], [_places(frame) for frame in boxes]
-    steps = [_moved(classes, seen, ago) for ago in (1, AGO)]
-    return np.concatenate([*steps, _touching(classes, seen)[..., None]], axis=-1)
+def label_motion(frames: Sequence[PatchLabels], boxes: Sequence[Boxes]) -> Ints:
+    """Return the motion of the object in each patch [F, K, 5], in the order of ``MOTION_SLOT_SIZES``."""
+    classes, objects = [labels[0] for labels in frames], [_objects_in_view(frame) for frame in boxes]
+    directions = [_label_directions(classes, objects, lag) for lag in (1, LAG_FRAMES)]
+    return np.concatenate([*directions, _label_contacts(classes, objects)[..., None]], axis=-1)
 
 
 def label_roles(stage: int, event: Event | None, classes: Ints) -> Ints:
-    """What the thing in each cell is in the event [K].
+    """Return the role in the event of the object in each patch [K].
 
-    IGNORE for an empty cell, for the other thing before the event has ended, and for all if its beginning was not seen.
+    IGNORE for empty patches, for the other object before the event has ended, and for all if the event started before the
+    first frame.
     """
     if stage == IGNORE:
         return np.full(len(classes), IGNORE)
     roles = np.where(classes[:, 0] > 0, BYSTANDER, IGNORE)
     if event is not None:
-        colour, shape, *other, _, turned, _, _ = caption_classes(event)
-        over = stage >= ENDED
-        roles[(classes == other).all(1) & (classes[:, 0] > 0)] = OTHER if over else IGNORE
-        roles[(classes == (turned if over and turned else colour, shape)).all(1)] = SUBJECT
+        colour, shape, *other, _, new_colour, _, _ = caption_classes(event)
+        ended = stage >= ENDED
+        roles[(classes == other).all(1) & (classes[:, 0] > 0)] = OTHER if ended else IGNORE
+        roles[(classes == (new_colour if ended and new_colour else colour, shape)).all(1)] = SUBJECT
     return roles
 
 
-def label_query_matches(maps: Sequence[PatchLabels], named: tuple[int, int, int]) -> Ints:
-    """1 where a cell holds what is named by colour, shape or both, 0 elsewhere [F, K].
+def label_query_matches(frames: Sequence[PatchLabels], named: tuple[int, int, int]) -> Ints:
+    """Return 1 for each patch whose object has the named colour and shape, else 0 [F, K].
 
-    IGNORE everywhere if no thing is named.
+    IGNORE everywhere if neither is named.
     """
     colour, shape, _ = named
-    classes = np.stack([m[0] for m in maps])  # [F, K, 2]
+    classes = np.stack([labels[0] for labels in frames])  # [F, K, 2]
     if not (colour or shape):
         return np.full(classes.shape[:2], IGNORE)
-    fits = classes[..., 0] > 0
+    matches = classes[..., 0] > 0
     if colour:
-        fits &= classes[..., 0] == colour
+        matches &= classes[..., 0] == colour
     if shape:
-        fits &= classes[..., 1] == shape
-    return fits.astype(np.int64)
+        matches &= classes[..., 1] == shape
+    return matches.astype(np.int64)
 
 
-def _covered(then: Ints, now: Ints) -> NDArray[np.bool_]:
-    """Cells [K] that hold something or did: most are empty, and would drown the others."""
-    covered: NDArray[np.bool_] = (now[:, 0] > 0) | (then[:, 0] > 0)
-    return covered
+def _occupied(before: Ints, now: Ints) -> NDArray[np.bool_]:
+    """Return which patches [K] are or were occupied. Most are empty, and their labels would outweigh the others."""
+    occupied: NDArray[np.bool_] = (now[:, 0] > 0) | (before[:, 0] > 0)
+    return occupied
 
 
-def _places(boxes: Boxes) -> dict[Identity, Place]:
-    """Where everything in view is."""
+def _objects_in_view(boxes: Boxes) -> dict[Identity, Circle]:
     return {
         (COLOUR_CLASS[b[0]], SHAPE_CLASS[b[1]]): (float(b[2]), float(b[3]), float(b[4])) for b in boxes if in_view(b)
     }
 
 
-def _moved(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]], ago: int) -> Ints:
-    """Which way what each cell holds has gone since ``ago`` frames before, along x and y [F, K, 2].
+def _label_directions(classes: Sequence[Ints], objects: Sequence[dict[Identity, Circle]], lag: int) -> Ints:
+    """Return the direction of each patch's object along x and y since ``lag`` frames ago [F, K, 2].
 
-    IGNORE for an empty cell, and for what had its centre out of view or another colour then.
+    IGNORE for empty patches, and for an object whose centre was out of view or whose colour was different then.
     """
     labels = np.full((len(classes), *classes[0].shape), IGNORE)
-    for k in range(ago, len(classes)):
-        for identity in seen[k].keys() & seen[k - ago].keys():
-            (x, y, _), (x0, y0, _) = seen[k][identity], seen[k - ago][identity]
-            labels[k][(classes[k] == identity).all(1)] = _way(x - x0), _way(y - y0)
+    for k in range(lag, len(classes)):
+        for identity in objects[k].keys() & objects[k - lag].keys():
+            (x, y, _), (x0, y0, _) = objects[k][identity], objects[k - lag][identity]
+            labels[k][(classes[k] == identity).all(1)] = _direction(x - x0), _direction(y - y0)
     return labels
 
 
-def _touching(classes: Sequence[Ints], seen: Sequence[dict[Identity, Place]]) -> Ints:
-    """ALONE or TOUCHING for what each cell holds [F, K]; IGNORE for an empty cell.
+def _label_contacts(classes: Sequence[Ints], objects: Sequence[dict[Identity, Circle]]) -> Ints:
+    """Return ALONE or TOUCHING for each patch's object [F, K]; IGNORE for empty patches.
 
-    What is hidden behind a thing touches it too: to say so, one must remember it, as one must to tell what comes out again.
+    A hidden object touches the one in front of it, which teaches the model to remember hidden objects.
     """
     labels = np.full((len(classes), len(classes[0])), IGNORE)
-    for k, objects in enumerate(seen):
-        for identity, place in objects.items():
-            near = any(_overlap(place, other) for who, other in objects.items() if who != identity)
-            labels[k][(classes[k] == identity).all(1)] = TOUCHING if near else ALONE
+    for k, circles in enumerate(objects):
+        for identity, circle in circles.items():
+            touches = any(_overlap(circle, other) for key, other in circles.items() if key != identity)
+            labels[k][(classes[k] == identity).all(1)] = TOUCHING if touches else ALONE
     return labels
 
 
-def _way(step: float) -> int:
-    return STILL if abs(step) < LEAST_STEP else FORTH if step > 0 else BACK
+def _direction(step: float) -> int:
+    return STILL if abs(step) < MIN_STEP else FORWARD if step > 0 else BACKWARD
 
 
-def _overlap(a: Place, b: Place) -> bool:
+def _overlap(a: Circle, b: Circle) -> bool:
     return math.hypot(a[0] - b[0], a[1] - b[1]) < a[2] + b[2]

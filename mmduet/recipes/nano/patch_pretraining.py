@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from mmduet.model.config import VisionShape
 from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
-from mmduet.recipes.nano.scene_description import visible
+from mmduet.recipes.nano.scene_description import visible_boxes
 from mmduet.scenes.world import COLOURS, SHAPES
 from mmduet.training.frames import FrameStore
 from mmduet.training.losses import Losses
@@ -71,7 +71,7 @@ class PatchSampler:
             k = int(rng.integers(len(times)))
             boxes = self._boxes[name][min(round(float(times[k]) * self._fps), len(self._boxes[name]) - 1)]
             a, b = label_patches(boxes, self._grid)
-            images.append(self._store.pictures(name)[k])
+            images.append(self._store.images(name)[k])
             classes.append(a)
             geometry.append(b)
         return normalize_images(torch.from_numpy(np.stack(images))), np.stack(classes), np.stack(geometry)
@@ -85,7 +85,7 @@ def label_patches(boxes: Sequence[Sequence[Any]], grid: int) -> tuple[NDArray[np
     y, x = _patch_centres(grid)
     classes = np.zeros((grid, grid, 2), np.int64)
     geometry = np.zeros((grid, grid, 3), np.float32)
-    visible_ids = [id(box) for box in visible(boxes)]
+    visible_ids = [id(box) for box in visible_boxes(boxes)]
     for box in boxes:
         colour, shape, cx, cy, radius = box
         inside = np.hypot(x - cx, y - cy) < radius * REACH

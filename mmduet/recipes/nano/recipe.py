@@ -40,9 +40,9 @@ from mmduet.training.trainer import Report, Trainer
 
 
 class Progress(Protocol):
-    """Called after every unit of work."""
+    """A callback that is called after every unit of work with its stage and the stage's progress."""
 
-    def __call__(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, metrics: dict[str, float]) -> None: ...
 
 
 TRAIN_SEED = 20_241_117
@@ -72,16 +72,16 @@ REFINEMENT_SAMPLING = replace(SAMPLING, stages=(REFINEMENT_STAGE,), window=NANO.
 
 @dataclass(frozen=True)
 class NanoRecipe:
-    """Every number of the recipe."""
+    """All parameters of the recipe."""
 
     clips: int = 5000
     seconds: tuple[float, float] = (11.5, 13.0)
-    patch_pretraining: Schedule = field(default_factory=lambda: Schedule(steps=1500, lr=1e-3, muon=3e-3))
+    patch_pretraining: Schedule = field(default_factory=lambda: Schedule(steps=1500, lr=1e-3, muon_lr=3e-3))
     patch_batch_size: int = 128
-    duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon=4e-3))
+    duet: Schedule = field(default_factory=lambda: Schedule(steps=4400, lr=1.2e-3, muon_lr=4e-3))
     auxiliary_weights: tuple[tuple[str, float], ...] = AUXILIARY_WEIGHTS
     sampling: SamplingConfig = SAMPLING
-    refinement: Schedule = field(default_factory=lambda: Schedule(steps=1400, lr=4e-4, muon=1.5e-3))
+    refinement: Schedule = field(default_factory=lambda: Schedule(steps=1400, lr=4e-4, muon_lr=1.5e-3))
     refinement_sampling: SamplingConfig = REFINEMENT_SAMPLING
     seed: int = TRAIN_SEED
 
@@ -95,7 +95,7 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     model = random_model(config, seed=recipe.seed)
     _pretrain_tower(model, store, {clip["video"]: clip["boxes"] for clip in clips}, work / "lessons", recipe, progress)
     model.tower.requires_grad_(False)
-    report = partial(progress, "features", figures={})
+    report = partial(progress, "features", metrics={})
     features = build_features(model.tower, store, work / f"features-{_digest(model.tower)}.bf16", report)
     make_sampler = partial(
         BatchSampler,
@@ -109,7 +109,7 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
     use_float32_attention(model.lm)
     heads = AuxiliaryHeads(model)
     fingerprint = duet_fingerprint(_tower_fingerprint(recipe), recipe.patch_pretraining, recipe.auxiliary_weights)
-    hidden = _matrices(model.projector, model.lm)
+    muon_parameters = _linear_weights(model.projector, model.lm)
     for stage, schedule, sampling, stage_samples in (
         ("duet", recipe.duet, recipe.sampling, samples),
         ("refine", recipe.refinement, recipe.refinement_sampling, oversample(samples)),
@@ -117,7 +117,7 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
         fingerprint += f", {stage_fingerprint(stage, schedule, sampling)}"
         sampler = make_sampler(stage_samples, sampling=sampling, seed=recipe.seed, steps=schedule.steps)
         loss_at = partial(_duet_loss, heads, sampler, dict(recipe.auxiliary_weights), schedule.steps, sampling)
-        trainer = Trainer(heads, loss_at, schedule, work / stage, hidden=hidden, recipe=fingerprint)
+        trainer = Trainer(heads, loss_at, schedule, work / stage, muon_parameters=muon_parameters, recipe=fingerprint)
         trainer.train(_reporter(stage, schedule, progress))
     return save_checkpoint(out, model, tokenizer, dtype=torch.float32)
 
@@ -125,10 +125,10 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
 def _make_clips(work: Path, recipe: NanoRecipe, progress: Progress) -> tuple[list[dict[str, Any]], FrameStore]:
     scenes, fps = work / "scenes", NANO.recommended.fps
     spec = SplitSpec("train", recipe.clips, recipe.seed, *recipe.seconds, fps=fps)
-    make_split(scenes, spec, progress=partial(progress, "clips", figures={}))
+    make_split(scenes, spec, progress=partial(progress, "clips", metrics={}))
     clips = read_clips(scenes)
     names = [clip["video"] for clip in clips]
-    report = partial(progress, "frames", figures={})
+    report = partial(progress, "frames", metrics={})
     return clips, build_store(scenes / "videos", names, fps, NANO.vision.image_size, work / "frames", report)
 
 
@@ -176,8 +176,10 @@ def _pretrain_tower(
         with _autocast():
             return patch_losses(heads, sampler, step)
 
-    hidden, fingerprint = _matrices(model.tower.siglip.encoder), _tower_fingerprint(recipe)
-    trainer = Trainer(heads, loss_at, recipe.patch_pretraining, run, hidden=hidden, recipe=fingerprint)
+    muon_parameters, fingerprint = _linear_weights(model.tower.siglip.encoder), _tower_fingerprint(recipe)
+    trainer = Trainer(
+        heads, loss_at, recipe.patch_pretraining, run, muon_parameters=muon_parameters, recipe=fingerprint
+    )
     trainer.train(_reporter("lessons", recipe.patch_pretraining, progress))
 
 
@@ -189,8 +191,10 @@ def oversample(samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples with queries about rare event kinds repeated until they are as common as the most common kind."""
     kinds = [query_classes(s.queries[0].text)[-1] if s.kind == "qa" and s.queries else 0 for s in samples]
     counts = Counter(kind for kind in kinds if kind)
-    most = max(counts.values(), default=0)
-    return [s for s, kind in zip(samples, kinds, strict=True) for _ in range(round(most / counts[kind]) if kind else 1)]
+    max_count = max(counts.values(), default=0)
+    return [
+        s for s, kind in zip(samples, kinds, strict=True) for _ in range(round(max_count / counts[kind]) if kind else 1)
+    ]
 
 
 def _duet_loss(
@@ -210,11 +214,11 @@ def _duet_loss(
 
 
 def auxiliary_weights(weights: Mapping[str, float], stage: CurriculumStage, names: Iterable[str]) -> dict[str, float]:
-    """Return the weight of each auxiliary loss in a stage: its own weight, scaled by the stage."""
+    """Return the weight of each auxiliary loss in a stage: its weight in the recipe, scaled by the stage."""
     return {name: stage.auxiliary_weight * weights.get(name, 1.0) for name in names}
 
 
-def _matrices(*parts: nn.Module) -> list[nn.Parameter]:
+def _linear_weights(*parts: nn.Module) -> list[nn.Parameter]:
     """Return the weights of all linear layers in ``parts``, which Muon trains."""
     linears = [m for part in parts for m in part.modules() if isinstance(m, nn.Linear)]
     return [p for linear in linears for p in linear.parameters() if p.dim() == 2]
@@ -245,7 +249,7 @@ def _initialise(model: DuetModel, seed: int) -> None:
 
 
 def _reporter(stage: str, schedule: Schedule, progress: Progress) -> Report:
-    return lambda step, figures: progress(stage, step, schedule.steps, figures)
+    return lambda step, metrics: progress(stage, step, schedule.steps, metrics)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""What is in view right now, in words, from a frame's boxes: the side questions that teach an LM to read frames.
+"""Describe the objects in view from a frame's boxes: the answers to side questions, which teach an LM to read frames.
 
-A caption is a dozen tokens every few seconds, too little to learn from which visual tokens a colour or a shape is read. Side
-questions at any frame ("What do you see?") ask for just that, and the model can then be asked them when it serves.
+Captions have a dozen tokens every few seconds, which is too little to learn which visual tokens encode a colour or a shape.
+Side questions at random frames ("What do you see?") train this directly, and users can ask them when the model is served.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ NOTHING = "nothing"
 
 
 def describe(boxes: Sequence[Sequence[Any]]) -> str:
-    """Everything in view from left to right; ``boxes`` are [colour, shape, x, y, radius], far to near."""
-    names = [f"a {size_word(box[4])} {box[0]} {box[1]}" for box in sorted(visible(boxes), key=lambda b: float(b[2]))]
+    """Return the visible objects from left to right; ``boxes`` are [colour, shape, x, y, radius], far to near."""
+    names = [
+        f"a {size_word(box[4])} {box[0]} {box[1]}" for box in sorted(visible_boxes(boxes), key=lambda b: float(b[2]))
+    ]
     return ", ".join(names) or NOTHING
 
 
-def visible(boxes: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Those in the picture that nothing nearer covers."""
+def visible_boxes(boxes: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the boxes that are in view and not covered by a nearer one."""
     return [box for k, box in enumerate(boxes) if in_view(box) and not any(covers(b, box) for b in boxes[k + 1 :])]
 
 
 def in_view(box: Sequence[Any]) -> bool:
-    """Whether its centre is in the picture."""
+    """Return whether the object's centre is in the frame."""
     return bool(0 <= box[2] <= 1 and 0 <= box[3] <= 1)
 
 
 def covers(near: Sequence[Any], far: Sequence[Any]) -> bool:
-    """Whether most of ``far`` is behind ``near``."""
-    middle_hidden = math.hypot(near[2] - far[2], near[3] - far[3]) + far[4] / 2 < near[4]
-    return bool(middle_hidden and far[4] <= near[4])
+    """Return whether most of ``far`` is behind ``near``."""
+    centre_hidden = math.hypot(near[2] - far[2], near[3] - far[3]) + far[4] / 2 < near[4]
+    return bool(centre_hidden and far[4] <= near[4])
 
 
 def size_word(radius: float) -> str:
-    """Small or big, whichever is nearer."""
+    """Return "small" or "big", whichever size is nearer to ``radius``."""
     return "small" if radius < (RADII["small"] + RADII["big"]) / 2 else "big"

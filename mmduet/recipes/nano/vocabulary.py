@@ -1,4 +1,4 @@
-"""Trains a small byte-level BPE on the sentences a model will meet; any other text still has its bytes."""
+"""Train a small byte-level BPE tokenizer; text outside its vocabulary is encoded as bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tokenizers import Tokenizer as Backend
 from mmduet.duet import END, IMAGE, START
 from mmduet.model.tokenizer import Tokenizer
 
+#: Words with their preceding space, single digits, punctuation, single newlines.
 WORDS = Regex(r"[^\S\r\n]?\p{L}+|\p{N}|[^\S\r\n]?[^\s\p{L}\p{N}]+|[\r\n]|\s")
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of exactly at most ``vocab_size`` ids, special tokens included; newlines never merge with text."""
+    """Train a tokenizer with at most ``vocab_size`` ids, including special tokens. Newlines never merge with text."""
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(WORDS, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
