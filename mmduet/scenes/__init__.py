@@ -1,4 +1,4 @@
-"""A procedural video world with exact ground truth: real H.264 clips and annotations in every benchmark's format."""
+"""Procedural videos with exact ground truth: H.264 clips and annotations in the benchmarks' formats."""
 
 from mmduet.scenes.dataset import SPLITS, SplitSpec, make_clip, make_split
 

@@ -1,4 +1,4 @@
-"""Write a split of scenes to disk: H.264 clips and their annotations; deterministic per seed, parallel, resumable.
+"""Write a split of scenes to disk, H.264 clips and their annotations: deterministic per seed, parallel, resumable.
 
 Files: ``scenes.json`` (the recipe), ``videos/NNNNN.mp4``, ``clips/NNNNN.json`` (all annotations of one clip, written after its
 video, so that its presence means the clip is complete), and one file per benchmark format, written last.
@@ -20,7 +20,14 @@ import numpy as np
 from mmduet.annotations.scene_files import clip_path, read_clips, write_benchmark_files
 from mmduet.errors import OptionError
 from mmduet.files import write_json
-from mmduet.scenes.annotations import VERSION, captions, grounding_queries, highlights, negative_query, questions
+from mmduet.scenes.annotations import (
+    ANNOTATION_VERSION,
+    captions,
+    grounding_queries,
+    highlights,
+    negative_query,
+    questions,
+)
 from mmduet.scenes.prompts import NARRATION_PROMPTS
 from mmduet.scenes.render import make_render_style, render_frame
 from mmduet.scenes.scene_generator import generate_scene
@@ -34,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """The recipe of a split. Equal recipes give equal videos and annotations."""
+    """The recipe of a split. Equal recipes give identical videos and annotations."""
 
     split: Split = "test"
     count: int = 60
@@ -67,26 +74,25 @@ def make_split(directory: str | Path, spec: SplitSpec, workers: int = 0, progres
     """
     root = Path(directory)
     _claim(root, spec)
-    todo = [i for i in range(spec.count) if not clip_path(root, i).exists()]
-    done = spec.count - len(todo)
+    missing = [i for i in range(spec.count) if not clip_path(root, i).exists()]
+    done = spec.count - len(missing)
     report = progress or (lambda done, total: None)
     report(done, spec.count)
     workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(todo) < 2:
-        for index in todo:
+    if workers == 1 or len(missing) < 2:
+        for index in missing:
             make_clip(root, spec, index)
             report(done := done + 1, spec.count)
     else:
-        with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn")
-        ) as pool:  # forking a process with threads may hang
-            for _ in pool.map(_make_clip_star, [(root, spec, i) for i in todo], chunksize=4):
+        context = get_context("spawn")  # forking a process with threads may hang
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            for _ in pool.map(_run_job, [(root, spec, i) for i in missing], chunksize=4):
                 report(done := done + 1, spec.count)
     write_benchmark_files(root, read_clips(root), NARRATION_PROMPTS[0])
     return root
 
 
-def _make_clip_star(job: tuple[Path, SplitSpec, int]) -> None:
+def _run_job(job: tuple[Path, SplitSpec, int]) -> None:
     make_clip(*job)
 
 
@@ -118,7 +124,7 @@ def make_clip(root: Path, spec: SplitSpec, index: int) -> None:
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """Return an event as it is written to a clip's file."""
+    """Return an event as JSON values, as in a clip's annotation file."""
     return {
         "kind": event.kind,
         "start": event.start,
@@ -130,7 +136,7 @@ def event_to_dict(event: Event) -> dict[str, Any]:
 
 
 def spec_to_dict(spec: SplitSpec) -> dict[str, Any]:
-    """Return a split's recipe as it is written to ``scenes.json``."""
+    """Return a split's recipe as JSON values, as in ``scenes.json``."""
     return {
         "split": spec.split,
         "count": spec.count,
@@ -139,18 +145,18 @@ def spec_to_dict(spec: SplitSpec) -> dict[str, Any]:
         "max_seconds": spec.max_seconds,
         "size": spec.size,
         "fps": spec.fps,
-        "truth": VERSION,
+        "truth": ANNOTATION_VERSION,
     }
 
 
 def _boxes(scene: Scene, fps: float) -> list[list[list[Any]]]:
-    """Return per frame, far to near, [colour, shape, x, y, radius] of every object on stage: labels for pretraining."""
+    """Return per frame, far to near, [colour, shape, x, y, radius] of every object in the scene: labels for training."""
     frames = []
     for step in range(round(scene.duration * fps)):
         time = step / fps
-        stage = sorted((o for o in scene.objects if o.on_stage(time)), key=lambda o: o.depth_at(time))
+        present = sorted((o for o in scene.objects if o.is_present(time)), key=lambda o: o.depth_at(time))
         frames.append(
-            [[o.colour_at(time), o.shape, *(round(v.at(time), 3) for v in (o.x, o.y, o.radius))] for o in stage]
+            [[o.colour_at(time), o.shape, *(round(v.at(time), 3) for v in (o.x, o.y, o.radius))] for o in present]
         )
     return frames
 
@@ -165,5 +171,5 @@ def _claim(root: Path, spec: SplitSpec) -> None:
         differing = sorted(k for k in expected if k != "count" and found.get(k) != expected[k])
         if differing or found["count"] > spec.count:
             names = ", ".join(differing or ["count"])
-            raise OptionError(f"{root} holds scenes of another recipe (different: {names}); use an empty directory")
+            raise OptionError(f"{root} contains scenes of another recipe (different: {names}); use an empty directory")
     write_json(recipe, expected)

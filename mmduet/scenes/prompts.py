@@ -1,4 +1,4 @@
-"""The sentences users of the scenes world say: instructions, questions, grounding queries; pure text, chosen by a generator."""
+"""The user's prompts for scenes: instructions, questions and grounding queries, filled at random."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VIEW_QUESTIONS = (
     "What is in view?",
     "What is there now?",
 )
-ASK_SUBJECT = (
+SUBJECT_QUESTIONS = (
     "What does the {x} do?",
     "What is the {x} doing?",
     "Tell me what the {x} does.",
@@ -27,13 +27,13 @@ ASK_SUBJECT = (
     "Follow the {x}.",
     "What happens to the {x}?",
 )
-ASK_KIND = (
+KIND_QUESTIONS = (
     "Tell me when something {x}.",
     "Tell me when an object {x}.",
     "Let me know whenever something {x}.",
     "Say so when something {x}.",
 )
-GROUND = (
+GROUNDING_QUERIES = (
     "When is {x} in view?",
     "When can {x} be seen?",
     "Find the moments with {x}.",
@@ -41,7 +41,7 @@ GROUND = (
     "{x} is in the picture.",
     "Locate {x} in the video.",
 )
-#: What "tell me when something ..." can ask for, and the kinds of event that answer it.
+#: Phrases after "Tell me when something ...", and the kinds of event that answer them.
 KIND_PHRASES: dict[str, tuple[EventKind, ...]] = {
     "enters": ("enter",),
     "leaves": ("leave",),
@@ -54,7 +54,7 @@ KIND_PHRASES: dict[str, tuple[EventKind, ...]] = {
 
 
 def fill_template(rng: np.random.Generator, templates: tuple[str, ...], x: str = "") -> str:
-    """One of the templates with ``x`` put in; now and then in lower case or without its full stop, as people type."""
+    """Return a random template filled with ``x``, sometimes in lower case or without its final punctuation."""
     text = templates[int(rng.integers(len(templates)))].format(x=x)
     if rng.random() < 0.3:
         text = text.lower()

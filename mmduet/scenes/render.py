@@ -1,6 +1,6 @@
 """Render a scene at a given time as an RGB image.
 
-Each thing is painted from its signed distance function inside its own bounding box, with one pixel of antialiasing.
+Each object is painted from its signed distance function inside its bounding box, with one pixel of antialiasing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ U8 = NDArray[np.uint8]
 
 @dataclass
 class RenderStyle:
-    """What the camera adds: a backdrop larger than the frame, shake in pixels, noise tiles, flicker."""
+    """What all frames of a clip share: a backdrop larger than the frame, camera shake in pixels, noise tiles, flicker."""
 
     backdrop: F32  # [S + 2 M, S + 2 M, 3]
     margin: int
@@ -32,7 +32,7 @@ class RenderStyle:
 
 
 def make_render_style(rng: np.random.Generator, size: int) -> RenderStyle:
-    """A random look for a square frame of ``size`` pixels."""
+    """Return a random style for square frames of ``size`` pixels."""
     margin = max(2, size // 32)
     side = size + 2 * margin
     amount = float(rng.choice([0.0, 3.0, 6.0, 10.0]))
@@ -44,7 +44,7 @@ def make_render_style(rng: np.random.Generator, size: int) -> RenderStyle:
 
 
 def _backdrop(rng: np.random.Generator, side: int) -> F32:
-    """Muted, so that things stand out; never flat for the model's comfort. [side, side, 3]"""
+    """Return a backdrop [side, side, 3] of muted colours, so that objects stand out."""
     base = rng.uniform(35, 125, 3) * 0.35 + rng.uniform(35, 125) * 0.65
     other = np.clip(base + rng.uniform(-28, 28, 3), 20, 150)
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
@@ -64,26 +64,26 @@ def _backdrop(rng: np.random.Generator, side: int) -> F32:
 
 def _clouds(rng: np.random.Generator, side: int) -> F32:
     coarse = rng.random((6, 6)).astype(np.float32)
-    place = np.linspace(0, 5, side)
-    rows = np.stack([np.interp(place, np.arange(6), row) for row in coarse])  # [6, side]
-    return np.stack([np.interp(place, np.arange(6), column) for column in rows.T], axis=1).astype(np.float32)
+    positions = np.linspace(0, 5, side)
+    rows = np.stack([np.interp(positions, np.arange(6), row) for row in coarse])  # [6, side]
+    return np.stack([np.interp(positions, np.arange(6), column) for column in rows.T], axis=1).astype(np.float32)
 
 
-def render_frame(scene: Scene, look: RenderStyle, time: float, size: int) -> U8:
-    """The picture at ``time``: ``uint8 [size, size, 3]``."""
-    rng = np.random.default_rng((look.seed, round(time * 1000)))
-    dx, dy = (round(float(v)) for v in np.clip(rng.normal(0, 1, 2) * look.shake, -look.margin, look.margin))
-    top, left = look.margin + dy, look.margin + dx
-    canvas = look.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
-    for thing in sorted((t for t in scene.objects if t.on_stage(time)), key=lambda t: t.depth_at(time)):
-        _paint(canvas, thing, time, size, dx, dy)
-    canvas += np.roll(look.noise[rng.integers(4)], tuple(rng.integers(0, size, 2)), (0, 1))
-    canvas += rng.normal() * look.flicker
+def render_frame(scene: Scene, style: RenderStyle, time: float, size: int) -> U8:
+    """Render the frame at ``time`` as ``uint8 [size, size, 3]``."""
+    rng = np.random.default_rng((style.seed, round(time * 1000)))
+    dx, dy = (round(float(v)) for v in np.clip(rng.normal(0, 1, 2) * style.shake, -style.margin, style.margin))
+    top, left = style.margin + dy, style.margin + dx
+    canvas = style.backdrop[top : top + size, left : left + size].copy()  # [S, S, 3]
+    for obj in sorted((t for t in scene.objects if t.is_present(time)), key=lambda t: t.depth_at(time)):
+        _paint(canvas, obj, time, size, dx, dy)
+    canvas += np.roll(style.noise[rng.integers(4)], tuple(rng.integers(0, size, 2)), (0, 1))
+    canvas += rng.normal() * style.flicker
     return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
 
 
-def _paint(canvas: F32, thing: SceneObject, time: float, size: int, dx: int, dy: int) -> None:
-    x, y, radius = thing.x.at(time) * size - dx, thing.y.at(time) * size - dy, thing.radius.at(time) * size
+def _paint(canvas: F32, obj: SceneObject, time: float, size: int, dx: int, dy: int) -> None:
+    x, y, radius = obj.x.at(time) * size - dx, obj.y.at(time) * size - dy, obj.radius.at(time) * size
     reach = radius * 1.15 + 2
     x0, x1 = max(0, int(x - reach)), min(size, int(x + reach) + 1)
     y0, y1 = max(0, int(y - reach)), min(size, int(y + reach) + 1)
@@ -91,17 +91,17 @@ def _paint(canvas: F32, thing: SceneObject, time: float, size: int, dx: int, dy:
         return
     v, u = np.mgrid[y0:y1, x0:x1].astype(np.float32)
     u, v = (u + 0.5 - x) / radius, (v + 0.5 - y) / radius
-    c, s = math.cos(thing.tilt), math.sin(thing.tilt)
-    cover = np.clip(0.5 - _distance(thing.shape, c * u + s * v, c * v - s * u) * radius, 0, 1)[..., None]  # [h, w, 1]
-    colour = np.array(_colour(thing, time), np.float32) + np.array(thing.tint, np.float32)
+    c, s = math.cos(obj.tilt), math.sin(obj.tilt)
+    cover = np.clip(0.5 - _distance(obj.shape, c * u + s * v, c * v - s * u) * radius, 0, 1)[..., None]  # [h, w, 1]
+    colour = np.array(_colour(obj, time), np.float32) + np.array(obj.tint, np.float32)
     patch = canvas[y0:y1, x0:x1]
     patch += cover * (colour - patch)
 
 
-def _colour(thing: SceneObject, time: float) -> tuple[float, ...]:
-    """Its colour at ``time``; a change is a quarter-second blend that ends when the change does."""
-    now = COLOURS[thing.colour_at(time)]
-    for end, name in thing.colours[1:]:
+def _colour(obj: SceneObject, time: float) -> tuple[float, ...]:
+    """Return the object's colour at ``time``. A change of colour is blended over its last quarter second."""
+    now = COLOURS[obj.colour_at(time)]
+    for end, name in obj.colours[1:]:
         if end - 0.25 <= time < end:
             share = (time - end + 0.25) / 0.25
             return tuple(a + share * (b - a) for a, b in zip(now, COLOURS[name], strict=True))
@@ -109,7 +109,7 @@ def _colour(thing: SceneObject, time: float) -> tuple[float, ...]:
 
 
 def _distance(shape: str, u: F32, v: F32) -> Any:
-    """Signed distance to the shape's edge, about exact near it; unit radius, y downwards."""
+    """Return the signed distance to the edge of a shape of unit radius, accurate near the edge; y points down."""
     if shape == "circle":
         return np.hypot(u, v) - 0.95
     if shape == "square":

@@ -1,46 +1,46 @@
-"""Compute when objects are visible, as spans in seconds."""
+"""Compute when objects are visible."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from mmduet.scenes.world import Scene, SceneObject
+from mmduet.spans import Span
 
-Span = tuple[float, float]
-STEP = 0.1  # seconds between looks at the stage
+SAMPLE_SECONDS = 0.1  # interval at which the scene is sampled
 
 
-def is_visible(thing: SceneObject, time: float) -> bool:
-    """Whether the thing's centre is in the picture and not wholly behind another thing."""
-    if not thing.on_stage(time) or any(start <= time < end for start, end in thing.hidden):
+def is_visible(obj: SceneObject, time: float) -> bool:
+    """Return whether the object's centre is in the frame and the object is not completely hidden."""
+    if not obj.is_present(time) or any(start <= time < end for start, end in obj.hidden):
         return False
-    return 0.0 <= thing.x.at(time) <= 1.0 and 0.0 <= thing.y.at(time) <= 1.0
+    return 0.0 <= obj.x.at(time) <= 1.0 and 0.0 <= obj.y.at(time) <= 1.0
 
 
 def visibility_spans(scene: Scene) -> dict[str, list[Span]]:
-    """For every description that ever fits something in view ("a red circle", "something red", "a star"): its spans."""
-    seen: dict[str, list[float]] = defaultdict(list)
-    for step in range(int(scene.duration / STEP) + 1):
-        time = step * STEP
-        names = {n for thing in scene.objects if is_visible(thing, time) for n in noun_phrases(thing, time)}
-        for name in names:
-            seen[name].append(time)
-    return {name: _runs(times, scene.duration) for name, times in seen.items()}
+    """Return the spans of every noun phrase that fits a visible object ("a red circle", "something red", "a star")."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for step in range(int(scene.duration / SAMPLE_SECONDS) + 1):
+        time = step * SAMPLE_SECONDS
+        phrases = {p for obj in scene.objects if is_visible(obj, time) for p in noun_phrases(obj, time)}
+        for phrase in phrases:
+            times[phrase].append(time)
+    return {phrase: _merge_samples(samples, scene.duration) for phrase, samples in times.items()}
 
 
-def noun_phrases(thing: SceneObject, time: float) -> tuple[str, str, str]:
-    """The three noun phrases that fit a thing."""
-    colour = thing.colour_at(time)
+def noun_phrases(obj: SceneObject, time: float) -> tuple[str, str, str]:
+    """Return the three noun phrases that fit the object at ``time``."""
+    colour = obj.colour_at(time)
     article = "an" if colour[0] in "aeiou" else "a"
-    return f"{article} {colour} {thing.shape}", f"something {colour}", f"a {thing.shape}"
+    return f"{article} {colour} {obj.shape}", f"something {colour}", f"a {obj.shape}"
 
 
-def _runs(times: list[float], duration: float) -> list[Span]:
-    """Consecutive looks become spans. Each look stands for the step after it."""
+def _merge_samples(times: list[float], duration: float) -> list[Span]:
+    """Merge consecutive samples into spans. Each sample covers the interval up to the next."""
     spans: list[list[float]] = []
     for time in times:
-        if spans and time - spans[-1][1] < STEP / 2:
-            spans[-1][1] = time + STEP
+        if spans and time - spans[-1][1] < SAMPLE_SECONDS / 2:
+            spans[-1][1] = time + SAMPLE_SECONDS
         else:
-            spans.append([time, time + STEP])
-    return [(round(start, 3), round(min(end, duration), 3)) for start, end in spans]
+            spans.append([time, time + SAMPLE_SECONDS])
+    return [Span(round(start, 3), round(min(end, duration), 3)) for start, end in spans]

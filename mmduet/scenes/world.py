@@ -1,7 +1,7 @@
-"""The exact description of a scene: objects on tracks, and their state at any time.
+"""The exact description of a scene: objects, their state at any time, and events.
 
-Coordinates are fractions of the frame's side, x to the right and y downwards; times are seconds. A thing's track is
-piecewise linear, so that the moment a movement ends is the moment the thing stands still.
+Coordinates are fractions of the frame's side, x to the right and y downwards; times are seconds. Tracks are piecewise linear,
+so a movement has an exact end.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES: tuple[Shape, ...] = ("circle", "square", "triangle", "star", "cross")
 RADII: dict[Size, float] = {"small": 0.115, "big": 0.19}
-#: Shapes whose big form covers a small thing wholly.
-COVERING: frozenset[Shape] = frozenset({"circle", "square"})
+#: Shapes that, when big, cover a small object completely.
+COVERING_SHAPES: frozenset[Shape] = frozenset({"circle", "square"})
 
 
 @dataclass
 class Track:
-    """A piecewise linear value over time; constant before the first key and after the last."""
+    """A piecewise linear function of time, constant before the first point and after the last."""
 
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
     def at(self, time: float) -> float:
-        """The value at ``time``."""
-        place = bisect_right(self.times, time)
-        if place == 0:
+        """Return the value at ``time``."""
+        following = bisect_right(self.times, time)
+        if following == 0:
             return self.values[0]
-        if place == len(self.times):
+        if following == len(self.times):
             return self.values[-1]
-        t0, t1 = self.times[place - 1], self.times[place]
+        t0, t1 = self.times[following - 1], self.times[following]
         share = (time - t0) / (t1 - t0) if t1 > t0 else 1.0
-        return self.values[place - 1] + share * (self.values[place] - self.values[place - 1])
+        return self.values[following - 1] + share * (self.values[following] - self.values[following - 1])
 
     def ramp(self, start: float, end: float, value: float) -> None:
-        """Hold the present value until ``start``, then go straight to ``value`` at ``end``."""
+        """Keep the last value until ``start``, then change linearly to ``value`` at ``end``."""
         self.times += [start, end]
         self.values += [self.values[-1], value]
 
 
 @dataclass
 class SceneObject:
-    """One object: its shape never changes, its place, size and colour follow tracks; the higher of two depths is nearer."""
+    """An object of constant shape whose position, radius, colour and depth change over time; a higher depth is nearer."""
 
     shape: Shape
     colours: list[tuple[float, str]]  # (from time, colour), in order
@@ -65,33 +65,33 @@ class SceneObject:
     radius: Track
     depths: list[tuple[float, float]]  # (from time, depth), in order
     tilt: float = 0.0  # radians
-    tint: tuple[int, int, int] = (0, 0, 0)  # added to the colour, so that no two reds are quite alike
+    tint: tuple[int, int, int] = (0, 0, 0)  # added to the colour, so that objects of one colour differ slightly
     entered: float = 0.0
     left: float | None = None
-    hidden: list[list[float]] = field(default_factory=list)  # [from, to] while wholly behind another thing
+    hidden: list[list[float]] = field(default_factory=list)  # [from, to] while it is completely behind another object
 
     def colour_at(self, time: float) -> str:
-        """The name of its colour at ``time``."""
-        place = bisect_right([start for start, _ in self.colours], time)
-        return self.colours[max(place - 1, 0)][1]
+        """Return the name of the colour at ``time``."""
+        following = bisect_right([start for start, _ in self.colours], time)
+        return self.colours[max(following - 1, 0)][1]
 
     def depth_at(self, time: float) -> float:
-        """Its depth at ``time``."""
-        place = bisect_right([start for start, _ in self.depths], time)
-        return self.depths[max(place - 1, 0)][1]
+        """Return the depth at ``time``."""
+        following = bisect_right([start for start, _ in self.depths], time)
+        return self.depths[max(following - 1, 0)][1]
 
     def name_at(self, time: float) -> str:
-        """What a caption calls it at ``time``: colour and shape."""
+        """Return the name in captions at ``time``: colour and shape."""
         return f"{self.colour_at(time)} {self.shape}"
 
-    def on_stage(self, time: float) -> bool:
-        """Whether any of it can be in the picture (hidden things count)."""
+    def is_present(self, time: float) -> bool:
+        """Return whether the object is in the scene at ``time``, visible or hidden."""
         return self.entered <= time and (self.left is None or time < self.left)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens between ``start`` and ``end``; ``text`` is its caption, exact by construction."""
+    """An event between ``start`` and ``end``. ``text`` is its caption; ``subject`` and ``other`` are names of objects."""
 
     kind: EventKind
     start: float
@@ -103,9 +103,9 @@ class Event:
 
 @dataclass
 class Scene:
-    """A whole clip: duration in seconds, every thing that ever appears, every event in order of time."""
+    """The content of a clip: all objects that appear, and all events in order of time."""
 
     duration: float
     objects: list[SceneObject]
     events: list[Event]
-    contacts: list[tuple[SceneObject, SceneObject, float, float]]  # (mover, stander, from, to) while they touch
+    contacts: list[tuple[SceneObject, SceneObject, float, float]]  # (moved object, touched object, from, to)

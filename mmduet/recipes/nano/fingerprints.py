@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 from mmduet.model.config import TextShape, VisionShape
 from mmduet.model.presets import NANO
-from mmduet.scenes.annotations import VERSION
+from mmduet.scenes.annotations import ANNOTATION_VERSION
 from mmduet.training.batches import CurriculumStage, SamplingConfig
 from mmduet.training.optimizer import Schedule
 
 
 def tower_fingerprint(clips: int, seconds: tuple[float, float], batch_size: int, seed: int) -> str:
     """Return what patch pretraining depends on beside its schedule."""
-    data = f"{clips} clips of {seconds} s, annotations {VERSION}"
+    data = f"{clips} clips of {seconds} s, annotations {ANNOTATION_VERSION}"
     return f"{data}, batch {batch_size}, seed {seed}, {_format_vision(NANO.vision)}"
 
 

@@ -19,7 +19,7 @@ from mmduet.recipes.nano import patch_labels
 from mmduet.recipes.nano.event_labels import event_stage, known_caption_classes, matches_query, query_classes
 from mmduet.recipes.nano.patch_pretraining import COLOUR_CLASS, SHAPE_CLASS, label_patches
 from mmduet.recipes.nano.scene_description import describe, visible_boxes
-from mmduet.scenes.prompts import ASK_KIND, ASK_SUBJECT, KIND_PHRASES, fill_template
+from mmduet.scenes.prompts import KIND_PHRASES, KIND_QUESTIONS, SUBJECT_QUESTIONS, fill_template
 from mmduet.training.collate import Ints, Labels
 
 IDENTITIES = [(colour, shape) for colour in COLOUR_CLASS for shape in SHAPE_CLASS]
@@ -42,11 +42,11 @@ class FrameLabeler:
         events = self._clips[video]["events"]
         absent = [p for p, kinds in KIND_PHRASES.items() if not any(event["kind"] in kinds for event in events)]
         if absent and rng.random() < 0.5:
-            return fill_template(rng, ASK_KIND, absent[int(rng.integers(len(absent)))])
+            return fill_template(rng, KIND_QUESTIONS, absent[int(rng.integers(len(absent)))])
         subjects = {event["subject"] for event in events}
         others = [name for name in (f"{colour} {shape}" for colour, shape in IDENTITIES) if name not in subjects]
         similar = [name for name in others if any(set(name.split()) & set(s.split()) for s in subjects)] or others
-        return fill_template(rng, ASK_SUBJECT, similar[int(rng.integers(len(similar)))])
+        return fill_template(rng, SUBJECT_QUESTIONS, similar[int(rng.integers(len(similar)))])
 
     def labels(self, sample: Sample, times: NDArray[np.float64]) -> Labels:
         """Return the labels of F frames at ``times`` with K visual tokens each. Nothing before ``times[0]`` is known.
