@@ -18,11 +18,10 @@ class Tokenizer:
 
     def __init__(self, backend: Backend, source: str = "tokenizer") -> None:
         self.backend = backend
-        end, start = backend.token_to_id(END), backend.token_to_id(START)
-        if end is None or start is None:
+        end = backend.token_to_id(END)
+        if end is None or backend.token_to_id(START) is None:
             raise CheckpointError(f"{source} has no {START} or no {END} token; a duet model needs both")
         self.end_id: int = end
-        self.start_id: int = start
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:

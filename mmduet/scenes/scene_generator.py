@@ -46,9 +46,8 @@ class SceneGenerator:
     objects: list[SceneObject] = field(default_factory=list)
     present: list[SceneObject] = field(default_factory=list)  # objects in the scene now
     events: list[Event] = field(default_factory=list)
-    contacts: list[tuple[SceneObject, SceneObject, float, float]] = field(default_factory=list)
-    #: (moved, touched, start) by id of the moved object
-    touching: dict[int, tuple[SceneObject, SceneObject, float]] = field(default_factory=dict)
+    #: (moved, touched) by id of the moved object, while they are in contact
+    touching: dict[int, tuple[SceneObject, SceneObject]] = field(default_factory=dict)
     #: (hidden, covering) by id of the hidden object
     behind: dict[int, tuple[SceneObject, SceneObject]] = field(default_factory=dict)
 
@@ -60,9 +59,7 @@ class SceneGenerator:
         while time < self.duration - 1.6:
             end = self._next_event(time)
             time = (end if end is not None else time) + float(self.rng.uniform(MIN_GAP, MAX_GAP))
-        for moved, touched, start in self.touching.values():
-            self.contacts.append((moved, touched, start, self.duration))
-        return Scene(self.duration, self.objects, self.events, self.contacts)
+        return Scene(self.duration, self.objects, self.events)
 
     def _next_event(self, time: float) -> float | None:
         weights = dict(EVENT_WEIGHTS)
@@ -118,8 +115,8 @@ class SceneGenerator:
     def _path_is_clear(self, moved: SceneObject, x: float, y: float, *, ignore: SceneObject | None = None) -> bool:
         """Return whether ``moved`` can go straight to (x, y) without coming near an object other than ``ignore``."""
         x0, y0 = moved.x.values[-1], moved.y.values[-1]
-        partners = {id(s) for m, s, _ in self.touching.values() if m is moved}
-        partners |= {id(m) for m, s, _ in self.touching.values() if s is moved}
+        partners = {id(s) for m, s in self.touching.values() if m is moved}
+        partners |= {id(m) for m, s in self.touching.values() if s is moved}
         for other in self.present:
             if other is moved or other is ignore:
                 continue
@@ -143,14 +140,13 @@ class SceneGenerator:
     def _move_to(self, obj: SceneObject, x: float, y: float, start: float, duration: float) -> float:
         obj.x.ramp(start, start + duration, x)
         obj.y.ramp(start, start + duration, y)
-        self._end_contacts(obj, start)
+        self._end_contacts(obj)
         return start + duration
 
-    def _end_contacts(self, obj: SceneObject, time: float) -> None:
+    def _end_contacts(self, obj: SceneObject) -> None:
         """End all contacts of ``obj``."""
-        for key, (moved, touched, start) in list(self.touching.items()):
+        for key, (moved, touched) in list(self.touching.items()):
             if obj is moved or obj is touched:
-                self.contacts.append((moved, touched, start, time))
                 del self.touching[key]
 
     def _random_duration(self) -> float:
@@ -229,7 +225,7 @@ class SceneGenerator:
 
     def _resize(self, time: float) -> Event | None:
         for obj in self._free_objects():
-            if any(obj in (m, s) for m, s, _ in self.touching.values()):
+            if any(obj in (m, s) for m, s in self.touching.values()):
                 continue
             size: Size = "big" if obj.size == "small" else "small"
             x, y, r = obj.x.values[-1], obj.y.values[-1], RADII[size]
@@ -250,7 +246,7 @@ class SceneGenerator:
     def _touch(self, time: float) -> Event | None:
         for obj in self._free_objects():
             for other in self._free_objects():
-                if other is obj or any({id(m), id(s)} & {id(obj), id(other)} for m, s, _ in self.touching.values()):
+                if other is obj or any({id(m), id(s)} & {id(obj), id(other)} for m, s in self.touching.values()):
                     continue
                 ox, oy = other.x.values[-1], other.y.values[-1]
                 x0, y0 = obj.x.values[-1], obj.y.values[-1]
@@ -263,7 +259,7 @@ class SceneGenerator:
                     continue
                 end = self._move_to(obj, x, y, time, self._random_duration())
                 obj.depths.append((time, max(t.depths[-1][1] for t in self.present) + 0.1))
-                self.touching[id(obj)] = (obj, other, end)
+                self.touching[id(obj)] = (obj, other)
                 name, target = obj.name_at(time), other.name_at(time)
                 return Event("touch", time, end, f"the {name} touches the {target}", name, target)
         return None
@@ -273,12 +269,11 @@ class SceneGenerator:
             for other in self._free_objects():
                 if other is obj or obj.size != "small" or other.size != "big" or other.shape not in COVERING_SHAPES:
                     continue
-                if any(other in (m, s) and obj not in (m, s) for m, s, _ in self.touching.values()):
+                if any(other in (m, s) and obj not in (m, s) for m, s in self.touching.values()):
                     continue
                 x, y = other.x.values[-1], other.y.values[-1]
                 if not self._path_is_clear(obj, x, y, ignore=other):
                     continue
-                self._end_contacts(obj, time)
                 obj.depths.append((time, min(t.depths[-1][1] for t in self.present) - 0.1))
                 end = self._move_to(obj, x, y, time, self._random_duration())
                 obj.hidden.append([end, self.duration + 1.0])

@@ -108,4 +108,3 @@ class Scene:
     duration: float
     objects: list[SceneObject]
     events: list[Event]
-    contacts: list[tuple[SceneObject, SceneObject, float, float]]  # (moved object, touched object, from, to)

@@ -29,11 +29,6 @@ class FrameStore:
         self._images = np.memmap(directory / "frames.u8", np.uint8, "r").reshape(-1, size, size, 3)
         self._times = np.load(directory / "times.npy")
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the videos, in order."""
-        return list(self._ranges)
-
     def images(self, name: str) -> U8:
         """Return the frames of one video."""
         start, count = self.locate(name)

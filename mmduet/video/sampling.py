@@ -56,15 +56,13 @@ def sample_by_clock(
     return _first_n(_with_clock(selected, rate), max_frames)
 
 
-def paper_frame_count(
-    duration: float, fps: float, max_frames: int | None = None, rounding: Literal["ceil", "floor"] = "ceil"
-) -> int:
-    """Return the number of frames that the reference samples, rounded up (its evaluation) or down (its demo)."""
+def paper_frame_count(duration: float, fps: float, max_frames: int | None = None) -> int:
+    """Return the number of frames that the reference samples from ``duration`` seconds."""
     check_rate("fps", fps)
     check_frame_limit(max_frames)
     if not (math.isfinite(duration) and duration >= 0):
         raise OptionError(f"duration must be a finite number of seconds, at least 0, got {duration}")
-    count = math.ceil(duration * fps) if rounding == "ceil" else math.floor(duration * fps)
+    count = math.ceil(duration * fps)
     return count if max_frames is None else min(count, max_frames)
 
 

@@ -1,11 +1,10 @@
-"""Protocols of video sources: a description and timed frames."""
+"""The description of a video source, and the protocol of sources that are read live."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol
 
 from mmduet.events import Frame
 
@@ -27,30 +26,6 @@ class VideoInfo:
     height: int
     duration: float | None
     fps: float | None
-
-
-@runtime_checkable
-class FrameSource(Protocol):
-    """A source of frames that can be iterated over, such as a file or a queue of pushed frames."""
-
-    @property
-    def info(self) -> VideoInfo:
-        """The source's name, size, duration and rate."""
-        ...
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame in presentation order, with its time in seconds from the start of the stream."""
-        ...
-
-    def close(self) -> None:
-        """Close the source; a second call does nothing."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class LiveSource(Protocol):

@@ -51,7 +51,7 @@ class DecodedFrame:
 
 
 class VideoFile:
-    """A file as a FrameSource; it can be iterated over many times, each time from its first frame.
+    """A video file whose frames can be iterated over many times, each time from the first.
 
     Opening decodes one frame, so that a file without frames fails early. Raises VideoNotFoundError, NoVideoStreamError (audio
     only, no frames), CorruptVideoError (empty, not a video, cut off before its index) or VideoError (a directory, no
