@@ -1,216 +1,195 @@
-"""``mmduet evaluate``: predictions against annotations, in the numbers that papers print."""
+"""``mmduet evaluate``: compare predictions with annotations and show, store or plot the metrics of a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from math import isnan
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from mmduet.cli._options import takes_options
+from mmduet.evaluation.benchmarks import BenchmarkName
+
 if TYPE_CHECKING:
-    from mmduet.evaluation.judges.judge import Judge
     from mmduet.evaluation.report import Report
 
-Benchmark = Literal[
-    "qvhighlights", "grounding", "dense-captioning", "magqa", "proactive", "ovo", "audio-description", "captions"
-]
-HIGHEST = {"magqa": 5, "proactive": 3}  # the judge's best grade
-MOST_PROBLEMS_TOLD = 10
+MAX_PROBLEMS = 10
 JUDGE = "magqa, proactive:"
 
 
-Annotations = Annotated[
-    list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
-]
-EvaluationProfile = Annotated[
-    Literal["fixed", "paper"], Option(help="Correct algorithms, or the original evaluators with their faults.")
-]
-Smoothing = Annotated[
-    int | None,
-    Option(
-        max=10_000, help="qvhighlights, grounding: moving mean over this many frames on each side.", show_default="4"
-    ),
-]
-Threshold = Annotated[
-    float | None, Option(help="grounding: frames from this score on are in the span.", show_default="0.5")
-]
-Flavour = Annotated[
-    str | None,
-    Option(
-        help="dense-captioning: whose evaluator: vid2seq (MMDuet's, TimeChat's), densevid2018, densevid2021, vidchapters.",
-        show_default="vid2seq",
-    ),
-]
-Similarities = Annotated[
-    Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities a movie.")
-]
-JudgeAt = Annotated[
-    str | None, Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint; exact: equal words.")
-]
-JudgeCache = Annotated[
-    Path | None,
-    Option(metavar="FILE", help=f"{JUDGE} where replies are kept.", show_default="PREDICTIONS.judge.jsonl"),
-]
-JudgePrompt = Annotated[
-    Path | None, Option(metavar="FILE", help=f"{JUDGE} with {{question}}, {{gold}} and {{answer}}.")
-]
-Padded = Annotated[int | None, Option(help="magqa: questions of the test set; those without a line are padded.")]
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The command line."""
+
+    benchmark: Annotated[BenchmarkName, Argument(help="Benchmark whose metrics are computed.", show_default=False)]
+    predictions: Annotated[Path, Option(metavar="FILE", help="Predictions of a model for the test set.")]
+    annotations: Annotated[
+        list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
+    ] = None
+    profile: Annotated[
+        Literal["fixed", "paper"],
+        Option(help="The algorithms as published, or the original evaluators with their bugs."),
+    ] = "fixed"
+    json_path: Annotated[Path | None, Option("--json", metavar="OUT", help="Write the report as JSON.")] = None
+    html: Annotated[
+        Path | None, Option(metavar="OUT", help="Write the report as an HTML page, with curves and worst cases.")
+    ] = None
+    videos: Annotated[Path | None, Option(metavar="DIR", help="Videos, for the film strips of the HTML page.")] = None
+    per_item: Annotated[
+        bool, Option("--per-item", help="Add the values of each query or video to the JSON report.")
+    ] = False
+    strict: Annotated[bool, Option("--strict", help="Fail on predictions that cannot be used as they are.")] = False
+    smoothing: Annotated[
+        int | None,
+        Option(
+            max=10_000,
+            help="qvhighlights, grounding: average scores over this many frames on each side.",
+            show_default="4",
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Option(help="grounding: frames with at least this normalised score are in the span.", show_default="0.5"),
+    ] = None
+    sample: Annotated[
+        bool | None, Option("--sample", help="grounding: evaluate only queries that have a prediction.")
+    ] = None
+    flavour: Annotated[
+        str | None,
+        Option(
+            help="dense-captioning: evaluator to follow: vid2seq (also MMDuet's and TimeChat's), densevid2018, "
+            "densevid2021 or vidchapters.",
+            show_default="vid2seq",
+        ),
+    ] = None
+    similarities: Annotated[
+        Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities per movie.")
+    ] = None
+    judge: Annotated[
+        str | None,
+        Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint, or exact to compare the texts."),
+    ] = None
+    judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} the model at that endpoint.")] = None
+    judge_cache: Annotated[
+        Path | None,
+        Option(metavar="FILE", help=f"{JUDGE} file that keeps the replies.", show_default="PREDICTIONS.judge.jsonl"),
+    ] = None
+    judgements: Annotated[
+        Path | None, Option(metavar="FILE", help=f"{JUDGE} replies of a judge that were collected before.")
+    ] = None
+    judge_prompt: Annotated[
+        Path | None,
+        Option(metavar="FILE", help=f"{JUDGE} prompt with the placeholders {{question}}, {{gold}} and {{answer}}."),
+    ] = None
+    num_examples: Annotated[
+        int | None, Option(help="magqa: number of questions in the test set; missing predictions are padded.")
+    ] = None
+    seed: Annotated[int | None, Option(min=0, help="Seed of the bootstrap.", show_default="0")] = None
+
+    @property
+    def queries_model(self) -> bool:
+        """Whether a model grades the answers."""
+        return self.judge not in (None, "exact")
+
+    @property
+    def evaluator_options(self) -> dict[str, Any]:
+        """The given options of the benchmark's evaluator, by the names of its arguments; judge and similarities excepted."""
+        options = {
+            "smoothing": self.smoothing, "threshold": self.threshold, "sample": self.sample, "flavour": self.flavour,
+            "seed": self.seed, "judgements": self.judgements, "prompt": self.judge_prompt,
+            "num_examples": self.num_examples,
+        }  # fmt: skip
+        return {name: value for name, value in options.items() if value is not None}
 
 
-def evaluate(
-    benchmark: Annotated[Benchmark, Argument(help="What is evaluated.", show_default=False)],
-    predictions: Annotated[Path, Option(metavar="FILE", help="What a model made of the test set.")],
-    annotations: Annotations = None,
-    profile: EvaluationProfile = "fixed",
-    json_path: Annotated[Path | None, Option("--json", metavar="OUT", help="Write the report as JSON.")] = None,
-    html: Annotated[Path | None, Option(metavar="OUT", help="Write it as a page, with curves and worst cases.")] = None,
-    videos: Annotated[Path | None, Option(metavar="DIR", help="Videos, for the film strips of the page.")] = None,
-    per_item: Annotated[bool, Option("--per-item", help="Numbers of every query or video in the JSON, too.")] = False,
-    strict: Annotated[bool, Option("--strict", help="Predictions that cannot be used as they are end it.")] = False,
-    smoothing: Smoothing = None,
-    threshold: Threshold = None,
-    sample: Annotated[bool | None, Option("--sample", help="grounding: only queries that were predicted.")] = None,
-    flavour: Flavour = None,
-    similarities: Similarities = None,
-    judge: JudgeAt = None,
-    judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} the model at that endpoint.")] = None,
-    judge_cache: JudgeCache = None,
-    judgements: Annotated[Path | None, Option(metavar="FILE", help=f"{JUDGE} replies that were given before.")] = None,
-    judge_prompt: JudgePrompt = None,
-    num_examples: Padded = None,
-    seed: Annotated[int | None, Option(min=0, help="Of the bootstrap.", show_default="0")] = None,
-) -> None:
+@takes_options(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the field's own formats.
 
-    The key of a judge comes from the environment variable MMDUET_JUDGE_KEY.
+    The API key of the judge is read from the environment variable MMDUET_JUDGE_KEY.
     """
-    check(**locals())
-    import mmduet
-    from mmduet.files import write_json
+    from mmduet.cli._progress import progress_bar
+    from mmduet.evaluation.run_benchmark import run_benchmark
 
-    asked = {
-        "smoothing": smoothing, "threshold": threshold, "sample": sample, "flavour": flavour, "seed": seed,
-        "judgements": judgements, "prompt": judge_prompt, "num_examples": num_examples,
-    }  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if similarities is not None:
-        from mmduet.evaluation.scorers.sentence_similarity import read_similarities
-
-        given["similarity"] = read_similarities(similarities)
-    with ExitStack() as last:
-        if judge is not None:
-            cache = judge_cache or predictions.with_name(f"{predictions.name}.judge.jsonl")
-            given["judge"] = last.enter_context(judge_of(benchmark, judge, judge_model, cache))
-        report = evaluated(benchmark, predictions, annotations, profile=profile, strict=strict, **given)
+    validate(options)
+    with evaluator_arguments(options) as arguments, progress_bar("judging") as bar:
+        report = run_benchmark(
+            options.benchmark,
+            options.predictions,
+            options.annotations or (),
+            profile=options.profile,
+            strict=options.strict,
+            progress=bar,
+            **arguments,
+        )
     show(report)
-    if json_path is not None:
-        files = [str(predictions), *map(str, annotations or ())]
-        made = {"mmduet": mmduet.__version__, "files": files, "options": told(given), "count": len(report.items)}
-        write_json(json_path, report.to_dict(per_item=per_item) | made, indent=2)
-    if html is not None:
-        from mmduet.reports import write_html_report
-
-        write_html_report(html, report, predictions=predictions, annotations=annotations, videos=videos)
+    write_files(options, report, arguments)
 
 
-def check(**values: Any) -> None:
-    """Raise ``OptionError`` for files that could not be written in the end, and for options that would do nothing."""
+def validate(options: EvaluateOptions) -> None:
+    """Raise ``OptionError`` for files that cannot be written, and for options that have no effect."""
     from mmduet.cli._output_files import check_output_files
     from mmduet.errors import OptionError
 
-    judge, asks = values["judge"], values["judge"] not in (None, "exact")
-    others = (values[name] for name in ("judgements", "judge_prompt", "similarities"))
-    read = [values["predictions"], *(values["annotations"] or ()), *(file for file in others if file is not None)]
-    written = {"--json": values["json_path"], "--html": values["html"], "--judge-cache": values["judge_cache"]}
-    check_output_files(written, *read)
-    refuse_alone({name: values[name] for name in ("judge_model", "judge_cache")}, "--judge URL", asks)
-    graded = asks or values["judgements"] is not None
-    refuse_alone({"judge_prompt": values["judge_prompt"]}, "--judge URL or --judgements", graded)
-    refuse_alone({"videos": values["videos"]}, "--html", values["html"] is not None)
-    refuse_alone({"per_item": values["per_item"] or None}, "--json", values["json_path"] is not None)
-    if asks and values["judge_model"] is None:
-        raise OptionError(f"--judge {judge} has many models, perhaps; name one by --judge-model")
+    optional = (options.judgements, options.judge_prompt, options.similarities)
+    inputs = [options.predictions, *(options.annotations or ()), *(file for file in optional if file is not None)]
+    outputs = {"--json": options.json_path, "--html": options.html, "--judge-cache": options.judge_cache}
+    check_output_files(outputs, *inputs)
+    is_graded = options.queries_model or options.judgements is not None
+    for option, is_given, required, is_met in (
+        ("--judge-model", options.judge_model is not None, "--judge URL", options.queries_model),
+        ("--judge-cache", options.judge_cache is not None, "--judge URL", options.queries_model),
+        ("--judge-prompt", options.judge_prompt is not None, "--judge URL or --judgements", is_graded),
+        ("--videos", options.videos is not None, "--html", options.html is not None),
+        ("--per-item", options.per_item, "--json", options.json_path is not None),
+    ):
+        if is_given and not is_met:
+            raise OptionError(f"{option} has no effect without {required}; add that option, or leave {option} out")
+    if options.queries_model and options.judge_model is None:
+        raise OptionError(f"--judge {options.judge} needs --judge-model: the name of the model at that endpoint")
+    check_benchmark_options(options)
 
 
-def refuse_alone(options: Mapping[str, object], partner: str, given: bool) -> None:
-    """Raise ``OptionError`` for an option that does nothing without its ``partner``."""
+def check_benchmark_options(options: EvaluateOptions) -> None:
+    """Raise ``OptionError`` for an option that the benchmark does not have, and for missing annotations."""
     from mmduet.errors import OptionError
+    from mmduet.evaluation.run_benchmark import MAX_GRADES, accepted_options, check_annotations
 
-    for option, value in options.items():
-        if value is not None and not given:
-            raise OptionError(
-                f"--{option.replace('_', '-')} does nothing without {partner}; give that too, or leave it out"
-            )
-
-
-def evaluated(benchmark: Benchmark, predictions: Path, annotations: list[Path] | None, **given: Any) -> Report:
-    """The benchmark's own ``evaluate``. Raises ``OptionError`` for what it has no use for."""
-    from importlib import import_module
-    from inspect import signature
-
-    from mmduet.annotations.prediction_settings import from_other_test_set
-    from mmduet.cli._progress import progress_bar
-    from mmduet.errors import AnnotationError, OptionError
-    from mmduet.evaluation.intervals import add_intervals
-
-    name = benchmark.replace("-", "_")
-    run = import_module(f"mmduet.evaluation.benchmarks.{name}").evaluate
-    known = signature(run).parameters
-    if useless := sorted(set(given) - set(known) - {"seed"}):
-        option = {"prompt": "judge-prompt", "similarity": "similarities"}.get(useless[0], useless[0]).replace("_", "-")
-        raise OptionError(f"--{option} means nothing to {benchmark}; leave it out")
-    if known["annotations"].default is known["annotations"].empty and not annotations:
-        raise OptionError(f"{benchmark} needs --annotations: the test set that was predicted")
-    several = name == "dense_captioning"
-    if annotations and len(annotations) > 1 and not several:
-        raise OptionError(f"{benchmark} takes one file of annotations, not {len(annotations)}")
-    seed = given.pop("seed", 0)
-    if "seed" in known:
-        given["seed"] = seed
-    gold = annotations if several else next(iter(annotations or ()), None)
-    with progress_bar("judging") as bar:
-        report = run(predictions, gold, **given, **({"progress": bar} if "progress" in known else {}))
-    if all(isnan(value) for value in report.metrics.values()):
-        first = "".join(f", {problem}" for problem in report.problems[:1])
-        raise AnnotationError(
-            f"{predictions}: nothing in it can be evaluated{first}; give other predictions or annotations"
-        )
-    if from_other_test_set(predictions, [path for path in annotations or () if path.is_file()]):
-        other = f"{predictions.name} was made for another test set than these annotations; only the ids were compared."
-        report = replace(report, notes=[*report.notes, other])
-    return add_intervals(report, seed)
+    accepted = accepted_options(options.benchmark)
+    given = {**options.evaluator_options, "similarity": options.similarities}
+    unknown = [name for name, value in given.items() if value is not None and name not in {*accepted, "seed"}]
+    if options.judge is not None and options.benchmark not in MAX_GRADES:
+        unknown.append("judge")
+    if unknown:
+        name = {"prompt": "judge_prompt", "similarity": "similarities"}.get(unknown[0], unknown[0])
+        raise OptionError(f"--{name.replace('_', '-')} does not apply to {options.benchmark}; leave it out")
+    check_annotations(options.benchmark, options.annotations or ())
 
 
 @contextmanager
-def judge_of(benchmark: Benchmark, url: str, model: str | None, cache: Path) -> Iterator[Judge]:
-    """The judge at ``url``, whose replies are kept in ``cache``; ``exact`` needs neither."""
-    from mmduet.errors import OptionError
-    from mmduet.evaluation.judges.chat_judge import ChatJudge
-    from mmduet.evaluation.judges.judge import ExactJudge
-    from mmduet.evaluation.judges.judgement_files import CachedJudge
+def evaluator_arguments(options: EvaluateOptions) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of the evaluator, with the similarities loaded and the judge open while the block runs."""
+    from mmduet.evaluation.judges.open_judge import open_judge
+    from mmduet.evaluation.run_benchmark import MAX_GRADES
+    from mmduet.evaluation.scorers.sentence_similarity import read_similarities
 
-    if benchmark not in HIGHEST:
-        raise OptionError(f"--judge means nothing to {benchmark}; leave it out")
-    if url == "exact":
-        yield ExactJudge(HIGHEST[benchmark])
+    arguments = options.evaluator_options
+    if options.similarities is not None:
+        arguments["similarity"] = read_similarities(options.similarities)
+    if options.judge is None:
+        yield arguments
         return
-    with ChatJudge(url, model or "") as judge:
-        yield CachedJudge(judge, cache)
-
-
-def told(given: dict[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them: a judge by its model's name, a table of similarities by its size."""
-    named = {"judge": lambda judge: judge.model, "similarity": len}
-    plain = {name: named.get(name, lambda value: value)(value) for name, value in given.items()}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+    predictions = options.predictions
+    cache = options.judge_cache or predictions.with_name(f"{predictions.name}.judge.jsonl")
+    with open_judge(options.judge, options.judge_model or "", cache, MAX_GRADES[options.benchmark]) as judge:
+        yield {**arguments, "judge": judge}
 
 
 def show(report: Report) -> None:
-    """The numbers on stdout, what is to be known of them on stderr."""
+    """Print the metrics to stdout, notes and problems to stderr."""
     from rich.console import Console
     from rich.table import Table
 
@@ -220,17 +199,42 @@ def show(report: Report) -> None:
     if report.intervals:
         table.add_column("95 % interval", justify="right")
     for name, value in report.metrics.items():
-        shown = f"{value:.2f}" if isinstance(value, float) else str(value)
-        interval = report.intervals.get(name)
-        row = [name, "-" if value != value else shown]
-        table.add_row(
-            *row, *([f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else ""] if report.intervals else [])
-        )
+        text = f"{value:.2f}" if isinstance(value, float) else str(value)
+        row = [name, "-" if value != value else text]
+        if report.intervals:
+            interval = report.intervals.get(name)
+            row.append(f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "")
+        table.add_row(*row)
     Console(soft_wrap=True).print(table)
-    aside = Console(stderr=True, soft_wrap=True, highlight=False)
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     for note in report.notes:
-        aside.print(f"note: {note}", markup=False)
-    for problem in report.problems[:MOST_PROBLEMS_TOLD]:
-        aside.print(f"problem: {problem}", markup=False)
-    if len(report.problems) > MOST_PROBLEMS_TOLD:
-        aside.print(f"and {len(report.problems) - MOST_PROBLEMS_TOLD} problems more; --json lists them all")
+        stderr.print(f"note: {note}", markup=False)
+    for problem in report.problems[:MAX_PROBLEMS]:
+        stderr.print(f"problem: {problem}", markup=False)
+    if len(report.problems) > MAX_PROBLEMS:
+        stderr.print(f"and {len(report.problems) - MAX_PROBLEMS} more problems; --json lists all of them")
+
+
+def write_files(options: EvaluateOptions, report: Report, arguments: dict[str, Any]) -> None:
+    """Write the report as JSON and as an HTML page, as far as requested."""
+    from mmduet import __version__
+    from mmduet.evaluation.run_benchmark import describe_options
+    from mmduet.files import write_json
+    from mmduet.reports import write_html_report
+
+    if options.json_path is not None:
+        content = report.to_dict(per_item=options.per_item) | {
+            "mmduet": __version__,
+            "files": [str(options.predictions), *map(str, options.annotations or ())],
+            "options": describe_options(arguments),
+            "count": len(report.items),
+        }
+        write_json(options.json_path, content, indent=2)
+    if options.html is not None:
+        write_html_report(
+            options.html,
+            report,
+            predictions=options.predictions,
+            annotations=options.annotations,
+            videos=options.videos,
+        )

@@ -1,4 +1,4 @@
-"""``mmduet evaluate`` and ``mmduet data check``: from files to numbers, reports and exit statuses."""
+"""``mmduet evaluate`` and ``mmduet data check``: from files to metrics, reports and exit statuses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def predicted(name: str, relevance: list[float], said: list[tuple[float, str]] = ()) -> dict[str, Any]:  # type: ignore[assignment]
+def prediction(name: str, relevance: list[float], replies: list[tuple[float, str]] = ()) -> dict[str, Any]:  # type: ignore[assignment]
     turns = [{"time": 0.0, "content": "q", "role": "user"}]
-    turns += [{"time": time, "content": text, "role": "assistant"} for time, text in said]
+    turns += [{"time": time, "content": text, "role": "assistant"} for time, text in replies]
     debug = [{"time": i / 2, "informative_score": 0.0, "relevance_score": r} for i, r in enumerate(relevance)]
     return {
         "question_id": name,
@@ -33,7 +33,7 @@ def predicted(name: str, relevance: list[float], said: list[tuple[float, str]] =
     }
 
 
-def asked(name: str, **gold: Any) -> dict[str, Any]:
+def question(name: str, **gold: Any) -> dict[str, Any]:
     return {
         "question_id": name,
         "video": "v.mp4",
@@ -44,19 +44,21 @@ def asked(name: str, **gold: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def grounding(tmp_path: Path) -> list[object]:
-    predictions = lines(tmp_path / "p.jsonl", [predicted("a", [0, 0, 1, 1, 1, 0]), predicted("b", [1, 0, 0, 0, 0, 0])])
-    gold = [asked("a", timestamps=[[1.0, 2.0]]), asked("b", timestamps=[[1.0, 2.0]])]
+    predictions = lines(
+        tmp_path / "p.jsonl", [prediction("a", [0, 0, 1, 1, 1, 0]), prediction("b", [1, 0, 0, 0, 0, 0])]
+    )
+    gold = [question("a", timestamps=[[1.0, 2.0]]), question("b", timestamps=[[1.0, 2.0]])]
     (tmp_path / "g.json").write_text(json.dumps(gold))
     return ["--predictions", predictions, "--annotations", tmp_path / "g.json", "--smoothing", 0]
 
 
-def test_numbers_are_shown_and_written(mmduet: Command, grounding: list[object], tmp_path: Path) -> None:
+def test_metrics_are_printed_and_written_as_json(mmduet: Command, grounding: list[object], tmp_path: Path) -> None:
     done = mmduet("evaluate", "grounding", *grounding, "--json", tmp_path / "r.json")
     assert done.status == 0
     assert "mIoU" in done.out
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["benchmark"], report["profile"]) == ("grounding", "fixed")
-    assert report["metrics"]["mIoU"] == pytest.approx(50.0)  # one found whole, one not at all
+    assert report["metrics"]["mIoU"] == pytest.approx(50.0)  # one span is found exactly, the other not at all
     assert report["metrics"]["R1@0.7"] == pytest.approx(50.0)
     assert report["intervals"]["mIoU"][0] <= 50 <= report["intervals"]["mIoU"][1]
     assert len(report["sweep"]) == 15 * 21
@@ -69,68 +71,77 @@ def test_numbers_are_shown_and_written(mmduet: Command, grounding: list[object],
     assert [item["id"] for item in json.loads((tmp_path / "r.json").read_text())["items"]] == ["a", "b"]
 
 
-def test_a_page_is_written(mmduet: Command, grounding: list[object], tmp_path: Path) -> None:
+def test_an_html_page_is_written(mmduet: Command, grounding: list[object], tmp_path: Path) -> None:
     assert mmduet("evaluate", "grounding", *grounding, "--html", tmp_path / "r.html").status == 0
     page = (tmp_path / "r.html").read_text()
     assert page.startswith("<!")
     assert "mIoU" in page
 
 
-def test_what_cannot_be_used_is_told_or_ends_it(mmduet: Command, tmp_path: Path) -> None:
-    rows = [predicted("a", [0, 0, 1, 1, 1, 0]), predicted("stranger", [1, 1])]
+def test_unusable_predictions_are_reported_and_strict_fails(mmduet: Command, tmp_path: Path) -> None:
+    rows = [prediction("a", [0, 0, 1, 1, 1, 0]), prediction("unknown", [1, 1])]
     files = ["--predictions", lines(tmp_path / "p.jsonl", rows), "--annotations", tmp_path / "g.json"]
-    (tmp_path / "g.json").write_text(json.dumps([asked("a", timestamps=[[1.0, 2.0]]), asked("b", timestamps=[[0, 1]])]))
+    (tmp_path / "g.json").write_text(
+        json.dumps([question("a", timestamps=[[1.0, 2.0]]), question("b", timestamps=[[0, 1]])])
+    )
     done = mmduet("evaluate", "grounding", *files)
     assert done.status == 0
-    assert "stranger" in done.err
+    assert "unknown" in done.err
     assert "b:" in done.err
     done = mmduet("evaluate", "grounding", *files, "--strict")
-    assert (done.status, "stranger" in done.err) == (6, True)
+    assert (done.status, "unknown" in done.err) == (6, True)
 
 
-def test_answers_are_judged_by_whoever_is_named(mmduet: Command, tmp_path: Path) -> None:
-    gold = [asked("a", answer=[{"content": "It moves.", "time": [0, 2]}, {"content": "It stops.", "time": [3, 4]}])]
+def test_answers_are_graded_by_a_judge_or_by_judgements(mmduet: Command, tmp_path: Path) -> None:
+    gold = [question("a", answer=[{"content": "It moves.", "time": [0, 2]}, {"content": "It stops.", "time": [3, 4]}])]
     (tmp_path / "g.json").write_text(json.dumps(gold))
-    said = [(1.0, "it  moves."), (3.5, "nothing")]
-    files = ["--predictions", lines(tmp_path / "p.jsonl", [predicted("a", [0] * 8, said)])]
+    replies = [(1.0, "it  moves."), (3.5, "nothing")]
+    files = ["--predictions", lines(tmp_path / "p.jsonl", [prediction("a", [0] * 8, replies)])]
     files += ["--annotations", tmp_path / "g.json", "--json", tmp_path / "r.json"]
-    nobody = mmduet("evaluate", "magqa", *files)
-    assert (nobody.status, "--judge" in nobody.err, "--judgements" in nobody.err) == (2, True, True)
+    ungraded = mmduet("evaluate", "magqa", *files)
+    assert (ungraded.status, "answers need a judge; give --judge URL" in ungraded.err) == (2, True)
     assert mmduet("evaluate", "magqa", *files, "--judge", "exact").status == 0
     assert json.loads((tmp_path / "r.json").read_text())["metrics"]["in_span"] == 3.0  # 5 and 1
     grades = [
         {"question_id": "a", "gold": 0, "turn": 0, "score": 4},
         {"question_id": "a", "gold": 1, "turn": 1, "score": 2},
     ]
-    given = mmduet("evaluate", "magqa", *files, "--judgements", lines(tmp_path / "j.jsonl", grades))
-    assert given.status == 0
+    done = mmduet("evaluate", "magqa", *files, "--judgements", lines(tmp_path / "j.jsonl", grades))
+    assert done.status == 0
     assert json.loads((tmp_path / "r.json").read_text())["metrics"]["in_span"] == 3.0
 
 
 @pytest.mark.parametrize(
-    ("more", "named"),
+    ("more", "error"),
     [
-        (["--judge", "exact"], "--judge"),
-        (["--flavour", "vid2seq"], "--flavour"),
-        (["--judge-prompt", "x"], "--judge-prompt"),
-        (["--annotations", "other.json"], "one file"),
-        (["--judge", "http://x"], "--judge-model"),
-        (["--html", "no/where.html"], "--html"),
+        (["--judge", "exact"], "--judge does not apply to grounding; leave it out"),
+        (["--flavour", "vid2seq"], "--flavour does not apply to grounding; leave it out"),
+        (["--similarities", "x.npz"], "--similarities does not apply to grounding; leave it out"),
+        (
+            ["--judge-prompt", "x"],
+            "--judge-prompt has no effect without --judge URL or --judgements; add that option, or leave --judge-prompt out",
+        ),
+        (["--annotations", "other.json"], "grounding takes one file of annotations, not 2"),
+        (["--judge", "http://x"], "--judge http://x needs --judge-model: the name of the model at that endpoint"),
+        (["--html", "no/where.html"], "--html no/where.html: the folder no does not exist; create it first"),
     ],
 )
-def test_what_means_nothing_here_is_refused(
-    mmduet: Command, grounding: list[object], more: list[object], named: str
+def test_options_that_do_not_apply_are_rejected(
+    mmduet: Command, grounding: list[object], more: list[object], error: str
 ) -> None:
     done = mmduet("evaluate", "grounding", *grounding, *more)
-    assert (done.status, named in done.err) == (2, True), done.err
+    assert (done.status, done.err) == (2, f"error[bad_option]: {error}\n")
 
 
-def test_a_benchmark_without_annotations_says_so(mmduet: Command, tmp_path: Path) -> None:
+def test_missing_annotations_are_rejected(mmduet: Command, tmp_path: Path) -> None:
     done = mmduet("evaluate", "captions", "--predictions", tmp_path / "p.json")
-    assert (done.status, "--annotations" in done.err) == (2, True)
+    assert (done.status, done.err) == (
+        2,
+        "error[bad_option]: captions needs --annotations: the test set that was predicted\n",
+    )
 
 
-def test_every_benchmark_is_there(mmduet: Command, tmp_path: Path) -> None:
+def test_every_benchmark_reads_its_files(mmduet: Command, tmp_path: Path) -> None:
     for name in (
         "qvhighlights",
         "grounding",
@@ -151,17 +162,17 @@ def test_every_benchmark_is_there(mmduet: Command, tmp_path: Path) -> None:
 # data sets
 
 
-def test_a_local_copy_is_checked(mmduet: Command, tmp_path: Path) -> None:
+def test_a_local_copy_of_a_data_set_is_checked(mmduet: Command, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "v.mp4", 1.0)
-    gold = [asked("a", timestamps=[[0, 1]]), {**asked("b", timestamps=[[0, 1]]), "video": "gone.mp4"}]
+    gold = [question("a", timestamps=[[0, 1]]), {**question("b", timestamps=[[0, 1]]), "video": "gone.mp4"}]
     (tmp_path / "grounding_test.json").write_text(json.dumps(gold))
     done = mmduet("data", "check", "charades", "--dir", tmp_path)
     assert (done.status, "gone.mp4" in done.err) == (1, True)
     assert "2 questions, 1 videos, 1 faults" in done.out
     (tmp_path / "videos" / "gone.mp4").write_bytes((tmp_path / "videos" / "v.mp4").read_bytes())
     assert mmduet("data", "check", "charades", "--dir", tmp_path).status == 0
-    (tmp_path / "grounding_test.json").write_text(json.dumps([gold[0], asked("c")]))  # nothing says where
+    (tmp_path / "grounding_test.json").write_text(json.dumps([gold[0], question("c")]))  # without timestamps
     done = mmduet("data", "check", "charades", "--dir", tmp_path)
     assert (done.status, "cannot be evaluated" in done.err, "missing timestamps" in done.err) == (1, True, True), (
         done.err
@@ -175,7 +186,7 @@ def test_a_local_copy_is_checked(mmduet: Command, tmp_path: Path) -> None:
     assert mmduet("data", "check", "imagenet").status == 2
 
 
-def test_qvhighlights_own_file_is_a_test_set(mmduet: Command, tmp_path: Path) -> None:
+def test_the_annotation_file_of_qvhighlights_is_a_test_set(mmduet: Command, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "v.mp4", 4.0)
     row = {
@@ -187,19 +198,19 @@ def test_qvhighlights_own_file_is_a_test_set(mmduet: Command, tmp_path: Path) ->
         "saliency_scores": [[4, 4, 4]],
     }
     files = ["--annotations", lines(tmp_path / "highlights.jsonl", [row]), "--predictions", tmp_path / "p.jsonl"]
-    made = mmduet(
+    predict = mmduet(
         "predict", *files[:2], "--videos", tmp_path / "videos", "--output", tmp_path / "p.jsonl",
         "--model", "random:tiny", "--fps", 2, "--speak", "never",
     )  # fmt: skip
-    assert made.status == 0, made.err
+    assert predict.status == 0, predict.err
     done = mmduet("evaluate", "qvhighlights", *files, "--json", tmp_path / "r.json")
     assert done.status == 0, done.err
     assert "another test set" not in done.err
     other = lines(tmp_path / "other.jsonl", [{**row, "query": "Another."}])
     done = mmduet("evaluate", "qvhighlights", "--annotations", other, *files[2:])
     assert (done.status, "p.jsonl was made for another test set" in done.err) == (0, True)
-    hit = json.loads((tmp_path / "r.json").read_text())["metrics"]["HL-min-VeryGood-Hit1"]
-    assert hit in (0.0, 100.0)
-    assert not math.isnan(hit)
+    hit_rate = json.loads((tmp_path / "r.json").read_text())["metrics"]["HL-min-VeryGood-Hit1"]
+    assert hit_rate in (0.0, 100.0)
+    assert not math.isnan(hit_rate)
     lines(tmp_path / "highlights.jsonl", [{"qid": 1, "vid": "v"}])
     assert mmduet("data", "check", "qvh", "--dir", tmp_path).status == 6

@@ -1,4 +1,4 @@
-"""``mmduet evaluate`` on files that are odd, broken or malicious: they are read, or refused by name, without a traceback."""
+"""``mmduet evaluate`` on unusual, damaged or malicious files: they are read or rejected, never with a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_line import Command
 
-HUGE = 10**400  # JSON may hold it, a float may not
+HUGE = 10**400  # valid in JSON, too large for a float
 QUESTION = {
     "question_id": 1, "video": "v.mp4", "conversation": [{"role": "user", "content": "q", "time": 0}],
     "answer": [{"content": "g", "time": [0, 5]}],
@@ -22,8 +22,8 @@ SPANS = [{"question_id": 1, "video": "v.mp4", "timestamps": [[0, 2]]}]
 
 
 def turns(time: Any = 1, question_id: Any = 1, **more: Any) -> dict[str, Any]:
-    said = [{"role": "assistant", "content": "g", "time": time}]
-    return {"question_id": question_id, "model_response_list": said, **more}
+    replies = [{"role": "assistant", "content": "g", "time": time}]
+    return {"question_id": question_id, "model_response_list": replies, **more}
 
 
 def written(path: Path, value: Any) -> Path:
@@ -38,35 +38,81 @@ def evaluate(mmduet: Command, folder: Path, benchmark: str, predictions: Any, an
     return mmduet("evaluate", benchmark, *files, *more)
 
 
+NO_COMMON_ID = (
+    "p.json and g.json have no id in common (for example {} and {}); give predictions and annotations of the same split"
+)
+OVO_TASKS = "EPM, ASI, HLD, OCR, ACR, ATR, STU, FPD, OJR, REC, SSR, CRR"
+CUT = "1" + 76 * "0" + "..."  # HUGE in a message
+
+
 @pytest.mark.parametrize(
-    ("benchmark", "predictions", "annotations", "more", "words"),
+    ("benchmark", "predictions", "annotations", "more", "error"),
     [
-        ("audio-description", {"m": []}, {"m": [{"start": 0, "end": 1, "text": "a"}]}, (), "no id in common"),
-        ("audio-description", {"m": [{"start": 0, "end": 1, "text": "a"}]}, {"m": []}, (), "no id in common"),
-        ("ovo", {"backward": [{**OVO["backward"][0], "task": ["EPM"]}]}, None, (), "expected one of"),
-        ("ovo", OVO, [{"id": 1, "task": {}}], (), "expected one of"),
-        ("ovo", OVO, [{"id": 1, "task": "REC", "test_info": None}], (), "test_info is None, expected a list"),
-        ("magqa", turns(HUGE), [QUESTION], ("--judge", "exact"), "expected a number of seconds"),
-        ("magqa", turns(), [{**QUESTION, "answer": [{"content": "g", "time": [0, HUGE]}]}], (), "expected a finite number"),
-        ("magqa", turns(), [{**QUESTION, "answer": []}], ("--judge", "exact"), "no gold answers"),
-        ("dense-captioning", {"v": [{"timestamp": [0, HUGE], "caption": "a"}]}, EVENTS, (), "expected a finite number"),
-        ("qvhighlights", SUBMISSION, {**QUERY, "duration": 1e15}, (), "duration is"),
-        ("qvhighlights", SUBMISSION, {**QUERY, "relevant_windows": []}, (), "can be evaluated"),
-        ("grounding", {"question_id": 1, "model_response_list": []}, SPANS, ("--profile", "paper"), "can be"),
-        ("captions", b"[" * 100_000, {"v": "a"}, (), "nested too deeply"),
-        ("qvhighlights", b"[" * 100_000, QUERY, (), "nested too deeply"),
-        ("captions", b'{"v": ' + b"9" * 5000 + b"}", {"v": ["a"]}, (), "is not JSON"),
+        (
+            "audio-description", {"m": []}, {"m": [{"start": 0, "end": 1, "text": "a"}]}, (),
+            NO_COMMON_ID.format(None, "'m'"),
+        ),
+        (
+            "audio-description", {"m": [{"start": 0, "end": 1, "text": "a"}]}, {"m": []}, (),
+            NO_COMMON_ID.format("'m'", None),
+        ),
+        (
+            "ovo", {"backward": [{**OVO["backward"][0], "task": ["EPM"]}]}, None, (),
+            f"p.json, backward: entry 0: id '1': task is ['EPM'], expected one of {OVO_TASKS}",
+        ),
+        ("ovo", OVO, [{"id": 1, "task": {}}], (), f"g.json, entry 0: id '1': task is {{}}, expected one of {OVO_TASKS}"),
+        (
+            "ovo", OVO, [{"id": 1, "task": "REC", "test_info": None}], (),
+            "g.json, entry 0: test_info is None, expected a list",
+        ),
+        (
+            "magqa", turns(HUGE), [QUESTION], ("--judge", "exact"),
+            f"p.json, question_id '1': turn 0: time is {CUT}, expected a number of seconds",
+        ),
+        (
+            "magqa", turns(), [{**QUESTION, "answer": [{"content": "g", "time": [0, HUGE]}]}], (),
+            f"g.json, question_id '1': gold answer 0: the end of the time span is {CUT}, expected a finite number",
+        ),
+        (
+            "magqa", turns(), [{**QUESTION, "answer": []}], ("--judge", "exact"),
+            "g.json has no gold answers; give annotations with answers and their time spans",
+        ),
+        (
+            "dense-captioning", {"v": [{"timestamp": [0, HUGE], "caption": "a"}]}, EVENTS, (),
+            f"p.json, 'v': segment 0: the end of the time span is {CUT}, expected a finite number",
+        ),
+        (
+            "qvhighlights", SUBMISSION, {**QUERY, "duration": 1e15}, (),
+            "g.json, query 1: duration is 1000000000000000.0, expected 2 (one clip) to 1000000 s",
+        ),
+        (
+            "qvhighlights", SUBMISSION, {**QUERY, "relevant_windows": []}, (),
+            "p.json: nothing in it can be evaluated; give other predictions or annotations",
+        ),
+        (
+            "grounding", {"question_id": 1, "model_response_list": []}, SPANS, ("--profile", "paper"),
+            "p.json: nothing in it can be evaluated, 1: the answer '' does not contain exactly two numbers "
+            "(counted as dropped, as in the original); give other predictions or annotations",
+        ),
+        ("captions", b"[" * 100_000, {"v": "a"}, (), "p.json is nested too deeply to be read"),
+        ("qvhighlights", b"[" * 100_000, QUERY, (), "p.json is nested too deeply to be read"),
+        (
+            "captions", b'{"v": ' + b"9" * 5000 + b"}", {"v": ["a"]}, (),
+            "p.json is not JSON: Exceeds the limit (4300 digits) for integer string conversion",
+        ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_refused_with_a_reason(
-    mmduet: Command, tmp_path: Path, benchmark: str, predictions: Any, annotations: Any, more: tuple, words: str
+def test_unusable_files_are_rejected_with_a_reason(
+    mmduet: Command, tmp_path: Path, benchmark: str, predictions: Any, annotations: Any, more: tuple, error: str
 ) -> None:
     done = evaluate(mmduet, tmp_path, benchmark, predictions, annotations, *more)
     assert (done.status, done.out) == (6, ""), done.err
-    assert words in done.err
+    for name in ("p.json", "g.json"):
+        error = error.replace(name, str(tmp_path / name))
+    assert f"error[bad_annotation]: {error}" in done.err
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(mmduet: Command, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(mmduet: Command, tmp_path: Path) -> None:
     bom = b"\xef\xbb\xbf"
     done = evaluate(mmduet, tmp_path, "qvhighlights", bom + json.dumps(SUBMISSION).encode(), QUERY)
     assert (done.status, "MR-full-mAP" in done.out) == (0, True)
@@ -88,26 +134,28 @@ def test_ids_are_joined_whether_they_are_texts_or_numbers(mmduet: Command, tmp_p
     assert (done.status, "twice" in done.err) == (6, True)
 
 
-def test_the_references_own_frames_tell_the_bounds_of_captions(mmduet: Command, tmp_path: Path) -> None:
-    """``video_time`` and pairs of probabilities, as its files have them, come to what ours come to."""
-    sure = [0.0, 0.9, 0.9, 0.0]
-    ours = [{"time": k, "informative_score": s, "relevance_score": 0.0} for k, s in enumerate(sure)]
-    theirs = [{"video_time": k, "informative_score": [1 - s, s], "relevance_score": [1, 0]} for k, s in enumerate(sure)]
-    bare = [{"time": k, "relevance_score": 0.0} for k in range(4)]
+def test_frame_scores_in_the_form_of_mmduet_give_the_same_caption_spans(mmduet: Command, tmp_path: Path) -> None:
+    """``video_time`` and pairs of probabilities, as in MMDuet's files, give the same result as ``time`` and one score."""
+    scores = [0.0, 0.9, 0.9, 0.0]
+    frames = [{"time": k, "informative_score": s, "relevance_score": 0.0} for k, s in enumerate(scores)]
+    mmduet_frames = [
+        {"video_time": k, "informative_score": [1 - s, s], "relevance_score": [1, 0]} for k, s in enumerate(scores)
+    ]
+    without_scores = [{"time": k, "relevance_score": 0.0} for k in range(4)]
     found = []
-    for frames in (ours, theirs, bare):
+    for debug_data in (frames, mmduet_frames, without_scores):
         report = tmp_path / "r.json"
-        row = turns(2, "v", debug_data=frames)
+        row = turns(2, "v", debug_data=debug_data)
         done = evaluate(mmduet, tmp_path, "dense-captioning", row, EVENTS, "--json", report)
         assert done.status == 0, done.err
         found.append(json.loads(report.read_text())["metrics"]["F1"])
     assert found[0] == found[1] != found[2]
-    backwards = turns(2, "v", debug_data=ours[::-1])
+    backwards = turns(2, "v", debug_data=frames[::-1])
     done = evaluate(mmduet, tmp_path, "dense-captioning", backwards, EVENTS)
     assert (done.status, "times must increase" in done.err) == (6, True), done.err
 
 
-def test_what_is_read_is_never_written_over(mmduet: Command, tmp_path: Path) -> None:
+def test_input_files_are_never_overwritten(mmduet: Command, tmp_path: Path) -> None:
     for option in ("--json", "--html"):
         for name in ("p.json", "g.json"):
             done = evaluate(mmduet, tmp_path, "qvhighlights", SUBMISSION, QUERY, option, tmp_path / name)
@@ -122,12 +170,12 @@ def test_what_is_read_is_never_written_over(mmduet: Command, tmp_path: Path) -> 
         ("--per-item",), ("--judge", "exact", "--judge-prompt", "p.json"),
     ],
 )  # fmt: skip
-def test_options_that_would_do_nothing_are_refused(mmduet: Command, tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_options_without_effect_are_rejected(mmduet: Command, tmp_path: Path, more: tuple[str, ...]) -> None:
     done = evaluate(mmduet, tmp_path, "magqa", turns(), [QUESTION], *more)
-    assert (done.status, "does nothing without" in done.err) == (2, True)
+    assert (done.status, "has no effect without" in done.err) == (2, True)
 
 
-def test_numbers_beyond_all_use_are_refused(mmduet: Command, tmp_path: Path) -> None:
+def test_out_of_range_options_and_damaged_similarities_are_rejected(mmduet: Command, tmp_path: Path) -> None:
     for option, value in (("--smoothing", 10**20), ("--seed", -1)):
         assert evaluate(mmduet, tmp_path, "qvhighlights", SUBMISSION, QUERY, option, value).status == 2
     (tmp_path / "empty.npz").write_bytes(b"")
