@@ -1,1 +1,1 @@
-"""Measurements that are commands, never tests: how long, how much, how steadily."""
+"""Measurements of time, memory and robustness. They are commands, not tests: a test would depend on the machine."""

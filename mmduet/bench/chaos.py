@@ -26,7 +26,7 @@ from mmduet.errors import OptionError
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 
-MAX_SCORE_CHANGE = 1e-3  # of a score
+MAX_SCORE_CHANGE = 1e-3
 MAX_GROWTH_MB = 32.0
 WARM_UP_SHARE = 0.5
 """Share of a run after which memory growth counts. For about two minutes a server fills up with sessions that wait for lost
@@ -112,19 +112,19 @@ async def run_chaos(url: str, pid: int, config: ChaosConfig, progress: Callable[
         _run_hostile_client(url, config, random.Random(config.seed * 1000 + n), attacks, end)
         for n in range(config.hostile)
     ]
-    await asyncio.gather(*clients, _watch_memory(pid, result, config.minutes * 60, progress))
+    await asyncio.gather(*clients, _track_memory(pid, result, config.minutes * 60, progress))
     result.attacks = dict(sorted(attacks.items()))
     return result
 
 
-async def _watch_memory(pid: int, result: ChaosReport, seconds: float, report: Callable[[float], None]) -> None:
-    process, began = psutil.Process(pid), monotonic()
-    while (done := (monotonic() - began) / seconds) < 1:
+async def _track_memory(pid: int, result: ChaosReport, seconds: float, progress: Callable[[float], None]) -> None:
+    process, start = psutil.Process(pid), monotonic()
+    while (done := (monotonic() - start) / seconds) < 1:
         size = process.memory_info().rss / MIB
         if done < WARM_UP_SHARE:
             result.memory_before_mb = size
         result.memory_after_mb = size
-        report(done)
+        progress(done)
         await asyncio.sleep(min(1.0, seconds / 20))
 
 

@@ -1,4 +1,4 @@
-"""Clients that come and go: how long each takes to be let in, and whether anything of them stays behind."""
+"""Open and close many sessions: measure how long connecting takes, and whether memory or files leak."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import psutil
 
 from mmduet.client import RemoteSession
 
-TOGETHER = 8
-MOST_MB, MOST_FILES = 16.0, 4  # what the second half may add; allocators keep some pages for themselves
+MAX_CONCURRENT = 8  # clients
+MAX_GROWTH_MB, MAX_FILE_GROWTH = 16.0, 4  # in the second half; not 0, because allocators keep some pages
 
 
 @dataclass(frozen=True)
 class ConnectionChurn:
-    """``connects`` sessions were opened, shown one frame and left. Growth is that of the second half."""
+    """The result for ``connects`` sessions of one frame each. Growth is that of the second half, in MiB and open files."""
 
     connects: int
     milliseconds_p50: float
@@ -29,11 +29,11 @@ class ConnectionChurn:
 
     @property
     def faults(self) -> list[str]:
-        """What stayed behind."""
+        """Descriptions of all leaks; empty if the server passed."""
         found = []
-        if self.memory_growth_mb > MOST_MB:
-            found.append(f"memory grew by {self.memory_growth_mb:.1f} MB in the second half")
-        if self.file_growth > MOST_FILES:
+        if self.memory_growth_mb > MAX_GROWTH_MB:
+            found.append(f"memory grew by {self.memory_growth_mb:.1f} MiB in the second half")
+        if self.file_growth > MAX_FILE_GROWTH:
             found.append(f"{self.file_growth} more files are open than in the middle")
         return found
 
@@ -57,30 +57,33 @@ async def measure_connection_churn(
     key: str | None = None,
     report: Callable[[int], None] = lambda n: None,
 ) -> ConnectionChurn:
-    """Come and go ``count`` times, a few at a time; ``pid`` is the server's process."""
-    server, took = psutil.Process(pid), []
+    """Open and close ``count`` sessions, a few at a time; ``pid`` is the server's process.
+
+    ``report`` receives the number of sessions so far.
+    """
+    server, connect_ms = psutil.Process(pid), []
     numbers = iter(range(count))
     middle: tuple[float, int] | None = None
 
-    async def come_and_go() -> None:
+    async def run_client() -> None:
         nonlocal middle
         for number in numbers:
             if number == count // 2:
                 middle = _resource_usage(server)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             async with RemoteSession(url, key=key) as session:
-                took.append(1000 * (time.perf_counter() - begun))
+                connect_ms.append(1000 * (time.perf_counter() - start))
                 await session.push(image, 0.0)
             report(number + 1)
 
-    await asyncio.gather(*(come_and_go() for _ in range(TOGETHER)))
-    await asyncio.sleep(1.0)  # the last ones are let go
+    await asyncio.gather(*(run_client() for _ in range(MAX_CONCURRENT)))
+    await asyncio.sleep(1.0)  # until the server has closed the last sessions
     assert middle is not None
     after = _resource_usage(server)
-    p50, p99 = (float(np.percentile(took, percent)) for percent in (50, 99))
-    return ConnectionChurn(len(took), p50, p99, after[0] - middle[0], after[1] - middle[1])
+    p50, p99 = (float(np.percentile(connect_ms, percent)) for percent in (50, 99))
+    return ConnectionChurn(len(connect_ms), p50, p99, after[0] - middle[0], after[1] - middle[1])
 
 
 def _resource_usage(server: psutil.Process) -> tuple[float, int]:
-    """Megabytes and file descriptors."""
+    """Return the resident memory in MiB and the number of file descriptors."""
     return server.memory_info().rss / 2**20, server.num_fds()

@@ -1,4 +1,4 @@
-"""What loading a model costs: memory at its most beside the weights, and time; measured in a process of its own."""
+"""Measure the peak memory and the time of loading a model, in a separate process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from mmduet.errors import EngineError
 
-MAX_RATIO = 1.2  # peak over weights that is meant
+MAX_RATIO = 1.2  # of peak memory to weights
 
 
 @dataclass(frozen=True)
 class LoadCost:
-    """``weight_bytes``: of the loaded model. ``peak_bytes``: resident at most, less what was before the first tensor."""
+    """Sizes in bytes; ``peak_bytes`` is the maximum of resident memory, less that before the first tensor was loaded."""
 
     weight_bytes: int
     peak_bytes: int
@@ -25,7 +25,7 @@ class LoadCost:
 
     @property
     def ratio(self) -> float:
-        """Peak over weights."""
+        """Peak memory divided by the size of the weights."""
         return self.peak_bytes / self.weight_bytes
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,16 +39,18 @@ class LoadCost:
 
 
 def measure_load_cost(model: str, dtype: str, adapter: Path | None = None, pickles: bool = False) -> LoadCost:
-    """Load ``model`` in a fresh process, where nothing else has been.
+    """Load ``model`` in a new process and return the cost.
 
-    Raises what loading raises, and ``EngineError`` where the process is killed.
+    Raises:
+        EngineError: the process was killed.
+        MmduetError: the model cannot be loaded.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_load, model, dtype, adapter, pickles).result()
         except BrokenProcessPool:
             raise EngineError(
-                f"loading {model} in {dtype} was killed, for want of memory most likely; try a smaller --dtype"
+                f"the process that loaded {model} in {dtype} was killed, probably for lack of memory; try a smaller --dtype"
             ) from None
 
 
@@ -58,11 +60,11 @@ def _load(model: str, dtype: str, adapter: Path | None, pickles: bool) -> LoadCo
     from mmduet.bench.memory import peak_memory, resident_bytes
     from mmduet.model import load_model
 
-    load_model("random:tiny")  # libraries take their own memory at their first use
+    load_model("random:tiny")  # libraries allocate memory at their first use
     before = resident_bytes()
-    began = time.perf_counter()
+    start = time.perf_counter()
     with peak_memory() as peak:
         loaded = load_model(model, getattr(torch, dtype), adapter=adapter, pickles=pickles)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     weights = sum(parameter.nbytes for parameter in loaded.network.parameters())
     return LoadCost(weights, peak[0] - before, seconds)

@@ -1,4 +1,4 @@
-"""How much memory this process holds; knows the operating system, nothing else."""
+"""Measure the resident memory of this process."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import psutil
 
 
 def resident_bytes() -> int:
-    """Bytes of this process that are in physical memory now."""
+    """Return the resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 @contextmanager
-def peak_memory(every: float = 0.002) -> Iterator[list[int]]:
-    """While the block runs, samples every ``every`` seconds; afterwards the list holds the most bytes that were resident."""
-    found, over = [resident_bytes()], Event()
+def peak_memory(interval: float = 0.002) -> Iterator[list[int]]:
+    """Sample the resident memory every ``interval`` seconds while the block runs; the only element of the list is the peak."""
+    peak, stop = [resident_bytes()], Event()
 
-    def look() -> None:
-        while not over.wait(every):
-            found[0] = max(found[0], resident_bytes())
+    def sample() -> None:
+        while not stop.wait(interval):
+            peak[0] = max(peak[0], resident_bytes())
 
-    watcher = Thread(target=look, daemon=True)
-    watcher.start()
+    sampler = Thread(target=sample, daemon=True)
+    sampler.start()
     try:
-        yield found
+        yield peak
     finally:
-        over.set()
-        watcher.join()
-        found[0] = max(found[0], resident_bytes())
+        stop.set()
+        sampler.join()
+        peak[0] = max(peak[0], resident_bytes())

@@ -1,4 +1,4 @@
-"""What the way through a server costs: a frame's round trip, less the engine's step for the same frame."""
+"""Measure what a server adds: the round trip of a frame, less the engine's step for the same frame."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mmduet.client import RemoteSession
 from mmduet.engine import Engine, recommended_options
 from mmduet.events import Frame, Query, Scores
 from mmduet.options import SpeakOptions
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 from mmduet.video.image import decode_image
 
-WARM_UP_FRAMES = 20  # frames until the window is full and everything has been used once
+WARM_UP_FRAMES = 20  # frames until the window is full and all code has run once
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Milliseconds. A round trip is decoding, letterbox, two threads, two sockets and JSON as well as the step."""
+    """Times in milliseconds. A round trip includes decoding, letterbox, two threads, two sockets and JSON beside the step."""
 
     frames: int
     round_trip_p50: float
@@ -46,14 +46,14 @@ class Overhead:
 
 
 def measure_overhead(url: str, engine: Engine, images: Sequence[bytes], query: str, key: str | None = None) -> Overhead:
-    """Send ``pictures`` one by one, each when the one before it has been scored, then do the same without a server.
+    """Send ``images`` one by one, each after the previous one has been scored, then do the same without a server.
 
-    The engine is of the same model as the server's and steps while that has nothing to do; both only watch.
+    ``engine`` has the same model as the server. The server is idle while the engine runs; neither generates replies.
     """
     trips = np.array(asyncio.run(_round_trips(url, images, query, key)))[WARM_UP_FRAMES:]
     steps = np.array(_step_times(engine, images, query))[WARM_UP_FRAMES:]
-    between = trips - steps
-    figures = [float(np.percentile(values, percent)) for values in (trips, steps, between) for percent in (50, 99)]
+    overheads = trips - steps
+    figures = [float(np.percentile(values, percent)) for values in (trips, steps, overheads) for percent in (50, 99)]
     return Overhead(len(trips), *figures)
 
 
@@ -63,12 +63,12 @@ async def _round_trips(url: str, images: Sequence[bytes], query: str, key: str |
         await session.update(duet={"fps": None, "speak": {"policy": "never"}})
         await session.ask(query)
         events = aiter(session)
-        for index, picture in enumerate(images):
-            begun = time.perf_counter()
-            await session.push(picture, index / 2)
-            while not isinstance(await anext(events), told.FrameScored):
+        for index, image in enumerate(images):
+            start = time.perf_counter()
+            await session.push(image, index / 2)
+            while not isinstance(await anext(events), server_events.FrameScored):
                 pass
-            trips.append(1000 * (time.perf_counter() - begun))
+            trips.append(1000 * (time.perf_counter() - start))
     return trips
 
 
@@ -79,8 +79,8 @@ def _step_times(engine: Engine, images: Sequence[bytes], query: str) -> list[flo
     steps = []
     for index, data in enumerate(images):
         engine.push(session, engine.prepare(Frame(index, index / 2, decode_image(data))))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         while not any(isinstance(output, Scores) for _, output in engine.step()):
             pass
-        steps.append(1000 * (time.perf_counter() - begun))
+        steps.append(1000 * (time.perf_counter() - start))
     return steps

@@ -1,25 +1,25 @@
-"""How many live streams a server holds: clients at a fixed rate, the age of every frame, what was dropped on the way."""
+"""Load a server with live streams at a fixed rate and measure the age of scored frames, and dropped frames."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mmduet.client import RemoteSession
+from mmduet.client import RemoteSession, RemoteStream
 from mmduet.errors import OptionError
-from mmduet.protocol import server_events as told
+from mmduet.protocol import server_events
 
 WARM_UP_SHARE = 0.2
-"""The part of a run, from its beginning, that is not counted: sessions open one after another."""
+"""Share of a run, from its beginning, that is not counted: sessions open one after another."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """``streams`` clients send ``fps`` frames a second for ``seconds``, each asks ``query`` once; all live, none waits."""
+    """``streams`` live clients, each of which sends ``query`` once and ``fps`` frames per second for ``seconds``."""
 
     streams: int
     fps: float
@@ -27,10 +27,11 @@ class Load:
     query: str | None
 
     def __post_init__(self) -> None:
-        """Refuse what measures nothing."""
+        """Raise ``OptionError`` for values that are out of range."""
         if not (self.streams >= 1 and self.fps > 0 and self.seconds >= 2):
             raise OptionError(
-                f"{self.streams} streams, {self.fps} fps, {self.seconds} s: use 1 stream or more, fps above 0, 2 s or more"
+                "a load needs at least 1 stream, more than 0 frames per second and at least 2 seconds, "
+                f"got {self.streams}, {self.fps} and {self.seconds}"
             )
 
 
@@ -47,7 +48,7 @@ class ClientTally:
 
 @dataclass(frozen=True)
 class ServeResult:
-    """The whole run. Times in milliseconds; ``late`` counts frames that had to give way."""
+    """The result of all clients. Times in milliseconds; ``late`` counts frames dropped because the server was behind."""
 
     load: Load
     frames: int
@@ -62,7 +63,7 @@ class ServeResult:
 
     @property
     def held(self) -> bool:
-        """Whether 99 of 100 frames were scored within a frame's time, none gave way and none was lost."""
+        """Whether 99 % of the frames were scored within the interval between frames, and none was dropped or lost."""
         return self.age_p99 <= 1000 / self.load.fps and not self.late and not self.unaccounted
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,19 +86,25 @@ class ServeResult:
 
 
 def measure_load(url: str, load: Load, images: Sequence[bytes], key: str | None = None) -> ServeResult:
-    """Run the load; ``pictures`` are encoded frames that recur. Raises as the client does."""
+    """Run the load; ``images`` are encoded frames, sent repeatedly. Raises the errors of ``RemoteSession``."""
     return asyncio.run(_measure(url, load, images, key))
 
 
-def find_max_streams(
-    url: str, load: Load, images: Sequence[bytes], key: str | None, report: Callable[[ServeResult], None]
-) -> ServeResult | None:
-    """The largest load that is held: doubled until it is not, then halved between; None where not even one stream is."""
+def recommended_query(url: str, key: str | None = None) -> str:
+    """Return the query that the served model recommends, or a general one."""
+    with RemoteStream(url, key=key) as stream:
+        return stream.session.duet.query or "Narrate."
+
+
+def find_max_streams(first: Load, measure: Callable[[Load], ServeResult]) -> ServeResult | None:
+    """Return the result of the largest number of streams that is held, or None if not even one stream is.
+
+    The number of ``first`` is doubled until the load is not held; then the interval between is bisected.
+    """
     best: ServeResult | None = None
-    streams, above = load.streams, 0
+    streams, above = first.streams, 0
     while streams != (best.load.streams if best is not None else 0):
-        result = measure_load(url, Load(streams, load.fps, load.seconds, load.query), images, key)
-        report(result)
+        result = measure(replace(first, streams=streams))
         if result.held:
             best = result
         else:
@@ -110,61 +117,63 @@ def find_max_streams(
 
 
 async def _measure(url: str, load: Load, images: Sequence[bytes], key: str | None) -> ServeResult:
-    heard = await asyncio.gather(*(_run_client(url, load, number, images, key) for number in range(load.streams)))
-    ages = [age for one in heard for age in one.ages]
-    deltas = [delta for one in heard for delta in one.first_deltas]
-    drops = [one.dropped for one in heard]
-    late = sum(one.get("late", 0) for one in drops)
+    tallies = await asyncio.gather(*(_run_client(url, load, number, images, key) for number in range(load.streams)))
+    ages = [age for tally in tallies for age in tally.ages]
+    deltas = [delta for tally in tallies for delta in tally.first_deltas]
+    drops = [tally.dropped for tally in tallies]
+    late = sum(dropped.get("late", 0) for dropped in drops)
     return ServeResult(
         load,
         frames=len(ages),
         late=late,
-        other_drops=sum(sum(one.values()) for one in drops) - late,
-        unaccounted=sum(one.unaccounted for one in heard),
+        other_drops=sum(sum(dropped.values()) for dropped in drops) - late,
+        unaccounted=sum(tally.unaccounted for tally in tallies),
         age_p50=_percentile(ages, 50),
         age_p99=_percentile(ages, 99),
-        replies=sum(one.replies for one in heard),
+        replies=sum(tally.replies for tally in tallies),
         first_delta_p50=_percentile(deltas, 50),
         first_delta_p99=_percentile(deltas, 99),
     )
 
 
-async def _run_client(url: str, load: Load, number: int, pictures: Sequence[bytes], key: str | None) -> ClientTally:
-    """One stream; streams begin spread over a frame's time, as cameras do."""
-    heard, sent = ClientTally(), 0
+async def _run_client(url: str, load: Load, number: int, images: Sequence[bytes], key: str | None) -> ClientTally:
+    """Run one stream. The starts of the streams are spread over the interval between frames, as those of cameras are."""
+    tally = ClientTally()
     async with RemoteSession(url, key=key) as session:
         await session.update(duet={"fps": None})
         if load.query is not None:
             await session.ask(load.query)
-        listening = asyncio.create_task(_collect_events(session, heard, round(WARM_UP_SHARE * load.seconds * load.fps)))
+        collecting = asyncio.create_task(
+            _collect_events(session, tally, round(WARM_UP_SHARE * load.seconds * load.fps))
+        )
         loop = asyncio.get_running_loop()
-        begin = loop.time() + number / load.streams / load.fps
+        start = loop.time() + number / load.streams / load.fps
         for sent in range(round(load.seconds * load.fps)):
-            await asyncio.sleep(max(begin + sent / load.fps - loop.time(), 0))
-            await session.push(pictures[(number * 7 + sent) % len(pictures)], sent / load.fps)
+            await asyncio.sleep(max(start + sent / load.fps - loop.time(), 0))
+            await session.push(images[(number * 7 + sent) % len(images)], sent / load.fps)
         await session.end()
-        await listening
-    return heard
+        await collecting
+    return tally
 
 
-async def _collect_events(session: RemoteSession, heard: ClientTally, skip: int) -> None:
+async def _collect_events(session: RemoteSession, tally: ClientTally, skip: int) -> None:
     ended = 0
     async for event in session:
         match event:
-            case told.FrameScored():
+            case server_events.FrameScored():
                 ended += 1
                 if event.seq >= skip:
-                    heard.ages.append(event.age_ms)
-            case told.FrameDropped():
+                    tally.ages.append(event.age_ms)
+            case server_events.FrameDropped():
                 ended += 1
                 if event.seq >= skip:
-                    heard.dropped[event.reason] = heard.dropped.get(event.reason, 0) + 1
-            case told.ResponseDone(response=response):
-                heard.replies += 1
+                    tally.dropped[event.reason] = tally.dropped.get(event.reason, 0) + 1
+            case server_events.ResponseDone(response=response):
+                tally.replies += 1
                 if response.duet.timing is not None and response.duet.timing.first_delta_ms is not None:
-                    heard.first_deltas.append(response.duet.timing.first_delta_ms)
-            case told.SessionClosed(frames=frames):
-                heard.unaccounted = frames.get("received", 0) - ended
+                    tally.first_deltas.append(response.duet.timing.first_delta_ms)
+            case server_events.SessionClosed(frames=frames):
+                tally.unaccounted = frames.get("received", 0) - ended
 
 
 def _percentile(values: Sequence[float], percent: float) -> float:

@@ -1,4 +1,4 @@
-"""A server in a process of its own, as users run it, for as long as a measurement takes."""
+"""Run a server in a separate process for the duration of a measurement."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ SHUTDOWN_SECONDS = 30.0
 
 @contextmanager
 def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
-    """``mmduet serve`` with ``arguments`` on a free port; yields its address and its process id. Its log goes to stderr."""
+    """Run ``mmduet serve`` with ``arguments`` on a free port; yield its address and its process id. It logs to stderr.
+
+    Raises:
+        ServerError: the server did not start.
+    """
     command = [sys.executable, "-m", "mmduet", "serve", "--port", "0", "--log-level", "warning", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
-        found = re.search(r"ws://\S+", line)
-        if found is None:
+        address = re.search(r"ws://\S+", line)
+        if address is None:
             raise ServerError(f"the server did not start: {' '.join(command)}")
-        yield found[0].rstrip(","), process.pid
+        yield address[0].rstrip(","), process.pid
     finally:
         process.terminate()
         try:

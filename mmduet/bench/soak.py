@@ -1,7 +1,7 @@
-"""Plays one scene over and over to a session for as long as is asked, and measures what must not change; loads nothing.
+"""Repeat one scene in a session for hours, and check that scores, decisions, memory and step times do not change.
 
-A lap is the scene played once. From the second lap on, whatever is in view is what was in view a lap ago, so scores and
-decisions must recur, memory must stay, and a step must take what it took.
+A lap is one repetition of the scene. From the second lap on, the window holds the same frames as one lap before, so scores and
+decisions must recur.
 """
 
 from __future__ import annotations
@@ -21,20 +21,25 @@ from mmduet.errors import OptionError
 from mmduet.events import Frame, Output, Query, Reply, Scores, SessionFailed
 from mmduet.options import SessionOptions
 
-EARLY_FRAMES = slice(1000, 2000)  # frames whose steps are compared with the last thousand
-WARM_UP_FRAMES = 2000  # frames after which memory is watched
-MEMORY_INTERVAL = 100  # frames from one look at the memory to the next
-MAX_GROWTH, MAX_SLOWDOWN = 1.0, 1.1  # MB per hour of stream, and in all; late over early step time
-MAX_SCORE_CHANGE = 1e-3  # of a score
+EARLY_FRAMES = slice(1000, 2000)  # their step times are compared with those of the last LATE_FRAMES
+LATE_FRAMES = 1000
+MIN_FRAMES = EARLY_FRAMES.stop + LATE_FRAMES
+WARM_UP_FRAMES = 2000  # after which memory counts
+MEMORY_INTERVAL = 100  # frames between two measurements of memory
+MAX_GROWTH_MB = 1.0  # per hour of stream, and in total
+MAX_SLOWDOWN = 1.1  # ratio of late to early step time
+MAX_SCORE_CHANGE = 1e-3
 MIB = 2**20
-_FrameResult = tuple[float, float, bool, tuple[str, ...]]  # both scores, whether it spoke, what it said
-Progress = Callable[[int, int], None]
+_FrameResult = tuple[float, float, bool, tuple[str, ...]]  # informative and relevance score, decision to speak, replies
 
 
 @dataclass(frozen=True)
 class SoakReport:
-    """What was seen. ``*_mb`` are MiB of resident memory; ``changed_decisions`` counts frames that decided otherwise, or
-    said something else, than in the second lap; ``largest_score_change`` is against that lap too."""
+    """The result of a run. ``*_mb`` are MiB of resident memory.
+
+    ``changed_decisions`` counts frames with another decision or other replies than in the second lap;
+    ``largest_score_change`` is relative to that lap, too.
+    """
 
     stream_hours: float
     wall_seconds: float
@@ -51,16 +56,18 @@ class SoakReport:
 
     @property
     def faults(self) -> list[str]:
-        """What should not have happened, in words."""
+        """Descriptions of everything that is wrong; empty for a run without faults."""
         found = []
-        if self.growth_mb_per_hour > MAX_GROWTH and self.last_mb - self.first_mb > MAX_GROWTH:
-            found.append(f"memory grew by {self.growth_mb_per_hour:.2f} MB an hour, at most {MAX_GROWTH} is meant")
+        if self.growth_mb_per_hour > MAX_GROWTH_MB and self.last_mb - self.first_mb > MAX_GROWTH_MB:
+            found.append(
+                f"memory grew by {self.growth_mb_per_hour:.2f} MiB per hour, at most {MAX_GROWTH_MB} is expected"
+            )
         if self.late_step_ms > MAX_SLOWDOWN * self.early_step_ms:
             found.append(f"steps became {self.late_step_ms / self.early_step_ms:.2f} times slower")
         if self.changed_decisions:
-            found.append(f"{self.changed_decisions} decisions were others than in the second lap")
+            found.append(f"{self.changed_decisions} decisions differed from those of the second lap")
         if self.largest_score_change > MAX_SCORE_CHANGE:
-            found.append(f"a score moved by {self.largest_score_change:.2g}, at most {MAX_SCORE_CHANGE} is meant")
+            found.append(f"a score changed by {self.largest_score_change:.2g}, at most {MAX_SCORE_CHANGE} is expected")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,19 +90,33 @@ class SoakReport:
 
 
 @dataclass
-class _Log:
-    """What is noted on the way; nearly of a fixed size, so that what is measured is not the measuring."""
+class _Recorder:
+    """Measurements of a run. Their size is almost constant, so that they do not appear as growth of memory."""
 
     frames: int
-    seen: int = 0
+    lap_frames: int
+    processed: int = 0
     replies: int = 0
     changed: int = 0
-    largest: float = 0.0
-    memory: list[tuple[int, int]] = field(default_factory=list)  # (frames seen, bytes)
+    largest_change: float = 0.0
+    memory: list[tuple[int, int]] = field(default_factory=list)  # (index of the frame, bytes)
+    second_lap: list[_FrameResult] = field(default_factory=list)  # the first lap has no full window
 
     def __post_init__(self) -> None:
         self.step_seconds = np.empty(self.frames, np.float32)
-        self.step_seconds.fill(0)  # touched now: pages that come later would count as growth
+        self.step_seconds.fill(0)  # write to the pages now: pages that are touched later would count as growth
+
+    def add(self, index: int, result: _FrameResult) -> None:
+        """Record the result of a frame; from the third lap on compare it with the same frame of the second."""
+        lap, position = divmod(index, self.lap_frames)
+        if lap >= 2:
+            expected = self.second_lap[position]
+            self.largest_change = max(self.largest_change, abs(result[0] - expected[0]), abs(result[1] - expected[1]))
+            self.changed += result[2:] != expected[2:]
+        elif lap == 1:
+            self.second_lap.append(result)
+        self.replies += len(result[3])
+        self.processed = index + 1
 
 
 def run_soak(
@@ -105,93 +126,80 @@ def run_soak(
     query: str,
     fps: float,
     frames: int,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SoakReport:
-    """Watch ``frames`` frames, ``lap`` over and over. An interruption ends it early, with a report of what there was.
+    """Process ``frames`` frames, ``lap`` again and again. Ctrl-C ends the run early, with a report of the frames so far.
 
-    Raises ``OptionError`` without a window, and where laps could not be compared: too few, shorter than the window, or under
-    a running sum.
+    Raises:
+        OptionError: there is no window, or laps cannot be compared: too few, shorter than the window, or with a running sum.
     """
-    if options.window is None or options.window > len(lap):
-        raise OptionError(
-            f"the window is {options.window or 'none'}; give one of 1 to {len(lap)} frames, which are a lap"
-        )
-    if options.speak.policy == "sum":
-        raise OptionError("under a running sum a lap does not decide what the lap before did; give a threshold")
-    if frames < EARLY_FRAMES.stop + 1000 or frames < 3 * len(lap):
-        raise OptionError(
-            f"a stream of {frames} frames is too short; give {EARLY_FRAMES.stop + 1000} or more, and three laps of {len(lap)}"
-        )
-    log = _Log(frames)
-    second: list[_FrameResult] = []  # what was seen in the second lap: the first had no lap before it
+    _check_options(options, len(lap), frames)
+    recorder = _Recorder(frames, len(lap))
     session = engine.open(options)
     engine.push(session, Query(query))
-    began = time.perf_counter()
+    start = time.perf_counter()
     try:
-        for k in range(frames):
-            _watch(engine, session, _at(lap[k % len(lap)], k, fps), len(lap), second, log)
-            if k % MEMORY_INTERVAL == 0:
-                log.memory.append((k, resident_bytes()))
+        for index in range(frames):
+            image = lap[index % len(lap)]
+            frame = PreparedFrame(Frame(index, index / fps, image.frame.image, index), image.pixels)
+            recorder.add(index, _process(engine, session, frame, recorder))
+            if index % MEMORY_INTERVAL == 0:
+                recorder.memory.append((index, resident_bytes()))
                 if progress:
-                    progress(k, frames)
+                    progress(index, frames)
     except KeyboardInterrupt:
-        if log.seen < EARLY_FRAMES.stop + 1000:
+        if recorder.processed < MIN_FRAMES:
             raise
     finally:
         engine.close(session)
-    return _report(log, len(lap), fps, time.perf_counter() - began)
+    return _report(recorder, fps, time.perf_counter() - start)
 
 
-def _at(picture: PreparedFrame, index: int, fps: float) -> PreparedFrame:
-    return PreparedFrame(Frame(index, index / fps, picture.frame.image, index), picture.pixels)
+def _check_options(options: SessionOptions, lap_frames: int, frames: int) -> None:
+    if options.window is None or options.window > lap_frames:
+        raise OptionError(
+            f"the window must be at most one lap, 1 to {lap_frames} frames, got {options.window or 'none'}"
+        )
+    if options.speak.policy == "sum":
+        raise OptionError("the speak policy must not be a running sum, which differs from lap to lap; use a threshold")
+    if frames < MIN_FRAMES or frames < 3 * lap_frames:
+        raise OptionError(
+            f"a stream needs at least {MIN_FRAMES} frames and three laps of {lap_frames}, got {frames} frames; "
+            "increase the hours"
+        )
 
 
-def _watch(
-    engine: Engine, session: Session, picture: PreparedFrame, lap: int, second: list[_FrameResult], log: _Log
-) -> None:
-    """One frame and what is said after it; from the third lap on compared with the same frame of the second."""
-    index = picture.frame.index
-    engine.push(session, picture)
-    began = time.perf_counter()
+def _process(engine: Engine, session: Session, frame: PreparedFrame, recorder: _Recorder) -> _FrameResult:
+    """Process one frame and the replies after it; record the time of the frame's step."""
+    engine.push(session, frame)
+    start = time.perf_counter()
     outputs: list[Output] = [output for _, output in engine.step()]
-    log.step_seconds[index] = time.perf_counter() - began
+    recorder.step_seconds[frame.frame.index] = time.perf_counter() - start
     while engine.busy:
         outputs += [output for _, output in engine.step()]
-    now = _seen(outputs)
-    if index >= 2 * lap:
-        then = second[index % lap]
-        log.largest = max(log.largest, abs(now[0] - then[0]), abs(now[1] - then[1]))
-        log.changed += now[2:] != then[2:]
-    elif index >= lap:
-        second.append(now)
-    log.replies += len(now[3])
-    log.seen = index + 1
+    failure = next((output for output in outputs if isinstance(output, SessionFailed)), None)
+    if failure is not None:
+        raise failure.as_error()
+    scores = next(output for output in outputs if isinstance(output, Scores))
+    replies = tuple(output.text for output in outputs if isinstance(output, Reply))
+    return scores.informative, scores.relevance, scores.speak, replies
 
 
-def _seen(outputs: Sequence[Output]) -> _FrameResult:
-    failed = next((o for o in outputs if isinstance(o, SessionFailed)), None)
-    if failed is not None:
-        raise failed.as_error()
-    scores = next(o for o in outputs if isinstance(o, Scores))
-    said = tuple(o.text for o in outputs if isinstance(o, Reply))
-    return scores.informative, scores.relevance, scores.speak, said
-
-
-def _report(log: _Log, lap: int, fps: float, wall: float) -> SoakReport:
-    watched = [(frame / fps / 3600, size / MIB) for frame, size in log.memory if frame >= WARM_UP_FRAMES]
-    hours, sizes = np.array(watched).T
-    steps = 1000 * log.step_seconds[: log.seen]
+def _report(recorder: _Recorder, fps: float, wall_seconds: float) -> SoakReport:
+    samples = [(index / fps / 3600, size / MIB) for index, size in recorder.memory if index >= WARM_UP_FRAMES]
+    hours, sizes = np.array(samples).T
+    steps_ms = 1000 * recorder.step_seconds[: recorder.processed]
     return SoakReport(
-        stream_hours=log.seen / fps / 3600,
-        wall_seconds=wall,
-        frames=log.seen,
-        laps=log.seen // lap,
-        replies=log.replies,
+        stream_hours=recorder.processed / fps / 3600,
+        wall_seconds=wall_seconds,
+        frames=recorder.processed,
+        laps=recorder.processed // recorder.lap_frames,
+        replies=recorder.replies,
         first_mb=float(sizes[0]),
         last_mb=float(sizes[-1]),
         growth_mb_per_hour=float(np.polyfit(hours, sizes, 1)[0]) if len(sizes) > 1 else 0.0,
-        early_step_ms=float(median(steps[EARLY_FRAMES])),
-        late_step_ms=float(median(steps[-1000:])),
-        changed_decisions=log.changed,
-        largest_score_change=log.largest,
+        early_step_ms=float(median(steps_ms[EARLY_FRAMES])),
+        late_step_ms=float(median(steps_ms[-LATE_FRAMES:])),
+        changed_decisions=recorder.changed,
+        largest_score_change=recorder.largest_change,
     )

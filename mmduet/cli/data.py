@@ -1,4 +1,4 @@
-"""``mmduet data``: the data sets that benchmarks run on."""
+"""``mmduet data``: check local copies of the benchmarks' data sets."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-app = typer.Typer(help="Data sets for the benchmarks.", no_args_is_help=True)
+app = typer.Typer(help="Check the data sets of the benchmarks.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Data sets for the benchmarks."""
+    """Check the data sets of the benchmarks."""
 
 
 @app.command()
 def check(
-    name: Annotated[str, Argument(metavar="NAME", help="youcook2, magqa, charades or qvh.", show_default=False)],
+    name: Annotated[
+        str, Argument(metavar="NAME", help="Data set: youcook2, magqa, charades or qvh.", show_default=False)
+    ],
     folder: Annotated[
-        Path | None, Option("--dir", metavar="DIR", help="Where it lies.", show_default="datasets/NAME")
+        Path | None, Option("--dir", metavar="DIR", help="Folder of the local copy.", show_default="datasets/NAME")
     ] = None,
 ) -> None:
-    """Say whether a local copy is all there: annotations parsed, every video opened. Exit status 1 if not."""
+    """Check that a local copy is complete: parse the annotations and open every video. Exit status 1 if it is not."""
     from mmduet.cli._progress import progress_bar
     from mmduet.evaluation import datasets
 
     with progress_bar("videos") as bar:
-        found = datasets.check_dataset(name, folder or Path("datasets") / name, bar)
-    for fault in found.problems:
-        typer.echo(fault, err=True)
-    typer.echo(f"{name}: {found.questions} questions, {found.videos} videos, {len(found.problems)} faults")
-    if found.problems:
+        report = datasets.check_dataset(name, folder or Path("datasets") / name, bar)
+    for problem in report.problems:
+        typer.echo(problem, err=True)
+    typer.echo(f"{name}: {report.questions} questions, {report.videos} videos, {len(report.problems)} problems")
+    if report.problems:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""``mmduet inspect``: what a directory is, without loading it."""
+"""``mmduet inspect``: describe a checkpoint or an adapter without loading it."""
 
 from __future__ import annotations
 
@@ -24,59 +24,61 @@ def inspect(
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Say what DIR is, whether it would load, and what it would cost. Exit status 5 if it would not load."""
+    """Show what DIR contains, whether it can be loaded, and the memory that it needs. Exit status 5 if it cannot be loaded."""
     from mmduet.errors import CheckpointError
     from mmduet.model.inspection import inspect_directory
 
-    seen = inspect_directory(directory, adapter, allow_pickle)
-    facts = _facts(seen)
-    typer.echo(json.dumps(facts, indent=2) if as_json else _table(facts))
-    if seen.problem is not None:
+    inspection = inspect_directory(directory, adapter, allow_pickle)
+    properties = _properties(inspection)
+    typer.echo(json.dumps(properties, indent=2) if as_json else _format_table(properties))
+    if inspection.problem is not None:
         raise typer.Exit(CheckpointError.exit_status)
 
 
-def _facts(seen: Inspection) -> dict[str, object]:
-    """Everything worth knowing, by name, in the order in which it is shown."""
-    facts: dict[str, object] = {
-        "path": str(seen.path),
-        "kind": seen.kind,
-        "loads": seen.problem is None,
-        "problem": seen.problem,
-        "heads": list(seen.heads),
-        "dtype": str(seen.dtype).removeprefix("torch."),
-        "parameters": seen.parameters,
-        "weight_bytes": seen.weight_bytes,
+def _properties(inspection: Inspection) -> dict[str, object]:
+    """Return the properties of a directory by name, in the order in which they are displayed."""
+    properties: dict[str, object] = {
+        "path": str(inspection.path),
+        "kind": inspection.kind,
+        "loads": inspection.problem is None,
+        "problem": inspection.problem,
+        "heads": list(inspection.heads),
+        "dtype": str(inspection.dtype).removeprefix("torch."),
+        "parameters": inspection.parameters,
+        "weight_bytes": inspection.weight_bytes,
     }
-    if seen.rank:
-        facts["rank"] = seen.rank
-    if config := seen.config:
-        facts |= {
+    if inspection.rank:
+        properties["rank"] = inspection.rank
+    if config := inspection.config:
+        properties |= {
             "tower": f"{config.vision.layers} layers of {config.vision.hidden_size}, {config.vision.image_size} px",
             "language_model": f"{config.text.layers} layers of {config.text.hidden_size}",
             "vocabulary": config.text.vocab_size,
             "tokens_per_frame": config.frame_tokens,
             "positions": config.text.max_positions,
-            "stream_bytes_per_frame": seen.stream_bytes(1),
+            "stream_bytes_per_frame": inspection.stream_bytes(1),
             "window": config.recommended.window,
-            "stream_bytes": _stream_bytes(config, seen),
+            "stream_bytes": _stream_bytes(config, inspection),
         }
-    return facts
+    return properties
 
 
-def _stream_bytes(config: DuetConfig, seen: Inspection) -> int:
-    """Keys and values of one stream as the model recommends it, in the stored number type."""
+def _stream_bytes(config: DuetConfig, inspection: Inspection) -> int:
+    """Return the size of one stream's keys and values with the recommended options, in the stored data type."""
     from mmduet.engine.defaults import recommended_options, slot_tokens
 
-    width = seen.dtype.itemsize if seen.dtype is not None else 0
-    return slot_tokens(config, recommended_options(config.recommended)) * config.kv_bytes_per_token(width)
+    itemsize = inspection.dtype.itemsize if inspection.dtype is not None else 0
+    return slot_tokens(config, recommended_options(config.recommended)) * config.kv_bytes_per_token(itemsize)
 
 
-def _table(facts: dict[str, object]) -> str:
-    width = max(len(name) for name in facts)
-    return "\n".join(f"{name.replace('_', ' '):{width}}  {_shown(name, value)}" for name, value in facts.items())
+def _format_table(properties: dict[str, object]) -> str:
+    width = max(len(name) for name in properties)
+    return "\n".join(
+        f"{name.replace('_', ' '):{width}}  {_format_value(name, value)}" for name, value in properties.items()
+    )
 
 
-def _shown(name: str, value: object) -> str:
+def _format_value(name: str, value: object) -> str:
     if name == "weight_bytes" and isinstance(value, int):
         return f"{value / GIB:.3f} GiB"
     if isinstance(value, bool):

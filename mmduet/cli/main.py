@@ -1,6 +1,7 @@
-"""The ``mmduet`` command: gathers the commands and turns errors into messages and exit statuses, here and nowhere else.
+"""The ``mmduet`` command: registers all commands, and turns errors into messages and exit statuses.
 
-A command's file holds a function of the command's name and imports only typer at its top, all else when called.
+The file of a command has a function of the command's name. It imports heavy packages within functions, so that ``--help`` is
+fast.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ def options(
         bool, typer.Option("--version", callback=version.show_and_exit, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Watch video as it streams, and speak when there is something to say."""
+    """Run video language models that watch a stream frame by frame and decide when to speak."""
     if debug:
-        os.environ[DEBUG_VARIABLE] = "1"  # the environment, so that worker processes hear of it too
+        os.environ[DEBUG_VARIABLE] = "1"  # worker processes inherit the environment
 
 
 def main() -> None:
-    """Run the command line; typer itself answers wrong usage with 2 and Ctrl-C with 130."""
+    """Run the command line. Typer itself exits with 2 for wrong usage and with 130 for Ctrl-C."""
     try:
         app()
     except MmduetError as error:
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def fail(error: MmduetError) -> NoReturn:
-    """Report ``error`` on stderr and leave with its exit status."""
+    """Print ``error`` to stderr and exit with its status."""
     if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
         traceback.print_exception(error)
     typer.echo(f"{typer.style(f'error[{error.code}]', fg='red', bold=True)}: {error}", err=True)

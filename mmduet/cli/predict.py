@@ -1,4 +1,4 @@
-"""``mmduet predict``: answer a test set, in the format of the reference implementation."""
+"""``mmduet predict``: answer the questions of a test set, in the file format of MMDuet."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def predict(
     max_new_tokens: Annotated[int | None, Option(min=1, help="Maximum length of a reply in tokens.")] = None,
     repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition; 1 by default.")] = None,
     window: Window = None,
-    profile: Annotated[Literal["fixed", "paper"], Option(help="The corrected format, or as published.")] = "fixed",
+    profile: Annotated[
+        Literal["fixed", "paper"], Option(help="The corrected template and algorithms, or those as published.")
+    ] = "fixed",
     at_once: MaxConcurrent = 8,
 ) -> None:
     """Answer every question of a test set. The exit status is 1 if some could not be answered."""
@@ -57,8 +59,8 @@ def predict(
 
     examples = read_test_set(annotations)
     loaded = load(model, adapter, allow_pickle, dtype, quantized)
-    best = loaded.config.recommended
-    base, rate = recommended_options(best, profile), best.fps if fps is None else fps
+    recommended = loaded.config.recommended
+    base, rate = recommended_options(recommended, profile), recommended.fps if fps is None else fps
     options = replace(
         base,
         speak=base.speak.with_overrides(speak, score_heads),
@@ -66,15 +68,16 @@ def predict(
         keep_replies=keep_replies,
         window=base.window if window is None else parse_window(window, rate),
     )
-    viewing = PredictionConfig(videos, rate, max_frames, options)
+    config = PredictionConfig(videos, rate, max_frames, options)
     settings = PredictionSettings(
         annotations=file_digest(annotations), videos=str(videos.resolve()), model=fingerprint(model),
         adapter=fingerprint(adapter) if adapter else None, quantized=quantized, dtype=dtype,
-        fps=viewing.fps, max_frames=max_frames, options=options,
+        fps=config.fps, max_frames=max_frames, options=options,
     )  # fmt: skip
-    examples = with_prompts(examples, model_defaults(best))
+    examples = with_prompts(examples, model_defaults(recommended))
     with PredictionFile(output, settings.to_dict()) as file:
-        failed = _answer(loaded, [e for e in examples if e.question_id not in file.done], viewing, file, at_once)
+        open_examples = [example for example in examples if example.question_id not in file.done]
+        failed = _predict(loaded, open_examples, config, file, at_once)
         file.sort([example.question_id for example in examples])
         answered = sum(example.question_id in file.done for example in examples)
     typer.echo(f"{output}: {answered} of {len(examples)} questions answered, {failed} failed")
@@ -88,8 +91,8 @@ def _with_overrides(decode: DecodeOptions, max_new_tokens: int | None, penalty: 
     return replace(decode, **{name: value for name, value in given.items() if value is not None})
 
 
-def _answer(
-    model: LoadedModel, examples: list[Example], viewing: PredictionConfig, file: PredictionFile, at_once: int
+def _predict(
+    model: LoadedModel, examples: list[Example], config: PredictionConfig, file: PredictionFile, at_once: int
 ) -> int:
     """Answer the questions with a progress bar on stderr; report failed ones and return their number."""
     from rich.console import Console
@@ -101,7 +104,7 @@ def _answer(
     failed = 0
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("questions", total=len(examples))
-        for result in predict_examples(Engine(model), examples, viewing, at_once):
+        for result in predict_examples(Engine(model), examples, config, at_once):
             if isinstance(result, FailedPrediction):
                 failed += 1
                 bar.console.print(

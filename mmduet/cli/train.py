@@ -1,4 +1,4 @@
-"""``mmduet train``: makes models; what training is, is the business of ``mmduet.training``."""
+"""``mmduet train``: train models."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ app = typer.Typer(help="Train models.", no_args_is_help=True)
 
 @app.command()
 def nano(
-    out: Annotated[Path, typer.Argument(help="Directory of the finished checkpoint.")],
-    work: Annotated[Path, typer.Option(help="Where clips, frames and training states are kept; resumes from here.")],
-    clips: Annotated[int, typer.Option(help="Training clips; 0: the recipe's number.")] = 0,
-    lesson_steps: Annotated[int, typer.Option(help="Steps of the tower's first lessons; 0: the recipe's.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Directory of the new checkpoint.")],
+    work: Annotated[
+        Path, typer.Option(help="Directory of clips, frames and training states; training resumes from it.")
+    ],
+    clips: Annotated[int, typer.Option(help="Number of training clips; 0: as in the recipe.")] = 0,
+    pretraining_steps: Annotated[
+        int, typer.Option("--lesson-steps", help="Steps of the vision tower's pretraining; 0: as in the recipe.")
+    ] = 0,
     duet_steps: Annotated[
         int,
-        typer.Option(
-            help="Steps of the duet, and as the recipe has it a third of that of its refinement; 0: the recipe's."
-        ),
+        typer.Option(help="Steps of the duet training; its refinement is scaled in proportion. 0: as in the recipe."),
     ] = 0,
 ) -> None:
-    """Make nano from nothing: clips, vocabulary, tower, duet. Interrupt it at will; the same command goes on."""
+    """Train nano from scratch: clips, vocabulary, tower, duet. The same command continues an interrupted run."""
     from dataclasses import replace
 
     from mmduet.recipes.nano.recipe import NanoRecipe, make_nano
@@ -36,23 +38,23 @@ def nano(
     recipe = NanoRecipe()
     if clips:
         recipe = replace(recipe, clips=clips)
-    if lesson_steps:
-        recipe = replace(recipe, patch_pretraining=replace(recipe.patch_pretraining, steps=lesson_steps))
+    if pretraining_steps:
+        recipe = replace(recipe, patch_pretraining=replace(recipe.patch_pretraining, steps=pretraining_steps))
     if duet_steps:
-        refining = max(1, round(duet_steps * recipe.refinement.steps / recipe.duet.steps))
+        refinement_steps = max(1, round(duet_steps * recipe.refinement.steps / recipe.duet.steps))
         recipe = replace(
             recipe,
             duet=replace(recipe.duet, steps=duet_steps),
-            refinement=replace(recipe.refinement, steps=refining),
+            refinement=replace(recipe.refinement, steps=refinement_steps),
         )
-    with _stages() as report:
+    with _stage_bars() as report:
         make_nano(out, work, recipe, report)
     typer.echo(f"nano is in {out}")
 
 
 @contextmanager
-def _stages() -> Iterator[Progress]:
-    """One bar per stage on stderr, with the latest metrics; every hundredth step is also written as a line to keep."""
+def _stage_bars() -> Iterator[Progress]:
+    """Yield a function that updates one bar per stage on stderr; it also prints the figures of every hundredth step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""``mmduet bench load``: what it says of a checkpoint large enough for its weights to be what is measured."""
+"""``mmduet bench load`` with a checkpoint so large that its weights dominate the memory of loading."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mmduet.model.checkpoint import save_checkpoint
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 
 
-def test_loading_holds_little_more_than_the_weights(
+def test_loading_needs_little_more_memory_than_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A quarter of a gigabyte in many tensors, none of which is a large part of it."""
+    """The checkpoint has 256 MB in many tensors, none of which is a large part of it."""
     shape = SHAPES["tiny"]
     text = replace(shape.text, hidden_size=512, intermediate_size=2048, layers=16, heads=8, head_dim=64)
     network = random_model(replace(shape, text=text))
@@ -32,7 +32,7 @@ def test_loading_holds_little_more_than_the_weights(
     assert done.status == 0
 
 
-def test_the_most_is_seen_though_it_is_gone_at_the_end() -> None:
+def test_a_peak_is_measured_even_if_the_memory_is_freed() -> None:
     before = resident_bytes()
     with peak_memory() as peak:
         block = np.ones(2**25)  # 256 MiB
@@ -40,5 +40,10 @@ def test_the_most_is_seen_though_it_is_gone_at_the_end() -> None:
     assert peak[0] - before > 0.9 * 2**28
 
 
-def test_a_ratio_is_of_the_weights() -> None:
-    assert LoadCost(100, 130, 1.0).to_dict()["ratio"] == pytest.approx(1.3)
+def test_a_cost_keeps_the_names_of_its_file() -> None:
+    assert LoadCost(100, 130, 1.0).to_dict() == {
+        "weight_bytes": 100,
+        "peak_bytes": 130,
+        "seconds": 1.0,
+        "ratio": pytest.approx(1.3),
+    }

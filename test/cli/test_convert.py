@@ -1,4 +1,4 @@
-"""``mmduet convert`` and ``mmduet inspect`` from the outside."""
+"""``mmduet convert`` and ``mmduet inspect``."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return heads(tmp_path_factory.mktemp("adapter") / "duet", **PLAIN)
 
 
-def test_what_is_converted_is_the_same_model(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
-    status, out, _ = mmduet("convert", base, tmp_path / "mine", "--adapter", adapter)
+def test_a_converted_checkpoint_is_the_same_model(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
+    status, out, _ = mmduet("convert", base, tmp_path / "converted", "--adapter", adapter)
     assert (status, "in float32" in out) == (0, True)
-    wanted, found = load_model(str(base), adapter=adapter), load_model(str(tmp_path / "mine"))
-    assert all(torch.equal(tensor, found.network.state_dict()[n]) for n, tensor in wanted.network.state_dict().items())
-    assert found.config == wanted.config
-    assert read_manifest(tmp_path / "mine")["converted_from"] == {"source": "llava", "adapter": "duet"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
+    original, converted = load_model(str(base), adapter=adapter), load_model(str(tmp_path / "converted"))
+    assert all(
+        torch.equal(tensor, converted.network.state_dict()[n]) for n, tensor in original.network.state_dict().items()
+    )
+    assert converted.config == original.config
+    assert read_manifest(tmp_path / "converted")["converted_from"] == {"source": "llava", "adapter": "duet"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["converted"]
 
 
-def test_the_number_type_can_be_chosen(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
+def test_the_data_type_can_be_chosen(mmduet: Command, base: Path, adapter: Path, tmp_path: Path) -> None:
     assert mmduet("convert", base, tmp_path / "half", "--adapter", adapter, "--dtype", "bfloat16")[0] == 0
     assert {t.dtype for t in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
     assert mmduet("convert", tmp_path / "half", tmp_path / "again")[0] == 0  # as stored
@@ -44,13 +46,13 @@ def test_the_number_type_can_be_chosen(mmduet: Command, base: Path, adapter: Pat
 
 
 def test_a_base_without_heads_is_not_converted(mmduet: Command, base: Path, tmp_path: Path) -> None:
-    status, _, err = mmduet("convert", base, tmp_path / "mine")
+    status, _, err = mmduet("convert", base, tmp_path / "converted")
     assert status == 5
     assert "a base model has no heads: load it with an adapter that has them" in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_directory_of_something_else_is_never_replaced(
+def test_a_directory_with_other_files_is_not_replaced(
     mmduet: Command, base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -63,21 +65,23 @@ def test_a_directory_of_something_else_is_never_replaced(
 
 def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
     status, out, _ = mmduet("inspect", "nano", "--json")
-    facts = json.loads(out)
+    properties = json.loads(out)
     nano = load_model("nano")
     assert status == 0
-    assert facts["loads"] is True
-    assert facts["kind"] == "mmduet"
-    assert facts["heads"] == ["informative", "relevance"]
-    assert facts["parameters"] == sum(p.numel() for p in nano.network.parameters())
-    assert facts["weight_bytes"] == 4 * facts["parameters"]
-    assert facts["tokens_per_frame"] == nano.config.frame_tokens
-    assert facts["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4  # keys, values; float32
+    assert properties["loads"] is True
+    assert properties["kind"] == "mmduet"
+    assert properties["heads"] == ["informative", "relevance"]
+    assert properties["parameters"] == sum(p.numel() for p in nano.network.parameters())
+    assert properties["weight_bytes"] == 4 * properties["parameters"]
+    assert properties["tokens_per_frame"] == nano.config.frame_tokens
+    assert (
+        properties["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4
+    )  # keys, values; float32
     session = Engine(nano).open(recommended_options(nano.config.recommended))
-    assert facts["stream_bytes"] == session.slot.size_bytes
+    assert properties["stream_bytes"] == session.slot.size_bytes
 
 
-def test_a_base_says_that_its_heads_are_missing(mmduet: Command, base: Path, adapter: Path) -> None:
+def test_missing_heads_of_a_base_are_reported(mmduet: Command, base: Path, adapter: Path) -> None:
     status, out, _ = mmduet("inspect", base)
     assert status == 5
     assert "missing heads.informative.weight" in out
@@ -91,7 +95,7 @@ def test_an_adapter_is_described(mmduet: Command, adapter: Path) -> None:
     assert json.loads(out)["heads"] == ["informative", "relevance"]
 
 
-def test_nothing_there(mmduet: Command, tmp_path: Path) -> None:
+def test_directories_without_a_checkpoint_are_rejected(mmduet: Command, tmp_path: Path) -> None:
     assert mmduet("inspect", tmp_path / "none")[0] == 5
     status, _, err = mmduet("inspect", tmp_path)
     assert status == 5

@@ -169,7 +169,7 @@ def test_a_local_copy_of_a_data_set_is_checked(mmduet: Command, tmp_path: Path) 
     (tmp_path / "grounding_test.json").write_text(json.dumps(gold))
     done = mmduet("data", "check", "charades", "--dir", tmp_path)
     assert (done.status, "gone.mp4" in done.err) == (1, True)
-    assert "2 questions, 1 videos, 1 faults" in done.out
+    assert "2 questions, 1 videos, 1 problems" in done.out
     (tmp_path / "videos" / "gone.mp4").write_bytes((tmp_path / "videos" / "v.mp4").read_bytes())
     assert mmduet("data", "check", "charades", "--dir", tmp_path).status == 0
     (tmp_path / "grounding_test.json").write_text(json.dumps([gold[0], question("c")]))  # without timestamps

@@ -1,4 +1,4 @@
-"""``mmduet predict`` from the outside: whole lines, in the reference's format, resumable; nothing is dropped in silence."""
+"""``mmduet predict``: complete lines in MMDuet's format, resumable runs, and reports of every failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(question_id: str | int, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
+def question(question_id: str | int, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
     conversation = [{"role": "user", "content": text, "time": time} for time, text in turns]
     return {"question_id": question_id, "video": video, "conversation": conversation, "answer": []}
 
@@ -37,11 +37,11 @@ def predict(
 ) -> Command:
     command = in_process(monkeypatch, capsys, "predict")
 
-    def given(annotations: Path, *arguments: object) -> Done:
+    def run(annotations: Path, *arguments: object) -> Done:
         files = ("--annotations", annotations, "--videos", videos, "--output", tmp_path / "pred.jsonl")
         return command(*files, *MODEL, "--fps", "2", *arguments)
 
-    return given
+    return run
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -51,8 +51,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 TALKING = ("--speak", "threshold:0", "--max-new-tokens", "3")
 
 
-def test_a_prediction_has_the_references_form(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "What happens?"), (1.0, "And now?")))
+def test_a_prediction_has_the_form_of_mmduet(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "What happens?"), (1.0, "And now?")))
     status, out, _ = predict(questions, *TALKING)
     (line,) = lines(tmp_path)
     assert (status, "1 of 1 questions answered, 0 failed" in out) == (0, True)
@@ -68,19 +68,19 @@ def test_a_prediction_has_the_references_form(predict: Command, tmp_path: Path) 
     assert at_one == ["user", "assistant"]
 
 
-def test_what_is_never_asked_anything_speaks_of_itself(predict: Command, tmp_path: Path) -> None:
-    assert predict(questions_in(tmp_path, asked("q1", "a.mp4")), *TALKING)[0] == 0
+def test_a_question_without_queries_gets_replies(predict: Command, tmp_path: Path) -> None:
+    assert predict(questions_in(tmp_path, question("q1", "a.mp4")), *TALKING)[0] == 0
     assert {turn["role"] for turn in lines(tmp_path)[0]["model_response_list"]} == {"assistant"}
 
 
-def test_never_speaking_leaves_the_scores(predict: Command, tmp_path: Path) -> None:
-    assert predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")[0] == 0
+def test_scores_are_written_if_the_model_never_speaks(predict: Command, tmp_path: Path) -> None:
+    assert predict(questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"))), "--speak", "never")[0] == 0
     assert [turn["role"] for turn in lines(tmp_path)[0]["model_response_list"]] == ["user"]
     assert len(lines(tmp_path)[0]["debug_data"]) == 6
 
 
-def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (99.0, "too late")))
+def test_profile_paper_writes_a_query_after_the_last_frame(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"), (99.0, "too late")))
     assert predict(questions, "--profile", "paper", "--speak", "never")[0] == 0
     assert [(t["time"], t["content"]) for t in lines(tmp_path)[0]["model_response_list"]] == [
         (0.0, "x"),
@@ -88,8 +88,8 @@ def test_the_paper_logs_a_query_that_comes_after_the_last_frame(predict: Command
     ]
 
 
-def test_only_the_paper_rounds_its_scores(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+def test_only_profile_paper_rounds_scores(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     exact = [row["informative_score"] for row in lines(tmp_path)[0]["debug_data"]]
     assert all(score != round(score, 3) for score in exact)
@@ -100,39 +100,39 @@ def test_only_the_paper_rounds_its_scores(predict: Command, tmp_path: Path) -> N
     assert all(score == round(score, 3) for score in rounded)
 
 
-def test_an_answer_never_stands_before_its_question(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"), (2.8, "And at the end?")))
+def test_a_reply_never_precedes_its_query(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"), (2.8, "And at the end?")))
     assert predict(questions, "--speak", "threshold:1", "--max-new-tokens", "3")[0] == 0
     turns = lines(tmp_path)[0]["model_response_list"]
     assert [(t["role"], t["time"]) for t in turns] == [("user", 0.0), ("user", 2.8), ("assistant", 2.8)]
 
 
-def test_a_question_keeps_its_number(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked(7, "a.mp4", (0.0, "x")))
+def test_a_numeric_question_id_stays_a_number(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question(7, "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     assert lines(tmp_path)[0]["question_id"] == 7
     assert "1 of 1" in predict(questions, "--speak", "never")[1]
 
 
 @pytest.mark.parametrize("content", ['[{"precious": 1}]', '{"question_id": "q1"}\n{"half'])
-def test_a_file_of_somebody_else_is_left_alone(predict: Command, tmp_path: Path, content: str) -> None:
+def test_an_existing_file_of_another_kind_is_not_changed(predict: Command, tmp_path: Path, content: str) -> None:
     (tmp_path / "pred.jsonl").write_text(content)
-    status, _, err = predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--speak", "never")
+    status, _, err = predict(questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"))), "--speak", "never")
     assert status == 2
     assert "was not written by this command" in err
     assert (tmp_path / "pred.jsonl").read_text() == content
 
 
-def test_the_cap_on_frames(predict: Command, tmp_path: Path) -> None:
+def test_the_number_of_frames_can_be_limited(predict: Command, tmp_path: Path) -> None:
     assert (
-        predict(questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), "--max-frames", "2", "--speak", "never")[0]
+        predict(questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"))), "--max-frames", "2", "--speak", "never")[0]
         == 0
     )
     assert len(lines(tmp_path)[0]["debug_data"]) == 2
 
 
-def test_a_window_in_seconds_is_one_in_frames(predict: Command, tmp_path: Path) -> None:
-    questions, found = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x"))), []
+def test_a_window_in_seconds_equals_one_in_frames(predict: Command, tmp_path: Path) -> None:
+    questions, found = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x"))), []
     for window in ("3", "1.5s", "none"):
         assert predict(questions, "--speak", "never", "--window", window)[0] == 0
         found.append(lines(tmp_path)[0]["debug_data"])
@@ -143,11 +143,11 @@ def test_a_window_in_seconds_is_one_in_frames(predict: Command, tmp_path: Path) 
     assert found[0][3:] != found[2][3:]
 
 
-def test_what_cannot_be_answered_is_told_and_counted(predict: Command, tmp_path: Path) -> None:
+def test_failed_questions_are_reported_and_counted(predict: Command, tmp_path: Path) -> None:
     entries = [
-        asked("q1", "broken.mp4", (0.0, "x")),
-        asked("q2", "none.mp4", (0.0, "x")),
-        asked("q3", "a.mp4", (0.0, "x")),
+        question("q1", "broken.mp4", (0.0, "x")),
+        question("q2", "none.mp4", (0.0, "x")),
+        question("q3", "a.mp4", (0.0, "x")),
     ]
     status, out, err = predict(questions_in(tmp_path, *entries), "--speak", "never")
     assert status == 1
@@ -157,26 +157,26 @@ def test_what_cannot_be_answered_is_told_and_counted(predict: Command, tmp_path:
     assert [line["question_id"] for line in lines(tmp_path)] == ["q3"]
 
 
-def test_an_interrupted_run_goes_on(predict: Command, tmp_path: Path) -> None:
-    first, second = asked("q1", "a.mp4", (0.0, "x")), asked("q2", "a.mp4", (0.0, "y"))
+def test_an_interrupted_run_is_resumed(predict: Command, tmp_path: Path) -> None:
+    first, second = question("q1", "a.mp4", (0.0, "x")), question("q2", "a.mp4", (0.0, "y"))
     assert predict(questions_in(tmp_path, first, second), "--speak", "never")[0] == 0
     whole = (tmp_path / "pred.jsonl").read_text()
     done, rest = whole.splitlines(keepends=True)
-    (tmp_path / "pred.jsonl").write_text(done.replace("0.0", "0.00") + rest[:40])  # killed while it wrote
+    (tmp_path / "pred.jsonl").write_text(done.replace("0.0", "0.00") + rest[:40])  # killed while writing
     assert predict(questions_in(tmp_path, first, second), "--speak", "never")[0] == 0
     kept, again = (tmp_path / "pred.jsonl").read_text().splitlines(keepends=True)
-    assert kept == done.replace("0.0", "0.00")  # the first was not made again
-    same_but_for_rounding(json.loads(again), json.loads(rest))  # it was watched in other company
+    assert kept == done.replace("0.0", "0.00")  # the first was not predicted again
+    assert_equal_up_to_rounding(json.loads(again), json.loads(rest))  # it was batched with other videos
 
 
-def same_but_for_rounding(one: dict[str, Any], other: dict[str, Any]) -> None:
+def assert_equal_up_to_rounding(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert {**one, "debug_data": None} == {**other, "debug_data": None}
     for a, b in zip(one["debug_data"], other["debug_data"], strict=True):
         assert a == pytest.approx(b, abs=1e-6)
 
 
-def test_predictions_of_other_settings_are_not_mixed(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+def test_predictions_with_other_settings_are_rejected(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     status, _, err = predict(questions, *TALKING)
     assert status == 2
@@ -186,24 +186,27 @@ def test_predictions_of_other_settings_are_not_mixed(predict: Command, tmp_path:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{}", "holds an object, expected a list"),
-        ("[", "is not JSON"),
-        ('[{"question_id": 1}]', "entry 0: missing video"),
-        (json.dumps([asked("q", "a.mp4"), asked("q", "a.mp4")]), "'q' is listed twice"),
+        ("{}", "test.json holds an object, expected a list; check that it has the expected format"),
+        ("[", "test.json is not JSON"),
+        ('[{"question_id": 1}]', "test.json, entry 0: missing video in {'question_id': 1}"),
+        (
+            json.dumps([question("q", "a.mp4"), question("q", "a.mp4")]),
+            "test.json: id 'q' is listed twice; keep one entry per id",
+        ),
     ],
 )
-def test_test_sets_that_cannot_be_used(predict: Command, tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_test_sets_are_rejected(predict: Command, tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "test.json").write_text(content)
     status, _, err = predict(tmp_path / "test.json")
     assert status == 6
     assert words in err
 
 
-def test_answers_are_kept_as_they_come_and_put_in_order_at_the_end(
+def test_predictions_are_written_as_they_finish_and_sorted_at_the_end(
     predict: Command, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_video(videos / "long.mp4", 9.0)
-    questions = questions_in(tmp_path, asked("slow", "long.mp4", (0.0, "x")), asked("quick", "a.mp4", (0.0, "x")))
+    questions = questions_in(tmp_path, question("slow", "long.mp4", (0.0, "x")), question("quick", "a.mp4", (0.0, "x")))
     kept: list[str] = []
 
     def add(self: PredictionFile, line: dict[str, Any]) -> None:
@@ -217,8 +220,8 @@ def test_answers_are_kept_as_they_come_and_put_in_order_at_the_end(
     assert [line["question_id"] for line in lines(tmp_path)] == ["slow", "quick"]
 
 
-def test_two_runs_do_not_write_to_one_file(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+def test_two_runs_cannot_write_to_one_file(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     settings = json.loads((tmp_path / "pred.jsonl.settings.json").read_text())
     with PredictionFile(tmp_path / "pred.jsonl", settings):
@@ -227,11 +230,11 @@ def test_two_runs_do_not_write_to_one_file(predict: Command, tmp_path: Path) -> 
     assert predict(questions, "--speak", "never")[0] == 0
     with pytest.raises(OptionError, match="other settings"):
         PredictionFile(tmp_path / "pred.jsonl", {**settings, "fps": 9})
-    assert predict(questions, "--speak", "never")[0] == 0, "a refused run lets go of the file"
+    assert predict(questions, "--speak", "never")[0] == 0, "a rejected run releases the file"
 
 
-def test_damaged_settings_are_told(predict: Command, tmp_path: Path) -> None:
-    questions = questions_in(tmp_path, asked("q1", "a.mp4", (0.0, "x")))
+def test_damaged_settings_are_reported(predict: Command, tmp_path: Path) -> None:
+    questions = questions_in(tmp_path, question("q1", "a.mp4", (0.0, "x")))
     assert predict(questions, "--speak", "never")[0] == 0
     for damaged in ("", "[1]", "3"):
         (tmp_path / "pred.jsonl.settings.json").write_text(damaged)

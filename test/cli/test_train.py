@@ -1,4 +1,4 @@
-"""``mmduet train nano`` in miniature: the whole recipe from nothing, then again over what is there."""
+"""``mmduet train nano`` with few steps: the complete recipe, then again with its files present."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmduet.model.presets import NANO
 from mmduet.recipes.nano.recipe import NanoRecipe, make_nano
 
 
-def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_runs_and_a_second_run_repeats_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, work = tmp_path / "nano", tmp_path / "work"
     command = [
         "train",
@@ -41,7 +41,7 @@ def test_the_whole_recipe_runs_and_runs_again(tmp_path: Path, monkeypatch: pytes
     )
     weights = (out / "model.safetensors").read_bytes()
     frames = (work / "frames" / "frames.u8").stat().st_mtime_ns
-    again = CliRunner().invoke(app, command)  # everything is done already: nothing is done twice
+    again = CliRunner().invoke(app, command)  # all stages are complete
     assert again.exit_code == 0, again.output
     assert (work / "frames" / "frames.u8").stat().st_mtime_ns == frames
     assert (out / "model.safetensors").read_bytes() == weights

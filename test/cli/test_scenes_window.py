@@ -1,4 +1,4 @@
-"""``mmduet scenes window`` on one clip: a row a window, a table, a drawing."""
+"""``mmduet scenes window`` on one clip: one row per window, as a table, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def window(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return in_process(monkeypatch, capsys, "scenes", "window")
 
 
-def test_a_row_for_every_window(window: Command, split: Path, tmp_path: Path) -> None:
+def test_every_window_gives_a_row(window: Command, split: Path, tmp_path: Path) -> None:
     files = ("--json", tmp_path / "rows.json", "--plot", tmp_path / "rows.png")
     done = window(split, "--windows", "2, 2s,none", *files)
     assert done.status == 0
@@ -46,7 +46,7 @@ def test_a_row_for_every_window(window: Command, split: Path, tmp_path: Path) ->
         (("--plot", "a.bmp"), ".png"),
     ],
 )
-def test_what_cannot_be_done(window: Command, split: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_invalid_options_are_rejected(window: Command, split: Path, arguments: tuple[str, ...], words: str) -> None:
     done = window(split, *arguments)
     assert done.status == 2
     assert words in done.err

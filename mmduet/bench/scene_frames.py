@@ -1,0 +1,32 @@
+"""The frames of one rendered scene, as the input of measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmduet.annotations.scene_files import read_clips
+from mmduet.client.images import encode_image
+from mmduet.engine import Engine
+from mmduet.engine.session import PreparedFrame
+from mmduet.events import Frame
+from mmduet.scenes import SplitSpec, make_split
+from mmduet.video import open_frames
+
+
+def encoded_scene_frames(seconds: float, fps: float, seed: int) -> list[bytes]:
+    """Return the frames of a scene as JPEG."""
+    return [encode_image(frame.image).data for frame in _render_frames(seconds, fps, seed)]
+
+
+def prepared_scene_frames(engine: Engine, seconds: float, fps: float, seed: int) -> list[PreparedFrame]:
+    """Return the frames of a scene as ``engine`` prepares them."""
+    return [engine.prepare(frame) for frame in _render_frames(seconds, fps, seed)]
+
+
+def _render_frames(seconds: float, fps: float, seed: int) -> Iterator[Frame]:
+    """Yield the frames of the scene of ``seed``, which is rendered into a temporary folder."""
+    with TemporaryDirectory() as folder:
+        make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
+        yield from open_frames(Path(folder) / "videos" / read_clips(folder)[0]["video"], fps)
