@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -72,11 +73,11 @@ def window(
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the results into this file.")] = None,
 ) -> None:
     """Evaluate MODEL with windows of several sizes: what a smaller window costs in quality and saves in memory."""
-    from mmduet.cli._windows import draw, table
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.window_ablation import run_window_ablation
     from mmduet.files import write_json
     from mmduet.options import parse_window
+    from mmduet.viz.window_plot import save_window_plot
 
     check_output_files({"--json": json_path, "--plot": plot})
     engine = Engine(load(model, adapter, allow_pickle, dtype))
@@ -84,11 +85,11 @@ def window(
     sizes = [parse_window(text.strip(), fps) for text in windows.split(",")]
     with progress_bar("scoring") as report:
         rows = [row.to_dict() for row in run_window_ablation(directory, engine, sizes, report)]
-    typer.echo(table(rows))
+    typer.echo(_window_table(rows))
     if json_path is not None:
         write_json(json_path, rows, indent=2)
     if plot is not None:
-        draw(plot, rows)
+        save_window_plot(plot, rows)
 
 
 @app.command()
@@ -120,6 +121,19 @@ def drift(
         typer.echo(f"{name:20} {value:,}" if isinstance(value, int) else f"{name:20} {value:.2g}")
     if json_path is not None:
         write_json(json_path, figures, indent=2)
+
+
+def _window_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the results of all windows as a Markdown table."""
+    from mmduet.viz.window_plot import METRIC_LABELS, format_window
+
+    header = ["frames in view", *METRIC_LABELS.values(), "KiB per stream", "x real time"]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        metrics = [f"{row[name]:.3f}" for name in METRIC_LABELS]
+        size, speed = f"{row['stream_bytes'] / 1024:.0f}", f"{row['x_realtime']:.0f}"
+        lines.append([format_window(row["window"]), *metrics, size, speed])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _print_table(table: dict[str, float]) -> None:

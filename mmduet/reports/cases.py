@@ -21,7 +21,7 @@ from mmduet.reports.tables import (
 from mmduet.spans import CaptionedSpan
 from mmduet.viz.embedded_image import EmbeddedImage
 from mmduet.viz.film_strip import FilmStripImages, VideoFolder
-from mmduet.viz.timeline import TimelineContent, draw_timeline, format_time, number_turns
+from mmduet.viz.item_timeline import TimelineContent, draw_timeline, format_time, number_turns
 
 MAX_LINES = 30
 MAX_CHARS = 600

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmduet.annotations.json_values import Json, finite_number
 from mmduet.spans import CaptionedSpan, Span
-from mmduet.viz.timeline import ScoreCurve, Turn
+from mmduet.viz.item_timeline import ScoreCurve, Turn
 
 CAPTION_AS_QUERY_BENCHMARK = "grounding"  # TimeChat's Charades-STA files keep the query in the caption field
 CLIP_SECONDS = 2.0  # of QVHighlights

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmduet.spans import CaptionedSpan, Span
 from mmduet.text import to_printable
@@ -12,8 +13,11 @@ from mmduet.viz.film_strip import FilmStrip
 from mmduet.viz.run_plot import TimedText
 from mmduet.viz.score_timeline import ScoreTimeline
 from mmduet.viz.sheet import CONTENT_WIDTH, MAX_ENTRIES, ListEntry
-from mmduet.viz.span_bars import LANE_HEIGHT, assign_lanes, draw_span_bars
+from mmduet.viz.span_bars import LANE_HEIGHT, assign_lanes, draw_span_bars, lane_count
 from mmduet.viz.video_plot import GAP, Panel, VideoPlot, save_video_plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,12 @@ def save_task_plot(path: Path, plot: TaskPlot) -> None:
         query_times=[query.time for query in plot.queries],
         spans=spans,
     )
-    lanes = 1 + max((lane or 0 for lane in assign_lanes(spans)), default=0)
-    panel = Panel(LANE_HEIGHT * lanes, GAP, lambda axes: draw_span_bars(axes, spans, timeline.span, CONTENT_WIDTH))
+    lanes = assign_lanes(spans)
+
+    def draw_bars(axes: Axes) -> None:
+        draw_span_bars(axes, spans, lanes, timeline.span, CONTENT_WIDTH)
+
+    panel = Panel(LANE_HEIGHT * max(lane_count(lanes), 1), GAP, draw_bars)
     save_video_plot(path, VideoPlot(plot.title, plot.remark, plot.strip, timeline, list_spans(plot), panel))
 
 

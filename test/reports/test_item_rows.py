@@ -14,7 +14,7 @@ from judges import prediction_line, write_json_file, write_json_lines
 from mmduet.reports.item_rows import ItemContent, parse_item
 from mmduet.reports.row_index import RowIndex
 from mmduet.spans import CaptionedSpan, Span
-from mmduet.viz.timeline import ScoreCurve, Turn
+from mmduet.viz.item_timeline import ScoreCurve, Turn
 
 Json = dict[str, Any]
 

@@ -1,8 +1,7 @@
-"""The timeline of an item: lanes, labels, downsampling, and drawing without errors."""
+"""The timeline of an item: numbered turns, and drawing without errors."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from xml.etree import ElementTree
 
 from html_pages import decode_svg
@@ -10,13 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmduet.spans import CaptionedSpan
-from mmduet.viz.timeline import (
-    MAX_POINTS,
+from mmduet.viz.item_timeline import (
     ScoreCurve,
     TimelineContent,
     Turn,
-    assign_lanes,
-    downsample,
     draw_timeline,
     number_turns,
 )
@@ -54,18 +50,6 @@ def test_any_content_is_drawn(
         assert duration < 0.011 or not (gold or predicted or curve or has_reply)
 
 
-@given(spans)
-def test_spans_on_a_lane_do_not_overlap(numbered: tuple[CaptionedSpan, ...]) -> None:
-    lanes = assign_lanes(numbered, 100.0)
-    assert len(lanes) <= 6
-    placed = sorted(number for lane in lanes for number, _ in lane)
-    assert len(placed) == len(set(placed))
-    if len(numbered) <= 6:
-        assert placed == list(range(1, len(numbered) + 1))
-    for lane in lanes:
-        assert all(before[1].end <= after[1].start + 100 / 1040 for before, after in pairwise(lane))
-
-
 def test_turns_are_numbered_by_time() -> None:
     turns = [Turn(5.0, False, "b"), Turn(-1.0, False, "c"), Turn(1.0, False, "a"), Turn(0.0, True, "q")]
     assert [(label, turn.text) for label, turn in number_turns(turns)] == [
@@ -74,11 +58,3 @@ def test_turns_are_numbered_by_time() -> None:
         ("2", "b"),
         ("3", "c"),
     ]
-
-
-def test_downsampled_curves_keep_their_peaks() -> None:
-    values = [0.0] * 50_001
-    values[31_337] = 1.0
-    times, kept = downsample(ScoreCurve("relevance", [float(k) for k in range(50_001)], values))
-    assert len(times) == len(kept) <= MAX_POINTS
-    assert times[kept.index(1.0)] == 31_337

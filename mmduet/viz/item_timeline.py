@@ -1,4 +1,4 @@
-"""Draw an item over time as an SVG image: scores, gold spans, predicted spans, ratings and turns."""
+"""Draw one item of an evaluation over time as an SVG image: scores, gold spans, predicted spans, ratings and turns."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from mmduet.viz.embedded_image import (
     round_ticks,
     to_svg_image,
 )
+from mmduet.viz.score_timeline import downsample
+from mmduet.viz.span_bars import BarStyle, assign_lanes, draw_span_bars, lane_count
+from mmduet.viz.style import choose_tick_step, format_clock, point_marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,17 +33,18 @@ if TYPE_CHECKING:
 WIDTH, SCORES_HEIGHT, GAP, LANE_HEIGHT = 1040.0, 120.0, 8.0, 20.0
 RATING_HEIGHT, TURNS_HEIGHT, TIME_AXIS_HEIGHT = 10.0, 30.0, 24.0
 MARKER_WIDTH, MAX_MARKER_SHIFT = 18.0, 27.0  # of a turn; how far from its time it may be drawn
-MIN_LABELLED_BAR = 14.0  # a shorter bar has no number
+GOLD_STYLE, PREDICTED_STYLE = (
+    BarStyle(colour, BACKGROUND, 0.85, 1.0, 3.0, 14.0, None, 10.0) for colour in (GOLD, PREDICTED)
+)
 
 MAX_LANES = 6
 MIN_SECONDS = 0.01  # a shorter timeline is not drawn
-MAX_DOTS, MAX_POINTS = 120, 2000  # of a curve: up to MAX_DOTS points are marked, at most MAX_POINTS are drawn
+MAX_POINTS = 2000  # of a curve
 MAX_PLAIN_SECONDS = 120.0  # longer timelines are labelled with minutes
 CURVE_COLOURS = {"relevance": RELEVANCE, "informative": INFORMATIVE, "saliency": RELEVANCE}
 SCORE_MAXIMA = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 TICK_STEPS = (1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 21600, 86400)  # seconds
-
-NumberedSpan = tuple[int, CaptionedSpan]
+MAX_CLOCK_TICKS = 12
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,11 @@ def draw_timeline(content: TimelineContent, duration: float) -> EmbeddedImage | 
     if duration < MIN_SECONDS or content.is_empty:
         return None
     turns = content.timed_turns
-    lanes = [(lane, GOLD) for lane in assign_lanes(content.gold_spans, duration)]
-    lanes += [(lane, PREDICTED) for lane in assign_lanes(content.predicted_spans, duration)]
+    bars = [(spans, assign_lanes(spans, duration / WIDTH, MAX_LANES), style) for spans, style in _styled_spans(content)]
     scores, rating = SCORES_HEIGHT * bool(content.curves), RATING_HEIGHT * bool(content.ratings)
     markers = TURNS_HEIGHT * bool(turns)
-    height = scores + GAP + rating + LANE_HEIGHT * len(lanes) + markers + TIME_AXIS_HEIGHT
+    lanes_height = LANE_HEIGHT * sum(lane_count(lanes) for _, lanes, _ in bars)
+    height = scores + GAP + rating + lanes_height + markers + TIME_AXIS_HEIGHT
     with new_figure(WIDTH, height) as figure:
 
         def add_axes(top: float, axes_height: float) -> Axes:
@@ -110,13 +114,26 @@ def draw_timeline(content: TimelineContent, duration: float) -> EmbeddedImage | 
         top = scores + GAP
         if rating:
             _draw_ratings(add_axes(top, rating), content.ratings)
-        for i, (lane, colour) in enumerate(lanes):
-            _draw_spans(add_axes(top + rating + i * LANE_HEIGHT, LANE_HEIGHT), lane, colour, duration)
-        top += rating + LANE_HEIGHT * len(lanes)
+        top += rating
+        for spans, lanes, style in bars:
+            bars_height = LANE_HEIGHT * lane_count(lanes)
+            draw_span_bars(add_axes(top, bars_height), spans, lanes, duration, WIDTH, style)
+            top += bars_height
         if markers:
             _draw_turns(add_axes(top, markers), turns, duration)
         _draw_time_axis(add_axes(top + markers, TIME_AXIS_HEIGHT), duration)
         return to_svg_image(figure, _describe(content, duration))
+
+
+def _styled_spans(content: TimelineContent) -> list[tuple[Sequence[CaptionedSpan], BarStyle]]:
+    """Return the spans from top to bottom, with the style of their bars."""
+    return [
+        (spans, style)
+        for spans, style in zip(
+            (content.gold_spans, content.predicted_spans), (GOLD_STYLE, PREDICTED_STYLE), strict=True
+        )
+        if spans
+    ]
 
 
 def _describe(content: TimelineContent, duration: float) -> str:
@@ -129,18 +146,6 @@ def _describe(content: TimelineContent, duration: float) -> str:
 
 def _count(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}" if number else ""
-
-
-def assign_lanes(spans: Sequence[CaptionedSpan], duration: float) -> list[list[NumberedSpan]]:
-    """Number the spans and distribute them over lanes without overlap; spans beyond ``MAX_LANES`` lanes are left out."""
-    lanes: list[list[NumberedSpan]] = []
-    for number, span in sorted(enumerate(spans, 1), key=lambda pair: pair[1].start):
-        free = next((lane for lane in lanes if lane[-1][1].end <= span.start + duration / WIDTH), None)
-        if free is not None:
-            free.append((number, span))
-        elif len(lanes) < MAX_LANES:
-            lanes.append([(number, span)])
-    return lanes
 
 
 def _draw_scores(axes: Axes, content: TimelineContent) -> None:
@@ -159,12 +164,12 @@ def _draw_scores(axes: Axes, content: TimelineContent) -> None:
 
 
 def _draw_curve(axes: Axes, curve: ScoreCurve) -> None:
-    times, values = downsample(curve)
+    times, values = downsample(curve.times, curve.values, MAX_POINTS)
     colour = CURVE_COLOURS[curve.name]
     if curve.hold_seconds:
         times, values = [*times, times[-1] + curve.hold_seconds], [*values, values[-1]]
-    style, dots = ("steps-post", "") if curve.hold_seconds else ("default", "o" if len(times) <= MAX_DOTS else "")
-    axes.plot(times, values, color=colour, lw=1.8, drawstyle=style, marker=dots, ms=2.4)
+    style, marker = ("steps-post", "") if curve.hold_seconds else ("default", point_marker(len(times)))
+    axes.plot(times, values, color=colour, lw=1.8, drawstyle=style, marker=marker, ms=2.4)
 
 
 def _value_range(values: Sequence[float]) -> tuple[float, float]:
@@ -175,27 +180,10 @@ def _value_range(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-6 * max(abs(low), abs(high)) else (low - 1, high + 1)
 
 
-def downsample(curve: ScoreCurve) -> tuple[list[float], list[float]]:
-    """Return at most ``MAX_POINTS`` points of a curve: the maximum of each group of neighbouring points."""
-    size = math.ceil(len(curve.times) / MAX_POINTS)
-    groups = [range(i, min(i + size, len(curve.times))) for i in range(0, len(curve.times), size)]
-    maxima = [max(group, key=curve.values.__getitem__) for group in groups]
-    return [curve.times[i] for i in maxima], [curve.values[i] for i in maxima]
-
-
 def _draw_ratings(axes: Axes, ratings: Sequence[tuple[Span, float]]) -> None:
     axes.set_ylim(0, 1)
     for span, rating in ratings:
         axes.axvspan(span.start, span.end, 0.1, 0.9, color=GOLD, alpha=0.1 + 0.9 * rating, lw=0)
-
-
-def _draw_spans(axes: Axes, lane: Sequence[NumberedSpan], colour: str, duration: float) -> None:
-    axes.set_ylim(0, 1)
-    for number, span in lane:
-        length = max(span.end - span.start, 3 * duration / WIDTH)
-        axes.barh(0.5, length, 0.85, span.start, color=colour, ec=BACKGROUND, lw=1)
-        if length * WIDTH / duration >= MIN_LABELLED_BAR:
-            _draw_label(axes, span.start + length / 2, str(number), BACKGROUND)
 
 
 def _draw_turns(axes: Axes, turns: Sequence[Turn], duration: float) -> None:
@@ -239,7 +227,7 @@ def _draw_time_axis(axes: Axes, duration: float) -> None:
     axes.axhline(0.98, color=MUTED, lw=0.8)
     ticks = round_ticks(0, duration, 10)
     if duration > MAX_PLAIN_SECONDS:
-        step = next((step for step in TICK_STEPS if duration / step <= 12), TICK_STEPS[-1])
+        step = choose_tick_step(duration, TICK_STEPS, MAX_CLOCK_TICKS)
         ticks = [float(k * step) for k in range(math.floor(duration / step) + 1)]
     for tick in ticks:
         axes.plot([tick] * 2, [0.82, 0.98], color=MUTED, lw=0.8)
@@ -251,6 +239,4 @@ def format_time(seconds: float, duration: float) -> str:
     """Return a time in seconds, or as [hours:]minutes:seconds on a timeline longer than two minutes."""
     if duration <= MAX_PLAIN_SECONDS:
         return f"{round(seconds, 2):g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return format_clock(seconds)
