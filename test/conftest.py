@@ -1,10 +1,28 @@
-"""Settings that every test shares."""
+"""Settings and fixtures that every test shares."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several test processes share the cores
 
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from mmduet.evaluation.scorers.meteor import Meteor
+
 settings.register_profile("no-deadline", deadline=None)  # a busy machine is not a failure
 settings.load_profile("no-deadline")
+
+
+@pytest.fixture(scope="session")
+def meteor() -> Iterator[Meteor]:
+    """One METEOR for all tests: its process takes seconds to start."""
+    from mmduet.evaluation.scorers.meteor import Meteor
+
+    with Meteor() as running:
+        yield running

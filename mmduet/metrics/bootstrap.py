@@ -12,18 +12,24 @@ from mmduet.errors import OptionError
 Interval = tuple[float, float]
 FloatArray = npt.NDArray[np.float64]
 
-MAX_DRAWS_PER_CHUNK = 1 << 21  # items drawn at once: bounds memory, does not change results
+MAX_DRAWS_PER_CHUNK = 1 << 21  # items
 
 
 def bootstrap_interval(
-    values: Sequence[float] | FloatArray, *, samples: int = 1000, confidence: float = 0.95, seed: int = 0
+    values: Sequence[float] | FloatArray,
+    *,
+    samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    max_draws: int = MAX_DRAWS_PER_CHUNK,
 ) -> Interval:
     """Return the percentile bootstrap interval (Efron 1979) of the mean of ``values`` [N], in their unit.
 
     The same seed gives the same interval. Raises ``OptionError``; see ``bootstrap_intervals``.
     """
     columns = {"values": values}
-    return bootstrap_intervals(columns, samples=samples, confidence=confidence, seed=seed)["values"]
+    intervals = bootstrap_intervals(columns, samples=samples, confidence=confidence, seed=seed, max_draws=max_draws)
+    return intervals["values"]
 
 
 def bootstrap_intervals(
@@ -32,11 +38,12 @@ def bootstrap_intervals(
     samples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    max_draws: int = MAX_DRAWS_PER_CHUNK,
 ) -> dict[str, Interval]:
     """Return the interval of the mean of each column [N]. Position i of every column is item i, so resamples are paired.
 
     An item whose value is NaN is left out of that column's mean in every resample. A column's interval does not depend on
-    the other columns.
+    the other columns. ``max_draws`` bounds how many items are drawn at once, and thereby memory; it does not change the result.
 
     Raises:
         OptionError: the columns differ in length, a column has an infinite value or only NaN, ``samples`` is below 1, or
@@ -47,7 +54,9 @@ def bootstrap_intervals(
         return {}
     table = _table(columns)
     rng = np.random.default_rng(seed)
-    means = np.concatenate([_means(weights, table) for weights in _resamples(len(table), samples, rng)])  # [S, M]
+    means = np.concatenate(
+        [_means(weights, table) for weights in _resamples(len(table), samples, rng, max_draws)]
+    )  # [S, M]
     tail = 100 * (1 - confidence) / 2
     low, high = np.nanpercentile(means, [tail, 100 - tail], axis=0)
     return {name: (float(low[m]), float(high[m])) for m, name in enumerate(columns)}
@@ -73,9 +82,9 @@ def _table(columns: Mapping[str, Sequence[float] | FloatArray]) -> FloatArray:
     return np.stack(list(arrays.values()), axis=1)
 
 
-def _resamples(items: int, samples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+def _resamples(items: int, samples: int, rng: np.random.Generator, max_draws: int) -> Iterator[FloatArray]:
     """Yield how often each item is drawn in each resample, in chunks [some samples, N]; every row sums to N."""
-    chunk = max(1, MAX_DRAWS_PER_CHUNK // items)
+    chunk = max(1, max_draws // items)
     for start in range(0, samples, chunk):
         rows = min(chunk, samples - start)
         drawn = rng.integers(items, size=(rows, items)) + items * np.arange(rows)[:, None]

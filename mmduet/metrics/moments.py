@@ -24,7 +24,7 @@ LENGTH_RANGES = {
     "middle": (10, 30),
     "short": (0, 10),
 }  # seconds: (above, up to]
-QUERIES_PER_CHUNK = 512  # bounds memory, does not change results
+QUERIES_PER_CHUNK = 512
 
 
 def moment_scores(
@@ -50,13 +50,18 @@ def _in_range(
     return {"AP": ap, "IoU": first}
 
 
-def average_precision(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[ScoredSpan]]) -> FloatArray:
+def average_precision(
+    gold: Sequence[Sequence[Span]],
+    predicted: Sequence[Sequence[ScoredSpan]],
+    chunk_size: int = QUERIES_PER_CHUNK,
+) -> FloatArray:
     """Return the all-point interpolated (VOC) AP at each of ``IOU_THRESHOLDS`` [Q, 10]; every query has gold windows.
 
     The first ten windows in the order of the file are sorted by score, descending and stable. Each is matched with the free
-    gold window of highest IoU, the later one of equals, if that IoU reaches the threshold.
+    gold window of highest IoU, the later one of equals, if that IoU reaches the threshold. ``chunk_size`` queries are computed
+    at once, which bounds memory and does not change the result.
     """
-    chunks = [slice(q, q + QUERIES_PER_CHUNK) for q in range(0, len(gold), QUERIES_PER_CHUNK)]
+    chunks = [slice(q, q + chunk_size) for q in range(0, len(gold), chunk_size)]
     empty = np.zeros((0, len(IOU_THRESHOLDS)))
     return np.concatenate([empty, *(_chunk_average_precision(gold[c], predicted[c]) for c in chunks)])
 

@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from mmduet.annotations.dense_captioning_files import read_events
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.benchmarks.dense_captioning import evaluate, read_predicted_segments
 from mmduet.evaluation.scorers.meteor import Meteor
-from mmduet.metrics.dense_captions import (
-    f1,
-)
 from mmduet.metrics.dense_evaluators import EVALUATORS
 from mmduet.options import Profile
 from mmduet.spans import CaptionedSpan
@@ -47,24 +43,14 @@ def write(path: Path, value: Any) -> Path:
     ],
 )
 @pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
-def test_a_single_line_of_replies(name: str, profile: Any, expected: list[CaptionedSpan], tmp_path: Path) -> None:
+def test_a_file_with_a_single_line_of_replies_is_read(
+    name: str, profile: Any, expected: list[CaptionedSpan], tmp_path: Path
+) -> None:
     path = write(tmp_path / name, {"question_id": "a", "model_response_list": TURNS})
     assert read_predicted_segments(path, profile).videos == {"a": tuple(expected)}
 
 
-def test_captions_of_every_kind_of_annotation(tmp_path: Path) -> None:
-    vid2seq = {"annotations": [{"image_id": "a", "segments": [[0, 1], [1, 2]], "pure_cap": "One. Two."}]}
-    answers = [{"role": "assistant", "content": "One. Or two", "time": [0, 1]}]
-    duet = [{"question_id": "a", "answer": answers}]
-    path = tmp_path / "a.json"
-    captions = {p: [s.caption for s in read_events(write(path, vid2seq), p)["a"]] for p in PROFILES}
-    assert captions == {"fixed": ["One.", "Two."], "paper": ["One.", "Two.."]}
-    captions = {p: [s.caption for s in read_events(write(path, duet), p)["a"]] for p in PROFILES}
-    assert captions == {"fixed": ["One. Or two"], "paper": ["One, Or two."]}
-    assert [s.end for s in read_events(write(path, EVENTS))["a"]] == [10, 20]
-
-
-def test_perfect_predictions_are_perfect(meteor: Meteor, tmp_path: Path) -> None:
+def test_perfect_predictions_score_100(meteor: Meteor, tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", EVENTS)
     rows = [{"timestamp": [0, 10], "caption": "A dog runs."}, {"timestamp": [10, 20], "caption": "A cat sleeps."}]
     report = evaluate(write(tmp_path / "p.json", {"a": rows}), path, strict=True, meteor=meteor)
@@ -91,7 +77,7 @@ def test_empty_predictions_score_zero(flavour: Any, meteor: Meteor, tmp_path: Pa
         ("vidchapters", "fixed", "nothing: left out of the mean", 100),
     ],
 )
-def test_missing_and_unknown_videos(
+def test_missing_and_unknown_videos_are_reported(
     flavour: Any, profile: Any, counted: str, precision: float, meteor: Meteor, tmp_path: Path
 ) -> None:
     annotations = write(tmp_path / "a.json", EVENTS | {"b": EVENTS["a"]})
@@ -103,8 +89,8 @@ def test_missing_and_unknown_videos(
         evaluate(predictions, annotations, strict=True, meteor=meteor)
 
 
-def test_replies_for_some_videos_only(meteor: Meteor, tmp_path: Path) -> None:
-    """The paper's conversion leaves the others out; the fixed one counts them."""
+def test_videos_without_replies_count_or_are_left_out(meteor: Meteor, tmp_path: Path) -> None:
+    """Profile paper leaves them out, as MMDuet's conversion does; profile fixed counts them."""
     annotations = write(tmp_path / "a.json", EVENTS | {"b": EVENTS["a"]})
     predictions = write(tmp_path / "p.jsonl", {"question_id": "a", "model_response_list": TURNS})
     reports = {p: evaluate(predictions, annotations, profile=p, meteor=meteor) for p in PROFILES}
@@ -118,21 +104,21 @@ def test_replies_for_some_videos_only(meteor: Meteor, tmp_path: Path) -> None:
 def test_reversed_segment_is_reported(meteor: Meteor, tmp_path: Path) -> None:
     predictions = write(tmp_path / "p.json", {"a": [{"timestamp": [10, 0], "caption": "A dog runs."}]})
     annotations = write(tmp_path / "a.json", EVENTS)
-    turned = evaluate(predictions, annotations, meteor=meteor)
-    lost = evaluate(predictions, annotations, flavour="densevid2021", meteor=meteor)
-    assert [p.counted_as for p in turned.problems + lost.problems] == [
+    swapped = evaluate(predictions, annotations, meteor=meteor)
+    ignored = evaluate(predictions, annotations, flavour="densevid2021", meteor=meteor)
+    assert [p.counted_as for p in swapped.problems + ignored.problems] == [
         "a segment with swapped ends",
         "a segment that overlaps nothing",
     ]
-    assert (turned.metrics["Precision_Mean"], lost.metrics["Precision_Mean"]) == (100, 0)
+    assert (swapped.metrics["Precision_Mean"], ignored.metrics["Precision_Mean"]) == (100, 0)
 
 
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
-        ("[]", "is empty"),
-        ({"results": {}}, r"expected an object of segments by video"),
-        ({"results": []}, r"expected an object of segments by video"),
+        ("[]", r"p\.json is empty; check that it is the right file"),
+        ({"results": {}}, r"p\.json: results is \{\}, expected an object of segments by video"),
+        ({"results": []}, r"p\.json: results is \[\], expected an object of segments by video"),
         ({"a": 3}, r"p\.json, 'a': the list of segments is 3, expected a list"),
         ({"a": [{"caption": "x"}]}, r"p\.json, 'a': missing timestamp in \{'caption': 'x'\}"),
         (
@@ -160,7 +146,10 @@ def test_reversed_segment_is_reported(meteor: Meteor, tmp_path: Path) -> None:
             r"p\.json, 'a': segment 0: the caption is None, expected a text",
         ),
         ('{"a": [], "a": []}', r"p\.json: key 'a' is listed twice in one object; keep one"),
-        ({"z": []}, "have no id in common"),
+        (
+            {"z": []},
+            r"a\.json have no id in common \(for example 'z' and 'a'\); give predictions and annotations of the same split",
+        ),
         (
             [{"question_id": "a", "model_response_list": []}] * 2,
             r"p\.json: id 'a' is listed twice; keep one entry per id",
@@ -175,10 +164,10 @@ def test_reversed_segment_is_reported(meteor: Meteor, tmp_path: Path) -> None:
             r"p\.json, 'a': turn 0: missing time in \{'role': 'user'\}",
         ),
         ([["a"]], r"p\.json, entry 0: missing one of question_id, video, id in \['a'\]"),
-        ("{", "not JSON"),
+        ("{", r"p\.json is not JSON"),
     ],
 )
-def test_invalid_predictions_raise(predictions: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_predictions_are_rejected(predictions: Any, message: str, tmp_path: Path) -> None:
     annotations = write(tmp_path / "a.json", EVENTS)
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", predictions), annotations)
@@ -190,7 +179,10 @@ def test_invalid_predictions_raise(predictions: Any, message: str, tmp_path: Pat
     [
         ({"annotations": []}, r"a\.json has no videos; check that it is the right file"),
         ({"annotations": 3}, r"a\.json: annotations is 3, expected a list"),
-        ({"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One. Two"}]}, "into 2 captions for 1"),
+        (
+            {"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One. Two"}]},
+            r"a\.json, 'a': pure_cap splits at \"\. \" into 2 captions for 1 segments",
+        ),
         (
             {"annotations": [{"image_id": "a", "segments": [[0, 1]], "pure_cap": "One"}] * 2},
             r"a\.json: id 'a' is listed twice; keep one entry per id",
@@ -209,18 +201,14 @@ def test_invalid_predictions_raise(predictions: Any, message: str, tmp_path: Pat
         ([{"question_id": "a", "answer": []}], r"a\.json, 'a': there is no event; add one, or remove the entry"),
     ],
 )
-def test_invalid_annotations_raise(annotations: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_annotations_are_rejected(annotations: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=message) as caught:
         evaluate(write(tmp_path / "p.json", SEGMENTS), write(tmp_path / "a.json", annotations))
     assert "a.json" in str(caught.value)
 
 
-def test_an_unknown_flavour(tmp_path: Path) -> None:
+def test_an_unknown_flavour_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         OptionError, match="flavour must be one of vid2seq, densevid2018, densevid2021, vidchapters, got 'soda'"
     ):
         evaluate(tmp_path / "p", tmp_path / "a", flavour="soda")
-
-
-def test_f1_of_nothing() -> None:
-    assert f1(0, 0) == 0

@@ -1,4 +1,4 @@
-"""Only what is a mean of items gets an interval."""
+"""Confidence intervals: only metrics that are means of items have one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def report(**metrics: float) -> Report:
     return Report("x", metrics, items)
 
 
-def test_means_of_items_have_intervals_and_nothing_else_has() -> None:
+def test_only_means_of_items_have_intervals() -> None:
     found = add_intervals(report(score=4.5, rare=1.0, corpus=4.5, other=math.nan)).intervals
     assert set(found) == {"score", "rare"}
     low, high = found["score"]
@@ -24,7 +24,7 @@ def test_means_of_items_have_intervals_and_nothing_else_has() -> None:
     assert add_intervals(report(score=5.0)).intervals == {}
 
 
-def test_the_seed_decides_and_what_is_there_stays() -> None:
+def test_equal_seeds_give_equal_intervals_and_existing_ones_are_kept() -> None:
     assert add_intervals(report(score=4.5), 1).intervals == add_intervals(report(score=4.5), 1).intervals
     given = Report("x", {"score": 4.5}, report().items, intervals={"score": (1.0, 2.0)})
     assert add_intervals(given).intervals == {"score": (1.0, 2.0)}

@@ -77,7 +77,7 @@ def test_other_files_are_not_overwritten_by_the_cache(tmp_path: Path, content: s
     assert cache.read_text(encoding="latin-1") == content
 
 
-def test_unwritable_cache_raises(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="cannot be written"):
         query_judge(CachedJudge(ScriptedJudge(lambda _: "1"), tmp_path / "no" / "folder"), judge_requests(1))
     with pytest.raises(OptionError, match="give another path"):
@@ -105,21 +105,42 @@ PAIR_FIELDS = {"question_id": "q", "gold": 0, "turn": 0}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "has no judgements"),
-        ([{}], "row 1: missing question_id"),
-        ([{"question_id": "q", "gold": 0, "reply": "5"}], "row 1: missing turn"),
-        ([PAIR_FIELDS], "row 1: missing reply"),
-        ([{**PAIR_FIELDS, "reply": 5.5}], "reply is 5.5"),
-        ([{**PAIR_FIELDS, "score": None}], "score is None"),
-        ([{**PAIR_FIELDS, "score": True}], "score is True"),
-        ([{**PAIR_FIELDS, "score": float("nan")}], "score is nan"),
-        ([{**PAIR_FIELDS, "question_id": []}, {**PAIR_FIELDS, "reply": "5"}], r"row 1: question_id is \[\]"),
+        ([], r"replies\.jsonl has no judgements; the form of a row is"),
+        ([{}], r"replies\.jsonl, row 1: missing question_id in \{\}"),
+        (
+            [{"question_id": "q", "gold": 0, "reply": "5"}],
+            r"replies\.jsonl, row 1: missing turn in \{'question_id': 'q', 'gold': 0, 'reply': '5'\}",
+        ),
+        ([PAIR_FIELDS], r"replies\.jsonl, row 1: missing reply in \{'question_id': 'q', 'gold': 0, 'turn': 0\}"),
+        (
+            [{**PAIR_FIELDS, "reply": 5.5}],
+            r"replies\.jsonl, row 1: reply is 5\.5, expected the judge's text or a whole number",
+        ),
+        (
+            [{**PAIR_FIELDS, "score": None}],
+            r"replies\.jsonl, row 1: score is None, expected the judge's text or a whole number",
+        ),
+        (
+            [{**PAIR_FIELDS, "score": True}],
+            r"replies\.jsonl, row 1: score is True, expected the judge's text or a whole number",
+        ),
+        (
+            [{**PAIR_FIELDS, "score": float("nan")}],
+            r"replies\.jsonl, row 1: score is nan, expected the judge's text or a whole number",
+        ),
+        (
+            [{**PAIR_FIELDS, "question_id": []}, {**PAIR_FIELDS, "reply": "5"}],
+            r"replies\.jsonl, row 1: question_id is \[\], expected a text or a whole number",
+        ),
         ([{**PAIR_FIELDS, "reply": "5"}, {**PAIR_FIELDS, "reply": "4"}], r"row 2: .* has the replies '5' and '4'"),
-        ([{"question_id": "q", "evaluator_output": 5}], "row 1: evaluator_output is 5"),
-        ([{"key": "abc"}], "row 1: missing reply"),
+        (
+            [{"question_id": "q", "evaluator_output": 5}],
+            r"replies\.jsonl, row 1: evaluator_output is 5, expected a list",
+        ),
+        ([{"key": "abc"}], r"replies\.jsonl, row 1: missing reply in \{'key': 'abc'\}"),
     ],
 )
-def test_invalid_judgement_files_raise(tmp_path: Path, rows: list[Any], message: str) -> None:
+def test_invalid_judgement_files_are_rejected(tmp_path: Path, rows: list[Any], message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         JudgementFile(write_json_lines(tmp_path / "replies.jsonl", rows))
 
@@ -154,13 +175,17 @@ def test_placeholders_are_filled_once(tmp_path: Path) -> None:
         ("p.txt", "{question} {answer}", r"p.txt lacks the placeholders \{gold\}; add"),
         ("p.txt", "", r"lacks the placeholders \{question\}, \{gold\}, \{answer\}"),
         ("p.json", [{"role": "user", "content": "{gold}"}], r"lacks the placeholders \{question\}, \{answer\}"),
-        ("p.json", [{"role": "robot", "content": "x"}], "needs a role"),
-        ("p.json", ["x"], "needs a role"),
-        ("p.json", [{"role": "user"}], "needs a role"),
+        (
+            "p.json",
+            [{"role": "robot", "content": "x"}],
+            r"p\.json: message \{'role': 'robot', 'content': 'x'\} needs a role \(.*\) and a content \(a text\)",
+        ),
+        ("p.json", ["x"], r"p\.json: message 'x' needs a role \(.*\) and a content \(a text\)"),
+        ("p.json", [{"role": "user"}], r"p\.json: message \{'role': 'user'\} needs a role \(.*\) and a content"),
     ],
 )
-def test_invalid_prompts_raise(tmp_path: Path, name: str, content: Any, message: str) -> None:
+def test_invalid_prompts_are_rejected(tmp_path: Path, name: str, content: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Prompt.from_file(write_json_file(tmp_path / name, content))
-    with pytest.raises(OptionError, match="cannot be read"):
+    with pytest.raises(OptionError, match=r"absent\.txt cannot be read \(.*\); give a text file with the prompt"):
         Prompt.from_file(tmp_path / "absent.txt")

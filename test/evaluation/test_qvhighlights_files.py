@@ -1,4 +1,4 @@
-"""QVHighlights' files: what is read, what is message, what is refused."""
+"""QVHighlights: supported files, reported problems, and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmduet.evaluation.benchmarks.qvhighlights import evaluate
 Json = dict[str, Any]
 
 
-def test_a_perfect_submission(tmp_path: Path) -> None:
+def test_a_perfect_submission_scores_100(tmp_path: Path) -> None:
     report = evaluate(*files(tmp_path, [submission(1), submission("2")], [query(1), query(2)]))
     assert [name for name in report.metrics if name.startswith("MR-")] == [
         *("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP", "MR-full-mAP@0.5", "MR-full-mAP@0.75"),
@@ -33,14 +33,14 @@ def test_a_perfect_submission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("part", "other"), [("pred_saliency_scores", "MR-"), ("pred_relevant_windows", "HL-")])
-def test_only_the_part_that_is_there_is_scored(tmp_path: Path, part: str, other: str) -> None:
+def test_only_the_present_part_is_scored(tmp_path: Path, part: str, other: str) -> None:
     rows = [{"qid": 1, part: submission()[part]}]
     report = evaluate(*files(tmp_path, rows, [query(1)]))
     assert not any(name.startswith(other) for name in report.metrics)
     assert not report.problems
 
 
-def test_missing_queries_count_zero_or_not_at_all(tmp_path: Path) -> None:
+def test_missing_queries_count_zero_or_are_left_out(tmp_path: Path) -> None:
     paths = files(tmp_path, [submission(1), submission(9)], [query(1), query(2)])
     fixed, paper = evaluate(*paths), evaluate(*paths, profile="paper")
     for name in ("HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1", "MR-full-mAP", "MR-full-R1@0.5"):
@@ -55,7 +55,7 @@ def test_missing_queries_count_zero_or_not_at_all(tmp_path: Path) -> None:
         evaluate(*paths, strict=True)
 
 
-def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> None:
+def test_a_query_without_windows_counts_zero_or_is_left_out(tmp_path: Path) -> None:
     paths = files(tmp_path, [submission(1), submission(2, pred_relevant_windows=[])], [query(1), query(2)])
     fixed, paper = evaluate(*paths), evaluate(*paths, profile="paper")
     assert (fixed.metrics["MR-full-mAP"], paper.metrics["MR-full-mAP"]) == (50, 100)
@@ -65,7 +65,7 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "what", "counted", "metric", "expected"),
+    ("changes", "message", "counted", "metric", "expected"),
     [
         (
             {"pred_saliency_scores": [math.nan] * 10},
@@ -95,7 +95,13 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
             "HL-min-VeryGood-mAP",
             0,
         ),
-        ({"pred_saliency_scores": [10**400]}, "pred_saliency_scores, number 0, is", "0", "HL-min-VeryGood-mAP", 0),
+        (
+            {"pred_saliency_scores": [10**400]},
+            f"pred_saliency_scores, number 0, is 1{76 * '0'}..., expected a finite number",
+            "0",
+            "HL-min-VeryGood-mAP",
+            0,
+        ),
         (
             {"pred_saliency_scores": "high"},
             "pred_saliency_scores is 'high', expected a list",
@@ -103,17 +109,35 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
             "HL-min-VeryGood-mAP",
             0,
         ),
-        ({"pred_saliency_scores": []}, "is empty", "0", "HL-min-VeryGood-mAP", 0),
+        ({"pred_saliency_scores": []}, "pred_saliency_scores is empty", "0", "HL-min-VeryGood-mAP", 0),
         (
             {"pred_saliency_scores": [0, 0, 0, 1, 1]},
-            "5 clip scores for a video of 10",
+            "has 5 clip scores for a video of 10 clips",
             "padded",
             "HL-min-Fair-mAP",
             100,
         ),
-        ({"pred_saliency_scores": [0, 0, 0, 1] + [0.0] * 6 + [2]}, "11 clip scores", "cut", "HL-min-Good-Hit1", 0),
-        ({"pred_relevant_windows": [[10, 6, 0.9]]}, "[10.0, 6.0, 0.9] does not end", "IoU 0", "MR-full-mAP", 0),
-        ({"pred_relevant_windows": [[6, 6, 0.9]]}, "does not end after it starts", "IoU 0", "MR-full-R1@0.5", 0),
+        (
+            {"pred_saliency_scores": [0, 0, 0, 1] + [0.0] * 6 + [2]},
+            "has 11 clip scores for a video of 10 clips",
+            "cut",
+            "HL-min-Good-Hit1",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [[10, 6, 0.9]]},
+            "window [10.0, 6.0, 0.9] does not end after it starts",
+            "IoU 0",
+            "MR-full-mAP",
+            0,
+        ),
+        (
+            {"pred_relevant_windows": [[6, 6, 0.9]]},
+            "window [6.0, 6.0, 0.9] does not end after it starts",
+            "IoU 0",
+            "MR-full-R1@0.5",
+            0,
+        ),
         (
             {"pred_relevant_windows": [[6, 60, 0.9]]},
             "window [6.0, 60.0, 0.9] exceeds the video of 20.0 s",
@@ -160,20 +184,20 @@ def test_a_query_without_windows_counts_zero_or_not_at_all(tmp_path: Path) -> No
 )
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
 def test_malformed_predictions_are_reported(
-    tmp_path: Path, changes: Json, what: str, counted: str, metric: str, expected: float, profile: Any
+    tmp_path: Path, changes: Json, message: str, counted: str, metric: str, expected: float, profile: Any
 ) -> None:
     """Query 2 is perfect, so that the metric is the mean of 100 and what query 1 is counted as."""
     paths = files(tmp_path, [submission(1, **changes), submission(2)], [query(1), query(2)])
     report = evaluate(*paths, profile=profile)
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].message
+    assert message in report.problems[0].message
     assert report.problems[0].counted_as.startswith(counted)
     assert report.metrics[metric] == pytest.approx((100 + expected) / 2)
     with pytest.raises(AnnotationError, match=r"1 prediction has problems \(fix them, or leave out --strict\):"):
         evaluate(*paths, profile=profile, strict=True)
 
 
-def test_a_part_that_one_line_lacks(tmp_path: Path) -> None:
+def test_a_part_that_is_missing_in_one_line_counts_zero(tmp_path: Path) -> None:
     report = evaluate(*files(tmp_path, [submission(1, pred_saliency_scores=None), submission(2)], [query(1), query(2)]))
     assert [str(problem) for problem in report.problems] == [
         "1: missing pred_saliency_scores in {'qid': 1, 'pred_relevant_windows': [[6, 10, 0.9]]} (counted as 0)"
@@ -181,7 +205,7 @@ def test_a_part_that_one_line_lacks(tmp_path: Path) -> None:
     assert (report.metrics["HL-min-Good-Hit1"], report.metrics["MR-full-mAP"]) == (50, 100)
 
 
-def test_nothing_usable_is_zero(tmp_path: Path) -> None:
+def test_unusable_scores_count_zero(tmp_path: Path) -> None:
     report = evaluate(*files(tmp_path, [submission(1, pred_saliency_scores=[math.nan])], [query(1)]))
     assert (report.metrics["HL-min-Good-mAP"], report.metrics["MR-full-mAP"]) == (0, 100)
 
@@ -189,7 +213,7 @@ def test_nothing_usable_is_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("predictions", "gold", "message"),
     [
-        ([], [query()], "predictions.jsonl is empty"),
+        ([], [query()], "predictions.jsonl is empty; check that it is the right file"),
         ("not json", [query()], "predictions.jsonl, line 1 is not JSON"),
         ([[1]], [query()], "predictions.jsonl, entry 0, is 1, expected an object"),
         (
@@ -198,19 +222,39 @@ def test_nothing_usable_is_zero(tmp_path: Path) -> None:
             "predictions.jsonl: id '1' is listed twice; keep one entry per id",
         ),
         ([submission(1)], [query(), query()], "gold.jsonl: id '1' is listed twice; keep one entry per id"),
-        ([submission(True)], [query()], "predictions.jsonl, entry 0: "),
+        (
+            [submission(True)],
+            [query()],
+            "predictions.jsonl, entry 0: qid is True, expected a text or a whole number",
+        ),
         (
             [{"pred_saliency_scores": [1]}, submission()],
             [query()],
-            "predictions.jsonl, entry 0: ",
+            "predictions.jsonl, entry 0: missing qid in {'pred_saliency_scores': [1]}",
         ),
-        ([{"qid": 1}], [query()], "no line has pred_saliency_scores or pred_relevant_windows"),
-        ([{"question_id": 1}], [query()], "no line has debug_data"),
-        ([submission(5)], [query()], "have no id in common"),
-        ([submission()], [], "gold.jsonl is empty"),
-        ([submission()], [query(duration=0)], "query 1: duration is 0"),
-        ([submission()], [query(duration="150")], "duration is '150'"),
-        ([submission()], [query(duration=math.nan)], "duration is nan"),
+        (
+            [{"qid": 1}],
+            [query()],
+            "predictions.jsonl: no line has pred_saliency_scores or pred_relevant_windows; check that it holds predictions",
+        ),
+        ([{"question_id": 1}], [query()], "predictions.jsonl: no line has debug_data; check that it holds predictions"),
+        (
+            [submission(5)],
+            [query()],
+            "gold.jsonl have no id in common (for example '5' and '1'); give predictions and annotations of the same split",
+        ),
+        ([submission()], [], "gold.jsonl is empty; check that it is the right file"),
+        ([submission()], [query(duration=0)], "gold.jsonl, query 1: duration is 0, expected 2 (one clip) to 1000000 s"),
+        (
+            [submission()],
+            [query(duration="150")],
+            "gold.jsonl, query 1: duration is '150', expected 2 (one clip) to 1000000 s",
+        ),
+        (
+            [submission()],
+            [query(duration=math.nan)],
+            "gold.jsonl, query 1: duration is nan, expected 2 (one clip) to 1000000 s",
+        ),
         (
             [submission()],
             [query(relevant_clip_ids=[3, 10])],
@@ -231,13 +275,29 @@ def test_nothing_usable_is_zero(tmp_path: Path) -> None:
             [query(saliency_scores=[[4, 4, 4], [4, 4, "x"]])],
             "gold.jsonl, query 1: saliency_scores, number 1, third is 'x', expected a finite number",
         ),
-        ([submission()], [query(relevant_windows=[[10, 6]])], "ends before it starts"),
-        ([submission()], [query(relevant_windows=None)], "has no relevant_windows"),
-        ([submission()], [query(relevant_clip_ids=None)], "has no relevant_clip_ids"),
-        ([frames()], [query(relevant_clip_ids=None)], "has no relevant_clip_ids"),
+        (
+            [submission()],
+            [query(relevant_windows=[[10, 6]])],
+            "gold.jsonl, query 1: relevant_windows, number 0, is [10, 6]: it ends before it starts; swap its ends",
+        ),
+        (
+            [submission()],
+            [query(relevant_windows=None)],
+            "gold.jsonl: query 1 has no relevant_windows; moment metrics need a split with labels",
+        ),
+        (
+            [submission()],
+            [query(relevant_clip_ids=None)],
+            "gold.jsonl: query 1 has no relevant_clip_ids; highlight metrics need a split with labels",
+        ),
+        (
+            [frames()],
+            [query(relevant_clip_ids=None)],
+            "gold.jsonl: query 1 has no relevant_clip_ids; highlight metrics need a split with labels",
+        ),
     ],
 )
-def test_invalid_files_raise(tmp_path: Path, predictions: Any, gold: Any, message: str) -> None:
+def test_invalid_files_are_rejected(tmp_path: Path, predictions: Any, gold: Any, message: str) -> None:
     with pytest.raises(AnnotationError) as error:
         evaluate(*files(tmp_path, predictions, gold))
     assert message in str(error.value)
@@ -248,8 +308,8 @@ def test_a_split_without_labels_of_one_part_can_be_scored_in_the_other(tmp_path:
     assert evaluate(*files(tmp_path, rows, [query(relevant_windows=None)])).metrics["HL-min-Good-Hit1"] == 100
 
 
-def test_a_query_without_relevant_clips_or_windows(tmp_path: Path) -> None:
-    """AP 0 whatever is said; no window to find, so left out of moment retrieval."""
+def test_queries_without_relevant_clips_or_windows(tmp_path: Path) -> None:
+    """Their AP of highlights is 0; moment retrieval leaves them out, because there is no window to find."""
     empty = query(2, relevant_clip_ids=[], saliency_scores=[], relevant_windows=[])
     report = evaluate(*files(tmp_path, [submission(1), submission(2)], [query(1), empty]))
     assert (report.metrics["HL-min-Good-mAP"], report.metrics["MR-full-mAP"]) == (50, 100)

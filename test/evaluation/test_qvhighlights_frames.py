@@ -1,4 +1,4 @@
-"""QVHighlights from frame scores, as a stream gives them."""
+"""QVHighlights from frame scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from one_by_one import clip_scores, clip_scores_by_time, made_up_frames
-from one_by_one import highlight_scores as highlight_scores_slowly
+from one_by_one import highlight_scores as highlight_scores_one_by_one
 from qvhighlights_cases import files, frames, query
 
 from mmduet.errors import OptionError
@@ -27,14 +27,14 @@ def test_frame_scores_by_hand(tmp_path: Path) -> None:
     assert [row["smoothing"] for row in report.sweep] == list(range(15))
     assert report.sweep[0]["HL-min-VeryGood-mAP"] == report.metrics["HL-min-VeryGood-mAP"]
     assert report.metrics["best-HL-min-VeryGood-mAP"] == max(row["HL-min-VeryGood-mAP"] for row in report.sweep)
-    assert report.metrics["causal-HL-min-VeryGood-mAP"] == report.metrics["HL-min-VeryGood-mAP"]  # nothing is smoothed
+    assert report.metrics["causal-HL-min-VeryGood-mAP"] == report.metrics["HL-min-VeryGood-mAP"]  # smoothing is 0
     assert any("tuned on the test set" in note for note in report.notes)
     assert not report.problems
     assert "causal-HL-min-Good-mAP" in report.intervals
     assert "best-HL-min-Good-mAP" not in report.intervals
 
 
-def test_causal_scores_come_late(tmp_path: Path) -> None:
+def test_causal_scores_use_no_later_frames(tmp_path: Path) -> None:
     """Means over [i - 2, i + 2] lift the clip before the one that is relevant, means over [i - 2, i] do not."""
     rows = [frames(scores=[0.0] * 6 + [0.8, 0.2] + [0.0] * 12)]
     report = evaluate(*files(tmp_path, rows, [query(relevant_clip_ids=[3], saliency_scores=[[4, 4, 4]])]), smoothing=2)
@@ -44,26 +44,26 @@ def test_causal_scores_come_late(tmp_path: Path) -> None:
     assert report.metrics["HL-min-Good-Hit1"] == 100
     early = query(relevant_clip_ids=[2], saliency_scores=[[4, 4, 4]])
     report = evaluate(*files(tmp_path, rows, [early]), smoothing=2)
-    assert report.metrics["HL-min-Good-mAP"] == pytest.approx(50)  # clip 2 is second, thanks to what comes after it
-    assert report.metrics["causal-HL-min-Good-mAP"] == pytest.approx(10)  # clip 2 ties with all that is silent
+    assert report.metrics["HL-min-Good-mAP"] == pytest.approx(50)  # clip 2 is second because of later frames
+    assert report.metrics["causal-HL-min-Good-mAP"] == pytest.approx(10)  # clip 2 ties with all clips of score 0
 
 
-def test_frames_without_the_score_and_the_references_own_form(tmp_path: Path) -> None:
+def test_missing_scores_and_the_form_of_mmduet_are_read(tmp_path: Path) -> None:
     sparse = frames()
     for frame in sparse["debug_data"]:
         if frame["relevance_score"] == 0.0:
             del frame["relevance_score"]
-    theirs = frames()
-    theirs["debug_data"] = [
+    mmduet_form = frames()
+    mmduet_form["debug_data"] = [
         {"video_time": f["time"], "relevance_score": [1 - f["relevance_score"], f["relevance_score"]]}
-        for f in theirs["debug_data"]
+        for f in mmduet_form["debug_data"]
     ]
     expected = evaluate(*files(tmp_path, [frames()], [query()])).metrics
     assert evaluate(*files(tmp_path, [sparse], [query()])).metrics == expected
-    assert evaluate(*files(tmp_path, [theirs], [query()])).metrics == expected
+    assert evaluate(*files(tmp_path, [mmduet_form], [query()])).metrics == expected
 
 
-def test_a_2997_fps_video_is_cut_by_time_or_as_the_original_does(tmp_path: Path) -> None:
+def test_clips_of_a_29_97_fps_video_in_both_profiles(tmp_path: Path) -> None:
     row = frames(fps=1 / 1.001)
     paths = files(tmp_path, [row], [query()])
     assert evaluate(*paths, smoothing=0).metrics["HL-min-Good-Hit1"] == 100
@@ -73,10 +73,10 @@ def test_a_2997_fps_video_is_cut_by_time_or_as_the_original_does(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("change", "message"),
     [
-        ({"debug_data": []}, "debug_data "),
-        ({"debug_data": None}, "debug_data "),
+        ({"debug_data": []}, "debug_data has no frames"),
+        ({"debug_data": None}, "debug_data is None, expected a list"),
         ({"debug_data": [1, 2]}, "debug_data, number 0, is 1, expected an object"),
         (frames(scores=[0.1, math.nan, 0.3]), "relevance_score, number 1, is nan, expected a finite number"),
         (frames(scores=[0.1, "0.5"]), "relevance_score, number 1, is '0.5', expected a finite number"),
@@ -93,41 +93,41 @@ def test_a_2997_fps_video_is_cut_by_time_or_as_the_original_does(tmp_path: Path)
     ],
 )
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_malformed_frames_are_reported(tmp_path: Path, change: Json, what: str, profile: Any) -> None:
+def test_malformed_frames_are_reported(tmp_path: Path, change: Json, message: str, profile: Any) -> None:
     rows = [{**frames(1), **change, "question_id": 1}, frames(2)]
     report = evaluate(*files(tmp_path, rows, [query(1), query(2)]), profile=profile, smoothing=0)
     assert [problem.id for problem in report.problems] == ["1"]
-    assert what in report.problems[0].message
+    assert message in report.problems[0].message
     assert report.metrics["HL-min-Good-Hit1"] == 50
 
 
 @pytest.mark.parametrize(
-    ("profile", "change", "what"),
+    ("profile", "change", "message"),
     [
-        ("paper", frames(scores=[0.5]), "one frame"),
-        ("paper", frames(fps=0.25), "a frame every 4 s"),
+        ("paper", frames(scores=[0.5]), "there is only one frame, so the interval between frames is unknown"),
+        ("paper", frames(fps=0.25), "a frame every 4 s is too few, expected at least one per clip of 2 s"),
         (
             "fixed",
             frames(scores=[0.5] * 50),
             "a frame at 49 s exceeds the video of 20 s; check that it is the same video",
         ),
-        ("fixed", frames(scores=[0.0] * 6 + [0.9] * 4), "5 clip scores for a video of 10 clips"),
+        ("fixed", frames(scores=[0.0] * 6 + [0.9] * 4), "has 5 clip scores for a video of 10 clips"),
     ],
 )
-def test_frames_that_make_no_clips_of_the_video(tmp_path: Path, profile: Any, change: Json, what: str) -> None:
+def test_frames_that_do_not_fit_the_video_are_reported(
+    tmp_path: Path, profile: Any, change: Json, message: str
+) -> None:
     report = evaluate(*files(tmp_path, [{**change, "question_id": 1}], [query()]), profile=profile)
-    assert what in report.problems[0].message
+    assert message in report.problems[0].message
 
 
-def test_smoothing_is_checked(tmp_path: Path) -> None:
+def test_negative_smoothing_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="smoothing must be at least 0 frames, got -1"):
         evaluate(*files(tmp_path, [frames()], [query()]), smoothing=-1)
 
 
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_frame_scores_against_one_query_at_a_time(
-    tmp_path: Path, profile: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frame_scores_equal_one_query_at_a_time(tmp_path: Path, profile: Any) -> None:
     rng = np.random.default_rng(3)
     gold, rows = [], []
     for qid in range(12):
@@ -141,10 +141,10 @@ def test_frame_scores_against_one_query_at_a_time(
     report = evaluate(*paths, profile=profile)
     form = clip_scores_by_time if profile == "fixed" else clip_scores
     for w in range(15):
-        slow = [highlight_scores_slowly(form(row, w, w), of) for row, of in zip(rows, gold, strict=True)]
+        slow = [highlight_scores_one_by_one(form(row, w, w), of) for row, of in zip(rows, gold, strict=True)]
         for name in slow[0]:
             assert report.sweep[w][name] == pytest.approx(100 * np.mean([one[name] for one in slow]), abs=1e-10)
     for prefix, after in (("", 4), ("causal-", 0)):
         for item, row, of in zip(report.items, rows, gold, strict=True):
-            for name, value in highlight_scores_slowly(form(row, 4, after), of).items():
+            for name, value in highlight_scores_one_by_one(form(row, 4, after), of).items():
                 assert item[prefix + name] == pytest.approx(100 * value, abs=1e-10)

@@ -1,4 +1,4 @@
-"""Temporal grounding's metrics by hand."""
+"""The metrics of temporal grounding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mmduet.metrics.span_overlap import iou
         ((5.0, 20.0), (5.0, 20.0), 1.0),
         ((0.0, 5.0), (5.0, 20.0), 0.0),
         ((0.0, 4.0), (5.0, 20.0), 0.0),
-        ((20.0, 5.0), (5.0, 20.0), 0.0),  # backwards
+        ((20.0, 5.0), (5.0, 20.0), 0.0),  # reversed
         ((7.0, 7.0), (5.0, 20.0), 0.0),
         ((5.0, 5.0), (5.0, 5.0), 0.0),
         (None, (5.0, 20.0), 0.0),
@@ -43,7 +43,7 @@ spans = st.tuples(st.floats(0, 100), st.floats(0.1, 100)).map(lambda pair: (pair
 
 
 @given(spans, spans)
-def test_the_hull_is_the_union_of_spans_that_meet(a: tuple[float, float], b: tuple[float, float]) -> None:
+def test_segment_iou_equals_iou_and_text_iou_is_not_smaller(a: tuple[float, float], b: tuple[float, float]) -> None:
     assert segment_iou(a, b) == pytest.approx(iou(a, b), abs=1e-9)
     assert text_iou(a, b) >= segment_iou(a, b) - 1e-12  # +1 on both sides of the fraction
 
@@ -81,7 +81,7 @@ def test_text_iou(predicted: tuple[float, float], gold: tuple[float, float], exp
     assert text_iou(predicted, gold) == pytest.approx(expected)
 
 
-def test_frames_by_hand() -> None:
+def test_frame_ious_by_hand() -> None:
     times = np.array([[0.0, 0.5, 1.0, 1.5, 2.0]])
     gold = frames_in_spans(times, [[(0.5, 1.0), (2.0, 9.0)]])
     assert gold.tolist() == [[False, True, True, False, True]]  # both ends inclusive
@@ -95,7 +95,7 @@ def test_frames_by_hand() -> None:
     assert frame_ious(scores * np.nan, gold & False, everything, np.array([0.4])).tolist() == [[0.0]]  # empty union
 
 
-def test_thresholds_have_numpys_float_error() -> None:
+def test_thresholds_have_the_float_error_of_numpy() -> None:
     thresholds = sweep_thresholds()
     assert len(thresholds) == 21
     assert thresholds[0] == 0.3
@@ -105,7 +105,7 @@ def test_thresholds_have_numpys_float_error() -> None:
     assert reached.tolist() == [1.0] * 10 + [0.0] * 11  # exactly one half does not reach "0.5"
 
 
-def test_summary() -> None:
+def test_mean_metrics_by_hand() -> None:
     assert mean_metrics(np.array([0.0, 0.3, 0.5, 0.8])) == pytest.approx(
         {"mIoU": 40, "R1@0.3": 75, "R1@0.5": 50, "R1@0.7": 25}
     )

@@ -1,4 +1,4 @@
-"""Dense captioning's metrics by hand: overlaps, SODA_c, paragraphs."""
+"""The metrics of dense captioning: overlaps, SODA_c and paragraphs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mmduet.metrics.dense_captions import (
     UNMATCHED_CAPTION,
     LocalizationScore,
     VideoCaptions,
+    f1,
     iou,
     iou_above,
     localization_score,
@@ -37,8 +38,8 @@ def test_iou_by_hand() -> None:
     assert iou(a, b) == pytest.approx(5 / 15)
     assert iou(a, c) == 0
     assert iou(a, a) == pytest.approx(1)
-    (backwards,) = segments((10, 0))
-    assert iou(a, backwards) == 0
+    (reversed_segment,) = segments((10, 0))
+    assert iou(a, reversed_segment) == 0
 
 
 spans = st.tuples(st.floats(0, 100), st.floats(0, 100)).map(sorted).map(tuple)
@@ -52,7 +53,7 @@ def test_iou_is_a_symmetric_share(a: tuple[float, float], b: tuple[float, float]
 
 
 def test_precision_and_recall_by_hand() -> None:
-    # IoU with the event 0-10: 1 and 4/10; the event 50-60 is found by nobody
+    # IoU with the event 0-10: 1 and 4/10; the event 50-60 matches no prediction
     video = VideoCaptions(segments((0, 10), (0, 4)), (segments((0, 10), (50, 60)),))
     assert localization_score(video, iou_above(0.3)) == LocalizationScore(1.0, 0.5)
     assert localization_score(video, iou_above(0.5)) == LocalizationScore(0.5, 0.5)
@@ -60,26 +61,26 @@ def test_precision_and_recall_by_hand() -> None:
     assert localization_score(VideoCaptions((), video.references), iou_above(0.3)) == LocalizationScore(0.0, 0.0)
 
 
-def test_the_best_set_counts_for_each_number_by_itself() -> None:
+def test_the_best_reference_set_counts_separately_for_precision_and_recall() -> None:
     video = VideoCaptions(segments((0, 10), (20, 30)), (segments((0, 10)), None, segments((0, 10), (20, 30), (40, 50))))
     # P: 1/2 and 1; R: 1 and 2/3
     assert localization_score(video, iou_above(0.5)) == LocalizationScore(1.0, 1.0)
 
 
-def test_half_is_not_half() -> None:
-    """The originals' epsilon: neither more than a threshold that is met exactly, nor as much."""
+def test_an_iou_equal_to_the_threshold_does_not_match() -> None:
+    """The epsilon of the original evaluators keeps it just below the threshold."""
     video = VideoCaptions(segments((0, 5)), (segments((0, 10)),))
     assert localization_score(video, iou_above(0.5)).precision == 0
     assert matched_pairs(video, 0.5) == [Candidate("caption 0", (UNMATCHED_CAPTION,))]
 
 
-def test_a_distance_is_met_by_less_than_itself() -> None:
+def test_a_start_at_the_maximum_distance_does_not_match() -> None:
     video = VideoCaptions(segments((3, 9)), (segments((0, 1)),))
     assert localization_score(video, starting_within(3)).recall == 0
     assert localization_score(video, starting_within(3.1)).recall == 1
 
 
-def test_each_prediction_is_compared_with_every_event_it_overlaps() -> None:
+def test_each_prediction_is_paired_with_every_event_that_it_overlaps() -> None:
     video = VideoCaptions(segments((0, 10), (50, 60)), (segments((0, 9), (30, 40)), segments((1, 10))))
     assert matched_pairs(video, 0.5, "nothing") == [
         Candidate("caption 0", ("caption 0",)),
@@ -88,7 +89,7 @@ def test_each_prediction_is_compared_with_every_event_it_overlaps() -> None:
     ]
 
 
-def test_the_unseen_word_counts_for_nothing_but_its_length(meteor: Meteor) -> None:
+def test_the_unmatched_caption_matters_only_by_its_length(meteor: Meteor) -> None:
     ((short, _), (long, _)) = meteor.scores(
         [
             [Candidate("a dog", ("a dog",)), Candidate("x y", (UNMATCHED_CAPTION,))],
@@ -139,14 +140,14 @@ def test_soda_of_several_sets_by_hand() -> None:
     assert metrics["SODA_c_best"] == pytest.approx((0.4 + 0.1) / 2)
 
 
-def test_the_bug_permutes_columns_only_beyond_ten() -> None:
+def test_columns_are_permuted_only_beyond_ten() -> None:
     ten = np.arange(10.0)[None]
     assert permute_columns_by_string(ten).tolist() == ten.tolist()
     assert permute_columns_by_string(np.arange(12.0)[None]).tolist() == [[0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9]]
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.data())
-def test_best_assignment_is_the_best_of_all(rows: int, columns: int, data: st.DataObject) -> None:
+def test_the_assignment_is_the_best_of_all(rows: int, columns: int, data: st.DataObject) -> None:
     numbers = st.lists(st.floats(0, 1), min_size=rows * columns, max_size=rows * columns)
     weights = np.array(data.draw(numbers)).reshape(rows, columns)
     best = max(
@@ -161,9 +162,13 @@ def test_best_assignment_is_the_best_of_all(rows: int, columns: int, data: st.Da
 def test_paragraphs_by_hand() -> None:
     predicted = {"b": ["Cut 2 eggs", "Don't stir"], "c": []}
     events = {"a": [["One."]], "b": [["Two."], ["Two", "more"]], "c": [["Three."]]}
-    told = Candidate("cut eggs don t stir", ("two", "two more"))
-    assert paragraph_candidates(predicted, events) == [Candidate("", ("one",)), told, Candidate("", ("three",))]
+    joined = Candidate("cut eggs don t stir", ("two", "two more"))
+    assert paragraph_candidates(predicted, events) == [Candidate("", ("one",)), joined, Candidate("", ("three",))]
     assert shifted_paragraph_candidates(predicted, events) == [
         Candidate("cut eggs don t stir", ("one",)),
         Candidate("", ("two", "two more")),
     ]
+
+
+def test_f1_without_precision_and_recall_is_0() -> None:
+    assert f1(0, 0) == 0

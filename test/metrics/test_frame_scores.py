@@ -1,4 +1,4 @@
-"""Smoothing, normalisation and clip sums of many videos at once: equal to the last bit to one slice at a time."""
+"""Smoothing, normalisation and clip sums of frame scores: batches give exactly the results of one video at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from one_by_one import normalised as normalised_slowly
-from one_by_one import normalised_so_far as normalised_so_far_slowly
+from one_by_one import normalised as normalised_one_by_one
+from one_by_one import normalised_so_far as normalised_so_far_one_by_one
 from one_by_one import smoothed
 
 from mmduet.metrics.frame_scores import (
@@ -48,7 +48,7 @@ def test_causal_mean_does_not_depend_on_later_frames() -> None:
         assert rows(causal_min_max_normalize(batch.relevance, batch.lengths), batch)[0][1] == 1.0
 
 
-def test_normalisation() -> None:
+def test_normalisation_by_hand() -> None:
     batch = batch_of([2.0, 4.0, 3.0, 0.0], [0.5, 0.5])
     whole = min_max_normalize(batch.relevance, batch.lengths)
     assert whole[0].tolist() == [0.5, 1.0, 0.75, 0.0]
@@ -60,7 +60,7 @@ def test_normalisation() -> None:
     assert np.isnan(so_far[1]).all()
 
 
-def test_scores_that_differ_by_rounding_alone_are_constant() -> None:
+def test_scores_that_differ_only_by_rounding_are_constant() -> None:
     batch = batch_of([0.1] * 9)
     means = moving_mean(batch.relevance, batch.lengths, 1, 1)
     assert np.ptp(means) > 0  # (0.1 + 0.1 + 0.1) / 3 is not 0.1
@@ -70,7 +70,7 @@ def test_scores_that_differ_by_rounding_alone_are_constant() -> None:
     assert min_max_normalize(tiny.relevance, tiny.lengths, 1e-12).tolist() == [[0.0, 1.0]]
 
 
-def test_clips() -> None:
+def test_clip_sums_by_hand() -> None:
     batch = batch_of([1.0, 2.0, 4.0, 8.0, 16.0], [1.0, 1.0, 1.0])
     places = clip_index_by_time(batch.times, 2.0)
     assert places.tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 0, 0]]  # the last two are padding
@@ -78,14 +78,14 @@ def test_clips() -> None:
     assert clip_index_by_count(batch.times, 2.0)[0].tolist() == [0, 0, 1, 1, 2]
 
 
-def test_frames_of_a_2997_fps_video_lie_two_in_a_clip() -> None:
+def test_a_clip_of_a_29_97_fps_video_has_two_frames() -> None:
     batch = batch_of([1.0] * 6, interval=1.001)
     assert clip_index_by_time(batch.times, 2.0).tolist() == [[0, 0, 1, 1, 2, 2]]
     assert clip_index_by_count(batch.times, 2.0).tolist() == [[0, 1, 2, 3, 4, 5]]  # the original: int(2 / 1.001) = 1
     assert clip_index_by_time(np.array([[2 - 1e-9]]), 2.0).tolist() == [[1]]  # a float clock's 2.0
 
 
-def test_no_videos_and_tiny_intervals() -> None:
+def test_no_videos_and_very_short_intervals() -> None:
     assert list(make_batches([])) == []
     assert clip_index_by_count(np.array([[0.0, 5e-324, 1.0]]), 2.0).tolist() == [[0, 0, 0]]
 
@@ -95,27 +95,32 @@ score_lists = st.lists(st.lists(decimals | st.floats(0, 1), min_size=1, max_size
 
 
 @given(score_lists, st.integers(0, 14), st.integers(0, 14))
-def test_equal_to_one_slice_at_a_time_to_the_last_bit(scores: list[list[float]], before: int, after: int) -> None:
+def test_results_are_identical_to_those_of_one_slice_at_a_time(
+    scores: list[list[float]], before: int, after: int
+) -> None:
     batch = batch_of(*scores)
     means = moving_mean(batch.relevance, batch.lengths, before, after)
     slow = [smoothed(row, before, after) for row in scores]
     assert rows(means, batch) == slow
-    for fast, one in ((min_max_normalize, normalised_slowly), (causal_min_max_normalize, normalised_so_far_slowly)):
+    for fast, one in (
+        (min_max_normalize, normalised_one_by_one),
+        (causal_min_max_normalize, normalised_so_far_one_by_one),
+    ):
         for row, expected in zip(rows(fast(means, batch.lengths), batch), slow, strict=True):
             np.testing.assert_array_equal(row, one(expected))
 
 
 @given(score_lists, st.integers(1, 200))
-def test_batches_hold_every_video_once(scores: list[list[float]], most: int) -> None:
+def test_every_video_is_in_one_batch(scores: list[list[float]], max_frames: int) -> None:
     videos = [FrameScores([float(i) for i in range(len(row))], row) for row in scores]
-    seen = {}
-    for index, batch in make_batches(videos, most):
-        assert batch.times.size <= most or len(index) == 1
-        seen.update(dict(zip(index.tolist(), rows(batch.relevance, batch), strict=True)))
-    assert [seen[q] for q in range(len(videos))] == scores
+    relevance = {}
+    for index, batch in make_batches(videos, max_frames):
+        assert batch.times.size <= max_frames or len(index) == 1
+        relevance.update(dict(zip(index.tolist(), rows(batch.relevance, batch), strict=True)))
+    assert [relevance[q] for q in range(len(videos))] == scores
 
 
-def test_clip_sums_in_order() -> None:
+def test_clip_sums_add_frames_in_order() -> None:
     scores = [0.1, 0.2, 0.3, 0.4, 0.5]
     batch = batch_of(scores, interval=0.5)
     summed = clip_sums(batch.relevance, clip_index_by_count(batch.times, 2.0), batch.mask)

@@ -1,4 +1,4 @@
-"""QVHighlights' metrics by hand: highlights and moments."""
+"""The metrics of QVHighlights: highlights and moments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from one_by_one import average_precision as average_precision_slowly
+from one_by_one import average_precision as average_precision_one_by_one
 from qvhighlights_cases import ap
 
 from mmduet.annotations.qvhighlights_files import ClipRatings
@@ -32,13 +32,13 @@ from mmduet.metrics.moments import IOU_THRESHOLDS, first_window_iou, moment_scor
 )
 def test_average_precision_by_hand(scores: list[float], positive: list[int], expected: float) -> None:
     assert ap(scores, positive) == pytest.approx(expected)
-    assert average_precision_slowly(scores, [bool(p) for p in positive]) == pytest.approx(expected)
+    assert average_precision_one_by_one(scores, [bool(p) for p in positive]) == pytest.approx(expected)
 
 
 def test_highlights_of_one_query_by_hand() -> None:
     # 3 clips; clip 1 is rated 4, 2, 0 and clip 2 is rated 3, 3, 4
-    truth = RatingsBatch.from_videos([ClipRatings(3, [1, 2], [[4, 2, 0], [3, 3, 4]])])
-    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[0.1, 0.9, 0.5]]))
+    gold = RatingsBatch.from_videos([ClipRatings(3, [1, 2], [[4, 2, 0], [3, 3, 4]])])
+    scores = highlight_scores(gold, ClipScoresBatch.from_rows([[0.1, 0.9, 0.5]]))
     # VeryGood: annotator 1 has clip 1, found first; 2 has none; 3 has clip 2, found second
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([(1 + 0 + 1 / 2) / 3])
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [1.0]  # the first annotator's
@@ -48,16 +48,16 @@ def test_highlights_of_one_query_by_hand() -> None:
     assert scores["HL-min-Fair-mAP"].tolist() == pytest.approx([(1 + 1 + 1 / 2) / 3])
 
 
-def test_the_top_clip_is_the_first_of_the_best_and_may_lie_past_the_video() -> None:
-    truth = RatingsBatch.from_videos([ClipRatings(2, [1], [[4, 4, 4]])] * 3)
-    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[0.5, 0.5], [0.1, 0.2], [0.1, 0.2, 0.3]]))
+def test_the_top_clip_is_the_first_maximum_and_may_lie_past_the_video() -> None:
+    gold = RatingsBatch.from_videos([ClipRatings(2, [1], [[4, 4, 4]])] * 3)
+    scores = highlight_scores(gold, ClipScoresBatch.from_rows([[0.5, 0.5], [0.1, 0.2], [0.1, 0.2, 0.3]]))
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [0.0, 1.0, 0.0]
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([1 / 2, 1.0, 1.0])  # the third clip is cut
 
 
 def test_padding_outranks_negative_scores() -> None:
-    truth = RatingsBatch.from_videos([ClipRatings(3, [0], [[4, 4, 4]])])
-    scores = highlight_scores(truth, ClipScoresBatch.from_rows([[-0.1, -0.5]]))
+    gold = RatingsBatch.from_videos([ClipRatings(3, [0], [[4, 4, 4]])])
+    scores = highlight_scores(gold, ClipScoresBatch.from_rows([[-0.1, -0.5]]))
     assert scores["HL-min-VeryGood-mAP"].tolist() == pytest.approx([1 / 2])  # clip 2, with 0.0, comes first
     assert scores["HL-min-VeryGood-Hit1"].tolist() == [1.0]  # the top of what was given
 
@@ -66,12 +66,12 @@ few_scores = st.sampled_from([-1.0, 0.0, 0.1, 0.2, 0.3])
 
 
 @given(st.lists(st.tuples(few_scores, st.booleans()), min_size=1, max_size=12), st.integers(0, 4))
-def test_average_precision_against_one_threshold_at_a_time(clips: list[tuple[float, bool]], padding: int) -> None:
+def test_average_precision_equals_one_threshold_at_a_time(clips: list[tuple[float, bool]], padding: int) -> None:
     scores, positive = [score for score, _ in clips], [p for _, p in clips]
-    expected = average_precision_slowly(scores, positive)
+    expected = average_precision_one_by_one(scores, positive)
     padded = ap([*scores, *[-math.inf] * padding], [*positive, *[0] * padding])
     assert padded == pytest.approx(expected)
-    assert ap([3 * s + 1 for s in scores], positive) == pytest.approx(expected)  # ranks alone count
+    assert ap([3 * s + 1 for s in scores], positive) == pytest.approx(expected)  # only ranks matter
 
 
 def moment(gold: list[list[float]], predicted: list[list[float]], length: str = "full") -> tuple[list[float], float]:
@@ -93,25 +93,25 @@ def test_moments_by_hand() -> None:
     assert np.isnan(moment(gold, predicted, "long")[0]).all()
 
 
-def test_only_ten_windows_in_the_order_of_the_file_count() -> None:
+def test_only_the_first_ten_windows_count() -> None:
     late = [[50.0, 60.0, 0.1]] * 10 + [[0.0, 20.0, 0.9]]
     assert moment([[0.0, 20.0]], late) == ([0.0] * 10, 0.0)
     assert moment([[0.0, 20.0]], late[1:])[0] == [1.0] * 10
 
 
-def test_of_two_gold_windows_that_fit_alike_the_later_one_is_taken() -> None:
+def test_the_later_of_two_gold_windows_with_equal_iou_is_matched() -> None:
     # [0, 4] has IoU 2/4 with both; [0, 2] then finds its own free
     aps, _ = moment([[0.0, 2.0], [2.0, 4.0]], [[0.0, 4.0, 0.9], [0.0, 2.0, 0.1]])
     assert aps[0] == 1.0
 
 
-def test_windows_without_length_or_backwards_fit_nothing() -> None:
+def test_windows_without_length_or_reversed_match_nothing() -> None:
     assert moment([[0.0, 20.0]], [[5.0, 5.0, 1.0]]) == ([0.0] * 10, 0.0)
     assert moment([[0.0, 20.0]], [[20.0, 0.0, 1.0]]) == ([0.0] * 10, 0.0)
     assert moment([[5.0, 5.0]], [[5.0, 5.0, 1.0]]) == ([0.0] * 10, 0.0)
 
 
-def moment_ap_slowly(gold: list[list[float]], predicted: list[list[float]], threshold: float) -> float:
+def moment_ap_one_by_one(gold: list[list[float]], predicted: list[list[float]], threshold: float) -> float:
     ranked = sorted(predicted[:10], key=lambda window: -window[2])
     free, true = set(range(len(gold))), []
     for start, end, _ in ranked:
@@ -137,20 +137,17 @@ whole_windows = st.tuples(st.integers(0, 20), st.integers(1, 20), st.integers(0,
     st.lists(st.lists(whole_windows, min_size=1, max_size=5), min_size=1, max_size=3),
     st.lists(st.lists(whole_windows, min_size=1, max_size=12), min_size=3, max_size=3),
 )
-def test_moments_against_one_window_at_a_time(
-    gold: list[list[list[float]]], predicted: list[list[list[float]]]
-) -> None:
+def test_moments_equal_one_window_at_a_time(gold: list[list[list[float]]], predicted: list[list[list[float]]]) -> None:
     spans = [[(w[0], w[1]) for w in windows] for windows in gold]
     windows = [[(w[0], w[1], w[2]) for w in row] for row in predicted[: len(gold)]]
     fast = moments.average_precision(spans, windows)
-    slow = [[moment_ap_slowly(gold[q], predicted[q], t) for t in IOU_THRESHOLDS] for q in range(len(gold))]
+    slow = [[moment_ap_one_by_one(gold[q], predicted[q], t) for t in IOU_THRESHOLDS] for q in range(len(gold))]
     assert fast == pytest.approx(np.array(slow))
     assert (first_window_iou(spans, windows) <= 1).all()
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_chunks_does_not_change_the_result() -> None:
     gold = [[(0.0, 10.0 + q), (20.0, 30.0)] for q in range(5)]
     predicted = [[(0.0, 12.0, 0.5), (19.0, 30.0, 0.9)]] * 5
     whole = moments.average_precision(gold, predicted)
-    monkeypatch.setattr(moments, "QUERIES_PER_CHUNK", 2)
-    np.testing.assert_array_equal(moments.average_precision(gold, predicted), whole)
+    np.testing.assert_array_equal(moments.average_precision(gold, predicted, chunk_size=2), whole)
