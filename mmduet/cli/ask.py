@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AskOptions(ReplyTaskOptions):
-    """The command line."""
+    """The options of ``mmduet ask``."""
 
     query: Annotated[
         str, Option(metavar="TEXT[@SECONDS]", help="The question, and when it is asked.", show_default=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionOptions(ReplyTaskOptions):
-    """The command line."""
+    """The options of ``mmduet caption``."""
 
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Instruction for the model.", show_default="the model's own")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GroundOptions(TaskOptions):
-    """The command line."""
+    """The options of ``mmduet ground``."""
 
     query: Annotated[str, Option(metavar="TEXT", help="What to find.", show_default=False)]
     online: Annotated[

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class HighlightOptions(TaskOptions):
-    """The command line."""
+    """The options of ``mmduet highlight``."""
 
     query: Annotated[
         str | None,

@@ -66,10 +66,10 @@ def options(
         os.environ[DEBUG_VARIABLE] = "1"  # worker processes inherit the environment
 
 
-def main() -> None:
+def main(commands: typer.Typer = app) -> None:
     """Run the command line. Typer itself exits with 2 for wrong usage and with 130 for Ctrl-C."""
     try:
-        app()
+        commands()
     except MmduetError as error:
         fail(error)
 

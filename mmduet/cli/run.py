@@ -97,7 +97,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(TurnOptions, ModelOptions, ResultOptions):
-    """The command line."""
+    """The options of ``mmduet run``."""
 
     video: Annotated[Path, Argument(metavar="VIDEO", help="The video file to process.", show_default=False)]
 

@@ -74,7 +74,7 @@ class ServerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions(TurnOptions, ServerOptions, ResultOptions):
-    """The command line."""
+    """The options of ``mmduet stream``."""
 
     video: Annotated[
         str,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from mmduet.protocol.wire import ServerModel
 
@@ -381,15 +380,13 @@ ServerEvents = Annotated[
 ]
 
 
-@cache
-def _adapter() -> TypeAdapter[Any]:
-    return TypeAdapter(ServerEvents)
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(ServerEvents, config=ConfigDict(defer_build=True))  # built at the first event
 
 
 def parse_server_event(text: str | bytes) -> Any:
     """Return the event in a message: one of ``ServerEvents``, or ``UnknownEvent``. Raises ``pydantic.ValidationError``."""
     unknown = UnknownEvent.model_validate_json(text)
-    return _adapter().validate_json(text) if unknown.type in KNOWN_TYPES else unknown
+    return _ADAPTER.validate_json(text) if unknown.type in KNOWN_TYPES else unknown
 
 
 KNOWN_TYPES = frozenset(

@@ -18,14 +18,13 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setenv(cli.DEBUG_VARIABLE, "0")
     app = typer.Typer(pretty_exceptions_enable=False)
     app.callback()(cli.options)
-    monkeypatch.setattr(cli, "app", app)
     return app
 
 
-def status_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+def status_of(monkeypatch: pytest.MonkeyPatch, *arguments: str, app: typer.Typer = cli.app) -> object:
     monkeypatch.setattr(sys, "argv", ["mmduet", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.main(app)
     return end.value.code
 
 
@@ -40,7 +39,7 @@ def test_an_error_is_printed_on_one_line_with_its_exit_status(
     failing: typer.Typer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: MmduetError
 ) -> None:
     add_failing_command(failing, error)
-    assert status_of(monkeypatch, "fail") == error.exit_status
+    assert status_of(monkeypatch, "fail", app=failing) == error.exit_status
     assert capsys.readouterr() == ("", f"error[{error.code}]: {error}\n")
 
 
@@ -54,7 +53,7 @@ def test_debug_prints_the_traceback_before_the_error(
 ) -> None:
     monkeypatch.setenv(cli.DEBUG_VARIABLE, variable)
     add_failing_command(failing, VideoNotFoundError("no file 'a.mp4'"))
-    assert status_of(monkeypatch, *arguments) == VideoNotFoundError.exit_status
+    assert status_of(monkeypatch, *arguments, app=failing) == VideoNotFoundError.exit_status
     stderr = capsys.readouterr().err
     assert stderr.startswith("Traceback")
     assert stderr.endswith("error[video_not_found]: no file 'a.mp4'\n")
@@ -62,14 +61,14 @@ def test_debug_prints_the_traceback_before_the_error(
 
 def test_an_interrupt_exits_with_130(failing: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
     add_failing_command(failing, KeyboardInterrupt())
-    assert status_of(monkeypatch, "fail") == 130
+    assert status_of(monkeypatch, "fail", app=failing) == 130
 
 
 def test_unexpected_exceptions_are_not_caught(failing: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
     add_failing_command(failing, ZeroDivisionError())
     monkeypatch.setattr(sys, "argv", ["mmduet", "fail"])
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        cli.main(failing)
 
 
 def test_wrong_usage_exits_with_2(monkeypatch: pytest.MonkeyPatch) -> None:

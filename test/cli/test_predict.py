@@ -10,7 +10,12 @@ import pytest
 from command_line import MODEL, Command, Done, in_process, write_video
 
 from mmduet.annotations.prediction_files import PredictionFile
+from mmduet.annotations.test_sets import read_test_set
+from mmduet.engine import Engine
 from mmduet.errors import OptionError
+from mmduet.evaluation.runs.predict import PredictionConfig, predict_examples
+from mmduet.model import load_model
+from mmduet.options import SessionOptions, SpeakOptions
 
 
 @pytest.fixture(scope="module")
@@ -202,21 +207,15 @@ def test_invalid_test_sets_are_rejected(predict: Command, tmp_path: Path, conten
     assert words in err
 
 
-def test_predictions_are_written_as_they_finish_and_sorted_at_the_end(
-    predict: Command, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_predictions_finish_out_of_order_and_are_sorted_at_the_end(
+    predict: Command, videos: Path, tmp_path: Path
 ) -> None:
     write_video(videos / "long.mp4", 9.0)
     questions = questions_in(tmp_path, question("slow", "long.mp4", (0.0, "x")), question("quick", "a.mp4", (0.0, "x")))
-    kept: list[str] = []
-
-    def add(self: PredictionFile, line: dict[str, Any]) -> None:
-        kept.append(line["question_id"])
-        append(self, line)
-
-    append = PredictionFile.add
-    monkeypatch.setattr(PredictionFile, "add", add)
+    config = PredictionConfig(videos, 2.0, None, SessionOptions(speak=SpeakOptions.parse("never")))
+    finished = predict_examples(Engine(load_model("random:tiny")), read_test_set(questions), config)
+    assert [line["question_id"] for line in finished if isinstance(line, dict)] == ["quick", "slow"]
     assert predict(questions, "--speak", "never")[0] == 0
-    assert kept == ["quick", "slow"]
     assert [line["question_id"] for line in lines(tmp_path)] == ["slow", "quick"]
 
 

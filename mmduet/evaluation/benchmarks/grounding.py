@@ -110,18 +110,16 @@ def evaluate(
     chosen = {key: query for key, query in gold.items() if key in found.rows or not only_predicted}
     problems = _id_problems(found, gold, sample, only_predicted)
     if found.form == "frames":
-        scored = _score_frames(
-            found, chosen, problems, CONSTANT_TOLERANCE if profile == "fixed" else 0.0, smoothing, threshold
-        )
+        tolerance = CONSTANT_TOLERANCE if profile == "fixed" else 0.0
+        scored = _score_frames(found, chosen, problems, tolerance, smoothing, threshold)
     elif found.form == "segments":
         scored = _score_segments(found, chosen, problems)
     else:
         scored = _score_text(found, chosen, problems, drop=profile == "paper")
     if strict:
         check_no_problems(problems)
-    return _report(
-        [query.id for query in chosen.values()], scored, problems, profile, seed, _sample_notes(sample, chosen, gold)
-    )
+    notes = _sample_notes(sample, chosen, gold)
+    return _report([query.id for query in chosen.values()], scored, problems, profile, seed, notes)
 
 
 def _check_options(smoothing: int, threshold: float) -> None:

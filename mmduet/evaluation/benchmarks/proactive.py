@@ -85,11 +85,8 @@ def evaluate(
     problems = [*time_problems(lines), *unknown_id_problems(rows, questions), *_question_problems(known, questions)]
     if strict:
         check_no_problems(problems)
-    cases = [
-        case
-        for question in questions.values()
-        for case in _cases(question, known.get(question.id, PredictedReplies(question.id, ())), profile)
-    ]
+    unpredicted = {key: PredictedReplies(key, ()) for key in questions}
+    cases = [case for key, lines in {**unpredicted, **known}.items() for case in _cases(questions[key], lines, profile)]
     if not cases:
         raise AnnotationError(f"{annotations} has no gold answers; give annotations with answers and their time spans")
     grades, ungraded = grader.grade([request for case in cases for request in _requests(case, prompt_messages)])
