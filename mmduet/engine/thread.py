@@ -30,7 +30,7 @@ class EngineThread:
     """Runs an engine in a thread until the ``with`` block ends."""
 
     def __init__(self, engine: Engine, on_step: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
-        """``observe`` is called after each step with its duration in seconds and the number of sessions that took part."""
+        """``on_step`` is called after each step with its duration in seconds and the number of sessions that took part."""
         self.engine, self._on_step = engine, on_step
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
