@@ -1,4 +1,4 @@
-"""Read the replies of prediction lines, for evaluators that ask what was said when."""
+"""Read the replies of prediction lines, for evaluators of replies and their times."""
 
 from __future__ import annotations
 

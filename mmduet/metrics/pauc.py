@@ -1,4 +1,4 @@
-"""Compute the proactive area under the curve: how much of a gold answer had been said, and how early.
+"""Compute the proactive area under the curve: how much of a gold answer the replies had conveyed, and how early.
 
 Source: ProactiveVideoQA (arXiv 2507.09313) and its evaluator. Times are in seconds.
 """

@@ -108,7 +108,7 @@ class StreamResult:
     def clip_end(self, start: float, end: float) -> float:
         """Return ``end``, but not after the end of the video nor before ``start``.
 
-        An interval in a video of a single frame ends with the video, since nothing tells how long the frame lasts.
+        An interval in a video of a single frame ends with the video, since the duration of the frame is unknown.
         """
         last = self.duration if len(self.scores) == 1 else min(end, self.duration)
         return max(last, start)

@@ -24,7 +24,7 @@ FrameRange = tuple[int, int]  # index of the first and of the last frame
 class GroundingResult:
     """The ``spans`` that a query is about, in order of time, each with the mean relevance of its frames.
 
-    ``best`` is one of them, or None without spans. ``mask`` tells for each frame whether its score alone exceeds the threshold.
+    ``best`` is one of them, or None without spans. ``mask`` gives for each frame whether its score alone exceeds the threshold.
     """
 
     query: str

@@ -1,4 +1,4 @@
-"""Online temporal grounding: spans are decided while the video plays, from the frames seen so far."""
+"""Online temporal grounding: spans are decided while the video plays, from the frames received so far."""
 
 from __future__ import annotations
 
