@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the bundled checkpoint from nothing: renders its own clips, trains its own vocabulary, tower and duet.
-# About an hour and a half on two CPU cores. Interrupt it at will: the same command goes on where it was.
+# Train the bundled checkpoint from scratch: render the clips, then train vocabulary, vision tower and duet model.
+# Takes about an hour and a half on two CPU cores. It can be interrupted at any time; the same command resumes it.
 #   scripts/train_nano.sh [OUT] [WORK]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
