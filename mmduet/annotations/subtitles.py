@@ -1,4 +1,4 @@
-"""Knows how words with times become WebVTT or SubRip; nothing of how they came about."""
+"""Write cues (lines of text with times) as WebVTT or SubRip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmduet.text import to_printable
 
 
 class Cue(NamedTuple):
-    """Lines of text, shown from ``start`` to ``end`` seconds."""
+    """Lines of text, displayed from ``start`` to ``end`` seconds."""
 
     start: float
     end: float
@@ -19,34 +19,37 @@ class Cue(NamedTuple):
 
     @classmethod
     def from_text(cls, start: float, end: float, text: str) -> Cue:
-        """One line that steers no player."""
+        """Return a cue of one line, without control characters."""
         return cls(start, end, (to_printable(text).strip(),))
 
 
 def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:
-    """Write ``path`` whole, or leave it as it was; SubRip where its name ends in .srt, else WebVTT."""
+    """Write ``path`` completely or not at all, as SubRip if its suffix is .srt, else as WebVTT."""
     write_text(path, srt(cues) if path.suffix.lower() == ".srt" else webvtt(cues))
 
 
 def webvtt(cues: Iterable[Cue]) -> str:
-    """In order of time."""
+    """Return the cues as WebVTT, sorted by time."""
     blocks = ["WEBVTT\n"]
     for start, end, lines in sorted(cues):
         text = "\n".join(line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in lines)
-        blocks.append(f"{_stamp(start, '.')} --> {_stamp(end, '.')}\n{text}\n")
+        blocks.append(f"{_format_time(start, '.')} --> {_format_time(end, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
 def srt(cues: Iterable[Cue]) -> str:
-    """In order of time. SubRip has no way to write what players take for markup, so round brackets stand in its place."""
-    harmless = str.maketrans("<>{}", "()()")
+    """Return the cues as SubRip, sorted by time.
+
+    SubRip cannot escape characters that players read as markup, so they are replaced by round brackets.
+    """
+    without_markup = str.maketrans("<>{}", "()()")
     blocks = []
     for number, (start, end, lines) in enumerate(sorted(cues), 1):
-        text = "\n".join(line.translate(harmless) for line in lines)
-        blocks.append(f"{number}\n{_stamp(start, ',')} --> {_stamp(end, ',')}\n{text}\n")
+        text = "\n".join(line.translate(without_markup) for line in lines)
+        blocks.append(f"{number}\n{_format_time(start, ',')} --> {_format_time(end, ',')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _stamp(time: float, point: str) -> str:
+def _format_time(time: float, point: str) -> str:
     seconds, rest = divmod(round(time * 1000), 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

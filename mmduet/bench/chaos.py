@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from mmduet.client import RemoteSession
-from mmduet.client.session import endpoint
+from mmduet.client.session import websocket_url
 from mmduet.errors import OptionError
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
@@ -196,7 +196,7 @@ async def _run_hostile_client(
         attacks[name] += 1
         with contextlib.suppress(WebSocketException, OSError, TimeoutError):
             async with asyncio.timeout(max(end - monotonic(), 0.1)):
-                ws = await connect(endpoint(url), compression=None, max_size=None, close_timeout=1)
+                ws = await connect(websocket_url(url), compression=None, max_size=None, close_timeout=1)
                 try:
                     await HOSTILE_CLIENTS[name](ws, config, rng)
                 finally:

@@ -32,12 +32,13 @@ class RemoteStream:
         *,
         key: str | None = None,
         model: str | None = None,
-        give_up: float | None = None,
+        max_reconnect_seconds: float | None = None,
         encoding: Encoding = "jpeg",
         block_when_behind: bool = False,
     ) -> None:
         self._arguments: dict[str, Any] = {
-            "url": url, "key": key, "model": model, "give_up": give_up, "block_when_behind": block_when_behind,
+            "url": url, "key": key, "model": model, "max_reconnect_seconds": max_reconnect_seconds,
+            "block_when_behind": block_when_behind,
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._lock = False, threading.Lock()

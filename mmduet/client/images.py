@@ -1,4 +1,4 @@
-"""Encodes the images of a client for the wire."""
+"""Encode the images of a client for the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of a client, kept until the server has confirmed that it has consumed them; no sockets."""
+"""Keep the messages of a client until the server has confirmed that it has consumed them; no sockets."""
 
 from __future__ import annotations
 

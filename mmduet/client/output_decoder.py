@@ -1,4 +1,4 @@
-"""Converts a server's events into the outputs that an engine would emit."""
+"""Convert a server's events into the outputs that an engine would emit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session with a server, for asyncio: one object over as many sockets as it takes."""
+"""Asyncio client of a session with a server; it reconnects and resumes the session on its own."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ CLOSE_SECONDS = 1.0
 class RemoteSession:
     """Run a session at a server: ``async with RemoteSession(url) as session``, then push, ask and iterate over its events.
 
-    A lost connection is replaced and the session resumed, for at most ``give_up`` seconds (None: a minute, or the time for
-    which the server keeps the session if that is longer, because a restarted server has to load the model first). After that,
+    A lost connection is replaced and the session resumed, for at most ``max_reconnect_seconds`` (None: a minute, or the time
+    for which the server keeps the session if that is longer, because a restarted server has to load the model first). Then
     iteration and pending calls raise ``ConnectionLostError``. Raises ``AuthError`` for a wrong key, ``CapacityError`` if the
     server is full, and ``ServerError`` for anything else that prevents a connection.
     """
@@ -48,14 +48,18 @@ class RemoteSession:
         *,
         key: str | None = None,
         model: str | None = None,
-        give_up: float | None = None,
+        max_reconnect_seconds: float | None = None,
         block_when_behind: bool = False,
     ) -> None:
         """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped."""
-        self.url = endpoint(url)
+        self.url = websocket_url(url)
         self.created: server_events.Session | None = None
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._model, self._give_up, self._block_when_behind = model, give_up, block_when_behind
+        self._model, self._max_reconnect_seconds, self._block_when_behind = (
+            model,
+            max_reconnect_seconds,
+            block_when_behind,
+        )
         self._unfinished_frames = 0  # frames that are neither scored nor dropped
         self._reports_every_frame = True  # whether the server reports every frame
         self._outbox = Outbox()
@@ -205,7 +209,7 @@ class RemoteSession:
                         self._connected.clear()
                         lost_at, backoff = loop.time(), MIN_BACKOFF_SECONDS
                     raise_if_permanent(self.url, error, resuming=self.created is not None)
-                    if loop.time() + backoff - lost_at > self._max_retry_seconds:
+                    if loop.time() + backoff - lost_at > self._reconnect_seconds:
                         raise ConnectionLostError(
                             f"{self.url} cannot be reached ({error}); open a new session"
                         ) from error
@@ -223,9 +227,9 @@ class RemoteSession:
             self._events.put_nowait(None)
 
     @property
-    def _max_retry_seconds(self) -> float:
-        if self._give_up is not None:
-            return self._give_up
+    def _reconnect_seconds(self) -> float:
+        if self._max_reconnect_seconds is not None:
+            return self._max_reconnect_seconds
         limits = self.created.duet.limits if self.created is not None else None
         return max(MIN_RECONNECT_SECONDS, limits.time_to_live_s if limits is not None else 0.0)
 
@@ -334,7 +338,7 @@ class RemoteSession:
             update.set_result(message)
 
 
-def endpoint(url: str) -> str:
+def websocket_url(url: str) -> str:
     """Return the full WebSocket URL for ``url``, which may lack scheme and path. Raises ``OptionError`` if it is invalid."""
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)

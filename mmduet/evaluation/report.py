@@ -13,6 +13,7 @@ from mmduet.errors import AnnotationError
 from mmduet.options import Profile
 
 Number = float | int
+MAX_LISTED_PROBLEMS = 10  # in an error message
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Report:
         return clean
 
 
-def check_no_problems(problems: Sequence[Problem], max_listed: int = 10) -> None:
-    """Raise ``AnnotationError`` with the first ``max_listed`` problems, if there are any (``--strict``)."""
+def check_no_problems(problems: Sequence[Problem]) -> None:
+    """Raise ``AnnotationError`` with the first problems, if there are any (``--strict``)."""
     if not problems:
         return
-    listed = "\n".join(f"  {problem.id}: {problem.message}" for problem in problems[:max_listed])
-    more = f"\n  and {len(problems) - max_listed} more" if len(problems) > max_listed else ""
+    listed = "\n".join(f"  {problem.id}: {problem.message}" for problem in problems[:MAX_LISTED_PROBLEMS])
+    more = f"\n  and {len(problems) - MAX_LISTED_PROBLEMS} more" if len(problems) > MAX_LISTED_PROBLEMS else ""
     count = "1 prediction has" if len(problems) == 1 else f"{len(problems)} predictions have"
     raise AnnotationError(f"{count} problems (fix them, or leave out --strict):\n{listed}{more}")
 

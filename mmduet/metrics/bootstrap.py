@@ -15,23 +15,6 @@ FloatArray = npt.NDArray[np.float64]
 MAX_DRAWS_PER_CHUNK = 1 << 21  # items
 
 
-def bootstrap_interval(
-    values: Sequence[float] | FloatArray,
-    *,
-    samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    max_draws: int = MAX_DRAWS_PER_CHUNK,
-) -> Interval:
-    """Return the percentile bootstrap interval (Efron 1979) of the mean of ``values`` [N], in their unit.
-
-    The same seed gives the same interval. Raises ``OptionError``; see ``bootstrap_intervals``.
-    """
-    columns = {"values": values}
-    intervals = bootstrap_intervals(columns, samples=samples, confidence=confidence, seed=seed, max_draws=max_draws)
-    return intervals["values"]
-
-
 def bootstrap_intervals(
     columns: Mapping[str, Sequence[float] | FloatArray],
     *,
@@ -40,7 +23,9 @@ def bootstrap_intervals(
     seed: int = 0,
     max_draws: int = MAX_DRAWS_PER_CHUNK,
 ) -> dict[str, Interval]:
-    """Return the interval of the mean of each column [N]. Position i of every column is item i, so resamples are paired.
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of each column [N], in the unit of its values.
+
+    Position i of every column is item i, so resamples are paired. The same seed gives the same intervals.
 
     An item whose value is NaN is left out of that column's mean in every resample. A column's interval does not depend on
     the other columns. ``max_draws`` bounds how many items are drawn at once, and thereby memory; it does not change the result.

@@ -65,10 +65,8 @@ class MatchCounts:
         return self.repeats / self.replies if self.replies else 0.0
 
 
-def match_replies(
-    events: Sequence[TimedText], replies: Sequence[TimedText], tolerance: float = TOLERANCE_SECONDS
-) -> list[tuple[int, int]]:
-    """Return one-to-one pairs (event, reply): each event takes the first free reply in [end, end + tolerance].
+def match_replies(events: Sequence[TimedText], replies: Sequence[TimedText]) -> list[tuple[int, int]]:
+    """Return one-to-one pairs (event, reply): each event takes the first free reply in [end, end + TOLERANCE_SECONDS].
 
     All windows have the same length, so that taking events in order of time gives a maximum matching.
     """
@@ -78,17 +76,15 @@ def match_replies(
         end = events[event].time
         while position < len(order) and replies[order[position]].time < end - EPSILON:
             position += 1
-        if position < len(order) and replies[order[position]].time <= end + tolerance + EPSILON:
+        if position < len(order) and replies[order[position]].time <= end + TOLERANCE_SECONDS + EPSILON:
             pairs.append((event, order[position]))
             position += 1
     return pairs
 
 
-def compare_replies(
-    events: Sequence[TimedText], replies: Sequence[TimedText], tolerance: float = TOLERANCE_SECONDS
-) -> MatchCounts:
+def compare_replies(events: Sequence[TimedText], replies: Sequence[TimedText]) -> MatchCounts:
     """Match replies with events, and count."""
-    pairs = match_replies(events, replies, tolerance)
+    pairs = match_replies(events, replies)
     matched = {reply for _, reply in pairs}
     repeats = sum(_is_repeat(replies, i) for i in range(len(replies)) if i not in matched)
     exact = sum(events[e].text == replies[r].text for e, r in pairs)

@@ -131,7 +131,7 @@ def test_ids_are_joined_whether_they_are_texts_or_numbers(mmduet: Command, tmp_p
             assert (done.status, "5.00" in done.out) == (0, True), done.err
     twice = b"\n".join(json.dumps(turns(question_id=k)).encode() for k in (1, "1"))
     done = evaluate(mmduet, tmp_path, "magqa", twice, [QUESTION], "--judge", "exact")
-    assert (done.status, "twice" in done.err) == (6, True)
+    assert (done.status, "p.json: id '1' is listed twice; keep one entry per id" in done.err) == (6, True)
 
 
 def test_frame_scores_in_the_form_of_mmduet_give_the_same_caption_spans(mmduet: Command, tmp_path: Path) -> None:
@@ -152,27 +152,40 @@ def test_frame_scores_in_the_form_of_mmduet_give_the_same_caption_spans(mmduet: 
     assert found[0] == found[1] != found[2]
     backwards = turns(2, "v", debug_data=frames[::-1])
     done = evaluate(mmduet, tmp_path, "dense-captioning", backwards, EVENTS)
-    assert (done.status, "times must increase" in done.err) == (6, True), done.err
+    assert (done.status, "p.json, 'v': a frame at 2.0 s follows one at 3.0 s; times must increase" in done.err) == (
+        6,
+        True,
+    ), done.err
 
 
 def test_input_files_are_never_overwritten(mmduet: Command, tmp_path: Path) -> None:
     for option in ("--json", "--html"):
         for name in ("p.json", "g.json"):
             done = evaluate(mmduet, tmp_path, "qvhighlights", SUBMISSION, QUERY, option, tmp_path / name)
-            assert (done.status, "is also an input file" in done.err) == (2, True), done.err
+            assert (
+                done.status,
+                f"{option} {tmp_path / name} is also an input file; give each its own file" in done.err,
+            ) == (2, True)
     assert json.loads((tmp_path / "p.json").read_text()) == SUBMISSION
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "option", "required"),
     [
-        ("--judge-model", "x"), ("--judge", "exact", "--judge-model", "x"), ("--judge-cache", "c.jsonl"), ("--videos", "."),
-        ("--per-item",), ("--judge", "exact", "--judge-prompt", "p.json"),
+        (("--judge-model", "x"), "--judge-model", "--judge URL"),
+        (("--judge", "exact", "--judge-model", "x"), "--judge-model", "--judge URL"),
+        (("--judge-cache", "c.jsonl"), "--judge-cache", "--judge URL"),
+        (("--videos", "."), "--videos", "--html"),
+        (("--per-item",), "--per-item", "--json"),
+        (("--judge", "exact", "--judge-prompt", "p.json"), "--judge-prompt", "--judge URL or --judgements"),
     ],
-)  # fmt: skip
-def test_options_without_effect_are_rejected(mmduet: Command, tmp_path: Path, more: tuple[str, ...]) -> None:
+)
+def test_options_without_effect_are_rejected(
+    mmduet: Command, tmp_path: Path, more: tuple[str, ...], option: str, required: str
+) -> None:
     done = evaluate(mmduet, tmp_path, "magqa", turns(), [QUESTION], *more)
-    assert (done.status, "has no effect without" in done.err) == (2, True)
+    message = f"{option} has no effect without {required}; add that option, or leave {option} out"
+    assert (done.status, done.err) == (2, f"error[bad_option]: {message}\n")
 
 
 def test_out_of_range_options_and_damaged_similarities_are_rejected(mmduet: Command, tmp_path: Path) -> None:
@@ -182,4 +195,4 @@ def test_out_of_range_options_and_damaged_similarities_are_rejected(mmduet: Comm
     movie = {"m": [{"start": 0, "end": 1, "text": "a"}]}
     more = ("--similarities", tmp_path / "empty.npz")
     done = evaluate(mmduet, tmp_path, "audio-description", movie, movie, *more)
-    assert (done.status, "is not a readable .npz file" in done.err) == (6, True), done.err
+    assert (done.status, f"{tmp_path / 'empty.npz'} is not a readable .npz file" in done.err) == (6, True), done.err

@@ -1,4 +1,4 @@
-"""Keeps tiny matrices on one thread: more gain nothing, and the machine may be busy."""
+"""Run the models of these tests on one thread: they are too small to gain from more."""
 
 from collections.abc import Iterator
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmduet.errors import OptionError
-from mmduet.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
+from mmduet.metrics.bootstrap import Interval, bootstrap_intervals
 
 VALUES = [0.0, 10.0, 20.0, 40.0, 80.0]
+
+
+def bootstrap_interval(values: Sequence[float] | np.ndarray, **options: Any) -> Interval:
+    return bootstrap_intervals({"values": values}, **options)["values"]
 
 
 def test_an_interval_is_between_percentiles_of_resampled_means() -> None:

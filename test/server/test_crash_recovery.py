@@ -318,7 +318,7 @@ def free_port() -> int:
 
 def stream_outputs(port: int, interrupt: Callable[[], None] = lambda: None) -> list[Any]:
     """Stream twelve frames and two queries, call ``interrupt`` in the middle, and return scores, replies and turns."""
-    with RemoteStream(f"127.0.0.1:{port}", encoding="png", block_when_behind=True, give_up=60) as stream:
+    with RemoteStream(f"127.0.0.1:{port}", encoding="png", block_when_behind=True, max_reconnect_seconds=60) as stream:
         stream.update(
             duet={"fps": None, "window": 16, "speak": {"policy": "threshold", "value": 0.4}}, max_output_tokens=6
         )
@@ -364,7 +364,7 @@ def test_killed_server_loses_no_turn_and_repeats_none_after_restart(tmp_path: Pa
 
 
 def test_without_a_journal_the_connection_is_lost(tmp_path: Path) -> None:
-    with run_test_server() as server, RemoteStream(f"127.0.0.1:{server.port}", give_up=1) as stream:
+    with run_test_server() as server, RemoteStream(f"127.0.0.1:{server.port}", max_reconnect_seconds=1) as stream:
         stream.push(Frame(0, 0.0, picture(0)))
         server.manager.sessions[0].suspend()
         server.uvicorn.should_exit = True

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mmduet.annotations.audio_description_files import read_descriptions
 from mmduet.annotations.json_values import Json
 from mmduet.annotations.problems import Problem, check_ids_overlap, id_problems
@@ -15,8 +13,8 @@ from mmduet.errors import AnnotationError
 from mmduet.evaluation.report import Report, check_no_problems
 from mmduet.evaluation.scorers.meteor import Meteor, use_meteor
 from mmduet.evaluation.scorers.ptb_tokenizer import tokenize_captions
-from mmduet.evaluation.scorers.sentence_similarity import Similarity, SimilarityMatrix
-from mmduet.metrics.audio_description import WINDOW, mean_over_movies, recall_at_k_in_n, windows
+from mmduet.evaluation.scorers.sentence_similarity import SimilarityMatrix
+from mmduet.metrics.audio_description import WINDOW, mean_over_movies, recall_at_k_in_n
 from mmduet.metrics.captions import Candidate, score_captions
 from mmduet.options import Profile
 from mmduet.spans import Span
@@ -40,7 +38,7 @@ def evaluate(
     *,
     profile: Profile = "fixed",
     strict: bool = False,
-    similarity: Similarity | Mapping[str, SimilarityMatrix] | None = None,
+    similarity: Mapping[str, SimilarityMatrix] | None = None,
     meteor: Meteor | None = None,
 ) -> Report:
     """Compute CIDEr, ROUGE-L, METEOR and BLEU-4 over all descriptions, and with ``similarity`` R@1/16 and R@5/16.
@@ -50,7 +48,7 @@ def evaluate(
     windows; that of the report is the unweighted mean over movies.
 
     Args:
-        similarity: Compares lists of sentences, or has the matrix ``[generated, gold]`` of each movie in the order of time
+        similarity: The matrix ``[generated, gold]`` of each movie, in the order of time
             (``sentence_similarity.read_similarities``).
         meteor: A running METEOR process; None starts one.
 
@@ -130,21 +128,14 @@ def _candidates(movies: Sequence[DescriptionPair]) -> list[Candidate]:
     return [Candidate(caption, (reference,)) for caption, reference in zip(generated, gold, strict=True)]
 
 
-def _matrix(
-    movie: str, pair: DescriptionPair, similarity: Similarity | Mapping[str, SimilarityMatrix]
-) -> SimilarityMatrix:
-    """Return the matrix ``[generated, gold]`` of one movie; a computed one is NaN outside the windows."""
+def _matrix(movie: str, pair: DescriptionPair, similarity: Mapping[str, SimilarityMatrix]) -> SimilarityMatrix:
+    """Return the matrix ``[generated, gold]`` of one movie. Raises ``AnnotationError`` if it is missing or misshapen."""
     size = len(pair.gold)
-    if isinstance(similarity, Mapping):
-        if movie not in similarity:
-            raise AnnotationError(f"the similarities lack movie {movie!r}; they have {', '.join(similarity)}")
-        if (shape := similarity[movie].shape) != (size, size):
-            raise AnnotationError(f"the similarities of {movie!r} must have shape ({size}, {size}), got {shape}")
-        return similarity[movie]
-    matrix = np.full((size, size), np.nan)
-    for window in windows(size):
-        matrix[window, window] = similarity(pair.generated[window], pair.gold[window])
-    return matrix
+    if movie not in similarity:
+        raise AnnotationError(f"the similarities lack movie {movie!r}; they have {', '.join(similarity)}")
+    if (shape := similarity[movie].shape) != (size, size):
+        raise AnnotationError(f"the similarities of {movie!r} must have shape ({size}, {size}), got {shape}")
+    return similarity[movie]
 
 
 def _item(movie: str, pair: DescriptionPair, matrix: SimilarityMatrix | None) -> Json:

@@ -56,7 +56,6 @@ def evaluate(
     grade_parser: str | None = None,
     workers: int = DEFAULT_WORKERS,
     progress: ProgressCallback | None = None,
-    seed: int = 0,
     baseline_all_match: bool = True,
     pad_with_one: bool = True,
     num_examples: int | None = None,
@@ -73,7 +72,6 @@ def evaluate(
         judgements: A file with grades instead (``JudgementFile``).
         prompt: A file with the prompt, instead of the built-in one.
         grade_parser: How a reply of the judge becomes a grade, a name in ``metrics.grade_parsers.GRADE_PARSERS``.
-        seed: Unused; accepted by all evaluators.
         baseline_all_match: Whether a turn at -1 is in every span, or in none.
 
     Raises:

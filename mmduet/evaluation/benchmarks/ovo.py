@@ -14,8 +14,6 @@ from mmduet.annotations.json_values import Json
 from mmduet.annotations.ovo_files import COUNTING_TASK, GROUP_OF_TASK, TASKS_OF_GROUP, OvoAnswer, OvoEntry
 from mmduet.annotations.problems import Problem
 from mmduet.errors import AnnotationError
-from mmduet.evaluation.judges.judge import Judge
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.report import Report, check_no_problems
 from mmduet.metrics import ovo
 from mmduet.options import Profile
@@ -27,9 +25,6 @@ def evaluate(
     *,
     profile: Profile = "fixed",
     strict: bool = False,
-    judge: Judge | None = None,
-    progress: ProgressCallback | None = None,
-    seed: int = 0,
 ) -> Report:
     """Compute the accuracy times 100 of tasks (``EPM`` ...), groups (``Backward``, ``Realtime``, ``Forward``) and ``Total``.
 
@@ -41,7 +36,6 @@ def evaluate(
         predictions: A result file, or a folder of result files, which are pooled.
         annotations: The benchmark's list of questions, optional. Questions without a result are then problems and, under
             ``fixed``, wrong.
-        judge, progress, seed: Unused; accepted by all evaluators.
 
     Raises:
         AnnotationError: a file cannot be used, or ``strict`` and there are problems.

@@ -52,7 +52,6 @@ def evaluate(
     grade_parser: str | None = None,
     workers: int = DEFAULT_WORKERS,
     progress: ProgressCallback | None = None,
-    seed: int = 0,
 ) -> Report:
     """Compute ``PAUC@0``, ``PAUC@0.5``, ``PAUC@1`` and ``duplicate_rate``, all times 100; ``items`` are gold answers.
 
@@ -66,7 +65,6 @@ def evaluate(
         judgements: A file with grades instead (``JudgementFile``); ``turn`` is the index of the reply.
         prompt: A file with the prompt, instead of the built-in one.
         grade_parser: A name in ``metrics.grade_parsers.GRADE_PARSERS``. A reply that is not a grade adds no point.
-        seed: Unused.
 
     Raises:
         AnnotationError: a file cannot be used, or ``strict`` and there are problems.
