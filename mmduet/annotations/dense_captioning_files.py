@@ -41,8 +41,8 @@ STREAM_ID_FIELDS = ("question_id", "video", "id")
 class StreamedReplies:
     """The replies of a streaming model to one video.
 
-    ``replies`` are (time, text) in the order of the file; ``query_time`` is when watching began; ``informative`` has the
-    score of every frame, or no frames where the file has none.
+    ``replies`` are (time, text) in the order of the file; ``query_time`` is the time of the first query; ``informative`` has
+    the score of every frame, or no frames where the file has none.
     """
 
     replies: tuple[tuple[float, str], ...]

@@ -1,4 +1,4 @@
-"""Read and write the annotation files of a split of procedural scenes, among them every benchmark's own format."""
+"""Read and write the annotation files of a split of procedural scenes, also in the format of every benchmark."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def write_html_report(
 
     Args:
         predictions: The evaluated file (or folder); its contents are displayed for the worst items.
-        annotations: The annotation files, displayed likewise.
+        annotations: The annotation files, displayed in the same way.
         videos: A folder with the videos, for film strips.
         worst: The number of worst items to display; 0 for none.
 

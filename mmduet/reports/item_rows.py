@@ -32,7 +32,7 @@ class ItemContent:
         spans: Gold spans, predicted windows and captioned segments.
         turns: Turns of the conversation.
         texts: Captions and answers without a time.
-        gold_texts: Gold answers that a prediction file holds beside the model's own.
+        gold_texts: Gold answers in a prediction file.
         curves: Scores over time.
         ratings: Spans of clips with their mean rating, scaled to [0, 1].
     """

@@ -25,7 +25,7 @@ MIN_IMAGES, MAX_IMAGES = 6, 12
 MAX_SIDE, JPEG_QUALITY = 240, 75  # of a thumbnail; the side in pixels
 MAX_VIDEO_SECONDS = 15 * 60.0  # decoding a longer video for a strip takes too long
 READ_ERRORS = (MmduetError, OSError, ValueError)
-LAST_FRAME_SECONDS = 1.0  # how long after its time the last frame stands for what follows
+LAST_FRAME_SECONDS = 1.0  # after its time, in which the last frame is also used
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _slot_images(images: dict[int, EmbeddedImage], slots: int) -> tuple[Embedded
 def _sample_frames(file: VideoFile, slots: int, length: float) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yield (slot, time, pixels) of the first frame from the middle of each slot on.
 
-    The last frame also stands for slots up to ``LAST_FRAME_SECONDS`` after it.
+    The last frame is also used for slots up to ``LAST_FRAME_SECONDS`` after it.
     """
     slot, last = 0, None
     for frame in file.decode():

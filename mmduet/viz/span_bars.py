@@ -48,7 +48,7 @@ def assign_lanes(
 ) -> list[int | None]:
     """Return the lane of each span: the first one in which it overlaps no earlier span by more than ``tolerance`` seconds.
 
-    A span that would need more than ``max_lanes`` lanes gets None. A span without duration takes its own moment.
+    A span that would need more than ``max_lanes`` lanes gets None. A span without duration occupies its start.
     """
     ends: list[float] = []  # of the last span in each lane
     lanes: list[int | None] = [None] * len(spans)

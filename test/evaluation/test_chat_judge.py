@@ -251,7 +251,9 @@ def test_unpaired_surrogates_and_settings_are_sent() -> None:
 
 def test_magqa_over_http_end_to_end(tmp_path: Path) -> None:
     """With the built-in prompt; the second run is served from the cache."""
-    predictions = write_json_lines(tmp_path / "said.jsonl", [prediction_line("q1", (1.0, "x"), (2.0, "x"), (9.0, "y"))])
+    predictions = write_json_lines(
+        tmp_path / "predictions.jsonl", [prediction_line("q1", (1.0, "x"), (2.0, "x"), (9.0, "y"))]
+    )
     gold = write_json_file(tmp_path / "gold.json", [gold_entry("q1", ([0, 4], "a"))])
     server, cache = (
         ChatServer([(429, {"retry-after": "0"}, b""), chat_completion("Grade: 4")]),

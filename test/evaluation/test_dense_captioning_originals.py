@@ -1,4 +1,4 @@
-"""Dense captioning against the numbers of the original evaluators."""
+"""Dense captioning: numbers of the original evaluators."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def load(*parts: str) -> Any:
 
 def assert_metrics(report: Report, expected: Mapping[str, float], names: Mapping[str, str] = ORIGINAL_NAMES) -> None:
     counts = {"n_preds"}
-    ours = {name: report.metrics[names.get(name, name)] / (1 if name in counts else 100) for name in expected}
-    assert ours == pytest.approx(expected, abs=1e-6)
-    assert ours
+    computed = {name: report.metrics[names.get(name, name)] / (1 if name in counts else 100) for name in expected}
+    assert computed == pytest.approx(expected, abs=1e-6)
+    assert computed
 
 
 def assert_items(report: Report, expected: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> None:
@@ -73,23 +73,23 @@ TIMECHAT = [
 
 @needs_reference
 @pytest.mark.parametrize(("folder", "predictions", "annotations", "expected"), TIMECHAT)
-def test_mmduet_and_timechat_bug_for_bug(
+def test_profile_paper_equals_mmduet_and_timechat(
     folder: str, predictions: str, annotations: str, expected: str, meteor: Meteor
 ) -> None:
-    here, told = REFERENCE / folder, load(folder, expected)
-    report = evaluate(here / predictions, here / annotations, profile="paper", meteor=meteor)
-    assert_metrics(report, told["corpus_mean_over_videos"])
-    assert_metrics(report, told["paragraph"], {"Para_CIDER": "Para_CIDEr"})
-    assert_items(report, told["per_video"], ITEM_NAMES)
+    data, original = REFERENCE / folder, load(folder, expected)
+    report = evaluate(data / predictions, data / annotations, profile="paper", meteor=meteor)
+    assert_metrics(report, original["corpus_mean_over_videos"])
+    assert_metrics(report, original["paragraph"], {"Para_CIDER": "Para_CIDEr"})
+    assert_items(report, original["per_video"], ITEM_NAMES)
 
 
 @needs_reference
 @pytest.mark.parametrize(("folder", "predictions", "annotations", "expected"), TIMECHAT)
-def test_soda_with_columns_in_their_order(
+def test_soda_without_the_column_bug(
     folder: str, predictions: str, annotations: str, expected: str, meteor: Meteor
 ) -> None:
-    """The bug alone taken away: events stay as unsorted, and replies as converted, as in the original."""
-    told, paper = load(folder, expected), EVALUATORS["vid2seq"]
+    """Only the bug is corrected: events stay unsorted and replies are converted as in the original."""
+    original, paper = load(folder, expected), EVALUATORS["vid2seq"]
     predicted = read_predicted_segments(REFERENCE / folder / predictions, "paper").videos
     events = read_events(REFERENCE / folder / annotations, "paper")
     turned = {
@@ -98,35 +98,37 @@ def test_soda_with_columns_in_their_order(
     }
     videos = tokenize_videos([VideoCaptions(turned.get(name, ()), (events[name],)) for name in events])
     scores = score_videos(videos, meteor, paper)
-    assert summarize(scores, paper)["SODA_c"] == pytest.approx(told["SODA_c_with_columns_in_numeric_order"], abs=1e-6)
-    each = {name: numbers[ITEM] for name, numbers in told["per_video"].items() if ITEM in numbers}
-    ours = {name: video.soda[0] for name, video in zip(events, scores, strict=True)}
-    assert {name: ours[name] for name in each} == pytest.approx(each, abs=1e-6)
+    assert summarize(scores, paper)["SODA_c"] == pytest.approx(
+        original["SODA_c_with_columns_in_numeric_order"], abs=1e-6
+    )
+    each = {name: numbers[ITEM] for name, numbers in original["per_video"].items() if ITEM in numbers}
+    computed = {name: video.soda[0] for name, video in zip(events, scores, strict=True)}
+    assert {name: computed[name] for name in each} == pytest.approx(each, abs=1e-6)
 
 
 @slow
 @needs_reference
 @pytest.mark.parametrize("folder", ["yc2_jitter", "yc2_jitter_missing"])
-def test_fixed_differs_in_soda_and_paragraphs_alone(folder: str, meteor: Meteor) -> None:
-    here, told = REFERENCE / folder, load(folder, "expected_mmduet_timechat_eval.json")
-    report = evaluate(here / "preds.json", here / "val.json", meteor=meteor)
-    expected = told["corpus_mean_over_videos"] | {"SODA_c_2": told["SODA_c_with_columns_in_numeric_order"]}
+def test_profile_fixed_differs_only_in_soda_and_paragraphs(folder: str, meteor: Meteor) -> None:
+    data, original = REFERENCE / folder, load(folder, "expected_mmduet_timechat_eval.json")
+    report = evaluate(data / "preds.json", data / "val.json", meteor=meteor)
+    expected = original["corpus_mean_over_videos"] | {"SODA_c_2": original["SODA_c_with_columns_in_numeric_order"]}
     assert_metrics(report, expected)
     whole = folder == "yc2_jitter"
-    assert (report.metrics["Para_CIDEr"] == pytest.approx(100 * told["paragraph"]["Para_CIDER"])) == whole
+    assert (report.metrics["Para_CIDEr"] == pytest.approx(100 * original["paragraph"]["Para_CIDER"])) == whole
     assert len(report.problems) == (0 if whole else 4)
 
 
 @needs_reference
-def test_replies_become_the_segments_of_the_original() -> None:
+def test_replies_are_converted_to_the_segments_of_the_original() -> None:
     merged = load("mmduet_raw", "expected.json")["intermediate_segments_after_merging"]
     predicted = read_predicted_segments(REFERENCE / "mmduet_raw" / "preds.jsonl", "paper")
     assert predicted.streamed
-    ours = {
+    computed = {
         name: [{"timestamp": [s.start, s.end], "caption": s.caption} for s in video]
         for name, video in predicted.videos.items()
     }
-    assert ours == merged
+    assert computed == merged
     gold = load("mmduet_raw", "expected.json")["intermediate_gold"]["annotations"]
     events = read_events(REFERENCE / "mmduet_raw" / "gold.json", "paper")
     assert {name: " ".join(s.caption for s in video)[:-1] for name, video in events.items()} == {
@@ -136,40 +138,40 @@ def test_replies_become_the_segments_of_the_original() -> None:
 
 @slow
 @needs_reference
-def test_fixed_keeps_the_first_reply(meteor: Meteor) -> None:
-    here = REFERENCE / "mmduet_raw"
-    paper, fixed = (evaluate(here / "preds.jsonl", here / "gold.json", profile=p, meteor=meteor) for p in PROFILES)
-    told = {item["id"]: item["n_preds"] for item in paper.items}
-    more = {item["id"]: item["n_preds"] - told[item["id"]] for item in fixed.items}
+def test_profile_fixed_keeps_the_first_reply(meteor: Meteor) -> None:
+    data = REFERENCE / "mmduet_raw"
+    paper, fixed = (evaluate(data / "preds.jsonl", data / "gold.json", profile=p, meteor=meteor) for p in PROFILES)
+    original = {item["id"]: item["n_preds"] for item in paper.items}
+    more = {item["id"]: item["n_preds"] - original[item["id"]] for item in fixed.items}
     assert set(more.values()) == {0, 1}
     assert [name for name, extra in more.items() if not extra] == ["v_IDu5czNIM1w"]  # which says nothing at all
 
 
 @slow
 @needs_reference
-def test_vid2seq_with_two_sets(meteor: Meteor) -> None:
-    here, told = REFERENCE / "anet_jitter", load("anet_jitter", "expected_vid2seq_eval.json")
+def test_vid2seq_with_two_reference_sets(meteor: Meteor) -> None:
+    data, original = REFERENCE / "anet_jitter", load("anet_jitter", "expected_vid2seq_eval.json")
     names = {"CIDER": "CIDEr", "F1_Score": "F1", "SODA_c_best_reference_per_video": "SODA_c_best"}
-    sets = [here / "val_1.json", here / "val_2.json"]
-    report = evaluate(here / "preds_densevid.json", sets, profile="paper", meteor=meteor)
-    assert_metrics(report, told["vid2seq_aggregation"], names)
+    sets = [data / "val_1.json", data / "val_2.json"]
+    report = evaluate(data / "preds_densevid.json", sets, profile="paper", meteor=meteor)
+    assert_metrics(report, original["vid2seq_aggregation"], names)
     present = {
         video: {name: number for name, number in numbers.items() if number != -1}
-        for video, numbers in told["per_video"].items()
+        for video, numbers in original["per_video"].items()
     }
     items = {item["id"]: item for item in report.items}
     for video, numbers in present.items():
-        ours = {name: items[video][names.get(name, name)] / 100 for name in numbers}
-        assert ours == pytest.approx(numbers, abs=1e-6)
+        computed = {name: items[video][names.get(name, name)] / 100 for name in numbers}
+        assert computed == pytest.approx(numbers, abs=1e-6)
         assert ("SODA_c_2" in numbers) == ("SODA_c_2" in items[video])
 
 
 @slow
 @needs_reference
 @pytest.mark.parametrize("key", ["numeric_order", "numeric_order_and_ground_truth_sorted_by_start"])
-def test_vid2seq_with_two_sets_in_order(key: str, meteor: Meteor) -> None:
-    """Both numbers of the original have the predictions as they are in the file."""
-    told = load("anet_jitter", "expected_vid2seq_eval.json")[key]
+def test_vid2seq_with_two_reference_sets_in_file_order(key: str, meteor: Meteor) -> None:
+    """Both numbers of the original use the order of predictions in the file."""
+    original = load("anet_jitter", "expected_vid2seq_eval.json")[key]
     sets = [read_events(REFERENCE / "anet_jitter" / f"val_{i}.json") for i in (1, 2)]
     predicted = read_predicted_segments(REFERENCE / "anet_jitter" / "preds_densevid.json", "fixed").videos
     order = sort_by_start if "sorted" in key else tuple
@@ -181,7 +183,7 @@ def test_vid2seq_with_two_sets_in_order(key: str, meteor: Meteor) -> None:
     )
     metrics = summarize(score_videos(videos, meteor, EVALUATORS["vid2seq"]), EVALUATORS["vid2seq"])
     names = {"SODA_c_best_reference_per_video": "SODA_c_best"}
-    assert {name: metrics[names.get(name, name)] for name in told} == pytest.approx(told, abs=1e-6)
+    assert {name: metrics[names.get(name, name)] for name in original} == pytest.approx(original, abs=1e-6)
 
 
 DENSEVID = [
@@ -194,23 +196,25 @@ DENSEVID = [
 @needs_reference
 @pytest.mark.parametrize(("year", "profile"), [("2018", "paper"), pytest.param("2021", "fixed", marks=slow)])
 @pytest.mark.parametrize(("folder", "annotations"), DENSEVID)
-def test_densevid(folder: str, annotations: list[str], year: Any, profile: Any, meteor: Meteor) -> None:
-    here = REFERENCE / folder
-    told = load(folder, "expected_densevid_eval.json")["PDVC_densevid_eval3"][f"evaluate{year}"]
-    paths = [here / name for name in annotations]
+def test_flavour_densevid_equals_the_original(
+    folder: str, annotations: list[str], year: Any, profile: Any, meteor: Meteor
+) -> None:
+    data = REFERENCE / folder
+    original = load(folder, "expected_densevid_eval.json")["PDVC_densevid_eval3"][f"evaluate{year}"]
+    paths = [data / name for name in annotations]
     flavour: Any = f"densevid{year}"
-    report = evaluate(here / "preds_densevid.json", paths, flavour=flavour, profile=profile, meteor=meteor)
-    assert_metrics(report, told["mean"], {"Precision": "Precision_Mean", "Recall": "Recall_Mean"})
-    for name, values in told["per_tiou_0.3_0.5_0.7_0.9"].items():
+    report = evaluate(data / "preds_densevid.json", paths, flavour=flavour, profile=profile, meteor=meteor)
+    assert_metrics(report, original["mean"], {"Precision": "Precision_Mean", "Recall": "Recall_Mean"})
+    for name, values in original["per_tiou_0.3_0.5_0.7_0.9"].items():
         assert_metrics(report, {f"{name}@{t}": value for t, value in zip(IOU_THRESHOLDS, values, strict=True)})
 
 
 @needs_reference
 @pytest.mark.parametrize(("folder", "annotations"), DENSEVID)
-def test_vidchapters(folder: str, annotations: list[str], meteor: Meteor) -> None:
-    here, told = REFERENCE / folder, load(folder, "expected_densevid_eval.json")["VidChapters_dvc_eval"]
-    paths = [here / name for name in annotations]
-    report = evaluate(here / "preds_densevid.json", paths, flavour="vidchapters", meteor=meteor)
+def test_flavour_vidchapters_equals_the_original(folder: str, annotations: list[str], meteor: Meteor) -> None:
+    data, original = REFERENCE / folder, load(folder, "expected_densevid_eval.json")["VidChapters_dvc_eval"]
+    paths = [data / name for name in annotations]
+    report = evaluate(data / "preds_densevid.json", paths, flavour="vidchapters", meteor=meteor)
     names = {"Rouge-L": "ROUGE_L", "Precision": "Precision_Mean", "Recall": "Recall_Mean"}
-    assert_metrics(report, told, names)
-    assert len(told) == 40
+    assert_metrics(report, original, names)
+    assert len(original) == 40

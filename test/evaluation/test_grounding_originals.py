@@ -1,4 +1,4 @@
-"""Temporal grounding against one query, one setting and one frame at a time, and against the originals."""
+"""Temporal grounding: results of one query, setting and frame at a time, and numbers of the original evaluators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grounding_cases import files, text
-from one_by_one import grounding_ious, made_up_frames
+from one_by_one import grounding_ious, synthetic_frames
 from originals import SHARED, needs
 
 from mmduet.evaluation.benchmarks.grounding import evaluate
@@ -26,7 +26,7 @@ RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7")
 
 
 def check_against_one_at_a_time(paths: tuple[Path, Path], rows: list[Json], spans: list[Any], profile: Any) -> None:
-    """Every query's IoU is equal, to the last bit; the sweep's means are those of the same numbers."""
+    """Compare every query's IoU exactly, and the means of the sweep."""
     report = evaluate(*paths, profile=profile)
     swept = [[grounding_ious(row, of, w, w, False) for row, of in zip(rows, spans, strict=True)] for w in range(15)]
     causal = [grounding_ious(row, of, 4, 0, True) for row, of in zip(rows, spans, strict=True)]
@@ -44,10 +44,10 @@ def check_against_one_at_a_time(paths: tuple[Path, Path], rows: list[Json], span
 
 
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_made_up_frames_against_one_at_a_time(tmp_path: Path, profile: Any) -> None:
+def test_synthetic_frames_equal_one_at_a_time(tmp_path: Path, profile: Any) -> None:
     rng = np.random.default_rng(1)
     spans = [[sorted(rng.uniform(0, 15, size=2).round(1).tolist()) for _ in range(q % 3 + 1)] for q in range(30)]
-    rows = [made_up_frames(q, rng.uniform(3, 20), 2, of, rng) for q, of in enumerate(spans)]
+    rows = [synthetic_frames(q, rng.uniform(3, 20), 2, of, rng) for q, of in enumerate(spans)]
     rows = [row for row in rows if len({f["relevance_score"] for f in row["debug_data"]}) > 1]  # constant ones: above
     spans = [spans[row["question_id"]] for row in rows]
     annotations = [
@@ -57,18 +57,18 @@ def test_made_up_frames_against_one_at_a_time(tmp_path: Path, profile: Any) -> N
 
 
 @needs_shared
-def test_made_up_frames_of_the_real_gold_against_one_at_a_time(tmp_path: Path) -> None:
+def test_synthetic_frames_of_real_gold_spans_equal_one_at_a_time(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     annotated = json.loads((FOLDER / "mmduet_frames_gold.json").read_text())
     spans = [of["timestamps"] for of in annotated]
-    rows = [made_up_frames(of["question_id"], 35.0, 2, of["timestamps"], rng) for of in annotated]
+    rows = [synthetic_frames(of["question_id"], 35.0, 2, of["timestamps"], rng) for of in annotated]
     path, _ = files(tmp_path, rows, annotated)
     check_against_one_at_a_time((path, FOLDER / "mmduet_frames_gold.json"), rows, spans, "paper")
 
 
 @needs_shared
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_timechats_example(profile: Any) -> None:
+def test_metrics_of_the_example_of_timechat(profile: Any) -> None:
     (expected,) = json.loads((FOLDER / "timechat_eval_expected.json").read_text()).values()
     paths = FOLDER / "timechat_example_preds.json", FOLDER / "charades_test_gt.json"
     report = evaluate(*paths, profile=profile, sample=True)
@@ -83,7 +83,7 @@ def test_timechats_example(profile: Any) -> None:
 
 
 @needs_shared
-def test_answers_against_the_real_gold(tmp_path: Path) -> None:
+def test_text_answers_with_real_gold_spans(tmp_path: Path) -> None:
     annotated = json.loads((FOLDER / "mmduet_text_gold.json").read_text())
     rows = [text(of["question_id"], f"It is {of['timestamps'][0][0]} - {of['timestamps'][0][1]}.") for of in annotated]
     path, _ = files(tmp_path, rows, annotated)

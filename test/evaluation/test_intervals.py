@@ -26,5 +26,5 @@ def test_only_means_of_items_have_intervals() -> None:
 
 def test_equal_seeds_give_equal_intervals_and_existing_ones_are_kept() -> None:
     assert add_intervals(report(score=4.5), 1).intervals == add_intervals(report(score=4.5), 1).intervals
-    given = Report("x", {"score": 4.5}, report().items, intervals={"score": (1.0, 2.0)})
-    assert add_intervals(given).intervals == {"score": (1.0, 2.0)}
+    report_with_intervals = Report("x", {"score": 4.5}, report().items, intervals={"score": (1.0, 2.0)})
+    assert add_intervals(report_with_intervals).intervals == {"score": (1.0, 2.0)}

@@ -1,4 +1,4 @@
-"""``mmduet predict --profile paper`` against the straight-line reference, on H.264 files, for all that the paper ran."""
+"""``mmduet predict --profile paper`` equals the reference implementation on H.264 files, in every setting of the paper."""
 
 from __future__ import annotations
 
@@ -25,25 +25,23 @@ LORA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pr
 
 
 class World:
-    """A base in the original layout, an adapter of real PEFT with heads, and the model they are together."""
+    """A base model in the original layout, an adapter written by PEFT with heads, and the merged model."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.tokenizer = byte_tokenizer()
-        theirs = random_llava()
+        base = random_llava()
         with torch.no_grad():  # replies that end, now and then
-            theirs.lm_head.weight[self.tokenizer.end_id] *= 1.5
-        self.base = original_layout(theirs, root / "base")
+            base.lm_head.weight[self.tokenizer.end_id] *= 1.5
+        self.base = original_layout(base, root / "base")
         self.heads = spread(HEADS, seed, 1.2)
         self.adapter = root / "adapter"
-        self.model = self._tuned(theirs, seed)
+        self.model = self._tuned(base, seed)
 
-    def _tuned(
-        self, theirs: LlavaOnevisionForConditionalGeneration, seed: int
-    ) -> LlavaOnevisionForConditionalGeneration:
+    def _tuned(self, base: LlavaOnevisionForConditionalGeneration, seed: int) -> LlavaOnevisionForConditionalGeneration:
         torch.manual_seed(seed)
         targets = rf".*language_model.*\.({'|'.join(LORA)})"
         config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False)
-        tuned = get_peft_model(theirs, config)
+        tuned = get_peft_model(base, config)
         tuned.save_pretrained(self.adapter)
         path = self.adapter / "adapter_model.safetensors"
         pairs = {name.replace("language_model.", ""): tensor for name, tensor in load_file(path).items()}
@@ -59,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty frames a second, whose clock drifts, and twelve and a half; wide, and odd in length."""
+    """Return a folder of two videos: one at 30 frames per second with a drifting clock, one wide at 12.5 with an odd length."""
     folder = tmp_path_factory.mktemp("videos")
     for name, rate, frames, width, height in (("a.mp4", 30.0, 170, 96, 54), ("b.mp4", 12.5, 41, 48, 64)):
         noise = np.random.default_rng(len(name) + frames)
@@ -70,17 +68,17 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(question_id: str, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
+def question(question_id: str, video: str, *turns: tuple[float, str]) -> dict[str, Any]:
     conversation = [{"role": "user", "content": text, "time": time} for time, text in turns]
     return {"question_id": question_id, "video": video, "conversation": conversation, "answer": []}
 
 
 QUESTIONS = [
-    asked("at 0", "a.mp4", (0.0, "What happens ?")),
-    asked("late", "a.mp4", (2.2, "And then?")),
-    asked("two", "b.mp4", (0.0, "First."), (1.7, "Second.")),
-    asked("two at once, one too late", "b.mp4", (1.0, "One."), (1.0, "Two."), (99.0, "Never run.")),
-    asked("none", "b.mp4"),
+    question("at 0", "a.mp4", (0.0, "What happens ?")),
+    question("late", "a.mp4", (2.2, "And then?")),
+    question("two", "b.mp4", (0.0, "First."), (1.7, "Second.")),
+    question("two at once, one too late", "b.mp4", (1.0, "One."), (1.0, "Two."), (99.0, "Never run.")),
+    question("none", "b.mp4"),
 ]
 TASKS = {
     "both heads, replies kept": Settings(2, 400, "threshold", 0.42, HEADS, keep=True, limit=12),
@@ -110,7 +108,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_predictions_are_the_references(
+def test_predictions_equal_those_of_the_reference(
     task: Settings, world: World, videos: Path, predict: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "test.json").write_text(json.dumps(QUESTIONS))
@@ -119,31 +117,33 @@ def test_predictions_are_the_references(
     )
     lines = [json.loads(line) for line in (tmp_path / "pred.jsonl").read_text().splitlines()]
     for question, line in zip(QUESTIONS, lines, strict=True):
-        wanted = Reference(world.model, world.heads, world.tokenizer, task).answer(question, videos / question["video"])
-        same(line, wanted)
+        expected = Reference(world.model, world.heads, world.tokenizer, task).answer(
+            question, videos / question["video"]
+        )
+        assert_equal_lines(line, expected)
 
 
-def same(line: dict[str, Any], wanted: dict[str, Any]) -> None:
-    assert line.keys() == wanted.keys()
-    assert line["question_id"] == wanted["question_id"]
-    assert line["video_duration"] == pytest.approx(wanted["video_duration"])
-    assert line["model_response_list"] == wanted["model_response_list"]
-    assert [row["time"] for row in line["debug_data"]] == [row["time"] for row in wanted["debug_data"]]
+def assert_equal_lines(line: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert line.keys() == expected.keys()
+    assert line["question_id"] == expected["question_id"]
+    assert line["video_duration"] == pytest.approx(expected["video_duration"])
+    assert line["model_response_list"] == expected["model_response_list"]
+    assert [row["time"] for row in line["debug_data"]] == [row["time"] for row in expected["debug_data"]]
     for head in HEADS:
-        scores = [[row[f"{head}_score"] for row in rows["debug_data"]] for rows in (line, wanted)]
+        scores = [[row[f"{head}_score"] for row in rows["debug_data"]] for rows in (line, expected)]
         np.testing.assert_allclose(*scores, atol=1.001e-3, rtol=0)
 
 
-def test_tasks_distinguish_implementations(world: World, videos: Path) -> None:
-    """Scores differ, some frames speak and some do not, replies end both ways, and the limit is reached."""
+def test_the_settings_cover_different_behaviour(world: World, videos: Path) -> None:
+    """Scores differ, the model speaks at some frames only, replies end by token or by length, and reach the limit."""
     lengths, spoke, silent, scores = [], 0, 0, []
     for task in TASKS.values():
-        judge = Reference(world.model, world.heads, world.tokenizer, task)
-        line = judge.answer(QUESTIONS[0], videos / "a.mp4")
-        said = sum(turn["role"] == "assistant" for turn in line["model_response_list"])
-        spoke, silent = spoke + said, silent + len(line["debug_data"]) - said
+        reference = Reference(world.model, world.heads, world.tokenizer, task)
+        line = reference.answer(QUESTIONS[0], videos / "a.mp4")
+        replies = sum(turn["role"] == "assistant" for turn in line["model_response_list"])
+        spoke, silent = spoke + replies, silent + len(line["debug_data"]) - replies
         scores += [row["relevance_score"] for row in line["debug_data"]]
-        lengths += judge.lengths
+        lengths += reference.lengths
     assert np.std(scores) > 0.03
     assert min(spoke, silent) > 5
     assert 200 in lengths

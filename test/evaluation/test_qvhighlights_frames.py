@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from one_by_one import clip_scores, clip_scores_by_time, made_up_frames
+from one_by_one import clip_scores, clip_scores_by_time, synthetic_frames
 from one_by_one import highlight_scores as highlight_scores_one_by_one
 from qvhighlights_cases import files, frames, query
 
@@ -136,7 +136,7 @@ def test_frame_scores_equal_one_query_at_a_time(tmp_path: Path, profile: Any) ->
         ratings = rng.integers(0, 5, size=(len(relevant), 3)).tolist()
         gold.append(query(qid, duration=2 * clips, relevant_clip_ids=relevant, saliency_scores=ratings))
         spans = [[2 * clip, 2 * clip + 2] for clip in relevant]
-        rows.append(made_up_frames(qid, 2 * clips - qid % 3, (1, 2, 4)[qid % 3], spans, rng))
+        rows.append(synthetic_frames(qid, 2 * clips - qid % 3, (1, 2, 4)[qid % 3], spans, rng))
     paths = files(tmp_path, rows, gold)
     report = evaluate(*paths, profile=profile)
     form = clip_scores_by_time if profile == "fixed" else clip_scores

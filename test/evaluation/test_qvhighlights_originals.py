@@ -1,4 +1,4 @@
-"""QVHighlights against the numbers of the original evaluators."""
+"""QVHighlights: numbers of the original evaluators."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from one_by_one import clip_scores, made_up_frames
-from one_by_one import highlight_scores as highlight_scores_slowly
+from one_by_one import clip_scores, synthetic_frames
+from one_by_one import highlight_scores as highlight_scores_one_by_one
 from originals import SHARED, needs
 from qvhighlights_cases import files
 
@@ -33,7 +33,7 @@ def sample() -> Json:
 
 @needs_shared
 @pytest.mark.parametrize("profile", ["fixed", "paper"])
-def test_the_sample_submission(sample: Json, profile: Any) -> None:
+def test_metrics_of_the_sample_submission(sample: Json, profile: Any) -> None:
     report = evaluate(FOLDER / "sample_val_preds.jsonl", GOLD, profile=profile)
     expected = sample["recomputed_8_decimals"]["brief"]
     assert report.metrics == pytest.approx(expected, abs=1e-8)
@@ -46,7 +46,7 @@ def test_the_sample_submission(sample: Json, profile: Any) -> None:
 
 
 @needs_shared
-def test_the_sample_by_range_and_threshold(sample: Json) -> None:
+def test_moments_of_the_sample_by_range_and_threshold(sample: Json) -> None:
     queries = read_queries(GOLD)
     rows = {
         str(row["qid"]): row for row in map(json.loads, (FOLDER / "sample_val_preds.jsonl").read_text().splitlines())
@@ -66,7 +66,7 @@ def test_the_sample_by_range_and_threshold(sample: Json) -> None:
 
 
 @needs_shared
-def test_the_sample_query_by_query(sample: Json) -> None:
+def test_the_sample_by_query(sample: Json) -> None:
     report = evaluate(FOLDER / "sample_val_preds.jsonl", GOLD)
     items = {str(item["id"]): item for item in report.items}
     for level, queries in sample["per_query_first60_of_pred_file"].items():
@@ -77,7 +77,7 @@ def test_the_sample_query_by_query(sample: Json) -> None:
 
 
 @needs_shared
-def test_the_sample_annotator_by_annotator(sample: Json) -> None:
+def test_the_sample_by_annotator(sample: Json) -> None:
     queries = read_queries(GOLD)
     rows = {
         str(row["qid"]): row for row in map(json.loads, (FOLDER / "sample_val_preds.jsonl").read_text().splitlines())
@@ -94,7 +94,7 @@ def test_the_sample_annotator_by_annotator(sample: Json) -> None:
 
 
 @needs_shared
-def test_timechats_predictions() -> None:
+def test_metrics_of_the_predictions_of_timechat() -> None:
     expected = json.loads((FOLDER / "timechat_val_expected.json").read_text())["expected"]["brief"]
     paper = evaluate(FOLDER / "timechat_val_preds.jsonl", GOLD, profile="paper")
     assert paper.metrics == pytest.approx(expected, abs=1e-8)
@@ -106,12 +106,12 @@ def test_timechats_predictions() -> None:
 
 
 @needs_shared
-def test_made_up_frames_of_real_queries_against_one_at_a_time(tmp_path: Path) -> None:
+def test_synthetic_frames_of_real_queries_equal_one_at_a_time(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     gold = [json.loads(line) for line in GOLD.read_text().splitlines()[:6]]
-    rows = [made_up_frames(of["qid"], of["duration"], 1, of["relevant_windows"], rng) for of in gold]
+    rows = [synthetic_frames(of["qid"], of["duration"], 1, of["relevant_windows"], rng) for of in gold]
     report = evaluate(files(tmp_path, rows, gold)[0], GOLD, profile="paper")
     for w in (0, 7, 14):
-        slow = [highlight_scores_slowly(clip_scores(row, w, w), of) for row, of in zip(rows, gold, strict=True)]
+        slow = [highlight_scores_one_by_one(clip_scores(row, w, w), of) for row, of in zip(rows, gold, strict=True)]
         for name in slow[0]:
             assert report.sweep[w][name] == pytest.approx(100 * np.mean([one[name] for one in slow]), abs=1e-10)

@@ -74,11 +74,11 @@ def evaluate(
 ) -> Report:
     """Compute the metrics of ``standalone_eval`` (Lei et al. 2021) under the names of its ``brief`` results, times 100.
 
-    Predictions are submissions, or our own with relevance scores of frames. Of a submission the available parts are scored:
-    ``pred_saliency_scores`` (``HL-``) and ``pred_relevant_windows`` (``MR-``). Of frame scores (``HL-`` only) each is averaged
-    over ``smoothing`` frames to each side, and a clip has the sum of its frames (MMDuet). Further metrics: ``causal-`` uses
-    means over [i - smoothing, i], without look-ahead; ``best-`` is the best of the sweep over smoothing 0 to 14, tuned on the
-    test set.
+    Predictions are submissions, or lines of ``mmduet predict`` with relevance scores of frames. Of a submission the available
+    parts are scored: ``pred_saliency_scores`` (``HL-``) and ``pred_relevant_windows`` (``MR-``). Of frame scores (``HL-`` only)
+    each is averaged over ``smoothing`` frames to each side, and a clip has the sum of its frames (MMDuet). Further metrics:
+    ``causal-`` uses means over [i - smoothing, i], without look-ahead; ``best-`` is the best of the sweep over smoothing 0 to
+    14, tuned on the test set.
 
     Under profile ``fixed`` a query without a usable prediction scores 0, and frames belong to the clip of their time. Under
     ``paper``, as in MMDuet and TimeChat, only queries with a prediction count, for moment retrieval only those with a window,

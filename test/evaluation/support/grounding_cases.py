@@ -1,4 +1,4 @@
-"""Predictions and annotations of grounding, as short as a test can have them."""
+"""Builders of short prediction and annotation files of grounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""QVHighlights and grounding of frame scores, one query, one setting and one frame at a time: slow, and plain to read."""
+"""Simple, slow evaluation of QVHighlights and grounding: one query, one setting and one frame at a time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def highlight_scores(scores: Sequence[float], query: Json) -> dict[str, float]:
     return result
 
 
-def made_up_frames(
+def synthetic_frames(
     question_id: object, seconds: float, fps: float, spans: Sequence[Sequence[float]], rng: np.random.Generator
 ) -> Json:
     """A prediction whose relevance, of 3 decimals, is higher in the spans; some are saturated, so that there are ties."""

@@ -1,6 +1,6 @@
-"""Where the original evaluators' data and the numbers they gave lie: beside the project, never in it.
+"""Find the data and the numbers of the original evaluators, which are stored beside the project and not in it.
 
-The tests that need them skip where they are not; beside each stands one with numbers worked out by hand, which always runs.
+Tests that need them are skipped without them. Each is accompanied by a test with numbers worked out by hand, which always runs.
 """
 
 from __future__ import annotations
@@ -14,5 +14,7 @@ SHARED = Path(os.environ.get("MMDUET_SHARED", Path(__file__).resolve().parents[3
 
 
 def needs(folder: Path) -> pytest.MarkDecorator:
-    """The mark of a test that reads ``folder``."""
-    return pytest.mark.skipif(not folder.is_dir(), reason=f"the original evaluators' {folder.name} is not here")
+    """Return the mark of a test that reads ``folder``."""
+    return pytest.mark.skipif(
+        not folder.is_dir(), reason=f"the data of the original evaluators ({folder.name}) is not available"
+    )

@@ -1,4 +1,4 @@
-"""Queries and predictions of QVHighlights, as short as a test can have them."""
+"""Builders of short query and prediction files of QVHighlights."""
 
 from __future__ import annotations
 

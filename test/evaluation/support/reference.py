@@ -1,4 +1,4 @@
-"""What the reference makes of one question, in a straight line from docs/duet_format.md: ``predict``'s judge.
+"""The reference implementation of prediction for one question, written directly from docs/duet_format.md.
 
 No cache, no template code, no engine: Transformers' own modules, and a full forward over everything fed so far for every
 score and every token. Of the package only the letterbox and the tokenizer are used, which have judges of their own.
@@ -76,11 +76,11 @@ class Reference:
                 total = 0.0
                 replies.append({"time": clock, "content": self.reply(), "role": "assistant"})
             clock += 1 / self.settings.fps  # Q5
-        said = [{"time": t["time"], "content": t["content"], "role": "user"} for t in turns] + replies
+        turns_and_replies = [{"time": t["time"], "content": t["content"], "role": "user"} for t in turns] + replies
         return {
             "question_id": entry["question_id"],
             "video_duration": duration,
-            "model_response_list": sorted(said, key=lambda t: t["time"]),
+            "model_response_list": sorted(turns_and_replies, key=lambda t: t["time"]),
             "debug_data": debug,
         }
 
