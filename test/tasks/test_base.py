@@ -1,4 +1,4 @@
-"""What every task stands on: turns among frames, what was heard, and how a model is configured."""
+"""Shared by all tasks: merging turns with frames, stream results, and the configuration of a run."""
 
 from __future__ import annotations
 
@@ -40,42 +40,42 @@ OUTPUTS: list[Output] = [
 ]
 
 
-class Script:
-    """A stream that emits given outputs, and closes before the frame at ``closes``."""
+class ScriptedStream:
+    """A stream that emits given outputs and rejects items from ``closes_at`` seconds on."""
 
-    def __init__(self, outputs: list[Output], closes: float = 99.0) -> None:
-        self.said, self.closes = outputs, closes
+    def __init__(self, outputs: list[Output], closes_at: float = 99.0) -> None:
+        self.script, self.closes_at = outputs, closes_at
         self.pushed: list[Frame | Query | Context] = []
         self.ended = self.closed = False
 
     def push(self, item: Frame | Query | Context) -> None:
-        if item.time >= self.closes:
+        if item.time >= self.closes_at:
             self.closed = True
-            raise SessionClosedError("over")
+            raise SessionClosedError("closed")
         self.pushed.append(item)
 
     def end(self) -> None:
         if self.closed:
-            raise SessionClosedError("over")
+            raise SessionClosedError("closed")
         self.ended = True
 
     def outputs(self) -> Iterator[Output]:
-        yield from self.said
+        yield from self.script
 
 
-def test_turns_stand_before_the_first_frame_at_or_after_their_time() -> None:
+def test_turns_are_placed_before_the_first_frame_at_or_after_their_time() -> None:
     turns = [Query("late", 9.0), Query("b", 0.5), Context("a", 0.0), Query("c", 0.5), Query("d", 0.75)]
     order = [getattr(item, "text", item.time) for item in merge_by_time(map(frame, (0.0, 0.5, 1.0)), turns)]
     assert order == ["a", 0.0, "b", "c", 0.5, "d", 1.0, "late"]
 
 
-def test_what_was_heard() -> None:
-    watched = StreamResult.from_outputs(OUTPUTS)
-    assert watched.times == [0.0, 0.5]
-    assert watched.duration == 1.0  # the last frame lasts as long as the one before it
-    assert [(r.time, r.text) for r in watched.replies] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
-    assert watched.mean_scores(("relevance",)) == [0.6, 0.4]
-    assert watched.mean_scores(("informative", "relevance")) == pytest.approx([0.4, 0.6])
+def test_stream_result_collects_scores_and_replies() -> None:
+    result = StreamResult.from_outputs(OUTPUTS)
+    assert result.times == [0.0, 0.5]
+    assert result.duration == 1.0  # the last frame lasts as long as the one before it
+    assert [(r.time, r.text) for r in result.replies] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
+    assert result.mean_scores(("relevance",)) == [0.6, 0.4]
+    assert result.mean_scores(("informative", "relevance")) == pytest.approx([0.4, 0.6])
     assert StreamResult.from_outputs(OUTPUTS, 12.8).duration == 12.8
     assert StreamResult.from_outputs([StreamEnded(0, 0.0)]) == StreamResult((), (), 0.0)
 
@@ -92,15 +92,15 @@ def test_a_session_that_fails_raises_its_error() -> None:
     assert (caught.value.code, caught.value.exit_status) == ("no_capacity", 7)
 
 
-def test_a_stream_that_closes_early_is_heard_nevertheless() -> None:
-    stream = Script(OUTPUTS, closes=1.0)
+def test_outputs_of_a_stream_that_closes_early_are_returned() -> None:
+    stream = ScriptedStream(OUTPUTS, closes_at=1.0)
     assert list(run_stream(stream, map(frame, (0.0, 1.0, 2.0)), [Query("First.")])) == OUTPUTS
     assert len(stream.pushed) == 2
     assert not stream.ended
 
 
-def test_a_task_is_run_on_any_stream() -> None:
-    stream = Script(OUTPUTS)
+def test_task_runs_on_any_stream() -> None:
+    stream = ScriptedStream(OUTPUTS)
     task = QuestionAnswering("First.")
     answers = run_task(task, task.run_config(NANO), stream, map(frame, (0.0, 1.0)))
     assert [(a.start, a.text) for a in answers.answers] == [(0.5, "Yes."), (9.0, "Yes, too late.")]
@@ -108,33 +108,33 @@ def test_a_task_is_run_on_any_stream() -> None:
     assert len(stream.pushed) == 3
 
 
-def words(task: Task[object], own: ModelDefaults) -> list[str]:
-    return [query.text for query in task.run_config(own).queries]
+def query_texts(task: Task[object], defaults: ModelDefaults) -> list[str]:
+    return [query.text for query in task.run_config(defaults).queries]
 
 
-def test_a_model_is_asked_in_its_own_words_or_in_the_papers() -> None:
-    assert words(DenseCaptioning(), NANO) == ["Narrate the scene."]
-    assert words(DenseCaptioning(), PUBLISHED) == [NARRATION_QUERY]
-    assert words(DenseCaptioning("What now?"), PUBLISHED) == ["What now?"]
-    assert words(HighlightDetection(), NANO) == ["Narrate the scene."]
+def test_query_uses_the_models_default_text_or_the_papers_prompt() -> None:
+    assert query_texts(DenseCaptioning(), NANO) == ["Narrate the scene."]
+    assert query_texts(DenseCaptioning(), PUBLISHED) == [NARRATION_QUERY]
+    assert query_texts(DenseCaptioning("What now?"), PUBLISHED) == ["What now?"]
+    assert query_texts(HighlightDetection(), NANO) == ["Narrate the scene."]
     for task in (TemporalGrounding("a {dog}"), OnlineGrounding("a {dog}"), HighlightDetection("a {dog}")):
-        assert words(task, NANO) == ["a {dog}"]
-        assert words(task, PUBLISHED) == [GROUNDING_TEMPLATE.replace("{query}", "a {dog}")]
+        assert query_texts(task, NANO) == ["a {dog}"]
+        assert query_texts(task, PUBLISHED) == [GROUNDING_TEMPLATE.replace("{query}", "a {dog}")]
     assert QuestionAnswering("Who?", 3.0).run_config(NANO).queries == (Query("Who?", 3.0),)
 
 
 @pytest.mark.parametrize("task", [DenseCaptioning(), QuestionAnswering("Who?")], ids=lambda task: task.name)
-def test_tasks_that_are_told_let_the_model_speak_as_it_does_best(task: Task[object]) -> None:
-    setting = task.run_config(NANO)
-    assert (setting.fps, setting.speak, setting.max_frames) == (4.0, NANO.speak, None)
+def test_tasks_that_need_replies_use_the_models_speak_policy(task: Task[object]) -> None:
+    config = task.run_config(NANO)
+    assert (config.fps, config.speak, config.max_frames) == (4.0, NANO.speak, None)
 
 
 @pytest.mark.parametrize(
     "task", [TemporalGrounding("x"), OnlineGrounding("x"), HighlightDetection("x"), HighlightDetection()]
 )
-def test_tasks_about_scores_are_silent(task: Task[object]) -> None:
-    setting = task.run_config(NANO)
-    assert (setting.fps, setting.speak.policy) == (4.0, "never")
+def test_tasks_that_need_scores_never_speak(task: Task[object]) -> None:
+    config = task.run_config(NANO)
+    assert (config.fps, config.speak.policy) == (4.0, "never")
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_tasks_about_scores_are_silent(task: Task[object]) -> None:
         (HighlightDetection("x", profile="paper"), 1.0, 400, "never"),
     ],
 )
-def test_under_paper_a_task_is_run_as_the_paper_ran_it(task: Task[object], fps: float, frames: int, speak: str) -> None:
-    setting = task.run_config(NANO)
-    assert (setting.fps, setting.max_frames, setting.profile, setting.max_new_tokens) == (fps, frames, "paper", 200)
-    wanted = SpeakOptions.parse(speak)
-    assert (setting.speak.policy, setting.speak.value) == (wanted.policy, wanted.value)
-    assert setting.speak.speak_before_query  # the paper's policies run from the first frame on
+def test_paper_profile_uses_the_papers_settings(task: Task[object], fps: float, frames: int, speak: str) -> None:
+    config = task.run_config(NANO)
+    assert (config.fps, config.max_frames, config.profile, config.max_new_tokens) == (fps, frames, "paper", 200)
+    expected = SpeakOptions.parse(speak)
+    assert (config.speak.policy, config.speak.value) == (expected.policy, expected.value)
+    assert config.speak.speak_before_query  # the paper's policies run from the first frame on
 
 
-def test_a_setting_is_told_to_a_server_in_its_words() -> None:
-    fixed = RunConfig((), 4.0, NANO.speak).to_duet_settings()
-    assert fixed["speak"]["value"] == 0.65
-    assert "window" not in fixed  # the server's own
+def test_run_config_is_converted_to_duet_settings() -> None:
+    settings = RunConfig((), 4.0, NANO.speak).to_duet_settings()
+    assert settings["speak"]["value"] == 0.65
+    assert "window" not in settings  # the server's default applies
     assert RunConfig((), 4.0, NANO.speak, "paper").to_duet_settings()["window"] is None

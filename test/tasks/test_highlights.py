@@ -1,4 +1,4 @@
-"""Highlights from score curves, against values computed by hand and against what must hold of all of them."""
+"""Highlights from score curves: values computed by hand, and properties of all curves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PULSES = [0.0] * 8 + [0.9] * 8 + [0.0] * 16 + [0.6] * 4 + [0.0] * 12  # at 4 fps
 TIMES = [k / 4 for k in range(len(PULSES))]
 
 
-def watched(scores: list[float], duration: float | None = None) -> StreamResult:
+def make_stream(scores: list[float], duration: float | None = None) -> StreamResult:
     return StreamResult.from_outputs([Scores(k, k / 4, score, score) for k, score in enumerate(scores)], duration)
 
 
-def test_each_pulse_is_a_highlight_from_where_half_of_its_saliency_is_reached() -> None:
-    """From a frame's middle the view of two seconds holds 15/16 of the first and half of the second: too little."""
+def test_highlight_covers_the_frames_with_half_of_the_peak_saliency() -> None:
+    """Averaged over 2 s, the first pulse peaks at 15/16 of its score and the second at half: too low to be a highlight."""
     (first,) = top_highlights(TIMES, PULSES, 5)
     assert first == ScoredSpan(2.0, 4.0, pytest.approx(0.9 * 15 / 16))
     first, second = top_highlights(
@@ -33,15 +33,15 @@ def test_each_pulse_is_a_highlight_from_where_half_of_its_saliency_is_reached() 
     assert first == ScoredSpan(2.0, 4.0, pytest.approx(0.9))
 
 
-def test_what_is_told_when_it_is_over_lies_before_it_was_told() -> None:
-    scores = [0.0] * 12 + [1.0, 1.0] + [0.0] * 10  # told at 3 and 3.25 s
-    (found,) = HighlightDetection().result(watched(scores)).top
+def test_highlight_without_a_query_lies_before_its_informative_frames() -> None:
+    scores = [0.0] * 12 + [1.0, 1.0] + [0.0] * 10  # informative at 3 and 3.25 s
+    (found,) = HighlightDetection().result(make_stream(scores)).top
     assert found == ScoredSpan(1.25, 3.25, pytest.approx(0.25))
-    (around,) = HighlightDetection("x").result(watched(scores)).top
+    (around,) = HighlightDetection("x").result(make_stream(scores)).top
     assert around.start < 3.0 < 3.5 <= around.end
 
 
-def test_no_more_than_were_wanted_the_best_ones() -> None:
+def test_at_most_max_highlights_are_returned_best_first() -> None:
     peaks = [0.0, 0.7, 0.0, 0.0, 0.9, 0.0, 0.0, 0.8, 0.0]
     scores = [score for peak in peaks for score in [peak] * 8]
     times = [k / 4 for k in range(len(scores))]
@@ -49,46 +49,51 @@ def test_no_more_than_were_wanted_the_best_ones() -> None:
     assert [h.start for h in top_highlights(times, scores, 9)] == [8.0, 14.0, 2.0]
 
 
-def test_a_long_scene_gives_a_highlight_of_bounded_length() -> None:
+def test_highlights_of_a_long_scene_have_bounded_length() -> None:
     scores = [0.8] * 200
     found = top_highlights([k / 4 for k in range(200)], scores, 2)
     assert [h.end - h.start for h in found] == [MAX_HIGHLIGHT_SECONDS, MAX_HIGHLIGHT_SECONDS]
 
 
-def test_where_nothing_happens_there_is_none() -> None:
+def test_low_scores_give_highlights_only_in_the_paper_profile() -> None:
     assert top_highlights(TIMES, [0.02] * len(TIMES), 5) == []
     assert top_highlights([], [], 5) == []
-    assert HighlightDetection("x").result(watched([0.0] * 8)).top == ()
-    assert HighlightDetection("x", profile="paper").result(watched([0.02] * 8 + [0.05] * 8)).top[0].start >= 1.0
+    assert HighlightDetection("x").result(make_stream([0.0] * 8)).top == ()
+    assert HighlightDetection("x", profile="paper").result(make_stream([0.02] * 8 + [0.05] * 8)).top[0].start >= 1.0
 
 
 @given(st.lists(st.floats(0, 1), max_size=60), st.integers(1, 4), st.sampled_from([(1.0, 1.0), (0.0, 2.0), (0.0, 0.0)]))
-def test_highlights_are_sorted_apart_and_bounded(scores: list[float], most: int, view: tuple[float, float]) -> None:
+def test_highlights_are_sorted_disjoint_and_bounded(
+    scores: list[float], max_highlights: int, smoothing: tuple[float, float]
+) -> None:
     times = [k / 4 for k in range(len(scores))]
-    found = top_highlights(times, scores, most, view, max_seconds=3.0)
-    assert len(found) <= most
+    found = top_highlights(times, scores, max_highlights, smoothing, max_seconds=3.0)
+    assert len(found) <= max_highlights
     assert all(a.score >= b.score for a, b in pairwise(found))
     assert all(a.end <= b.start or b.end <= a.start for a, b in combinations(found, 2))
     assert all(0 <= h.start < h.end <= len(scores) / 4 and h.end - h.start <= 3.0 for h in found if len(scores) > 1)
     assert all(0.1 <= h.score <= 1 + 1e-9 for h in found)
 
 
-def test_times_may_be_uneven_and_one_frame_is_enough() -> None:
+def test_single_frames_and_uneven_times_are_accepted() -> None:
     assert top_highlights([3.0], [0.9], 1) == [ScoredSpan(3.0, 3.0, 0.9)]
     (found,) = top_highlights([0.0, 5.0, 5.1, 9.0], [0.0, 1.0, 1.0, 0.0], 1, (0.0, 0.0))
     assert (found.start, found.end) == (5.0, 9.0)
 
 
-def test_saliency_of_clips_goes_along() -> None:
-    found = HighlightDetection("x").result(watched(PULSES, 12.5))
-    assert len(found.clips) == 6
-    assert found.clips[1] == pytest.approx(8 * 0.9)
-    assert found.clips[4] == pytest.approx(4 * 0.6)
-    assert sum(found.clips) == pytest.approx(8 * 0.9 + 4 * 0.6)
+def test_result_has_the_saliency_of_each_clip() -> None:
+    result = HighlightDetection("x").result(make_stream(PULSES, 12.5))
+    assert len(result.clips) == 6
+    assert result.clips[1] == pytest.approx(8 * 0.9)
+    assert result.clips[4] == pytest.approx(4 * 0.6)
+    assert sum(result.clips) == pytest.approx(8 * 0.9 + 4 * 0.6)
 
 
-def test_which_head_counts() -> None:
+def test_query_selects_the_score_head() -> None:
     assert HighlightDetection("x").heads == ("relevance",)
     assert HighlightDetection().heads == ("informative",)
-    with pytest.raises(OptionError, match="at least 1, got 0"):
+
+
+def test_max_highlights_below_1_is_rejected() -> None:
+    with pytest.raises(OptionError, match="number of top highlights must be at least 1, got 0"):
         HighlightDetection("x", 0)

@@ -1,4 +1,4 @@
-"""Spans and highlights from score curves, against values computed by hand."""
+"""Best span, clip saliency and JSON form of results, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_best_span_bridges_a_dip_and_ends_where_the_next_frame_begins() -> None:
     assert best_span([3.0], [0.9]) == (3.0, 3.0)
 
 
-def test_two_long_scenes_are_not_told_as_one() -> None:
-    """Each alone is worth more than both with what lies between them; below the bridge they are one."""
+def test_two_long_scenes_are_separate_spans() -> None:
+    """Both scenes with the dip between them have the larger sum, but a dip of ``bridge_seconds`` or more separates them."""
     times = [float(k) for k in range(40)]
     scores = [0.9] * 16 + [0.1] * 4 + [0.9] * 20
     assert best_span(times, scores) == (20.0, 40.0)
@@ -43,7 +43,7 @@ def test_two_long_scenes_are_not_told_as_one() -> None:
 def test_best_span_is_the_best_of_all_spans_without_a_long_dip(scores: list[float], bridge: int) -> None:
     times = [float(k) for k in range(len(scores))]
 
-    def whole(i: int, j: int) -> bool:
+    def has_only_short_dips(i: int, j: int) -> bool:
         dip = 0
         for score in scores[i : j + 1]:
             dip = dip + 1 if score <= 0.5 else 0
@@ -51,7 +51,7 @@ def test_best_span_is_the_best_of_all_spans_without_a_long_dip(scores: list[floa
                 return False
         return True
 
-    spans = [(i, j) for i in range(len(scores)) for j in range(i, len(scores)) if whole(i, j)]
+    spans = [(i, j) for i in range(len(scores)) for j in range(i, len(scores)) if has_only_short_dips(i, j)]
     sums = {(i, j): sum(s - 0.5 for s in scores[i : j + 1]) for i, j in spans}
     best = max(sums.values(), default=0.0)
     span = best_span([*times, float(len(scores))], [*scores, 0.0], bridge_seconds=float(bridge))
@@ -61,13 +61,13 @@ def test_best_span_is_the_best_of_all_spans_without_a_long_dip(scores: list[floa
         assert abs(sums[int(span[0]), int(span[1]) - 1] - best) < 1e-6
 
 
-def test_saliency_sums_whole_clips_only() -> None:
+def test_saliency_sums_complete_clips_only() -> None:
     times = [0.0, 1.0, 2.0, 3.0, 4.0]
     assert clip_saliency(times, [0.5, 0.25, 1.0, 1.0, 9.0], duration=5.0) == [0.75, 2.0]
     assert top_clip([0.1, 0.7, 0.7]) == 1
 
 
-# as JSON
+# JSON
 
 
 SPAN = ScoredSpan(1.0, 2.5, 0.75)
@@ -100,6 +100,6 @@ SPAN_JSON = {"start": 1.0, "end": 2.5, "score": 0.75}
         ),
     ],
 )
-def test_results_as_json_keep_their_names_and_order(result: TaskResult, expected: dict[str, object]) -> None:
+def test_results_as_json_have_stable_names_in_order(result: TaskResult, expected: dict[str, object]) -> None:
     assert result.to_dict() == expected
     assert list(result.to_dict()) == list(expected)

@@ -93,10 +93,10 @@ class SocketClient:
 
     def receive_until(self, kind: str, timeout: float = 20) -> list[dict[str, Any]]:
         """Return every event up to the first of one type."""
-        found = [self.receive(timeout=timeout)]
-        while found[-1]["type"] != kind:
-            found.append(self.receive(timeout=timeout))
-        return found
+        events = [self.receive(timeout=timeout)]
+        while events[-1]["type"] != kind:
+            events.append(self.receive(timeout=timeout))
+        return events
 
     def end_stream(self) -> list[dict[str, Any]]:
         """End the stream and return every event up to ``session.closed``."""
@@ -115,6 +115,15 @@ def encode_image(image: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+class ThreadServer(Server):
+    """A server for a thread other than the main one, in which signal handlers cannot be installed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Install no signal handlers."""
+        yield
 
 
 @contextmanager
@@ -140,8 +149,7 @@ def run_test_server(
         ports.append(port)
         listening.set()
 
-    server = Server(app, config, on_started)
-    server.capture_signals = ignore_signals  # type: ignore[method-assign,assignment]
+    server = ThreadServer(app, config, on_started)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert listening.wait(30)
@@ -151,12 +159,6 @@ def run_test_server(
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
-
-
-@contextmanager
-def ignore_signals() -> Iterator[None]:
-    """Replace uvicorn's signal handlers, which can only be installed in the main thread."""
-    yield
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
