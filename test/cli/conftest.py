@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""Fixtures of the command line tests: a video, rendered clips with annotations, and ``mmduet`` in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @dataclass(frozen=True)
 class Clips:
-    """Rendered scenes and what is true of them."""
+    """Rendered scenes; ``truth`` has their annotations."""
 
     folder: Path
     truth: list[dict[str, Any]]

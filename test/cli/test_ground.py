@@ -1,4 +1,4 @@
-"""``mmduet ground``: the span that a query is about, offline and as it was known while the video played."""
+"""``mmduet ground``: the spans that a query is about, offline and online."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def ground(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("k", [0, 1, 2])
 @pytest.mark.parametrize("online", [(), ("--online",)])
-def test_it_finds_the_span(ground: Command, clips: Any, tmp_path: Path, k: int, online: tuple[str, ...]) -> None:
+def test_best_span_overlaps_the_annotated_one(
+    ground: Command, clips: Any, tmp_path: Path, k: int, online: tuple[str, ...]
+) -> None:
     grounding = clips.truth[k]["groundings"][0]
     files = ("--output", tmp_path / "a.json", "--plot", tmp_path / "a.png")
     done = ground(clips.video(k), "--query", grounding["query"], *online, *files)
@@ -35,13 +37,13 @@ def test_it_finds_the_span(ground: Command, clips: Any, tmp_path: Path, k: int, 
         assert len(entry["mask"]) == len(entry["scores"])
 
 
-def test_what_is_not_there_is_not_found(ground: Command, clips: Any) -> None:
+def test_absent_object_is_not_found(ground: Command, clips: Any) -> None:
     done = ground(clips.video(0), "--query", clips.truth[0]["absent"]["query"])
     assert (done.status, done.err) == (0, "")
     assert "nothing found" in done.out
 
 
-def test_it_has_to_be_asked(ground: Command, clips: Any) -> None:
+def test_query_is_required(ground: Command, clips: Any) -> None:
     assert ground(clips.video(0)).status == 2
     done = ground(clips.video(0), "--query", "")
     assert (done.status, "no text" in done.err) == (2, True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import MODEL, Command, Done, in_process, write_video
+from command_line import MODEL, Command, CommandResult, in_process, write_video
 
 from mmduet.annotations.prediction_files import PredictionFile
 from mmduet.annotations.test_sets import read_test_set
@@ -42,7 +42,7 @@ def predict(
 ) -> Command:
     command = in_process(monkeypatch, capsys, "predict")
 
-    def run(annotations: Path, *arguments: object) -> Done:
+    def run(annotations: Path, *arguments: object) -> CommandResult:
         files = ("--annotations", annotations, "--videos", videos, "--output", tmp_path / "pred.jsonl")
         return command(*files, *MODEL, "--fps", "2", *arguments)
 

@@ -31,8 +31,8 @@ def test_every_window_gives_a_row(window: Command, split: Path, tmp_path: Path) 
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["window"] for row in rows] == [2, 8, None]
     assert rows[0]["stream_bytes"] < rows[1]["stream_bytes"] < rows[2]["stream_bytes"]
-    assert [line.split(" | ")[0] for line in done.turns] == ["| frames in view", "| ---", "| 2", "| 8", "| all"]
-    assert f"{rows[1]['speak_f1']:.3f}" in done.turns[3]
+    assert [line.split(" | ")[0] for line in done.lines] == ["| frames in view", "| ---", "| 2", "| 8", "| all"]
+    assert f"{rows[1]['speak_f1']:.3f}" in done.lines[3]
     with Image.open(tmp_path / "rows.png") as image:
         assert image.width > 900
 

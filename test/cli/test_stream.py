@@ -1,4 +1,4 @@
-"""``mmduet stream`` against a server: what it shows and writes is what ``mmduet run`` shows and writes."""
+"""``mmduet stream``: same output and files as ``mmduet run``, cameras, and the shutdown of ``mmduet serve``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import SECONDS, TALKING, Command, events, in_process, of_type, write_video
+from command_line import SECONDS, TALKING, Command, in_process, of_type, read_events, write_video
 from live_server import RunningServer, run_test_server
 from rtsp_server import run_rtsp_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -39,35 +39,34 @@ def mmduet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return in_process(monkeypatch, capsys)
 
 
-def sending(served: RunningServer, *more: object) -> tuple:
-    return ("--server", f"127.0.0.1:{served.port}", "--fast", "--encoding", "raw", *TALKING[2:], *more)
+def stream_options(served: RunningServer, *extra: object) -> tuple:
+    return ("--server", f"127.0.0.1:{served.port}", "--fast", "--encoding", "raw", *TALKING[2:], *extra)
 
 
-def test_it_shows_and_writes_what_run_does(mmduet: Command, served: RunningServer, video: Path, tmp_path: Path) -> None:
+def test_output_equals_that_of_run(mmduet: Command, served: RunningServer, video: Path, tmp_path: Path) -> None:
     turns = ("--query", "What?@1.1", "--context", "A bell rings.@2", "--query", "And?@9")
-    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
-    run = mmduet("run", video, *TALKING, *turns, "--output", here, "--scores")
-    stream = mmduet("stream", video, *sending(served), *turns, "--output", there, "--scores")
+    local_log, remote_log = tmp_path / "local.jsonl", tmp_path / "remote.jsonl"
+    run = mmduet("run", video, *TALKING, *turns, "--output", local_log, "--scores")
+    stream = mmduet("stream", video, *stream_options(served), *turns, "--output", remote_log, "--scores")
     assert (run.status, stream.status) == (0, 0)
     assert stream.out == run.out
-    for one, other in zip(of_type(events(here), "scores"), of_type(events(there), "scores"), strict=True):
-        assert one["informative"] == pytest.approx(other["informative"], abs=1e-5)
-        assert (one["time"], one["speak"]) == (other["time"], other["speak"])
-    words = [[event["text"] for event in of_type(events(file), "reply")] for file in (here, there)]
-    assert words[0] == words[1] != []
+    local, remote = read_events(local_log), read_events(remote_log)
+    for a, b in zip(of_type(local, "scores"), of_type(remote, "scores"), strict=True):
+        assert a["informative"] == pytest.approx(b["informative"], abs=1e-5)
+        assert (a["time"], a["speak"]) == (b["time"], b["speak"])
+    local_replies, remote_replies = ([event["text"] for event in of_type(log, "reply")] for log in (local, remote))
+    assert local_replies == remote_replies != []
 
 
-def test_pictures_and_subtitles_are_written_too(
-    mmduet: Command, served: RunningServer, video: Path, tmp_path: Path
-) -> None:
+def test_plot_and_subtitles_are_written(mmduet: Command, served: RunningServer, video: Path, tmp_path: Path) -> None:
     plot, vtt = tmp_path / "a.png", tmp_path / "a.vtt"
-    assert mmduet("stream", video, *sending(served, "--plot", plot, "--subtitles", vtt, "--quiet")).status == 0
+    assert mmduet("stream", video, *stream_options(served, "--plot", plot, "--subtitles", vtt, "--quiet")).status == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert vtt.read_text().startswith("WEBVTT")
 
 
 @pytest.mark.parametrize(
-    ("more", "status", "words"),
+    ("options", "status", "message"),
     [
         (("--server", "127.0.0.1:9"), 10, "is a server running there"),
         (("--server", "ftp://x"), 2, "is not a valid address"),
@@ -76,19 +75,21 @@ def test_pictures_and_subtitles_are_written_too(
         (("--query", "a", "--no-query"), 2, "contradict"),
     ],
 )
-def test_what_cannot_be_done_is_told(mmduet: Command, video: Path, more: tuple, status: int, words: str) -> None:
-    done = mmduet("stream", video, *more)
+def test_invalid_options_and_unreachable_servers_are_reported(
+    mmduet: Command, video: Path, options: tuple, status: int, message: str
+) -> None:
+    done = mmduet("stream", video, *options)
     assert done.status == status
-    assert words in done.err
+    assert message in done.err
 
 
-def test_a_window_that_the_server_refuses_ends_it(mmduet: Command, served: RunningServer, video: Path) -> None:
-    done = mmduet("stream", video, *sending(served, "--window", "100000"))
+def test_window_rejected_by_the_server_is_reported(mmduet: Command, served: RunningServer, video: Path) -> None:
+    done = mmduet("stream", video, *stream_options(served, "--window", "100000"))
     assert done.status == 2
     assert "100000 frames" in done.err
 
 
-# a server of its own process
+# a server in its own process
 
 
 @pytest.fixture
@@ -108,27 +109,25 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         server.wait()
 
 
-def test_a_server_that_is_told_to_stop_lets_replies_finish(
-    process: tuple[subprocess.Popen[str], int], tmp_path: Path
-) -> None:
+def test_sigterm_lets_the_server_finish_replies(process: tuple[subprocess.Popen[str], int], tmp_path: Path) -> None:
     server, port = process
     url = f"ws://127.0.0.1:{port}/v1/realtime"
     with connect(url, legacy=True) as ws, connect(url, legacy=True) as idle:
-        setting = {"type": "realtime", "max_output_tokens": 400, "duet": {"window": None}}
-        ws.send(json.dumps({"type": "session.update", "session": setting}))
+        session = {"type": "realtime", "max_output_tokens": 400, "duet": {"window": None}}
+        ws.send(json.dumps({"type": "session.update", "session": session}))
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Tell."}]}
         ws.send(json.dumps({"type": "conversation.item.create", "item": item}))
         ws.send(json.dumps({"type": "response.create"}))
-        told = [json.loads(ws.recv(20))]
-        while told[-1]["type"] != "response.created":
-            told.append(json.loads(ws.recv(20)))
+        received = [json.loads(ws.recv(20))]
+        while received[-1]["type"] != "response.created":
+            received.append(json.loads(ws.recv(20)))
         server.send_signal(signal.SIGTERM)
         with suppress(ConnectionClosed):
             while True:
-                told.append(json.loads(ws.recv(30)))
+                received.append(json.loads(ws.recv(30)))
         assert ws.close_code == 1012
-        kinds = [event["type"] for event in told]
-        assert kinds.index("session.go_away") < kinds.index("response.done")
+        types = [event["type"] for event in received]
+        assert types.index("session.go_away") < types.index("response.done")
         with suppress(ConnectionClosed):
             while True:
                 idle.recv(10)
@@ -141,12 +140,12 @@ def test_a_server_that_is_told_to_stop_lets_replies_finish(
         connect(url, legacy=True)
 
 
-def test_a_second_signal_ends_the_server_during_a_reply(process: tuple[subprocess.Popen[str], int]) -> None:
+def test_second_signal_stops_the_server_during_a_reply(process: tuple[subprocess.Popen[str], int]) -> None:
     """The reply takes several seconds, so the server is still waiting for it when the second signal comes."""
     server, port = process
     with connect(f"ws://127.0.0.1:{port}/v1/realtime", legacy=True) as ws:
-        setting = {"type": "realtime", "max_output_tokens": 3_800, "duet": {"window": None}}
-        ws.send(json.dumps({"type": "session.update", "session": setting}))
+        session = {"type": "realtime", "max_output_tokens": 3_800, "duet": {"window": None}}
+        ws.send(json.dumps({"type": "session.update", "session": session}))
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Tell."}]}
         ws.send(json.dumps({"type": "conversation.item.create", "item": item}))
         ws.send(json.dumps({"type": "response.create"}))
@@ -168,22 +167,22 @@ def receive_until(ws: Any, kind: str) -> None:
         pass
 
 
-def test_a_camera_is_shown_as_it_comes_and_for_so_long_as_was_said(
+def test_camera_is_streamed_for_the_requested_number_of_seconds(
     mmduet: Command, served: RunningServer, tmp_path: Path
 ) -> None:
     out, server = tmp_path / "out.jsonl", f"127.0.0.1:{served.port}"
     with run_rtsp_server(password="s3cret") as camera:
         address = f"rtsp://cam:s3cret@127.0.0.1:{camera.port}/film"
         for transport in ("tcp", "udp"):
-            more = ("--transport", transport, "--seconds", 1.5, "--no-query", "--fps", 4, "--output", out)
-            done = mmduet("stream", address, "--server", server, *more)
+            options = ("--transport", transport, "--seconds", 1.5, "--no-query", "--fps", 4, "--output", out)
+            done = mmduet("stream", address, "--server", server, *options)
             assert done.status == 0
             assert "s3cret" not in done.out + done.err + out.read_text()
-            times = [event["time"] for event in of_type(events(out), "scores")]
+            times = [event["time"] for event in of_type(read_events(out), "scores")]
             assert len(times) in (5, 6, 7)
             assert times == pytest.approx([i * 0.25 for i in range(len(times))], abs=0.01)
 
 
-def test_a_webcam_that_is_not_there_is_named(mmduet: Command, served: RunningServer) -> None:
+def test_missing_webcam_is_reported_by_name(mmduet: Command, served: RunningServer) -> None:
     done = mmduet("stream", "webcam:9", "--server", f"127.0.0.1:{served.port}")
     assert (done.status, "webcam:9" in done.err) == (4, True)

@@ -1,4 +1,4 @@
-"""The command line run in this process, a video for it, and what its files must look like."""
+"""Support for command line tests: run commands in this process, write test videos and check output files."""
 
 from __future__ import annotations
 
@@ -24,60 +24,60 @@ CUE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} --> \d\d:\d\d:\d\d\.\d{3}")
 
 
 def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
-    """Noise that is hard to compress, so that a cut in the file is a cut in the pictures."""
-    noise = np.random.default_rng(0)
+    """Write a video of noise. It compresses badly, so truncating the file truncates the frames."""
+    generator = np.random.default_rng(0)
     with VideoWriter(path, 64, 48, fps, gop=4) as writer:
         for _ in range(round(seconds * fps)):
-            writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+            writer.write(generator.integers(0, 255, (48, 64, 3), np.uint8))
     return path
 
 
 class Terminal(StringIO):
-    """Standard output that is a terminal."""
+    """A text stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-class Done(NamedTuple):
-    """What a command left behind."""
+class CommandResult(NamedTuple):
+    """Exit status and output of a command."""
 
     status: int
     out: str
     err: str
 
     @property
-    def turns(self) -> list[str]:
+    def lines(self) -> list[str]:
         return self.out.splitlines()
 
 
-Command = Callable[..., Done]
+Command = Callable[..., CommandResult]
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *first: object) -> Command:
-    """``mmduet`` with ``first`` and then the given arguments."""
+    """Return a function that runs ``mmduet`` with ``first`` and then its own arguments."""
 
-    def command(*arguments: object) -> Done:
+    def command(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["mmduet", *map(str, (*first, *arguments))])
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit) as caught:
             main()
-        return Done(end.value.code if isinstance(end.value.code, int) else 0, *capsys.readouterr())
+        return CommandResult(caught.value.code if isinstance(caught.value.code, int) else 0, *capsys.readouterr())
 
     return command
 
 
-def events(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def of_type(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [event for event in found if event["type"] == name]
+def of_type(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["type"] == name]
 
 
 def check_subtitles(path: Path) -> int:
-    """How many cues there are, if the file is as WebVTT wants it."""
+    """Check that a file is valid WebVTT; return its number of cues."""
     head, *cues = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
     assert head == "WEBVTT"
     for cue in cues:
@@ -91,8 +91,9 @@ def check_subtitles(path: Path) -> int:
 
 
 def check_plot(path: Path) -> None:
+    """Check that a file is a PNG of the expected size with something drawn on it."""
     with Image.open(path) as image:
         image.load()
         assert (image.format, image.width) == ("PNG", 1800)
         assert 600 < image.height < 6000
-        assert np.asarray(image.convert("L")).std() > 5  # something is drawn
+        assert np.asarray(image.convert("L")).std() > 5

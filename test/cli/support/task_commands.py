@@ -1,4 +1,4 @@
-"""What the tests of ``caption``, ``ground``, ``highlight`` and ``ask`` share: clips with known truth, tables, a server."""
+"""Support for the tests of ``caption``, ``ground``, ``highlight`` and ``ask``: printed tables, reports and span overlap."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from command_line import Done
+from command_line import CommandResult
 
 Json = dict[str, Any]
 
 
-def tables(done: Done) -> dict[str, list[list[str]]]:
-    """The rows of each video's table, by its name; cells are two spaces apart or more."""
-    found: dict[str, list[list[str]]] = {}
+def tables(done: CommandResult) -> dict[str, list[list[str]]]:
+    """Return the rows of each printed table by the name of its video; cells are at least two spaces apart."""
+    rows_by_video: dict[str, list[list[str]]] = {}
     rows: list[list[str]] = []
     for line in done.out.splitlines():
         if line and not line[0].isspace() and ": " in line and " frame" in line:
-            rows = found.setdefault(line.split(": ")[0], [])
+            rows = rows_by_video.setdefault(line.split(": ")[0], [])
         elif line[:1] == " " and line.strip() and line.strip()[0].isdigit():
             rows.append([cell.strip() for cell in line.strip().split("  ") if cell.strip()])
-    return found
+    return rows_by_video
 
 
 def report(path: Path) -> Json:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    assert isinstance(found, dict)
-    return found
+    """Return the contents of a file written by ``--output``."""
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(contents, dict)
+    return contents
 
 
-def iou(one: tuple[float, float], other: tuple[float, float]) -> float:
-    inter = max(min(one[1], other[1]) - max(one[0], other[0]), 0.0)
-    return inter / (max(one[1], other[1]) - min(one[0], other[0]))
+def iou(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Return intersection over union of two overlapping spans, 0 for disjoint ones."""
+    intersection = max(min(a[1], b[1]) - max(a[0], b[0]), 0.0)
+    return intersection / (max(a[1], b[1]) - min(a[0], b[0]))
