@@ -1,4 +1,4 @@
-"""Settings and fixtures that every test shares."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ settings.load_profile("no-deadline")
 
 @pytest.fixture(scope="session")
 def meteor() -> Iterator[Meteor]:
-    """One METEOR for all tests: its process takes seconds to start."""
+    """Share one METEOR process between all tests, because it takes seconds to start."""
     from mmduet.evaluation.scorers.meteor import Meteor
 
     with Meteor() as running:

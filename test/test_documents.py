@@ -1,4 +1,4 @@
-"""Documents cannot lie: every command and program in them runs, every link resolves, generated pages are up to date."""
+"""Documents match the code: every command and program in them runs, links resolve, generated pages are up to date."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PAGES = [
     "docs/reference/cli.md",
     "docs/reference/python.md",
 ]
-#: Set-up, training, a simulated day, two checkouts: covered by CI itself and by tests of their own.
-NOT_HERE = (
+#: Not run: set-up, training, a simulated day, a second checkout. CI itself and other tests cover them.
+EXCLUDED = (
     "make ",
     "scripts/",
     "source ",
@@ -39,9 +39,9 @@ NOT_HERE = (
     "python test/golden",
     "mmduet bench soak",
 )
-#: In another terminal: a server is running while the blocks run.
+#: Not run as part of a block: a server is already running for all of them.
 SERVER = "mmduet serve"
-#: Half a minute each: run with the slow tests.
+#: Take half a minute each, so they run with the slow tests.
 SLOW = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score", "mmduet bench serve", "mmduet bench load")
 README_FILES = ("run.jsonl", "run.png", "magqa.json", "magqa.html")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -49,7 +49,7 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder in which documents' commands run, with rendered clips, a running server and a fast ``mmduet``."""
+    """The folder in which commands of documents run, with rendered clips, a running server and a fast ``mmduet``."""
 
     folder: Path
     path: str
@@ -76,11 +76,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     (folder / "outputs").mkdir()
     with fork_server(tmp_path_factory.mktemp("server")) as binaries:
         path = os.pathsep.join([str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]])
-        place = Workplace(folder, path)
-        done = place.run("mmduet scenes make outputs/clips --split test --count 3 --seed 7")
+        prepared = Workplace(folder, path)
+        done = prepared.run("mmduet scenes make outputs/clips --split test --count 3 --seed 7")
         assert done.returncode == 0, done.stderr
         with running_server(folder):
-            yield place
+            yield prepared
 
 
 @contextmanager
@@ -98,14 +98,14 @@ def running_server(folder: Path) -> Iterator[None]:
 
 
 def blocks(document: str) -> list[tuple[str, str]]:
-    """Language and text of a document's programs and commands."""
+    """Return language and text of every code block of a document."""
     return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a shell block that can be run here."""
+    """Return the commands of a shell block that can be run here."""
     lines = [line.split(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
-    found = [line for line in lines if line and not line.startswith(("#", SERVER, *NOT_HERE))]
+    found = [line for line in lines if line and not line.startswith(("#", SERVER, *EXCLUDED))]
     return [line for line in found if f" {SERVER}" not in line]
 
 
@@ -163,28 +163,29 @@ def test_python_names_in_the_text_exist(document: str) -> None:
 def resolves(names: list[str]) -> bool:
     """Whether a dotted name below mmduet is a module or an attribute of one."""
     value: object = import_module("mmduet")
-    for place, name in enumerate(names, 1):
-        if not hasattr(value, name) and find_module(names[:place]) is None:
+    for depth, name in enumerate(names, 1):
+        if not hasattr(value, name) and find_module(names[:depth]) is None:
             return False
-        value = getattr(value, name, None) or import_module(".".join(["mmduet", *names[:place]]))
+        value = getattr(value, name, None) or import_module(".".join(["mmduet", *names[:depth]]))
     return True
 
 
 def find_module(names: list[str]) -> object | None:
+    """Return the spec of a dotted module name below mmduet, None if it does not exist."""
     try:
         return find_spec(".".join(["mmduet", *names]))
     except ModuleNotFoundError:
         return None
 
 
-def test_names_that_do_not_exist_are_found() -> None:
+def test_missing_python_names_are_detected() -> None:
     assert resolves(["client", "RemoteStream"])
     assert resolves(["load_model"])
     assert not resolves(["no_such_name"])
     assert not resolves(["client", "Nothing"])
 
 
-def test_files_of_scenes_are_the_documented_ones(workplace: Workplace) -> None:
+def test_written_scene_files_are_the_documented_ones(workplace: Workplace) -> None:
     named = re.findall(r"`(\w+\.jsonl?)`", (ROOT / "docs/scenes.md").read_text(encoding="utf-8"))
     written = {path.name for path in (workplace.folder / "outputs" / "clips").iterdir() if path.is_file()}
     assert {name for name in named if not name.startswith("score")} == written - {".made"}
@@ -224,7 +225,7 @@ def test_links_resolve(document: str) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as Markdown renderers make them."""
+    """Return the anchors of a page's headings, as Markdown renderers make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -258,7 +259,7 @@ def test_documentation_site_builds_without_dead_links(tmp_path: Path) -> None:
 
 
 def check_target(site: Path, page: Path, target: str) -> None:
-    """Assert that a link of a page of the site leads to a file of the site, or is a link for people to follow."""
+    """Check that an internal link of a page leads to a file of the site; external links and anchors are accepted."""
     path = target.partition("#")[0].partition("?")[0]
     if page.name == "404.html" or not path or path.startswith(("https://", "mailto:", "data:")):
         return

@@ -1,4 +1,4 @@
-"""Fast starts: most packages load without torch, and ``--help`` without anything large."""
+"""Fast starts: most packages are imported without torch, and ``--help`` without any large library."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def modules_of(package: str) -> list[str]:
-    """Dotted names of every module of ``package``; none where the package does not exist."""
+    """Return the dotted names of every module of ``package``, none if the package does not exist."""
     files = [path for path in (PACKAGE / f"{package}.py",) if path.exists()] or sorted(
         (PACKAGE / package).rglob("*.py")
     )
     parts = [path.relative_to(PACKAGE.parent).with_suffix("").parts for path in files]
-    names = [".".join(part for part in each if part != "__init__") for each in parts]
+    names = [".".join(part for part in path if part != "__init__") for path in parts]
     return [name for name in names if not name.startswith(RUNS_MODELS)]
 
 
 def loaded_by(program: str, *arguments: str) -> set[str]:
-    """Names in ``sys.modules`` when a fresh interpreter has run ``program``."""
+    """Return the names in ``sys.modules`` after a new interpreter has run ``program``."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
     assert done.returncode == 0, done.stderr
@@ -78,9 +78,9 @@ def test_package_loads_without_torch(package: str) -> None:
         ["--version"],
     ],
 )
-def test_help_loads_nothing_large(arguments: list[str]) -> None:
+def test_help_loads_no_large_library(arguments: list[str]) -> None:
     assert loaded_by(HELP, *arguments).isdisjoint(LARGE)
 
 
-def test_the_check_notices_a_heavy_module() -> None:
+def test_loaded_modules_are_detected() -> None:
     assert "numpy" in loaded_by(IMPORT_ALL, "numpy")

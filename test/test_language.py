@@ -1,4 +1,4 @@
-"""Names and English: identifiers, comments, docstrings, messages and documents avoid the words of ``forbidden_names.txt``."""
+"""Identifiers, comments, docstrings, messages and documents contain no word of ``forbidden_names.txt``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENTS = sorted(
 
 
 def read_list(section: str) -> list[str]:
-    """The lines of one section of the list."""
+    """Return the entries of one section of the list."""
     text = LIST.read_text(encoding="utf-8").partition(f"[{section}]\n")[2].partition("\n[")[0]
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
@@ -31,7 +31,7 @@ PHRASES = re.compile("|".join(f"(?:{phrase})" for phrase in read_list("phrases")
 
 
 def defined_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of everything that a file defines: classes, functions, parameters, fields, variables, aliases."""
+    """Yield line and name of every class, function, parameter, field, variable and alias that a file defines."""
     for node in ast.walk(tree):
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
@@ -45,21 +45,21 @@ def defined_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def forbidden_identifiers(text: str) -> Iterator[str]:
-    """Every definition of a forbidden name, leading underscores aside."""
+    """Yield every definition of a forbidden name; leading underscores are ignored."""
     for line, name in defined_names(ast.parse(text)):
         if name.lstrip("_") in IDENTIFIERS:
             yield f"{line}: {name}"
 
 
 def written_texts(text: str) -> Iterator[tuple[int, str]]:
-    """Line and text of every comment and string; a phrase may go over the end of a line."""
+    """Yield line and text of every comment and string."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)):
             yield token.start[0], token.string
 
 
 def forbidden_phrases(line: int, text: str) -> Iterator[str]:
-    """Every phrase that a text should not have, with its surroundings."""
+    """Yield every forbidden phrase of a text with its context; a phrase may extend over two lines."""
     folded = re.sub(r"\s+#?\s*", " ", text)
     for match in PHRASES.finditer(folded):
         yield f"{line}: …{folded[max(0, match.start() - 30) : match.end() + 30]}…"
@@ -115,14 +115,14 @@ def test_documents_have_no_forbidden_phrase() -> None:
         "def refuse_strangers(): pass",
     ],
 )
-def test_a_forbidden_identifier_is_found(text: str) -> None:
+def test_forbidden_identifier_is_detected(text: str) -> None:
     assert len(list(forbidden_identifiers(text))) == 1
 
 
 @pytest.mark.parametrize(
     "text", ["# connect anew", "'8 bit is no width'", '"""An error\n    is told."""', "f'{x} videos at once are none'"]
 )
-def test_a_forbidden_phrase_is_found(text: str) -> None:
+def test_forbidden_phrase_is_detected(text: str) -> None:
     assert [hit for line, part in written_texts(text) for hit in forbidden_phrases(line, part)]
 
 

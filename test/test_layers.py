@@ -1,4 +1,4 @@
-"""The rules of the code base, read from the source of every file: who may import whom, no cycles, sizes, docstrings, prints."""
+"""Rules for every source file: allowed imports, no import cycles, sizes, module docstrings, no prints outside the CLI."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MAX_FUNCTION_LINES = 60
 
 @dataclass(frozen=True)
 class Source:
-    """One parsed file; ``name`` is its path from the repository's root."""
+    """A parsed file; ``name`` is its path relative to the repository root."""
 
     name: str
     text: str
@@ -56,17 +56,17 @@ class Source:
 
     @property
     def module(self) -> str:
-        """The dotted name that imports it."""
+        """Return the dotted module name."""
         return self.name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
     @property
     def parent(self) -> list[str]:
-        """The dotted package that relative imports start from."""
+        """Return the parts of the package that relative imports start from."""
         return self.name.split("/")[:-1]
 
     @property
     def package(self) -> str:
-        """The package below ``mmduet`` that it belongs to."""
+        """Return the package below ``mmduet`` that the file belongs to."""
         inner = self.name.removesuffix(".py").split("/")[1]
         return "mmduet" if inner == "__init__" else inner
 
@@ -76,7 +76,7 @@ def sources(root: Path) -> list[Source]:
 
 
 def imported_modules(source: Source) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import: also those in functions, for type checking and by ``import_module``."""
+    """Yield line and dotted name of every import, including those in functions, for type checking and by ``import_module``."""
     for node in ast.walk(source.tree):
         match node:
             case ast.Import():
@@ -93,7 +93,7 @@ def imported_modules(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def package_of_module(module: str) -> str | None:
-    """The package a dotted name lies in, None outside mmduet; ``mmduet.__version__`` is of the package itself."""
+    """Return the package of a dotted name, None outside mmduet; ``mmduet.__version__`` belongs to ``mmduet`` itself."""
     top, _, rest = module.partition(".")
     if top != "mmduet":
         return None
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def import_graph(files: Sequence[Source]) -> dict[str, set[str]]:
-    """The modules of the package that each module imports by name; importing a package's name counts as importing it."""
+    """Return the modules that each module imports; importing a name from a package counts as importing the package."""
     modules = {source.module for source in files if source.name != PUBLIC_API}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for source in files:
@@ -190,7 +190,7 @@ def import_graph(files: Sequence[Source]) -> dict[str, set[str]]:
 
 
 def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Modules that import each other in a circle, first and last the same; empty where there is none."""
+    """Return the modules of an import cycle, the first repeated at the end; an empty list if there is no cycle."""
     done: set[str] = set()
 
     def visit(module: str, path: list[str]) -> list[str]:
@@ -212,7 +212,7 @@ def test_every_file_follows_the_rule(rule: Rule) -> None:
     assert not violations, "\n".join(violations)
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     assert not (cycle := find_cycle(import_graph(sources(ROOT)))), " -> ".join(cycle)
 
 
@@ -254,7 +254,7 @@ def write(root: Path, name: str, text: str) -> Source:
         ("mmduet/duet/a.py", "def f():\n    print('hello')", check_only_the_command_line_prints),
     ],
 )
-def test_rule_finds_a_violation(tmp_path: Path, name: str, text: str, rule: Rule) -> None:
+def test_rule_detects_a_violation(tmp_path: Path, name: str, text: str, rule: Rule) -> None:
     assert len(list(rule(write(tmp_path, name, text)))) == 1
 
 
@@ -270,13 +270,13 @@ def test_rule_finds_a_violation(tmp_path: Path, name: str, text: str, rule: Rule
         ("mmduet/__init__.py", '"""Docstring."""\nif TYPE_CHECKING:\n    from mmduet.engine import Engine'),
     ],
 )
-def test_rules_accept_what_is_allowed(tmp_path: Path, name: str, text: str) -> None:
+def test_rules_accept_allowed_code(tmp_path: Path, name: str, text: str) -> None:
     source = write(tmp_path, name, text)
     assert [violation for rule in RULES for violation in rule(source)] == []
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "circular"),
+    ("first", "second", "is_cycle"),
     [
         ("from mmduet.duet.b import f", "from mmduet.duet import a", True),
         ("from mmduet.duet import b", "def f():\n    from mmduet.duet.a import g", True),
@@ -284,6 +284,6 @@ def test_rules_accept_what_is_allowed(tmp_path: Path, name: str, text: str) -> N
         ("from mmduet.duet import b", "import mmduet.errors", False),
     ],
 )
-def test_cycles_are_found(tmp_path: Path, first: str, second: str, circular: bool) -> None:
+def test_cycles_are_detected(tmp_path: Path, first: str, second: str, is_cycle: bool) -> None:
     files = [write(tmp_path, "mmduet/duet/a.py", first), write(tmp_path, "mmduet/duet/b.py", second)]
-    assert bool(find_cycle(import_graph(files))) is circular
+    assert bool(find_cycle(import_graph(files))) is is_cycle

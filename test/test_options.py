@@ -41,12 +41,12 @@ SAMPLING = "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetiti
         (lambda: SessionOptions(text_tokens=63), "text_tokens must be at least 64, got 63"),
     ],
 )
-def test_invalid_options_are_rejected_with_what_is_expected(make: Callable[[], object], message: str) -> None:
+def test_invalid_options_are_rejected(make: Callable[[], object], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         make()
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(("text", "frames"), [("24", 24), ("6s", 15), ("0.9S", 3), ("none", None), ("None", None)])
-def test_a_window_is_given_in_frames_or_seconds(text: str, frames: int | None) -> None:
+def test_window_is_parsed_from_frames_or_seconds(text: str, frames: int | None) -> None:
     assert parse_window(text, 2.5) == frames

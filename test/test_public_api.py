@@ -1,4 +1,4 @@
-"""The public API: its exact names, each of which resolves, and an import that loads nothing large."""
+"""The public API: its exact names, each of which resolves, and an import that loads no large library."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_every_public_name_resolves(name: str) -> None:
     assert getattr(mmduet, name) is not None
 
 
-def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Narrate'"):
         _ = mmduet.Narrate
 
 
-def test_import_loads_nothing_large() -> None:
+def test_import_loads_no_large_library() -> None:
     program = "import json, sys, mmduet; dir(mmduet); print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "av", "pydantic"} & set(json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""What is written outside the process keeps its names, whatever the classes and fields behind it are called."""
+"""Serialised names are stable, independent of the names of the classes and fields behind them."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ OUTPUTS = [
 
 
 @pytest.mark.parametrize(("output", "expected"), OUTPUTS, ids=lambda value: type(value).__name__)
-def test_outputs_have_their_public_names(output: Output, expected: dict) -> None:
+def test_outputs_have_stable_names(output: Output, expected: dict) -> None:
     assert list(output_to_dict(output).items()) == list(expected.items())
 
 
-def test_every_kind_of_output_is_covered_with_every_field() -> None:
+def test_all_outputs_and_fields_are_covered() -> None:
     assert {type(output) for output, _ in OUTPUTS} == set(get_args(Output))
     assert all(len(fields(output)) == len(expected) - 1 for output, expected in OUTPUTS)
 
 
-def test_speak_options_have_their_public_names() -> None:
+def test_speak_options_have_stable_names() -> None:
     options = SpeakOptions("sum", 2.0, ("informative", "relevance"), 1.0, 3.0, True, False)
     written = {
         "policy": "sum", "value": 2.0, "heads": ("informative", "relevance"), "min_interval": 1.0, "repeat_window": 3.0,
@@ -84,14 +84,14 @@ SESSION = {
 }  # fmt: skip
 
 
-def test_decode_options_have_their_public_names() -> None:
+def test_decode_options_have_stable_names() -> None:
     options = DecodeOptions(9, 0.5, 0.9, 1.1, 4)
     assert list(options.to_dict().items()) == list(DECODE.items())
     assert DecodeOptions.from_dict(DECODE) == options
     assert len(DECODE) == len(fields(options))
 
 
-def test_session_options_have_their_public_names() -> None:
+def test_session_options_have_stable_names() -> None:
     options = SessionOptions(
         SpeakOptions(), DecodeOptions(9, 0.5, 0.9, 1.1, 4), True, "paper", 8, 64, "Be brief.", "sports"
     )
@@ -101,14 +101,14 @@ def test_session_options_have_their_public_names() -> None:
 
 
 @pytest.mark.parametrize(("options", "written"), [(DecodeOptions, DECODE), (SessionOptions, SESSION)])
-def test_options_ignore_unknown_names_and_need_all_others(options: type, written: dict) -> None:
+def test_options_ignore_unknown_names_and_require_all_known_ones(options: type, written: dict) -> None:
     assert options.from_dict(written | {"unknown": 1}) == options.from_dict(written)
     for name in written:
         with pytest.raises(KeyError, match=name):
             options.from_dict({key: value for key, value in written.items() if key != name})
 
 
-def test_manifests_have_their_public_names() -> None:
+def test_manifests_have_stable_names() -> None:
     written = NANO.to_dict()
     assert list(written) == ["name", "vision", "text", "pooling_stride", "recommended"]
     assert list(written["vision"]) == [

@@ -75,17 +75,17 @@ def serve(address: str) -> None:
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 listener.close()
-                answer(connection)
+                handle_request(connection)
             connection.close()
 
 
-def answer(connection: socket.socket) -> None:
+def handle_request(connection: socket.socket) -> None:
     """Run one command in this process, send its exit status and end."""
     head, streams = receive(connection)
     size = int.from_bytes(head, "little")
     job = json.loads(b"".join(iter_bytes(connection, size)))
-    for place, stream in enumerate(streams):
-        os.dup2(stream, place)
+    for descriptor, stream in enumerate(streams):
+        os.dup2(stream, descriptor)
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -112,7 +112,7 @@ def iter_bytes(connection: socket.socket, size: int) -> Iterator[bytes]:
 
 
 def run(arguments: list[str]) -> int:
-    """Run ``mmduet`` as ``python -m mmduet`` does, or ``python -c`` where that is asked for; return the exit status."""
+    """Run ``mmduet`` as ``python -m mmduet`` does, or a program as ``python -c`` does; return the exit status."""
     status: object = 0
     try:
         if arguments[:1] == ["-c"]:
@@ -123,7 +123,7 @@ def run(arguments: list[str]) -> int:
             runpy.run_module("mmduet", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code if end.code is not None else 0
-    except BaseException:  # noqa: BLE001 - whatever a program raises ends its own process only
+    except BaseException:  # noqa: BLE001 - an exception of a program only ends its own process
         import traceback
 
         traceback.print_exc()
