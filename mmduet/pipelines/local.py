@@ -52,14 +52,18 @@ def run_tasks(
     recommended, name = engine.model.config.recommended, engine.model.config.name
     defaults = model_defaults(recommended)
 
-    def to_job(run: TaskRun[R]) -> VideoJob[TaskRun[R]]:
-        config = run.configure(name, defaults)
-        return VideoJob(run, task_options(recommended, config), config.queries, run.frames)
-
-    with contextlib.closing(_run(engine, map(to_job, runs), max_concurrent)) as finished:
+    jobs: list[VideoJob[TaskRun[R]]] = []
+    for run in runs:
         try:
-            for index, result in finished:
-                yield index, result.video.result(result.events, result.error)
+            config = run.configure(name, defaults)
+        except MmduetError as error:
+            yield run.index, run.result((), error)
+        else:
+            jobs.append(VideoJob(run, task_options(recommended, config), config.queries, run.frames))
+    with contextlib.closing(_run(engine, jobs, max_concurrent)) as finished:
+        try:
+            for _, result in finished:
+                yield result.video.index, result.video.result(result.events, result.error)
         finally:
             stop.set()
 
@@ -105,7 +109,7 @@ class _RunningJob(Generic[V]):
         try:
             for turn in job.turns:
                 engine.push(self.session, turn)
-        except MmduetError:
+        except BaseException:
             engine.close(self.session)
             raise
         self._next_frame: Future[PreparedFrame | None] = pool.submit(self._read)

@@ -52,12 +52,9 @@ class Pipeline(Generic[R]):
         speak: str | None = None,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
     ) -> None:
-        check_rate("fps", fps)
-        if speak is not None:
-            SpeakOptions.parse(speak)
-        self._new_task, self._run_tasks, self._fps, self._speak = new_task, run_tasks, fps, speak
-        self._max_concurrent = check_max_concurrent(max_concurrent)
-        self._in_use = threading.Lock()
+        self._new_task, self._run_tasks = new_task, run_tasks
+        self._fps, self._speak, self._max_concurrent = fps, speak, max_concurrent
+        self._in_use = threading.Lock()  # held while the results of a call are being read
 
     def __call__(
         self,
@@ -78,9 +75,13 @@ class Pipeline(Generic[R]):
             progress: Called with the number of finished videos and the number of all, whenever one has finished.
             on_frame: Called with the video and each of its frames, in a worker thread, before the frame is processed.
 
+        An exception in a callback ends all videos and is raised to the reader of the results; only a ``MmduetError`` in
+        ``on_frame`` is an error of its video alone.
+
         Raises:
             OptionError: The query is missing, blank, or already part of the task.
-            EngineError: The results of the previous call have not all been read, and its iterator is still open.
+            EngineError: The results of the previous call have not all been read, and its iterator is still open. It is raised
+                when the first result is read.
         """
         settings = TaskSettings(self._new_task(query), self._fps, self._speak, on_frame)
         paths = [Path(videos)] if isinstance(videos, str | os.PathLike) else [Path(video) for video in videos]
@@ -166,6 +167,10 @@ def pipeline(
         raise OptionError(
             "model and server contradict each other, because the server loads its own model; give one of them"
         )
+    check_rate("fps", fps)
+    if speak is not None:
+        SpeakOptions.parse(speak)
+    check_max_concurrent(max_concurrent)
     new_task = _task_factory(task)
     run_tasks = _run_locally(model or "nano") if server is None else _run_remotely(server, key, encoding)
     return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mmduet.client import RemoteStream
 from mmduet.client.tasks import configure, model_defaults
-from mmduet.errors import MmduetError
+from mmduet.errors import MmduetError, SessionClosedError
+from mmduet.events import Output
 from mmduet.pipelines.jobs import R, VideoResult
 from mmduet.pipelines.ordering import Finished
 from mmduet.pipelines.task_run import TaskRun
@@ -32,30 +34,65 @@ def run_tasks(
 ) -> Finished[VideoResult[Path, R]]:
     """Run every video and yield its index and result when it finishes; failures are errors of the results.
 
-    Closing the iterator sets ``stop``, so that it waits neither for the videos that are being sent nor starts others.
+    Closing the iterator sets ``stop`` and closes the open streams. It waits neither for unfinished videos nor for the server.
     """
     pending, running = iter(runs), dict[Future[VideoResult[Path, R]], int]()
+    streams = _OpenStreams(server, stop)
     with ThreadPoolExecutor(max_concurrent, "mmduet-video") as pool:
         try:
             while True:
                 while len(running) < max_concurrent and (run := next(pending, None)) is not None:
-                    running[pool.submit(_run_task, server, run)] = run.index
+                    running[pool.submit(_run_task, streams, run)] = run.index
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda future: running[future]):
                     yield running.pop(future), future.result()
         finally:
-            stop.set()
+            streams.close()
 
 
-def _run_task(server: ServerAddress, run: TaskRun[R]) -> VideoResult[Path, R]:
-    """Send one video to the server and return its result."""
-    try:
+class _OpenStreams:
+    """The streams of the running videos, which the thread that reads the results can close."""
+
+    def __init__(self, server: ServerAddress, stop: threading.Event) -> None:
+        self._server, self._stop = server, stop
+        self._streams: set[RemoteStream] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[RemoteStream]:
+        """Provide a new stream. Raises ``SessionClosedError`` once ``close`` has been called."""
+        server = self._server
         with RemoteStream(server.url, key=server.key, encoding=server.encoding, block_when_behind=True) as stream:
+            with self._lock:
+                if self._stop.is_set():
+                    raise SessionClosedError("the pipeline was closed; call it again")
+                self._streams.add(stream)
+            try:
+                yield stream
+            finally:
+                with self._lock:
+                    self._streams.discard(stream)
+
+    def close(self) -> None:
+        """Set ``stop`` and close all streams, so that no video waits for the server any longer."""
+        with self._lock:
+            self._stop.set()
+            streams = tuple(self._streams)
+        if streams:  # in parallel, because a server that does not respond delays each of them
+            with ThreadPoolExecutor(len(streams), "mmduet-close") as pool:
+                list(pool.map(RemoteStream.close, streams))
+
+
+def _run_task(streams: _OpenStreams, run: TaskRun[R]) -> VideoResult[Path, R]:
+    """Send one video to the server and return its result."""
+    events: list[Output] = []
+    try:
+        with streams.open() as stream:
             config = run.configure(stream.session.model, model_defaults(stream.session))
             configure(stream, config)
-            events = list(run_stream(stream, run.frames(), config.queries))
-        return run.result(events)
+            events.extend(run_stream(stream, run.frames(), config.queries))
     except MmduetError as error:
-        return run.result((), error)
+        return run.result(events, error)
+    return run.result(events)

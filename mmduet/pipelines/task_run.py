@@ -55,15 +55,19 @@ class TaskRun(Generic[R]):
             VideoError: The file cannot be read. After the first frame the error is kept for the result instead, so that the
                 frames before it are still processed.
         """
+        for frame in self._read():
+            if self._stop.is_set():
+                return
+            if self._settings.on_frame is not None:
+                self._settings.on_frame(self.video, frame)
+            yield frame
+
+    def _read(self) -> Iterator[Frame]:
         assert self._config is not None
         config, has_frames = self._config, False
         try:
             self._duration, frames = open_limited(self.video, config.fps, config.profile, config.max_frames)
             for frame in frames:
-                if self._stop.is_set():
-                    return
-                if self._settings.on_frame is not None:
-                    self._settings.on_frame(self.video, frame)
                 has_frames = True
                 yield frame
         except VideoError as error:
@@ -72,12 +76,18 @@ class TaskRun(Generic[R]):
             self._error, self._duration = error, None
 
     def result(self, events: Sequence[Output], error: MmduetError | None = None) -> VideoResult[Path, R]:
-        """Return the result; ``error`` is the one that ended the session."""
+        """Return the result for the session's outputs; ``error`` ended the session before its regular end.
+
+        A session that failed, or a task that raises ``MmduetError`` for its scores and replies, gives a result with that error.
+        """
         output = stream = None
         if error is None:
-            stream = StreamResult.from_outputs(events, self._duration)
-            output = self._settings.task.result(stream)
-        return VideoResult(self.video, output, stream, self._error or error, self._model, self._config, events)
+            try:
+                stream = StreamResult.from_outputs(events, self._duration)
+                output = self._settings.task.result(stream)
+            except MmduetError as raised:
+                error = raised
+        return VideoResult(self.video, output, stream, error or self._error, self._model, self._config, events)
 
 
 def open_limited(

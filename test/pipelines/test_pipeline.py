@@ -184,7 +184,7 @@ def test_no_videos_give_no_results(where: dict) -> None:
     [
         ({"task": "summarize"}, "there is no task 'summarize'; use one of caption, ground, highlight, ask"),
         ({"task": "ask", "model": "nano", "server": "x"}, "model and server contradict each other"),
-        ({"task": "ask", "server": "x", "fps": 0.0}, "fps 0.0 is not a frame rate"),
+        ({"task": "ask", "server": "x", "fps": 0.0}, "fps must be a number above 0, or none for every frame, got 0.0"),
         ({"task": "ask", "server": "x", "speak": "loudly"}, "speak policy"),
         ({"task": "ask", "server": "x", "max_concurrent": 0}, "max_concurrent must be at least 1, got 0"),
     ],
@@ -195,7 +195,7 @@ def test_invalid_arguments_are_rejected_before_anything_is_loaded(arguments: dic
 
 
 def test_an_unknown_model_is_a_model_error() -> None:
-    with pytest.raises(ModelError, match="there is no model 'no-such-model'"):
+    with pytest.raises(ModelError, match="model 'no-such-model' is neither a directory nor one of nano, "):
         pipeline("caption", model="no-such-model")
 
 
