@@ -18,7 +18,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
-from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
+from mmduet.errors import (
+    AuthError,
+    CapacityError,
+    ConnectionLostError,
+    MmduetError,
+    OptionError,
+    ServerError,
+    SessionClosedError,
+)
 from mmduet.protocol import server_events
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.frames import pack_frame
@@ -215,7 +223,7 @@ class RemoteSession:
                         ) from error
                     await asyncio.sleep(backoff)
                     backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
-        except (ServerError, CapacityError) as error:
+        except MmduetError as error:
             self._error = error
         finally:
             self._closed = True
@@ -340,9 +348,13 @@ class RemoteSession:
 
 def websocket_url(url: str) -> str:
     """Return the full WebSocket URL for ``url``, which may lack scheme and path. Raises ``OptionError`` if it is invalid."""
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"ws://{url}")
+        host, _ = (parts.hostname or "").encode("idna"), parts.port  # raise ValueError for invalid names and ports
+    except ValueError as error:
+        raise OptionError(f"server {url!r} is not a valid address: {error}; use ws://HOST:PORT") from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.hostname:
+    if scheme not in ("ws", "wss") or not host:
         raise OptionError(f"server {url!r} is not a valid address; use ws://HOST:PORT, or wss:// over TLS")
     path = parts.path if parts.path not in ("", "/") else PATH
     return urlunsplit((scheme, parts.netloc, path, "", ""))

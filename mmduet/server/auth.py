@@ -111,7 +111,10 @@ def is_origin_allowed(headers: Mapping[str, str], allowed: Iterable[str]) -> boo
 
 def is_loopback_host(headers: Mapping[str, str]) -> bool:
     """Return whether the ``Host`` header is a loopback name, which protects against DNS rebinding."""
-    return urlsplit(f"//{headers.get('host', '')}").hostname in LOOPBACK_HOSTS
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname in LOOPBACK_HOSTS
+    except ValueError:  # an IPv6 address with unbalanced brackets
+        return False
 
 
 def key_id(key: str) -> str:

@@ -30,8 +30,11 @@ HLS_OPTIONS = {
 
 
 def is_live_source(url: str) -> bool:
-    """Return whether ``url`` names a stream rather than a file."""
-    parts = urlsplit(url)
+    """Return whether ``url`` names a stream rather than a file; False for an invalid URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return is_webcam(url) or parts.scheme in RTSP_SCHEMES or parts.path.endswith(PLAYLIST_SUFFIX)
 
 

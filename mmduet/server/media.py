@@ -102,7 +102,7 @@ class MediaLoader:
                     if isinstance(target, bytes):
                         return target
                     url = target
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as error:  # ValueError: invalid redirect
             raise SourceError(
                 f"{redact(url)} cannot be downloaded ({type(error).__name__}); check the address"
             ) from None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from mmduet.protocol.server_events import FrameDropped, Response, ResponseDone, ServerEvent
+from mmduet.protocol.server_events import DropReason, FrameDropped, Response, ResponseDone, ServerEvent
 
 LATENCY_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
 STEP_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-DROP_REASONS = ("late", "rate", "decode_error", "duplicate", "closed")
 
 
 class ServerStats(Protocol):
@@ -88,7 +87,7 @@ class Metrics:
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=self.registry).set_function(read)
-        for reason in DROP_REASONS:
+        for reason in get_args(DropReason):
             self.frames_dropped.labels(reason)
 
     def render(self) -> bytes:

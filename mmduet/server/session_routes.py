@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 
 from mmduet.errors import NotFoundError
-from mmduet.protocol.event_ids import parse_event_id
+from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server.auth import KeyStore
@@ -98,7 +98,7 @@ async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncI
             if entry is not None:
                 subscriber.cursor = entry.number
                 kind = json.loads(entry.text)["type"]
-                yield f"id: event_{entry.number:012d}\nevent: {kind}\ndata: {entry.text}\n\n"
+                yield f"id: {format_event_id(entry.number)}\nevent: {kind}\ndata: {entry.text}\n\n"
             elif session.closed:
                 session.finished = True
                 return

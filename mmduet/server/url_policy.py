@@ -74,7 +74,10 @@ class UrlPolicy:
 
         Raises ``SourceError`` unless it is a file under one of the roots after links have been resolved.
         """
-        text = unquote(urlsplit(url).path) if url.startswith("file:") else url
+        try:
+            text = unquote(urlsplit(url).path) if url.startswith("file:") else url
+        except ValueError as error:
+            raise SourceError(f"{url[:100]!r} is not a valid URL: {error}; name a file") from None
         if "\0" in text:
             raise SourceError("the path contains a null byte; name a file")
         for root in self.roots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -241,6 +242,14 @@ def test_unconsumed_messages_are_sent_again() -> None:
 )
 def test_an_address_is_completed(url: str, expected: str) -> None:
     assert websocket_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://[::1", "ws://localhost:99999", "localhost:eight", "ws://ü..", "ftp://localhost", "ws://"]
+)
+def test_an_invalid_address_is_an_option_error(url: str) -> None:
+    with pytest.raises(OptionError, match=f"server {re.escape(repr(url))} is not a valid address"), RemoteStream(url):
+        pass
 
 
 def test_close_unblocks_other_threads(served: RunningServer) -> None:

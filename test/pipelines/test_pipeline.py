@@ -184,6 +184,7 @@ def test_no_videos_give_no_results(where: dict) -> None:
     [
         ({"task": "summarize"}, "there is no task 'summarize'; use one of caption, ground, highlight, ask"),
         ({"task": "ask", "model": "nano", "server": "x"}, "model and server contradict each other"),
+        ({"task": "ask", "server": "ftp://x"}, "server 'ftp://x' is not a valid address; use ws://HOST:PORT"),
         ({"task": "ask", "server": "x", "fps": 0.0}, "fps must be a number above 0, or none for every frame, got 0.0"),
         ({"task": "ask", "server": "x", "speak": "loudly"}, "speak policy"),
         ({"task": "ask", "server": "x", "max_concurrent": 0}, "max_concurrent must be at least 1, got 0"),

@@ -122,8 +122,18 @@ def test_invalid_requests_raise_sdk_errors(server: RunningServer, change: dict, 
 
 
 def test_redirect_to_forbidden_host_is_not_followed(server: RunningServer) -> None:
-    with serve_files({}, {"/film.mp4": "http://169.254.169.254/latest/meta-data", "/round": "/round"}) as host:
-        for path, words in (("/film.mp4", "not allowed"), ("/round", "redirects"), ("/none", "404")):
+    redirects = {
+        "/film.mp4": "http://169.254.169.254/latest/meta-data",
+        "/round": "/round",
+        "/invalid": "http://[::1/x",
+    }
+    with serve_files({}, redirects) as host:
+        for path, words in (
+            ("/film.mp4", "not allowed"),
+            ("/round", "redirects"),
+            ("/none", "404"),
+            ("/invalid", "cannot be downloaded"),
+        ):
             with pytest.raises(openai.BadRequestError, match=words):
                 complete(server, video(host + path), "What?")
 

@@ -238,6 +238,7 @@ def test_non_loopback_host_names_need_a_key() -> None:
         for method, path in (("GET", "/v1/models"), ("POST", "/v1/sessions")):
             response = httpx2.request(method, server.http + path, headers={"Host": "evil.example"}, json={})
             assert response.status_code == 403
+        assert httpx2.get(f"{server.http}/v1/models", headers={"Host": "[::1"}).status_code == 403
         response = httpx2.post(f"{server.http}/v1/sessions", headers={"Origin": "https://evil.example"}, json={})
         assert response.status_code == 403
         assert b" 403 " in upgrade(server, "evil.example")[1]
