@@ -1,4 +1,4 @@
-"""Run one session for ``run`` and ``stream``: push frames from a thread, hand on outputs, write the files at the end."""
+"""Run one session for ``run`` and ``stream``: push frames from a thread, dispatch outputs, write the files at the end."""
 
 from __future__ import annotations
 

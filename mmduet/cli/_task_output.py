@@ -1,4 +1,4 @@
-"""Show and write the results of a task: a table per video, JSON, subtitles, a plot."""
+"""Show and write the results of a task: for each video a table, JSON, subtitles and a plot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Json = dict[str, Any]
-WORDS = frozenset({"caption", "answer", ""})  # columns of text, aligned to the left
+TEXT_COLUMNS = frozenset({"caption", "answer", ""})  # aligned to the left
 PLAIN_WIDTH = 100  # characters, where there is no terminal
 FAILED = 1  # exit status if some of several videos failed
 
@@ -43,14 +43,14 @@ FAILED = 1  # exit status if some of several videos failed
 class View(Generic[R]):
     """How a task's result is shown: table ``rows`` for ``columns``, ``marks`` of the plot, subtitle ``cues``.
 
-    ``more`` does further work with the result of a video and returns lines to print.
+    ``postprocess`` is called with each video and its result, for example to cut clips, and returns lines to print.
     """
 
     columns: tuple[str, ...]
     rows: Callable[[R], Sequence[Sequence[str]]]
     marks: Callable[[R], Sequence[CaptionedSpan]]
     cues: Callable[[R], Sequence[Cue]] = lambda result: ()
-    more: Callable[[Path, R], Sequence[str]] = lambda video, result: ()
+    postprocess: Callable[[Path, R], Sequence[str]] = lambda video, result: ()
     threshold: float | None = None  # drawn in the plot; None: the threshold of the speak policy, if it has one
 
 
@@ -61,8 +61,8 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
     """
     report: Json = {"task": task.name, "profile": options.profile, "videos": []}
     failed = False
-    with exit_on_sigterm(), ExitStack() as last:
-        last.callback(write_report, options.output, report)
+    with exit_on_sigterm(), ExitStack() as at_exit:
+        at_exit.callback(write_report, options.output, report)
         with open_console(options) as console:
             reporter = Reporter(console, options, task, view)
             for result, strip in task_results(options, task):
@@ -82,7 +82,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
 
 
 def write_report(path: Path | None, report: Json) -> None:
-    """Write the results so far; without any, an existing file stays as it is."""
+    """Write the results so far, if any; otherwise leave an existing file unchanged."""
     if path is not None and report["videos"]:
         write_json(path, report, 2)
 
@@ -106,7 +106,7 @@ class Reporter(Generic[R]):
             self._write_subtitles(result.video, output)
             if strip is not None and stream.scores:
                 self._write_plot(result.video, self._to_plot(result, config, stream, output, strip))
-            for line in self.view.more(result.video, output):
+            for line in self.view.postprocess(result.video, output):
                 self.console.print(line, markup=False, soft_wrap=True)
         result.raise_for_error()
 
@@ -190,7 +190,7 @@ def write_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
         return
     table = Table(box=SIMPLE, show_edge=False, pad_edge=True)
     for column in columns:
-        words = column in WORDS
+        words = column in TEXT_COLUMNS
         table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in rows:
         table.add_row(*(Text(to_printable(cell)) for cell in row))

@@ -23,7 +23,7 @@ def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoRes
     """Run the task over all videos and yield each result in the given order, with its film strip if plots are drawn."""
     strips = {} if options.plot is None else {video: FilmStrip() for video in options.videos}
     on_frame: FrameCallback | None = (lambda video, frame: strips[video].add(frame)) if strips else None
-    spinners: list[ProgressCallback] = []  # the one on screen: results are printed while no spinner turns
+    spinners: list[ProgressCallback] = []  # the current one; results are printed while no spinner is shown
 
     def on_progress(done: int, total: int) -> None:
         spinners[-1](done, total)
@@ -42,7 +42,7 @@ def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoRes
 def _run(
     options: TaskOptions, task: Task[R], progress: ProgressCallback, on_frame: FrameCallback | None
 ) -> Generator[VideoResult[Path, R], None, None]:
-    """Yield the results; the model is loaded when the first one is requested, while the spinner turns."""
+    """Yield the results; the model is loaded when the first one is requested, while the spinner is shown."""
     yield from _open_pipeline(options, task)(options.videos, progress=progress, on_frame=on_frame)
 
 

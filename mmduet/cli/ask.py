@@ -42,7 +42,7 @@ def ask(options: AskOptions) -> None:
 
 
 def view() -> View[Answers]:
-    """Show answers by time."""
+    """Return the view of answers: by time."""
     from mmduet.annotations.subtitles import Cue
     from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan

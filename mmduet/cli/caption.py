@@ -41,7 +41,7 @@ def caption(options: CaptionOptions) -> None:
 
 
 def view() -> View[Captions]:
-    """Show segments by time."""
+    """Return the view of captions: segments by time."""
     from mmduet.annotations.subtitles import Cue
     from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan

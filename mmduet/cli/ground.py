@@ -50,7 +50,7 @@ def ground(options: GroundOptions) -> None:
 
 
 def view(profile: Profile, threshold: float) -> View[GroundingResult]:
-    """Show spans by time with the best one marked.
+    """Return the view of spans: by time, with the best one marked.
 
     Under ``paper`` no threshold is drawn, because it applies to rescaled scores.
     """
@@ -73,7 +73,7 @@ def view(profile: Profile, threshold: float) -> View[GroundingResult]:
 
 
 def online_view() -> View[OnlineGroundingResult]:
-    """Show spans by time, and when their starts and ends were decided."""
+    """Return the view of online spans: by time, with the times at which starts and ends were decided."""
     from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
 

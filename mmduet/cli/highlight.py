@@ -68,7 +68,7 @@ def highlight(options: HighlightOptions) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create the directory. Raises ``OptionError`` if that is not possible."""
+    """Create the directory. Raises ``OptionError`` if it cannot be created."""
     from mmduet.files import as_option_error
 
     with as_option_error(folder):
@@ -76,14 +76,14 @@ def make_folder(folder: Path) -> None:
 
 
 def view(options: HighlightOptions) -> View[Highlights]:
-    """Show highlights by rank, and write a clip of each if ``--cut`` is given."""
+    """Return the view of highlights: by rank. With ``--cut`` it also writes their clips."""
     from mmduet.cli._task_output import View, seconds
     from mmduet.spans import CaptionedSpan
 
     def write_highlights(video: Path, result: Highlights) -> Sequence[str]:
         if options.cut is None or not result.top:
             return ()
-        clips = clips_of(options.cut, video, result)
+        clips = to_clip_specs(options.cut, video, result)
         inputs = {each.resolve() for each in options.videos}
         for clip in clips:
             if clip.path.resolve() in inputs:
@@ -96,11 +96,11 @@ def view(options: HighlightOptions) -> View[Highlights]:
             (str(k), seconds(h.start), seconds(h.end), f"{h.score:.2f}") for k, h in enumerate(result.top, 1)
         ],
         marks=lambda result: [CaptionedSpan(h.start, h.end, f"score {h.score:.2f}") for h in result.top],
-        more=write_highlights,
+        postprocess=write_highlights,
     )
 
 
-def clips_of(folder: Path, video: Path, result: Highlights) -> list[ClipSpec]:
+def to_clip_specs(folder: Path, video: Path, result: Highlights) -> list[ClipSpec]:
     """Return the clips to write: ``NAME-highlight-1.mp4`` etc. by rank, ``NAME-reel.mp4`` in order of time."""
     from mmduet.video.cutter import ClipSpec
 
@@ -111,17 +111,16 @@ def clips_of(folder: Path, video: Path, result: Highlights) -> list[ClipSpec]:
 
 def write_clips(clips: Sequence[ClipSpec], video: Path, copy: bool) -> list[str]:
     """Write the clips and return a line about each."""
-    from mmduet.video.cutter import copy_clip
-    from mmduet.video.cutter import cut_clips as cut_exactly
+    from mmduet.video.cutter import copy_clip, cut_clips
 
     if copy:
-        return [f"{clip.path}: {' and '.join(starts(clip, copy_clip(video, clip)))}" for clip in clips]
-    cut_exactly(video, clips)
+        return [f"{clip.path}: {' and '.join(describe_copied(clip, copy_clip(video, clip)))}" for clip in clips]
+    cut_clips(video, clips)
     return [str(clip.path) for clip in clips]
 
 
-def starts(clip: ClipSpec, copied: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Yield which seconds were copied: a copy starts at the key frame before the requested start."""
+def describe_copied(clip: ClipSpec, copied: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Yield a text about each span in a copied clip, which starts at the key frame before the requested start."""
     from mmduet.cli._task_output import seconds
 
     for begin, end in copied:

@@ -169,7 +169,7 @@ def prepare(options: RunOptions) -> RunPlan:
 
 
 def session_options(options: RunOptions, base: SessionOptions, fps: float) -> SessionOptions:
-    """Return ``base`` with the user's options in its place. Raises ``OptionError`` for invalid values."""
+    """Return ``base`` with the options that the user gave. Raises ``OptionError`` for invalid values."""
     speak = replace(base.speak, **drop_none(min_interval=options.min_interval))
     decode = drop_none(
         max_new_tokens=options.max_new_tokens,

@@ -38,8 +38,8 @@ class VideoResult(Generic[V, R]):
     """The outcome of one video.
 
     Attributes:
-        video: What the job was given.
-        output: What the task found, such as ``Captions``. None if the session failed, or if no task was run.
+        video: The ``video`` of the job.
+        output: What the task found, such as ``Captions``. None if the session or the task failed, or if no task was run.
         stream: Scores, replies and duration. None if the session failed.
         error: The error that ended the video early, or None. A video that breaks off after its first frame has an error and an
             ``output`` for the frames before.

@@ -152,12 +152,13 @@ def pipeline(
         task: "caption", "ground", "highlight" or "ask"; or a task object such as ``OnlineGrounding("a cat jumps")``,
             which has its query and its own settings.
         model: "nano" (the default), the directory of a checkpoint, or what ``load_model`` returned.
-        server: Use the model of the ``mmduet serve`` at this URL instead. Needs neither torch nor a model here.
-        key: The key for the server, if it requires one.
+        server: URL of an ``mmduet serve`` whose model is used instead. Neither torch nor a local model is needed.
+        key: API key of the server, if it requires one.
         encoding: How frames are sent to the server.
         fps: Frames per second to process (None: the task's or the model's).
         speak: The speak policy, such as "threshold:0.6" or "sum:2" (None: the task's or the model's).
-        max_concurrent: The maximum number of videos that run at the same time, in shared batches; each needs memory.
+        max_concurrent: The maximum number of videos that run at the same time, in shared batches. Each needs memory, and at a
+            server one of its ``max_sessions``.
 
     Raises:
         OptionError: An argument is invalid, or both ``model`` and ``server`` are given.
@@ -180,24 +181,24 @@ def _task_factory(task: str | Task[Any]) -> TaskFactory[Any]:
     """Return a function from a query to the task. Raises ``OptionError`` for an unknown name."""
     factories: dict[str, TaskFactory[Any]] = {
         "caption": DenseCaptioning,
-        "ground": lambda query: TemporalGrounding(_check_given("ground", query)),
+        "ground": lambda query: TemporalGrounding(_check_has_query("ground", query)),
         "highlight": HighlightDetection,
-        "ask": lambda query: QuestionAnswering(_check_given("ask", query)),
+        "ask": lambda query: QuestionAnswering(_check_has_query("ask", query)),
     }
     if not isinstance(task, str):
-        return lambda query: _without_query(task, query)
+        return lambda query: _check_no_query(task, query)
     if task not in factories:
         raise OptionError(f"there is no task {task!r}; use one of {', '.join(factories)}, or a task object")
     return lambda query: factories[task](_check_text(query))
 
 
-def _without_query(task: Task[Any], query: str | None) -> Task[Any]:
+def _check_no_query(task: Task[Any], query: str | None) -> Task[Any]:
     if query is not None:
         raise OptionError(f"the task {task.name!r} has its own query, so query={query!r} has no effect; remove it")
     return task
 
 
-def _check_given(task: str, query: str | None) -> str:
+def _check_has_query(task: str, query: str | None) -> str:
     if query is None:
         raise OptionError(f"the task {task!r} needs a query; call the pipeline with query=...")
     return query

@@ -21,7 +21,7 @@ FrameCallback = Callable[[Path, Frame], None]  # called from the thread that rea
 
 @dataclass(frozen=True)
 class TaskSettings(Generic[R]):
-    """What all videos of a call share; ``fps`` and ``speak`` None keep the task's values."""
+    """Settings that all videos of a call share. ``fps`` or ``speak`` None keeps the value of the task's configuration."""
 
     task: Task[R]
     fps: float | None = None
@@ -29,12 +29,12 @@ class TaskSettings(Generic[R]):
     on_frame: FrameCallback | None = None
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
-        """Return how a model with these defaults is run."""
+        """Return the configuration for a model with these defaults."""
         return self.task.run_config(defaults).with_overrides(self.fps, self.speak)
 
 
 class TaskRun(Generic[R]):
-    """Video ``index`` of a call. Its frames end early once ``stop`` is set."""
+    """Video number ``index`` of a call. Its frames end early once ``stop`` is set."""
 
     def __init__(self, index: int, video: Path, settings: TaskSettings[R], stop: threading.Event) -> None:
         self.index, self.video, self._settings, self._stop = index, video, settings, stop

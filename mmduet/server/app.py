@@ -43,7 +43,7 @@ def create_app(
 
     ``media`` and ``journals`` replace the objects built from ``config``.
 
-    Raises ``CapacityError`` if the memory does not suffice for a single session.
+    Raises ``CapacityError`` if there is too little memory for a single session.
     """
     metrics = Metrics()
     thread = EngineThread(Engine(model), on_step=metrics.on_step)

@@ -60,7 +60,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
 
 
 async def _build_timeline(messages: Sequence[Message], manager: SessionManager) -> list[TimelineItem]:
-    """Return the frames and turns of all messages but the system's, in order and with increasing times."""
+    """Return the frames and turns of all messages except system messages, in order and with times that never decrease."""
     items: list[TimelineItem] = []
     fps, clock, frames, max_frames = manager.engine.model_config.recommended.fps, 0.0, 0, manager.media.max_frames
     for message in messages:

@@ -1,4 +1,4 @@
-"""What scores and replies mean for a task: captions, spans, highlights and answers; runs on any stream, without torch."""
+"""Tasks that derive captions, spans, highlights and answers from scores and replies; on any stream, without torch."""
 
 from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task, TaskResult
 from mmduet.tasks.dense_captioning import Captions, DenseCaptioning

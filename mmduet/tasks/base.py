@@ -127,7 +127,7 @@ class TaskResult(Protocol):
 
 
 class Task(Protocol[R_co]):
-    """Something to find out about a video: how the video is run, and how the result is derived from scores and replies."""
+    """Protocol of a task: how a video is run for it, and how its result is derived from the scores and replies."""
 
     @property
     def name(self) -> str:
@@ -140,11 +140,11 @@ class Task(Protocol[R_co]):
         ...
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
-        """Return how a model with these defaults is run for the task."""
+        """Return the configuration of a run with a model that has these defaults."""
         ...
 
     def result(self, stream: StreamResult) -> R_co:
-        """Return what was found; times are in seconds."""
+        """Return the result; times are in seconds."""
         ...
 
 

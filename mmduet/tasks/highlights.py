@@ -19,9 +19,8 @@ from mmduet.tasks.prompts import grounding_query, narration_query
 
 CLIP_SECONDS = 2.0  # QVHighlights
 MAX_HIGHLIGHT_SECONDS = 10.0
-MIN_PEAK_SHARE = (
-    0.5  # of the peak's saliency to extend a highlight; of the best highlight's saliency to start another one
-)
+# share of the peak's saliency that extends a highlight, and of the best highlight's saliency that starts another one
+MIN_PEAK_SHARE = 0.5
 CLIP_EDGE_TOLERANCE = 1e-6  # of a clip: assigns a frame at a clip's start to that clip despite rounded times
 MIN_SALIENCY = 0.1
 
@@ -30,7 +29,7 @@ MIN_SALIENCY = 0.1
 class Highlights:
     """The ``top`` highlights, best first and disjoint, and in ``clips`` the saliency of every 2 s of the video.
 
-    A highlight's score is its greatest saliency, from 0 to 1. ``query`` None: whatever is worth telling.
+    A highlight's score is its greatest saliency, from 0 to 1. ``query`` None: the most informative moments.
     """
 
     query: str | None

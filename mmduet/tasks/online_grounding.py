@@ -96,7 +96,7 @@ class OnlineGroundingResult:
 
 @dataclass(frozen=True)
 class HysteresisState:
-    """What is remembered between frames.
+    """State between two frames.
 
     ``start`` is the start of the span that is open or may open; ``confirmed`` is whether relevance has exceeded ``high`` since.
     ``low_since`` is when relevance fell to ``low``, or None while it is above.
@@ -141,7 +141,7 @@ def detect_spans(outputs: Iterable[Output], options: Hysteresis | None = None) -
 
 @dataclass(frozen=True)
 class OnlineGrounding:
-    """Find the spans that ``query`` is about while the video plays, and when each became known.
+    """Find the spans that ``query`` is about while the video plays, and when each was decided.
 
     Under ``paper`` a frame's relevance is rescaled to the minimum and maximum of the frames so far.
     """
@@ -177,7 +177,7 @@ def rescale_running_min_max(scores: Iterable[Scores]) -> Iterator[Scores]:
 
 
 def _clip_to_stream(stream: StreamResult, span: OnlineSpan) -> OnlineSpan:
-    """Return the span ended, and its end decided, by the end of the video."""
+    """Return the span with its end, and the time at which the end was decided, no later than the end of the video."""
     end = stream.clip_end(span.start, span.end)
     end_decided = max(min(span.end_decided, stream.duration), end, span.start_decided)
     return replace(span, end=end, end_decided=end_decided)

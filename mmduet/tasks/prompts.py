@@ -1,4 +1,4 @@
-"""The texts of the queries that tasks ask, depending on what the model was trained on."""
+"""Texts of the queries that tasks send; they depend on the queries that the model was trained on."""
 
 from __future__ import annotations
 

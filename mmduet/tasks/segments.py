@@ -12,9 +12,8 @@ from mmduet.spans import CaptionedSpan
 TimedText = tuple[float, str]  # seconds, text
 TimedScore = tuple[float, float]  # seconds, probability
 MIN_REPLY_SCORE = 0.5  # the informative score at a reply from which segment bounds are taken from the scores
-EXTENT_SHARE = (
-    0.1  # of the score at the reply, down to which the event lasts; chosen on validation (F1 .61; .50 with .5)
-)
+# share of the score at the reply down to which frames belong to its event; chosen on validation (F1 .61; .50 with 0.5)
+EXTENT_SHARE = 0.1
 
 
 def segments_from_replies(
@@ -22,8 +21,8 @@ def segments_from_replies(
 ) -> list[CaptionedSpan]:
     """Return one segment per run of equal replies, in order of time.
 
-    ``begin`` is when the model began to watch: the query's time, or 0. ``informative`` is the informative score of every frame,
-    in order of time.
+    ``begin`` is the earliest start of the first segment: the query's time, or 0. ``informative`` is the informative score of
+    every frame, in order of time.
 
     Where the score at the reply is at least ``MIN_REPLY_SCORE``, the scores give the bounds. The head is trained to be positive
     from the middle of an event to its end (MMDuet, section 3.3), so the event begins as long before the frames around the reply

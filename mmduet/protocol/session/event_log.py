@@ -76,7 +76,7 @@ class EventLog:
         self.on_entry(entry)
         self._entries.append(entry)
         self._size += len(entry.text)
-        # A subscriber that resumes gets events of its own, which must not push out those that it resumes for.
+        # Private events of a subscriber that resumes must not push out the events that it has missed.
         slack = PRIVATE_EVENT_SLACK if subscriber is not None else 0
         while self._exceeds_limits(slack) and len(self._entries) > 1:
             self._size -= len(self._entries.popleft().text)
