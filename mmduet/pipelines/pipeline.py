@@ -29,6 +29,7 @@ from mmduet.tasks import (
 from mmduet.video.sampling import check_rate
 
 if TYPE_CHECKING:
+    from mmduet.client.images import Encoding
     from mmduet.model import LoadedModel
 
     ModelSource = str | Path | LoadedModel | None
@@ -37,7 +38,6 @@ VideoPath = str | os.PathLike[str]
 ProgressCallback = Callable[[int, int], None]  # number of finished videos, number of all videos
 TaskFactory = Callable[[str | None], Task[R]]  # from a query to the task
 RunTasks = Callable[[Sequence[TaskRun[Any]], int, threading.Event], Finished[VideoResult[Path, Any]]]
-Encoding = Literal["jpeg", "png", "raw"]
 
 
 class Pipeline(Generic[R]):

@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mmduet.client import RemoteStream
+from mmduet.client.images import Encoding
 from mmduet.client.tasks import configure, model_defaults
 from mmduet.errors import MmduetError, SessionClosedError
 from mmduet.events import Output
@@ -26,7 +26,7 @@ class ServerAddress:
 
     url: str
     key: str | None = None
-    encoding: Literal["jpeg", "png", "raw"] = "jpeg"
+    encoding: Encoding = "jpeg"
 
 
 def run_tasks(
