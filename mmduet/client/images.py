@@ -35,4 +35,6 @@ def encode_image(image: NDArray[np.uint8] | bytes, encoding: Encoding = "jpeg") 
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         return EncodedImage(ImageFormat.PNG, buffer.getvalue())
-    return EncodedImage(ImageFormat.RAW, image.tobytes(), image.shape[1], image.shape[0])
+    if encoding == "raw":
+        return EncodedImage(ImageFormat.RAW, image.tobytes(), image.shape[1], image.shape[0])
+    raise OptionError(f"encoding must be 'jpeg', 'png' or 'raw', got {encoding!r}")

@@ -282,6 +282,14 @@ def test_closing_the_iterator_does_not_wait_for_a_server_that_never_answers(vide
         assert not worker_threads()
 
 
+def test_an_unknown_encoding_is_an_error_of_each_video(
+    where_by_name: dict[str, dict[str, object]], videos: list[Path]
+) -> None:
+    (result,) = pipeline("highlight", encoding="gif", **where_by_name["remote"])(videos[0])  # type: ignore[call-overload]
+    assert isinstance(result.error, OptionError)
+    assert str(result.error) == "encoding must be 'jpeg', 'png' or 'raw', got 'gif'"
+
+
 def test_a_second_call_during_the_first_is_an_error_when_it_is_read(where: dict, videos: list[Path]) -> None:
     run = pipeline("highlight", fps=FPS, **where)
     first, second = run(videos), run(videos)
