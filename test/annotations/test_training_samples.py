@@ -84,7 +84,7 @@ def test_unreadable_files_are_rejected(
 ) -> None:
     with pytest.raises(AnnotationError, match=error):
         read(write(tmp_path / "x.json", content))
-    with pytest.raises(AnnotationError, match=r"none\.json: there is no such"):
+    with pytest.raises(AnnotationError, match=r"none\.json does not exist; check the path"):
         read(tmp_path / "none.json")
 
 

@@ -283,5 +283,5 @@ def test_missing_and_binary_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"none\.json does not exist; check the path"):
         evaluate(tmp_path / "none.json", annotations)
     (tmp_path / "p.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AnnotationError, match=r"p\.json is not text in UTF-8"):
+    with pytest.raises(AnnotationError, match=r"p\.json is not UTF-8 text"):
         evaluate(tmp_path / "p.json", annotations)
