@@ -67,16 +67,14 @@ class Pipeline(Generic[R]):
         """Run the task over the videos and yield one result per video, in the given order.
 
         The videos run while the results are read. A video that fails does not end the others: its result has the ``error``.
-        Closing the iterator, or an exception in the loop over it, stops all videos.
+        Closing the iterator, or an exception in the loop over it, stops all videos. An exception in a callback ends all videos
+        and is raised to the reader of the results; only a ``MmduetError`` in ``on_frame`` is an error of its video alone.
 
         Args:
             videos: The path of a video file, or several.
             query: What to look for or to ask; "caption" and "highlight" use the model's own query without one.
             progress: Called with the number of finished videos and the number of all, whenever one has finished.
             on_frame: Called with the video and each of its frames, in a worker thread, before the frame is processed.
-
-        An exception in a callback ends all videos and is raised to the reader of the results; only a ``MmduetError`` in
-        ``on_frame`` is an error of its video alone.
 
         Raises:
             OptionError: The query is missing, blank, or already part of the task.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from mmduet.client import RemoteStream
 from mmduet.client.images import Encoding
 from mmduet.client.tasks import configure, model_defaults
-from mmduet.errors import MmduetError, SessionClosedError
+from mmduet.errors import CapacityError, MmduetError, SessionClosedError
 from mmduet.events import Output
 from mmduet.pipelines.jobs import R, VideoResult
 from mmduet.pipelines.ordering import Finished
@@ -34,22 +35,32 @@ def run_tasks(
 ) -> Finished[VideoResult[Path, R]]:
     """Run every video and yield its index and result when it finishes; failures are errors of the results.
 
-    Closing the iterator sets ``stop`` and closes the open streams. It waits neither for unfinished videos nor for the server.
+    A video for which the server has no capacity waits until another one of this call has finished. Closing the iterator sets
+    ``stop`` and closes the open streams. It waits neither for unfinished videos nor for the server.
     """
-    pending, running = iter(runs), dict[Future[VideoResult[Path, R]], int]()
-    streams = _OpenStreams(server, stop)
+    pending, running = deque(runs), dict[Future[VideoResult[Path, R]], TaskRun[R]]()
+    streams, limit = _OpenStreams(server, stop), max_concurrent
     with ThreadPoolExecutor(max_concurrent, "mmduet-video") as pool:
         try:
-            while True:
-                while len(running) < max_concurrent and (run := next(pending, None)) is not None:
-                    running[pool.submit(_run_task, streams, run)] = run.index
-                if not running:
-                    return
+            while pending or running:
+                while pending and len(running) < limit:
+                    run = pending.popleft()
+                    running[pool.submit(_run_task, streams, run)] = run
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda future: running[future]):
-                    yield running.pop(future), future.result()
+                for future in sorted(done, key=lambda future: running[future].index):
+                    run, result = running.pop(future), future.result()
+                    if running and _was_rejected(result):
+                        pending.appendleft(run)
+                        limit = len(running)
+                    else:
+                        yield run.index, result
         finally:
             streams.close()
+
+
+def _was_rejected(result: VideoResult[Path, R]) -> bool:
+    """Return whether the server had no capacity for the video, before anything was sent."""
+    return isinstance(result.error, CapacityError) and result.config is None
 
 
 class _OpenStreams:

@@ -15,6 +15,7 @@ from duet_rig import lively_model
 from live_server import RunningServer, run_test_server
 
 from mmduet import OnlineGrounding, Pipeline, QuestionAnswering, VideoResult, pipeline
+from mmduet.client import RemoteStream
 from mmduet.engine import Engine, EngineThread, model_defaults, task_options
 from mmduet.errors import EngineError, ModelError, OptionError
 from mmduet.events import Frame
@@ -218,6 +219,19 @@ def test_an_unreachable_server_is_an_error_of_each_video(videos: list[Path]) -> 
     assert [result.error is not None and result.error.code for result in results] == ["server", "server"]
     with pytest.raises(results[0].error.__class__):  # type: ignore[union-attr]
         results[0].raise_for_error()
+
+
+def test_videos_wait_while_the_server_is_full(model: LoadedModel, videos: list[Path]) -> None:
+    with run_test_server(model, max_sessions=1) as server:
+        run = pipeline("highlight", server=f"ws://127.0.0.1:{server.port}", fps=FPS, max_concurrent=4)
+        results = list(run(videos))
+    assert [(result.video, result.error) for result in results] == [(path, None) for path in videos]
+
+
+def test_a_server_that_is_full_with_others_is_an_error_of_each_video(model: LoadedModel, videos: list[Path]) -> None:
+    with run_test_server(model, max_sessions=1) as server, RemoteStream(f"ws://127.0.0.1:{server.port}"):
+        results = list(pipeline("highlight", server=f"ws://127.0.0.1:{server.port}")(videos))
+    assert [result.error and result.error.code for result in results] == ["no_capacity"] * 4
 
 
 def test_a_pipeline_for_a_server_does_not_load_torch() -> None:
