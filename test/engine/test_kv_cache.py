@@ -11,11 +11,11 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply
 
 from mmduet.engine.kv_cache import CacheShape, Slot
 from mmduet.errors import CapacityError
-from mmduet.model.network import language_model
+from mmduet.model.network import build_language_model
 from mmduet.model.presets import SHAPES
 
 SHAPE = CacheShape(2, 2, 12, 1e4, torch.float32, torch.device("cpu"))
-ROTARY = Qwen2RotaryEmbedding(language_model(SHAPES["tiny"].text).config)
+ROTARY = Qwen2RotaryEmbedding(build_language_model(SHAPES["tiny"].text).config)
 
 
 def source(token: int) -> Tensor:
