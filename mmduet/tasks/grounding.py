@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mmduet.errors import OptionError
 from mmduet.events import Query
 from mmduet.options import Profile, SpeakOptions
 from mmduet.spans import ScoredSpan, Span
@@ -48,6 +49,9 @@ class TemporalGrounding:
 
     Under ``paper`` scores are rescaled to the video's own minimum and maximum, as in the paper's evaluation: heads that were
     not trained for a threshold still rank frames.
+
+    Raises:
+        OptionError: ``threshold`` is not from 0 to 1.
     """
 
     query: str
@@ -57,6 +61,11 @@ class TemporalGrounding:
     name: ClassVar[str] = "temporal grounding"
     heads: ClassVar[tuple[str, ...]] = RELEVANCE_HEADS
     paper: ClassVar[PaperConfig] = PaperConfig(2.0, 400, NEVER_SPEAK)
+
+    def __post_init__(self) -> None:
+        """Check ``threshold``."""
+        if not 0 <= self.threshold <= 1:
+            raise OptionError(f"threshold must be from 0 to 1, got {self.threshold}")
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
         """Return a configuration in which the model is silent; only relevance is used."""

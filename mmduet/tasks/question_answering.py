@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from mmduet.errors import OptionError
 from mmduet.events import Query, Reply
 from mmduet.options import Profile, SpeakOptions
 from mmduet.tasks.base import ModelDefaults, PaperConfig, RunConfig, StreamResult
@@ -45,6 +47,9 @@ class QuestionAnswering:
     """Ask ``question`` at ``time``; each answer is given when it becomes true.
 
     Equal answers at most ``merge_seconds`` apart are merged into one.
+
+    Raises:
+        OptionError: ``time`` is negative or not finite.
     """
 
     question: str
@@ -55,6 +60,11 @@ class QuestionAnswering:
     name: ClassVar[str] = "question answering"
     heads: ClassVar[tuple[str, ...]] = ("informative", "relevance")
     paper: ClassVar[PaperConfig] = PaperConfig(2.0, 400, SpeakOptions("threshold", 0.5, ("informative", "relevance")))
+
+    def __post_init__(self) -> None:
+        """Check ``time``."""
+        if not 0 <= self.time < math.inf:
+            raise OptionError(f"time must be a number of seconds from 0 up, got {self.time}")
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
         """Return a configuration in which the model speaks by its own policy."""

@@ -161,3 +161,9 @@ def test_hysteresis_lies_around_the_threshold(threshold: float, low: float, high
 def test_invalid_hysteresis_is_rejected(values: tuple[float, float, float]) -> None:
     with pytest.raises(OptionError, match="low <= high"):
         Hysteresis(*values)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_thresholds_outside_0_to_1_are_rejected(threshold: float) -> None:
+    with pytest.raises(OptionError, match=f"threshold must be from 0 to 1, got {threshold}"):
+        TemporalGrounding("x", threshold=threshold)

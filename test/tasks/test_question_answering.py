@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmduet.errors import OptionError
 from mmduet.events import Reply
 from mmduet.spans import CaptionedSpan
 from mmduet.tasks import Answer, Captions, DenseCaptioning, QuestionAnswering, StreamResult
@@ -60,3 +62,9 @@ def test_only_the_paper_profile_drops_the_first_caption() -> None:
         (CaptionedSpan(0.0, 3.0, "one"), CaptionedSpan(3.0, 5.0, "two"))
     )
     assert DenseCaptioning(profile="paper").result(stream) == Captions((CaptionedSpan(3.0, 5.0, "two"),))
+
+
+@pytest.mark.parametrize("time", [-1.0, float("inf"), float("nan")])
+def test_times_before_the_stream_or_not_finite_are_rejected(time: float) -> None:
+    with pytest.raises(OptionError, match=f"time must be a number of seconds from 0 up, got {time}"):
+        QuestionAnswering("Who?", time)
