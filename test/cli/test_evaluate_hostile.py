@@ -94,8 +94,8 @@ CUT = "1" + 76 * "0" + "..."  # HUGE in a message
             "p.json: nothing in it can be evaluated, 1: the answer '' does not contain exactly two numbers "
             "(counted as dropped, as in the original); give other predictions or annotations",
         ),
-        ("captions", b"[" * 100_000, {"v": "a"}, (), "p.json is nested too deeply to be read"),
-        ("qvhighlights", b"[" * 100_000, QUERY, (), "p.json is nested too deeply to be read"),
+        ("captions", b"[" * 100_000, {"v": "a"}, (), "p.json is nested too deeply to be parsed"),
+        ("qvhighlights", b"[" * 100_000, QUERY, (), "p.json is nested too deeply to be parsed"),
         (
             "captions", b'{"v": ' + b"9" * 5000 + b"}", {"v": ["a"]}, (),
             "p.json is not JSON: Exceeds the limit (4300 digits) for integer string conversion",
