@@ -22,7 +22,7 @@ demo: $(READY) $(CLIP)/.made ## narrate a rendered clip in real time and plot sc
 
 test: $(READY) ## run the default tests in WORKERS processes (ARGS="-k layers" to choose)
 	@scripts/test_packages.sh
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(READY) ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

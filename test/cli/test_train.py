@@ -27,9 +27,9 @@ def test_the_recipe_runs_and_a_second_run_repeats_no_stage(tmp_path: Path, monke
         "--clips",
         "6",
         "--lesson-steps",
-        "2",
+        "1",
         "--duet-steps",
-        "2",
+        "1",
     ]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
@@ -50,9 +50,9 @@ def test_the_recipe_runs_and_a_second_run_repeats_no_stage(tmp_path: Path, monke
     small = replace(
         recipe,
         clips=6,
-        patch_pretraining=replace(recipe.patch_pretraining, steps=2),
-        duet=replace(recipe.duet, steps=2),
-        refinement=replace(recipe.refinement, steps=2),
+        patch_pretraining=replace(recipe.patch_pretraining, steps=1),
+        duet=replace(recipe.duet, steps=1),
+        refinement=replace(recipe.refinement, steps=1, lr=2 * recipe.refinement.lr),
     )
     with pytest.raises(TrainingError, match=r"refine.*another recipe"):
         make_nano(out, work, small, lambda *_, **__: None)
