@@ -4,7 +4,15 @@ from mmduet.duet.feed import Feed, make_feed
 from mmduet.duet.labels import IGNORE, informative_targets, relevance_targets, reply_frame
 from mmduet.duet.roles import END, IMAGE, START, SYSTEM_PROMPT, Role
 from mmduet.duet.template import Piece, Renderer, Turn, check_no_markers, render
-from mmduet.duet.window import ContextLayout, PinningRule, Segment, evicted_at_frame, eviction_blocks, is_turn_pinned
+from mmduet.duet.window import (
+    ContextLayout,
+    PinningRule,
+    Segment,
+    count_evictions,
+    evicted_at_frame,
+    eviction_blocks,
+    is_turn_pinned,
+)
 
 __all__ = [
     "END",
@@ -21,6 +29,7 @@ __all__ = [
     "Segment",
     "Turn",
     "check_no_markers",
+    "count_evictions",
     "evicted_at_frame",
     "eviction_blocks",
     "informative_targets",
@@ -29,4 +38,4 @@ __all__ = [
     "relevance_targets",
     "render",
     "reply_frame",
-]  # fmt: skip
+]

@@ -65,6 +65,34 @@ def eviction_blocks(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
         yield block
 
 
+def count_evictions(
+    segments: Iterable[Segment],
+    *,
+    frames: int,
+    tokens: int,
+    max_frames: int,
+    new_frames: int = 0,
+    max_tokens: int | None = None,
+    new_tokens: int = 0,
+) -> int:
+    """Return how many evictions make room for ``new_tokens``, ``new_frames`` of them frames.
+
+    ``segments`` hold ``frames`` frames; ``tokens`` counts all tokens in the context. Only the segments to be evicted are read.
+    If the new tokens do not fit next to the pinned ones, it returns the number that evicts everything else.
+    """
+    excess_frames = min(frames + new_frames - max_frames, frames)
+    excess_tokens = 0 if max_tokens is None else tokens + new_tokens - max_tokens
+    blocks, evictions = eviction_blocks(segments), 0
+    while excess_frames > 0 or excess_tokens > 0:
+        block = next(blocks, None)
+        if block is None:
+            break
+        evictions += 1
+        excess_frames -= 1
+        excess_tokens -= sum(segment.tokens for segment in block if not segment.pinned)
+    return evictions
+
+
 @dataclass(frozen=True)
 class ContextLayout:
     """What a context holds: ``pinned_tokens`` that past evictions have left at its front, then ``segments``, oldest first."""
@@ -85,20 +113,16 @@ class ContextLayout:
     def evictions_needed(
         self, *, max_frames: int, new_frames: int = 0, max_tokens: int | None = None, new_tokens: int = 0
     ) -> int:
-        """Return how many evictions make room for ``new_tokens``, ``new_frames`` of them frames.
-
-        If the new tokens do not fit next to the pinned ones, it returns the number that evicts everything else.
-        """
-        excess_frames = min(self.frames + new_frames - max_frames, self.frames)
-        excess_tokens = 0 if max_tokens is None else self.tokens + new_tokens - max_tokens
-        evictions = 0
-        for block in eviction_blocks(self.segments):
-            if excess_frames <= 0 and excess_tokens <= 0:
-                break
-            evictions += 1
-            excess_frames -= 1
-            excess_tokens -= sum(segment.tokens for segment in block if not segment.pinned)
-        return evictions
+        """Return how many evictions make room for new tokens and frames, see ``count_evictions``."""
+        return count_evictions(
+            self.segments,
+            frames=self.frames,
+            tokens=self.tokens,
+            max_frames=max_frames,
+            new_frames=new_frames,
+            max_tokens=max_tokens,
+            new_tokens=new_tokens,
+        )
 
     def retained(self, evictions: int) -> list[int]:
         """Return the indices of the segments that ``evictions`` leave in the context, in order."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmduet.duet import ContextLayout, Segment, eviction_blocks
+from mmduet.duet import ContextLayout, Segment, count_evictions, eviction_blocks
 from mmduet.errors import CapacityError
 
 
@@ -75,6 +75,18 @@ class Slot:
     def layout(self) -> ContextLayout:
         """Return a snapshot of what the slot holds."""
         return ContextLayout(tuple(self._segments), self.pinned_tokens)
+
+    def evictions_needed(self, max_frames: int, new_frames: int, new_tokens: int) -> int:
+        """Return how often to call ``evict_frame`` before ``new_tokens``, ``new_frames`` of them frames, are appended."""
+        return count_evictions(
+            self._segments,
+            frames=self.frames,
+            tokens=self.length,
+            max_frames=max_frames,
+            new_frames=new_frames,
+            max_tokens=self.capacity,
+            new_tokens=new_tokens,
+        )
 
     @property
     def size_bytes(self) -> int:

@@ -15,9 +15,6 @@ def ensure_capacity(session: Session, tokens: int, frames: int = 0) -> None:
             f"{options.text_tokens}; send less text, or open the session with more text_tokens"
         )
     if options.window is not None:
-        evictions = slot.layout().evictions_needed(
-            max_frames=options.window, new_frames=frames, max_tokens=slot.capacity, new_tokens=tokens
-        )
-        for _ in range(evictions):
+        for _ in range(slot.evictions_needed(options.window, frames, tokens)):
             slot.evict_frame()
     slot.reserve(tokens)

@@ -132,7 +132,7 @@ def test_the_frame_that_evicts_a_segment_is_the_one_for_which_room_is_made(
 
 @given(st.lists(st.sampled_from(["frame", "frame", "query", "reply"]), max_size=25), MAX_FRAMES)
 def test_a_training_sequence_shows_each_frame_what_the_window_rule_keeps(events: list[str], max_frames: int) -> None:
-    """The context is played as the engine feeds it: what is due is fed together with the next frame."""
+    """The events are fed as the engine does it: turns that are due are fed together with the next frame."""
     tokenizer = byte_tokenizer()
     builder, rule = SequenceBuilder(tokenizer, FRAME_TOKENS, max_frames), PinningRule()
     sequence = builder.sequence
