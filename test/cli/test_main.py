@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -81,3 +82,14 @@ def test_the_version_is_printed(
 ) -> None:
     assert not status_of(monkeypatch, *arguments)
     assert capsys.readouterr().out.splitlines()[0] == f"mmduet {__version__}"
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_unless_the_user_chooses(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert not status_of(monkeypatch, "version")
+    assert os.environ["OMP_WAIT_POLICY"] == used
