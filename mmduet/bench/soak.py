@@ -131,7 +131,7 @@ def run_soak(
     """Process ``frames`` frames, ``lap`` again and again. Ctrl-C ends the run early, with a report of the frames so far.
 
     Raises:
-        OptionError: there is no window, or laps cannot be compared: too few, shorter than the window, or with a running sum.
+        OptionError: ``options`` set no window, or laps cannot be compared: too few, shorter than the window, or a running sum.
     """
     _check_options(options, len(lap), frames)
     recorder = _Recorder(frames, len(lap))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Json = dict[str, Any]
 TEXT_COLUMNS = frozenset({"caption", "answer", ""})  # aligned to the left
-PLAIN_WIDTH = 100  # characters, where there is no terminal
+PLAIN_WIDTH = 100  # characters per line of output that does not go to a terminal
 FAILED = 1  # exit status if some of several videos failed
 
 

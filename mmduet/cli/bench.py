@@ -96,7 +96,7 @@ def measure_loading(
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """The command line of ``mmduet bench serve``."""
+    """The options of ``mmduet bench serve``."""
 
     fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0
     streams: Annotated[int, Option(help="Number of concurrent streams; with --most, the number to start with.")] = 4

@@ -22,7 +22,7 @@ JUDGE = "magqa, proactive:"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """The command line."""
+    """The options of ``mmduet evaluate``."""
 
     benchmark: Annotated[BenchmarkName, Argument(help="Benchmark whose metrics are computed.", show_default=False)]
     predictions: Annotated[Path, Option(metavar="FILE", help="Predictions of a model for the test set.")]

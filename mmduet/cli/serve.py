@@ -15,7 +15,7 @@ from mmduet.cli._options import takes_options
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """The command line. An option that is None keeps the value of the configuration file or the environment."""
+    """The options of ``mmduet serve``. An option that is None keeps the value of the configuration file or the environment."""
 
     config: Annotated[
         Path | None, Option(help="TOML file of settings; environment variables and options take precedence.")
@@ -86,7 +86,7 @@ def serve(options: ServeOptions) -> None:
     def report_address(port: int) -> None:
         max_sessions = app.state.manager.budget.max_sessions
         typer.echo(
-            f"mmduet serves {settings.model} at ws://{host}:{port}/v1/realtime, room for {max_sessions} sessions"
+            f"mmduet serves {settings.model} at ws://{host}:{port}/v1/realtime, memory for {max_sessions} sessions"
         )
 
     run_server(app, settings, report_address)

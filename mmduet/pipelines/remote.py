@@ -35,7 +35,8 @@ def run_tasks(
 ) -> Finished[VideoResult[Path, R]]:
     """Run every video and yield its index and result when it finishes; failures are errors of the results.
 
-    A video for which the server has no capacity waits until another one of this call has finished. Closing the iterator sets
+    A video for which the server has no capacity waits until another one of this call has finished, and from then on no more
+    videos run at the same time than the server accepted. Closing the iterator sets
     ``stop`` and closes the open streams. It waits neither for unfinished videos nor for the server.
     """
     pending, running = deque(runs), dict[Future[VideoResult[Path, R]], TaskRun[R]]()
