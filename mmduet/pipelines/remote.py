@@ -40,6 +40,9 @@ def run_tasks(
     ``stop`` and closes the open streams. It waits neither for unfinished videos nor for the server.
     """
     pending, running = deque(runs), dict[Future[VideoResult[Path, R]], TaskRun[R]]()
+    shared = set[
+        Future[VideoResult[Path, R]]
+    ]()  # those that had another one beside them, which may have taken the place
     streams, limit = _OpenStreams(server, stop), max_concurrent
     with ThreadPoolExecutor(max_concurrent, "mmduet-video") as pool:
         try:
@@ -47,12 +50,13 @@ def run_tasks(
                 while pending and len(running) < limit:
                     run = pending.popleft()
                     running[pool.submit(_run_task, streams, run)] = run
+                    shared |= running.keys() if len(running) > 1 else set()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in sorted(done, key=lambda future: running[future].index):
                     run, result = running.pop(future), future.result()
-                    if running and _was_rejected(result):
+                    if future in shared and _was_rejected(result):
                         pending.appendleft(run)
-                        limit = len(running)
+                        limit = max(len(running), 1)
                     else:
                         yield run.index, result
         finally:

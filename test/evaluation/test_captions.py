@@ -31,6 +31,12 @@ def write(path: Path, value: Any) -> Path:
     return path
 
 
+def test_a_byte_order_mark_is_skipped(meteor: Meteor, tmp_path: Path) -> None:
+    for name, value in (("p.json", {"v": "a dog runs"}), ("a.json", {"v": ["a dog runs"]})):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + json.dumps(value).encode())
+    assert evaluate(tmp_path / "p.json", tmp_path / "a.json", meteor=meteor).metrics["METEOR"] == pytest.approx(100)
+
+
 def test_meteor_scores_each_candidate_and_the_corpus(meteor: Meteor) -> None:
     same, other = (
         Candidate("a dog runs home", ("a dog runs home",)),

@@ -50,6 +50,23 @@ def test_a_file_with_a_single_line_of_replies_is_read(
     assert read_predicted_segments(path, profile).videos == {"a": tuple(expected)}
 
 
+def test_frame_scores_in_the_form_of_mmduet_give_the_same_caption_spans(meteor: Meteor, tmp_path: Path) -> None:
+    """``video_time`` and pairs of probabilities, as in MMDuet's files, give the same result as ``time`` and one score."""
+    scores = [0.0, 0.9, 0.9, 0.0]
+    frames = [{"time": k, "informative_score": s, "relevance_score": 0.0} for k, s in enumerate(scores)]
+    mmduet_frames = [
+        {"video_time": k, "informative_score": [1 - s, s], "relevance_score": [1, 0]} for k, s in enumerate(scores)
+    ]
+    without_scores = [{"time": k, "relevance_score": 0.0} for k in range(4)]
+    events = write(tmp_path / "a.json", {"v": {"timestamps": [[0, 2]], "sentences": ["one"], "duration": 10}})
+    found = []
+    for debug_data in (frames, mmduet_frames, without_scores):
+        replies = [{"role": "assistant", "content": "g", "time": 2}]
+        row = {"question_id": "v", "model_response_list": replies, "debug_data": debug_data}
+        found.append(evaluate(write(tmp_path / "p.json", row), events, meteor=meteor).metrics["F1"])
+    assert found[0] == found[1] != found[2]
+
+
 def test_perfect_predictions_score_100(meteor: Meteor, tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", EVENTS)
     rows = [{"timestamp": [0, 10], "caption": "A dog runs."}, {"timestamp": [10, 20], "caption": "A cat sleeps."}]
