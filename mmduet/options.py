@@ -120,7 +120,7 @@ class DecodeOptions:
     max_new_tokens: int = 200
     temperature: float = 0.0
     top_p: float = 1.0
-    repetition_penalty: float = 1.0  # applies within one reply only
+    repetition_penalty: float = 1.0  # counts the tokens of one reply; under the profile ``paper`` of all replies so far
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -101,15 +101,14 @@ class PaperFeed:
 
     def frame(self) -> list[Piece]:
         """Return a frame, with a stream header only after a text turn or a kept reply."""
-        closing = [Piece(END, Role.ASSISTANT)] if self._header_due and self._after_reply and not self._cut else []
-        header = [*closing, Piece(f"\n{START}{Role.STREAM}\n", Role.STREAM)] if self._header_due else []
+        header = [*self._close_reply(), Piece(f"\n{START}{Role.STREAM}\n", Role.STREAM)] if self._header_due else []
         self._open, self._header_due, self._after_reply = True, False, False
         return [*header, Piece("", Role.STREAM, frame=True)]
 
     def begin_reply(self) -> list[Piece]:
-        """Close an open stream turn and open the assistant turn, as in the format."""
+        """Close an open stream turn or a kept reply, and open the assistant turn, as in the format."""
         self._before = self._open, self._header_due
-        close = [Piece(END, Role.STREAM)] if self._open else []
+        close = [Piece(END, Role.STREAM)] if self._open else self._close_reply()
         return [*close, Piece(f"\n{START}{Role.ASSISTANT}\n", Role.ASSISTANT)]
 
     def end_reply(self, *, removed: bool, cut: bool) -> list[Piece]:
@@ -117,6 +116,11 @@ class PaperFeed:
         self._open, self._header_due = self._before if removed else (False, True)
         self._after_reply, self._cut = self._open or not removed, cut
         return []
+
+    def _close_reply(self) -> list[Piece]:
+        """Return the end of a kept reply that was the last to be fed, unless it was cut (Q13)."""
+        kept = self._after_reply and not self._open
+        return [Piece(END, Role.ASSISTANT)] if kept and not self._cut else []
 
     def clean_reply(self, text: str) -> str:
         """Q14: remove tokenization spaces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Protocol
 
 import torch
@@ -20,30 +21,33 @@ class TokenSampler(Protocol):
 class SamplerFactory(Protocol):
     """Makes the sampler of a reply."""
 
-    def __call__(self, options: DecodeOptions, reply: int) -> TokenSampler:
-        """Return a sampler for reply number ``reply`` of its session."""
+    def __call__(self, options: DecodeOptions, reply: int, earlier: Set[int] = frozenset()) -> TokenSampler:
+        """Return a sampler for reply number ``reply`` of its session. A repetition penalty counts ``earlier`` tokens too."""
 
 
 class Sampler:
-    """Samples the tokens of one reply; greedy at temperature 0. The repetition penalty counts tokens of this reply only."""
+    """Samples the tokens of one reply; greedy at temperature 0.
 
-    def __init__(self, options: DecodeOptions, reply: int) -> None:
+    The repetition penalty counts the tokens of this reply and the ``earlier`` ones.
+    """
+
+    def __init__(self, options: DecodeOptions, reply: int, earlier: Set[int] = frozenset()) -> None:
         self._options = options
-        self._tokens: list[int] = []
+        self._tokens = set(earlier)
         self._generator = torch.Generator().manual_seed(options.seed * 1_000_003 + reply)
 
     def next(self, logits: Tensor) -> int:
         """Return the next token, from logits [V]."""
         scores = self._penalize(logits.float().cpu())
         token = int(scores.argmax()) if self._options.temperature == 0 else self._sample(scores)
-        self._tokens.append(token)
+        self._tokens.add(token)
         return token
 
     def _penalize(self, logits: Tensor) -> Tensor:
         penalty = self._options.repetition_penalty
         if penalty == 1.0 or not self._tokens:
             return logits
-        used = torch.tensor(sorted(set(self._tokens)))
+        used = torch.tensor(sorted(self._tokens))
         scores = logits[used]
         return logits.index_put((used,), torch.where(scores > 0, scores / penalty, scores * penalty))
 

@@ -60,7 +60,7 @@ def _begin_reply(session: Session, frame: Frame) -> None:
         forced=forced,
         mark=session.slot.mark(),
         context_tokens=session.slot.length,
-        sampler=session.sampler_factory(decode, session.reply_count),
+        sampler=session.sampler_factory(decode, session.reply_count, frozenset(session.reply_tokens)),
         stream=TextStream(session.tokenizer),
         repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.replied_at_end else ()),
     )
@@ -78,6 +78,8 @@ def on_token(session: Session, logits: Tensor) -> None:
     if token == session.tokenizer.end_id:
         return _finish(session, reply, "stop", [])
     reply.tokens += 1
+    if session.options.profile == "paper":
+        session.reply_tokens.add(token)  # Q15
     _emit_text(session, reply, reply.repeats.push(reply.stream.push(token)))
     if reply.tokens >= session.options.decode.max_new_tokens:
         return _finish(session, reply, "length", [token])
@@ -103,7 +105,7 @@ def _finish(session: Session, reply: ReplyState, reason: FinishReason, unfed: li
         _emit_reply(session, reply, reason)
     session.reply = None
     if session.options.keep_replies:
-        session.queue_ids(unfed)
+        session.unfed = unfed
         session.queue(session.feed.end_reply(removed=False, cut=reason == "length"))
     else:
         session.pending.clear()

@@ -85,6 +85,10 @@ class Session:
     policy: PolicyState = field(default_factory=PolicyState)
     reply: ReplyState | None = None
     recent_replies: list[tuple[float, str]] = field(default_factory=list)  # frame time and text, for repeat suppression
+    reply_tokens: set[int] = field(
+        default_factory=set
+    )  # of all finished replies, for a repetition penalty over them (Q15)
+    unfed: list[int] = field(default_factory=list)  # last token of a kept reply that was cut, fed before what follows
     last_frame: Frame | None = None
     frame_count: int = 0
     reply_count: int = 0
@@ -192,14 +196,19 @@ class Session:
             self.queue([*self.feed.begin_reply(), Piece(turn.text, Role.ASSISTANT)])
             self.queue(self.feed.end_reply(removed=False, cut=False))
             return
+        if self.options.profile == "paper":
+            self.unfed = []  # Q3: nothing of a reply is fed once a turn follows it
         self.queue(self.feed.text(_role(turn), turn.text), pinned=pinned)
         self.has_query |= isinstance(turn, Query)
         time = max(turn.time, 0.0)
         self.outbox.append(QueryRead(turn, time) if isinstance(turn, Query) else ContextRead(turn, time))
 
     def queue(self, pieces: list[Piece], *, pinned: bool = False) -> None:
-        """Queue pieces, to be fed before anything else."""
+        """Queue pieces, after the last token of a reply that was cut, to be fed before anything else."""
         ids = [token for piece in pieces for token in self.tokenizer.encode_piece(piece)]
+        if ids:
+            self.queue_ids(self.unfed)
+            self.unfed = []
         self.queue_ids(ids, pinned=pinned)
 
     def queue_ids(self, ids: list[int], *, pinned: bool = False) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import pytest
-from duet_rig import PROMPT, Rig, ScriptedSampler, frames, lively_model, options
+from duet_rig import PROMPT, Rig, ScriptedSampler, endless_model, frames, lively_model, options, replies
+from torch import Tensor
 
 from mmduet.duet import make_feed
+from mmduet.engine.decoding import Sampler
 from mmduet.events import Context, Frame, Query, QueryRead, Scores
+from mmduet.options import DecodeOptions
 
 S, E = "<|im_start|>", "<|im_end|>"
 SYSTEM = f"{S}system\n{PROMPT}{E}"
@@ -89,6 +95,31 @@ CASES = {
         SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefgh" + E + STREAM + "<F>",
         SYSTEM + "<F>" + E + REPLY + "abcdefgh" + STREAM + "<F>",
     ),
+    "Q3 and Q13: a query right after a kept reply that was cut": (
+        [Query("q", 0.5), *frames(2)], {0: "abcdefghXY"}, True,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefgh" + E + user("q") + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "abcdefg" + user("q") + STREAM + "<F>",
+    ),
+    "Q3 and Q13: a query right after a removed reply that was cut": (
+        [Query("q", 0.5), *frames(2)], {0: "abcdefghXY"}, False,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefg" + E + user("q") + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "abcdefg" + user("q") + STREAM + "<F>",
+    ),
+    "Q3 and Q13: a context turn right after a kept reply that was cut": (
+        [Context("c", 0.5), *frames(2)], {0: "abcdefghXY"}, True,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefgh" + E + f"\n{S}system\nc{E}" + STREAM + "<F>",
+        SYSTEM + "<F>" + E + REPLY + "abcdefg" + f"\n{S}system\nc{E}" + STREAM + "<F>",
+    ),
+    "Q1 and Q3: a query first and one right after a kept reply": (
+        [Query("p", 0.0), Query("q", 0.5), *frames(2)], {0: "ok"}, True,
+        SYSTEM + user("p") + STREAM + "<F>" + E + REPLY + "ok" + E + user("q") + STREAM + "<F>",
+        user("p") + STREAM + "<F>" + E + REPLY + "ok" + user("q") + STREAM + "<F>",
+    ),
+    "Q3 and Q4: two queries after a kept reply that was cut": (
+        [Query("a", 0.5), Query("b", 0.5), *frames(3)], {0: "abcdefghXY"}, True,
+        SYSTEM + STREAM + "<F>" + E + REPLY + "abcdefgh" + E + user("a") + user("b") + STREAM + "<F><F>",
+        SYSTEM + "<F>" + E + REPLY + "abcdefg" + user("a") + STREAM + "<F>" + E + user("b") + STREAM + "<F>",
+    ),
     "Q4 one query a frame": (
         [Query("a", 0.5), Query("b", 0.5), *frames(3)], {}, False,
         SYSTEM + STREAM + "<F>" + E + user("a") + user("b") + STREAM + "<F><F>",
@@ -113,6 +144,42 @@ def test_fed_text_follows_the_profile(case: tuple, profile: str) -> None:
 def test_q13_removed_reply_at_its_limit_is_not_closed() -> None:
     actual = fed("paper", frames(2), {0: "abcdefghXY"}, keep=False)
     assert actual == SYSTEM + "<F>" + E + REPLY + "abcdefg" + "<F>"  # its last token is never fed
+
+
+@pytest.mark.parametrize(("text", "first_fed"), [("ok", "ok" + E), ("abcdefghXY", "abcdefgh")], ids=["ended", "cut"])
+def test_a_second_reply_to_a_frame_follows_the_whole_first_one(text: str, first_fed: str) -> None:
+    """The reference never replies twice to a frame; the live server does when a client requests it."""
+    rig = Rig(lively_model(), sampler_factory=ScriptedSampler([text, "so"]))
+    session = rig.open(options(keep=True, profile="paper", tokens=8))
+    rig.push(session, frames(1)[0])
+    for _ in range(2):
+        rig.speak_now(session)
+        list(rig.run(session))
+    assert rig.fed_text(session) == SYSTEM + "<F>" + E + REPLY + first_fed + REPLY + "so"
+
+
+class RecordingSampler(Sampler):
+    """A sampler that records the tokens of all replies."""
+
+    chosen: ClassVar[list[int]] = []
+
+    def next(self, logits: Tensor) -> int:
+        self.chosen.append(super().next(logits))
+        return self.chosen[-1]
+
+
+@pytest.mark.parametrize(("profile", "keep"), [("paper", False), ("paper", True), ("fixed", False)])
+def test_q15_a_repetition_penalty_counts_all_replies_so_far(profile: str, keep: bool) -> None:
+    """The penalty forbids every token that was counted: under ``paper`` no two replies share one."""
+    RecordingSampler.chosen.clear()
+    model = endless_model()
+    decode = DecodeOptions(max_new_tokens=4, repetition_penalty=1e6)
+    session_options = replace(options(0.0, keep=keep, profile=profile), decode=decode)
+    rig = Rig(model, sampler_factory=RecordingSampler)
+    assert len(replies(rig.run_stream(session_options, [Query("q", 0.0), *frames(4)]))) == 4
+    chosen = [token for token in RecordingSampler.chosen if token != model.tokenizer.end_id]
+    assert len(chosen) > 8
+    assert (len(set(chosen)) == len(chosen)) is (profile == "paper")
 
 
 def test_q4_query_after_the_last_frame_is_ignored_under_paper() -> None:

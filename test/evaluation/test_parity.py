@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ TASKS = {
     "a sum, replies kept": Settings(2, 400, "sum", 0.7, limit=12, keep=True),
     "relevance at one frame a second": Settings(1, 400, "never"),
     "a cap on frames, a rate that divides nothing": Settings(1.7, 4, "threshold", 0.4, HEADS, limit=12),
+    "a reply after every frame, cut": Settings(2, 400, "threshold", 0.0, HEADS, keep=True, limit=2),
+    "a reply after every frame, cut and removed": Settings(2, 400, "threshold", 0.0, HEADS, limit=2),
+    "a penalty over all replies, kept": Settings(2, 400, "threshold", 0.0, keep=True, limit=8, penalty=1.3),
+    "a penalty over all replies, removed": Settings(2, 400, "threshold", 0.0, limit=8, penalty=1.3),
     "the limit of two hundred tokens": Settings(0.5, 400, "threshold", 0.25, keep=True),
 }
 
@@ -93,9 +98,10 @@ TASKS = {
 def flags(task: Settings) -> list[str]:
     speak = "never" if task.policy == "never" else f"{task.policy}:{task.value}"
     limit = [] if task.limit == 200 else ["--max-new-tokens", str(task.limit)]
+    penalty = [] if task.penalty == 1 else ["--repetition-penalty", str(task.penalty)]
     return [
         "--fps", str(task.fps), "--max-frames", str(task.max_frames), "--speak", speak, "--score-heads", ",".join(task.heads),
-        "--keep-replies" if task.keep else "--remove-replies", *limit,
+        "--keep-replies" if task.keep else "--remove-replies", *limit, *penalty,
     ]  # fmt: skip
 
 
@@ -148,3 +154,17 @@ def test_the_settings_cover_different_behaviour(world: World, videos: Path) -> N
     assert min(spoke, silent) > 5
     assert 200 in lengths
     assert any(0 < length < 12 for length in lengths)
+
+
+def test_the_settings_cover_every_state_before_a_frame_and_before_a_query(world: World, videos: Path) -> None:
+    """Before it came nothing, the system turn, a query, a frame, or a reply that ended or was cut and was kept or removed."""
+    steps = Counter[tuple[str, str]]()
+    for name in ("a penalty over all replies, kept", "a penalty over all replies, removed", "a sum, replies removed"):
+        task = TASKS[name]
+        for question in QUESTIONS:
+            reference = Reference(world.model, world.heads, world.tokenizer, task)
+            reference.answer(question, videos / question["video"])
+            steps += reference.steps
+    after_replies = {"kept", "cut", "removed", "removed and cut"}
+    assert {state for state, step in steps if step == "query"} == {"start", "stream", *after_replies}
+    assert {state for state, step in steps if step == "frame"} == {"system", "user", "stream", *after_replies}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -160,7 +160,7 @@ class ScriptedSampler:
         self.texts = list(texts)
         self.tokenizer = byte_tokenizer()
 
-    def __call__(self, options: DecodeOptions, reply: int) -> ScriptedSampler:
+    def __call__(self, options: DecodeOptions, reply: int, earlier: Set[int] = frozenset()) -> ScriptedSampler:
         self.ids = self.tokenizer.encode(self.texts[reply] + END)
         return self
 

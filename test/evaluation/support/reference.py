@@ -7,6 +7,7 @@ score and every token. Of the package only the letterbox and the tokenizer are u
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import LlavaOnevisionForConditionalGeneration
+from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.video.letterbox import letterbox
@@ -40,6 +42,7 @@ class Settings:
     heads: tuple[str, ...] = ("informative",)
     keep: bool = False
     limit: int = 200
+    penalty: float = 1.0
 
 
 @dataclass
@@ -52,7 +55,9 @@ class Reference:
     settings: Settings
     fed: list[Tensor] = field(default_factory=list)
     text: str = ""  # the same in words, a frame as <F>
-    last: str = "start"  # system, stream, user, kept, cut or removed
+    last: str = "start"  # system, stream, user, kept, cut, removed or removed and cut
+    used: list[int] = field(default_factory=list)  # tokens of all replies
+    steps: Counter[tuple[str, str]] = field(default_factory=Counter)  # ``last``, and what came next
     lengths: list[int] = field(default_factory=list)  # of the replies, in tokens
 
     @torch.no_grad()
@@ -92,10 +97,14 @@ class Reference:
         return self.model.model.language_model.embed_tokens(torch.tensor(ids))
 
     def ask(self, query: str) -> None:
+        self.steps[self.last, "query"] += 1
+        if self.last == "cut":
+            self.fed.pop()  # Q3: the last token of a cut reply is only fed with the header of the next frame
         closing = E if self.last == "stream" else ""  # Q3: after a reply nothing is closed
         self.say(f"{closing}\n{S}user\n{query}{E}", "user")
 
     def watch(self, picture: np.ndarray) -> None:
+        self.steps[self.last, "frame"] += 1
         if self.last in ("user", "kept", "cut"):  # Q2: not after the system turn; Q13: a cut reply is not closed
             self.say(f"{E if self.last == 'kept' else ''}\n{S}stream\n", "stream")
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
@@ -122,15 +131,18 @@ class Reference:
         self.say(f"{E}\n{S}assistant\n", "reply")
         ids: list[int] = []
         while len(ids) < self.settings.limit:
-            token = int(self.model.lm_head(self.hidden()).argmax())
+            logits = self.model.lm_head(self.hidden())[None]
+            used = torch.tensor([self.used], dtype=torch.long)  # Q15
+            token = int(RepetitionPenaltyLogitsProcessor(self.settings.penalty)(used, logits).argmax())
             if token == self.tokenizer.end_id:
                 break
             ids.append(token)
+            self.used.append(token)
             self.fed.append(self.words([token]))
         self.lengths.append(len(ids))
         self.last = "cut" if len(ids) == self.settings.limit else "kept"
         if not self.settings.keep:
-            self.last = "removed"
+            self.last = "removed and cut" if self.last == "cut" else "removed"
             del self.fed[before[0] :]
             self.text = before[1]
         return cleaned(self.tokenizer.decode(ids))
