@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ReplyStarted,
         Scores,
         SessionFailed,
+        SessionWarning,
         StreamEnded,
     )
     from mmduet.model import load_model
@@ -72,6 +73,7 @@ _MODULES = {
         "ReplyStarted",
         "Scores",
         "SessionFailed",
+        "SessionWarning",
         "StreamEnded",
     ),
     "mmduet.model": ("load_model",),
@@ -117,6 +119,7 @@ __all__ = [
     "ServerError",
     "SessionFailed",
     "SessionOptions",
+    "SessionWarning",
     "SpeakOptions",
     "StreamEnded",
     "TemporalGrounding",

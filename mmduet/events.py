@@ -149,8 +149,22 @@ class SessionFailed:
         return error
 
 
+@dataclass(frozen=True)
+class SessionWarning:
+    """Something about the stream that makes its outputs doubtful; the session continues. Emitted once per ``code``.
+
+    ``code`` is ``foreign_footage`` if the video does not look like the footage that the model was trained on.
+    """
+
+    code: str
+    message: str
+    time: float
+
+
 Input = Frame | Query | Context | AssistantTurn
-Output = Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | StreamEnded | SessionFailed
+Output = (
+    Scores | QueryRead | ContextRead | ReplyStarted | ReplyDelta | Reply | SessionWarning | StreamEnded | SessionFailed
+)
 
 
 def output_to_dict(output: Output) -> dict[str, Any]:
@@ -174,6 +188,8 @@ def output_to_dict(output: Output) -> dict[str, Any]:
                 "tokens": output.tokens, "finish": output.finish, "forced": output.forced,
                 "context_tokens": output.context_tokens,
             }  # fmt: skip
+        case SessionWarning(code, message, time):
+            return {"type": "warning", "code": code, "message": message, "time": time}
         case StreamEnded(frames, duration):
             return {"type": "stream_ended", "frames": frames, "duration": duration}
         case SessionFailed(code, message, exit_status):

@@ -14,8 +14,8 @@ PUBLIC = {
     "AnnotationError", "AssistantTurn", "Context", "DecodeOptions", "DenseCaptioning", "Engine", "EngineError",
     "EngineThread", "FormatError", "Frame", "HighlightDetection", "MmduetError", "ModelError", "OnlineGrounding",
     "OptionError", "Pipeline", "Query", "QuestionAnswering", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
-    "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SpeakOptions", "StreamEnded",
-    "TemporalGrounding", "VideoError", "VideoResult", "__version__", "load_model", "open_frames", "pipeline",
+    "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SessionWarning", "SpeakOptions",
+    "StreamEnded", "TemporalGrounding", "VideoError", "VideoResult", "__version__", "load_model", "open_frames", "pipeline",
     "recommended_options",
 }  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import get_args
 
 import pytest
 
+from mmduet.errors import CheckpointError
 from mmduet.events import (
     Context,
     ContextRead,
@@ -18,11 +20,13 @@ from mmduet.events import (
     ReplyStarted,
     Scores,
     SessionFailed,
+    SessionWarning,
     StreamEnded,
     output_to_dict,
 )
 from mmduet.model import DuetConfig
-from mmduet.model.presets import NANO
+from mmduet.model.presets import NANO, random_config
+from mmduet.nano import BUNDLED
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 
 OUTPUTS = [
@@ -43,6 +47,10 @@ OUTPUTS = [
             "type": "reply", "reply": 1, "frame": 3, "time": 1.5, "text": "a red star", "tokens": 4, "finish": "stop",
             "forced": True, "context_tokens": 99,
         },
+    ),
+    (
+        SessionWarning("foreign_footage", "other", 1.5),
+        {"type": "warning", "code": "foreign_footage", "message": "other", "time": 1.5},
     ),
     (StreamEnded(10, 4.5), {"type": "stream_ended", "frames": 10, "duration": 4.5}),
     (
@@ -110,7 +118,7 @@ def test_options_ignore_unknown_names_and_require_all_known_ones(options: type, 
 
 def test_manifests_have_stable_names() -> None:
     written = NANO.to_dict()
-    assert list(written) == ["name", "vision", "text", "pooling_stride", "recommended"]
+    assert list(written) == ["name", "vision", "text", "pooling_stride", "recommended", "domain"]
     assert list(written["vision"]) == [
         "image_size", "patch_size", "hidden_size", "intermediate_size", "layers", "heads", "family", "position_side",
     ]  # fmt: skip
@@ -121,4 +129,15 @@ def test_manifests_have_stable_names() -> None:
     assert list(written["recommended"]) == [
         "fps", "window", "speak", "score_heads", "min_interval", "max_new_tokens", "query",
     ]  # fmt: skip
+    assert list(written["domain"]) == [
+        "description", "colours", "colour_tolerance", "background_luma", "background_chroma", "background_range",
+    ]  # fmt: skip
+    assert "domain" not in random_config("tiny").to_dict()
     assert DuetConfig.from_dict(written) == NANO
+    with pytest.raises(CheckpointError, match="description"):
+        DuetConfig.from_dict(written | {"domain": {"description": "shapes"}})
+
+
+def test_the_bundled_manifest_describes_nano() -> None:
+    manifest = json.loads((BUNDLED["nano"] / "mmduet.json").read_text())
+    assert DuetConfig.from_dict(manifest["model"]) == NANO

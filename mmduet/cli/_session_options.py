@@ -60,7 +60,7 @@ class ResultOptions:
         Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as WebVTT or SubRip subtitles.")
     ] = None
     scores: Annotated[bool, Option("--scores", help="Display the scores of every frame as a line, too.")] = False
-    quiet: Annotated[bool, Option("--quiet", help="Display nothing but errors.")] = False
+    quiet: Annotated[bool, Option("--quiet", help="Display nothing but warnings and errors.")] = False
 
     def check_files(self, video: Path) -> None:
         """Raise ``OptionError`` for files that cannot be written, or that would overwrite ``video``."""

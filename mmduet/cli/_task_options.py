@@ -43,7 +43,7 @@ class TaskOptions:
     plot: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw the result over film strip and scores; one file per video.")
     ] = None
-    quiet: Annotated[bool, Option("--quiet", help="Show nothing but errors.")] = False
+    quiet: Annotated[bool, Option("--quiet", help="Show nothing but warnings and errors.")] = False
 
     @property
     def several(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +18,7 @@ from mmduet.cli._session_io import exit_on_sigterm
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
 from mmduet.errors import MmduetError
+from mmduet.events import SessionWarning
 from mmduet.files import write_json
 from mmduet.options import SpeakOptions
 from mmduet.pipelines.jobs import VideoResult
@@ -66,7 +67,8 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
         with open_console(options) as console:
             reporter = Reporter(console, options, task, view)
             for result, strip in task_results(options, task):
-                entry: Json = {"video": str(result.video)}
+                entry: Json = {"video": str(result.video), "warnings": warnings_to_json(result.warnings)}
+                reporter.warn(result)
                 if options.several or result.output is not None:
                     report["videos"].append(entry)
                 try:
@@ -95,6 +97,15 @@ class Reporter(Generic[R]):
     options: TaskOptions
     task: Task[R]
     view: View[R]
+    warned: set[str] = field(default_factory=set)  # codes of the warnings that have been printed
+
+    def warn(self, result: VideoResult[Path, R]) -> None:
+        """Print the warnings of a video on stderr; of several videos with the same warning, only the first one's."""
+        for warning in result.warnings:
+            if warning.code not in self.warned:
+                self.warned.add(warning.code)
+                where = f"{to_printable(str(result.video))}: " if self.options.several else ""
+                typer.echo(f"{where}warning[{warning.code}]: {to_printable(warning.message)}", err=True)
 
     def add(self, result: VideoResult[Path, R], strip: FilmStrip | None, entry: Json) -> None:
         """Show one video's result, add it to ``entry`` and write its files; then raise the error that ended it early."""
@@ -139,6 +150,11 @@ class Reporter(Generic[R]):
         if self.view.threshold is not None:
             return self.task.heads[0], self.view.threshold
         return (speak.heads[0], speak.value) if speak.policy == "threshold" and len(speak.heads) == 1 else None
+
+
+def warnings_to_json(warnings: Sequence[SessionWarning]) -> list[Json]:
+    """Return warnings as JSON values."""
+    return [{"code": warning.code, "message": warning.message, "time": warning.time} for warning in warnings]
 
 
 def to_json_entry(model: str, config: RunConfig, stream: StreamResult, output: Any) -> Json:

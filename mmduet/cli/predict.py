@@ -10,11 +10,13 @@ import typer
 from typer import Option
 
 from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized, load
+from mmduet.text import to_printable
 
 if TYPE_CHECKING:
     from mmduet.annotations.prediction_files import PredictionFile
     from mmduet.annotations.test_sets import Example
     from mmduet.evaluation.runs.predict import PredictionConfig
+    from mmduet.events import SessionWarning
     from mmduet.model import LoadedModel
     from mmduet.options import DecodeOptions
 
@@ -101,10 +103,17 @@ def _predict(
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.predict import FailedPrediction, predict_examples
 
-    failed = 0
+    failed, warned = 0, set[str]()
+
+    def warn(example: Example, warning: SessionWarning) -> None:
+        if warning.code not in warned:  # once, whatever the number of videos
+            warned.add(warning.code)
+            line = f"{to_printable(example.video)}: warning[{warning.code}]: {warning.message}"
+            bar.console.print(line, markup=False, soft_wrap=True)
+
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("questions", total=len(examples))
-        for result in predict_examples(Engine(model), examples, config, at_once):
+        for result in predict_examples(Engine(model), examples, config, at_once, warn):
             if isinstance(result, FailedPrediction):
                 failed += 1
                 bar.console.print(

@@ -16,6 +16,7 @@ from mmduet.events import (
     ReplyStarted,
     Scores,
     SessionFailed,
+    SessionWarning,
     StreamEnded,
 )
 from mmduet.protocol import server_events
@@ -46,6 +47,8 @@ class OutputDecoder:
                 yield ReplyDelta(self._replies, delta)
             case server_events.ResponseDone(response=response):
                 yield self._reply(response)
+            case server_events.SessionWarningEvent(code=code, message=message):
+                yield SessionWarning(code, message, self.time)
             case server_events.ErrorEvent(error=error) if error.type == "server_error":
                 self._error = error
             case server_events.SessionClosed():

@@ -18,6 +18,7 @@ from mmduet.engine.session import PreparedFrame, Session, check_prompt
 from mmduet.events import AssistantTurn, Context, Frame, Output, Query
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
+from mmduet.video.domain import DomainCheck
 from mmduet.video.letterbox import letterbox
 
 Event = tuple[Session, Output]
@@ -59,6 +60,9 @@ class Engine:
         self._runner.adapters.check(options.adapter)
         slot = Slot(self._runner.cache_shape(), self.slot_tokens(options))
         session = Session(next(self._ids), options, slot, self.model.tokenizer, self._sampler_factory)
+        config = self.model.config
+        if config.domain is not None and options.adapter is None:  # adapters are trained on other footage
+            session.domain_check = DomainCheck(config.name, config.domain)
         self._sessions[session.id] = session
         return session
 
@@ -81,7 +85,10 @@ class Engine:
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Letterbox a frame for the tower. It uses no device, so sources call it in their own threads."""
-        return PreparedFrame(frame, torch.from_numpy(letterbox(frame.image, self.model.config.vision.image_size)))
+        config = self.model.config
+        image = letterbox(frame.image, config.vision.image_size)
+        colours = None if config.domain is None else config.domain.measure(image)
+        return PreparedFrame(frame, torch.from_numpy(image), colours)
 
     def push(self, session: Session, item: Frame | PreparedFrame | Query | Context | AssistantTurn) -> None:
         """Put a frame or a turn on the timeline of a session."""

@@ -10,8 +10,21 @@ from mmduet.engine.policy import decide
 from mmduet.engine.session import ReplyState, Session, WorkItem
 from mmduet.engine.window import ensure_capacity
 from mmduet.errors import CapacityError, MmduetError
-from mmduet.events import FinishReason, Frame, Reply, ReplyDelta, ReplyStarted, Scores, SessionFailed, StreamEnded
+from mmduet.events import (
+    FinishReason,
+    Frame,
+    Reply,
+    ReplyDelta,
+    ReplyStarted,
+    Scores,
+    SessionFailed,
+    SessionWarning,
+    StreamEnded,
+)
 from mmduet.model.tokenizer import TextStream
+from mmduet.video.domain import DomainCheck
+
+FOREIGN_FOOTAGE = "foreign_footage"
 
 
 def before_step(session: Session) -> None:
@@ -42,8 +55,21 @@ def on_frame_scored(session: Session, work: WorkItem, informative: float, releva
         session.policy, fires = decide(session.options.speak, session.policy, scores)
     speak = fires or session.forced
     session.outbox.append(Scores(frame.index, frame.time, informative, relevance, speak))
+    _check_domain(session, work, frame.time)
     if speak:
         _begin_reply(session, frame)
+
+
+def _check_domain(session: Session, work: WorkItem, time: float) -> None:
+    """Emit a warning once the frames turn out to be footage of a kind that the model does not know."""
+    prepared, check = work.spans[-1].frame, session.domain_check
+    colours = prepared.colours if prepared is not None else None
+    if check is not None and colours is not None and check.add(colours, time):
+        _warn_foreign(session, check, time)
+
+
+def _warn_foreign(session: Session, check: DomainCheck, time: float) -> None:
+    session.outbox.append(SessionWarning(FOREIGN_FOOTAGE, check.message, time))
 
 
 def _begin_reply(session: Session, frame: Frame) -> None:
@@ -135,6 +161,8 @@ def _end(session: Session) -> None:
         _begin_reply(session, session.last_frame)
         return
     duration = session.last_frame.time if session.last_frame is not None else 0.0
+    if session.domain_check is not None and session.domain_check.finish():
+        _warn_foreign(session, session.domain_check, duration)
     session.outbox.append(StreamEnded(session.frame_count, duration))
     session.closed = True
 

@@ -23,16 +23,21 @@ from mmduet.errors import FormatError, SessionClosedError
 from mmduet.events import AssistantTurn, Context, ContextRead, Frame, Output, Query, QueryRead
 from mmduet.model.tokenizer import TextStream, Tokenizer
 from mmduet.options import SessionOptions
+from mmduet.video.domain import DomainCheck, FrameColours
 
 Turn = Query | Context | AssistantTurn
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedFrame:
-    """A frame and its letterboxed image ``pixels``, uint8 [S, S, 3], as the vision tower needs it."""
+    """A frame and its letterboxed image ``pixels``, uint8 [S, S, 3], as the vision tower needs it.
+
+    ``colours`` are measured if the model knows only some kind of footage.
+    """
 
     frame: Frame
     pixels: Tensor
+    colours: FrameColours | None = None
 
 
 @dataclass
@@ -98,6 +103,7 @@ class Session:
     ending: bool = False
     closed: bool = False
     pinned_tokens: int = 0
+    domain_check: DomainCheck | None = None  # None: the model knows all kinds of footage
     _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # heap of (time, arrival number, turn)
     _arrivals: int = 0
     _started: bool = False

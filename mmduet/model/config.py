@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from mmduet.errors import CheckpointError
+from mmduet.video.domain import VisualDomain
 
 VisionFamily = Literal["siglip", "siglip2"]
 TextFamily = Literal["qwen2", "qwen3"]
@@ -82,13 +83,17 @@ class Recommended:
 
 @dataclass(frozen=True)
 class DuetConfig:
-    """The description of a model, from which its modules are built and run."""
+    """The description of a model, from which its modules are built and run.
+
+    ``domain`` describes the only footage that the model knows; None: it was trained on videos of all kinds.
+    """
 
     name: str
     vision: VisionShape
     text: TextShape
     pooling_stride: int = 4
     recommended: Recommended = field(default_factory=Recommended)
+    domain: VisualDomain | None = None
 
     @property
     def frame_tokens(self) -> int:
@@ -107,6 +112,7 @@ class DuetConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON values under the names of the manifest."""
         vision, text, recommended = self.vision, self.text, self.recommended
+        domain = {} if self.domain is None else {"domain": self.domain.to_dict()}
         return {
             "name": self.name,
             "vision": {
@@ -127,6 +133,7 @@ class DuetConfig:
                 "score_heads": recommended.score_heads, "min_interval": recommended.min_interval,
                 "max_new_tokens": recommended.max_new_tokens, "query": recommended.query,
             },
+            **domain,
         }  # fmt: skip
 
     @classmethod
@@ -141,8 +148,9 @@ class DuetConfig:
                 text=TextShape(**values["text"]),
                 pooling_stride=values["pooling_stride"],
                 recommended=Recommended(**recommended),
+                domain=None if values.get("domain") is None else VisualDomain.from_dict(values["domain"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the model description in the manifest cannot be read: {error}; convert the model again"
             ) from error

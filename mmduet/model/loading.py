@@ -81,6 +81,7 @@ def load_model(
     model = _load(name, dtype, device, read)
     if merged is not None:
         merge_adapter(model.network, merged)
+        model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)

@@ -17,6 +17,8 @@ from mmduet.errors import ModelNotFoundError
 from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
 from mmduet.model.network import DuetModel
 from mmduet.model.tokenizer import Tokenizer
+from mmduet.scenes.world import COLOURS
+from mmduet.video.domain import VisualDomain
 
 NANO = DuetConfig(
     name="nano",
@@ -29,6 +31,7 @@ NANO = DuetConfig(
     recommended=Recommended(
         fps=4.0, window=16, speak="threshold:0.45", min_interval=0.8, max_new_tokens=48, query="Narrate the scene."
     ),
+    domain=VisualDomain("rendered scenes of coloured shapes", tuple(COLOURS.values())),
 )  # fmt: skip
 
 SHAPES: dict[str, DuetConfig] = {
@@ -38,7 +41,7 @@ SHAPES: dict[str, DuetConfig] = {
         text=TextShape(512, 48, 96, 2, heads=4, kv_heads=2, head_dim=12, max_positions=4096, rope_theta=1e4),
         pooling_stride=2,
     ),
-    "nano": replace(NANO, name="random:nano"),
+    "nano": replace(NANO, name="random:nano", domain=None),
     "0.5b": DuetConfig(
         name="random:0.5b",
         vision=VisionShape(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmduet.errors import MmduetError, OptionError
-from mmduet.events import Context, Frame, Output, Query
+from mmduet.events import Context, Frame, Output, Query, SessionWarning
 from mmduet.options import SessionOptions
 from mmduet.tasks.base import RunConfig, StreamResult
 
@@ -63,6 +63,11 @@ class VideoResult(Generic[V, R]):
         """Build a result without a task from a session's outputs; a run that ended with ``error`` has no ``stream``."""
         stream = StreamResult.from_outputs(events) if error is None else None
         return cls(video, stream=stream, error=error, model=model, events=events)
+
+    @property
+    def warnings(self) -> tuple[SessionWarning, ...]:
+        """What makes the result doubtful, such as footage of a kind that the model does not know."""
+        return tuple(event for event in self.events if isinstance(event, SessionWarning))
 
     def raise_for_error(self) -> None:
         """Raise ``error`` if there is one."""

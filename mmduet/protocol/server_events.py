@@ -120,6 +120,17 @@ class GoAway(ServerEvent):
     reason: str
 
 
+class SessionWarningEvent(ServerEvent):
+    """The model's outputs are doubtful; the session continues. Each ``code`` is sent once.
+
+    Codes: ``foreign_footage``, the video does not look like the footage that the model was trained on.
+    """
+
+    type: Literal["session.warning"] = "session.warning"
+    code: str
+    message: str
+
+
 class SessionClosed(ServerEvent):
     """Last event of a session. ``frames`` has the number of frames by outcome."""
 
@@ -352,32 +363,12 @@ class UnknownEvent(ServerEvent):
 
 
 ServerEvents = Annotated[
-    SessionCreated
-    | SessionUpdated
-    | SessionResumed
-    | ResyncRequired
-    | SessionExpired
-    | SessionReplaced
-    | GoAway
-    | SessionClosed
-    | HeartbeatAck
-    | FrameScored
-    | FrameDropped
-    | SourceOpened
-    | SourceClosed
-    | ItemAdded
-    | ItemDone
-    | ResponseCreated
-    | OutputItemAdded
-    | ContentPartAdded
-    | TextDelta
-    | TextDone
-    | ContentPartDone
-    | OutputItemDone
-    | ResponseDone
-    | ErrorEvent,
+    SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
+    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceClosed
+    | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone | ContentPartDone
+    | OutputItemDone | ResponseDone | ErrorEvent,
     Field(discriminator="type"),
-]
+]  # fmt: skip
 
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(ServerEvents, config=ConfigDict(defer_build=True))  # built at the first event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mmduet.annotations.prediction_lines import prediction_line
 from mmduet.annotations.test_sets import Example
 from mmduet.engine import Engine
 from mmduet.errors import MmduetError
-from mmduet.events import Frame
+from mmduet.events import Frame, SessionWarning
 from mmduet.options import SessionOptions
 from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, VideoJob, VideoResult
 from mmduet.pipelines.local import run_videos
@@ -20,6 +20,7 @@ from mmduet.pipelines.task_run import open_limited
 from mmduet.tasks.base import ModelDefaults
 from mmduet.tasks.prompts import grounding_query
 
+WarningCallback = Callable[[Example, SessionWarning], None]
 PAPER_DECIMALS = 3  # of scores in MMDuet's files
 
 
@@ -62,14 +63,21 @@ def _with_prompt(example: Example, defaults: ModelDefaults) -> Example:
 
 
 def predict_examples(
-    engine: Engine, examples: Sequence[Example], config: PredictionConfig, max_concurrent: int = DEFAULT_MAX_CONCURRENT
+    engine: Engine,
+    examples: Sequence[Example],
+    config: PredictionConfig,
+    max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+    on_warning: WarningCallback = lambda example, warning: None,
 ) -> Iterator[Json | FailedPrediction]:
     """Yield a prediction line or a failure for every example, in the order in which they finish.
 
-    At most ``max_concurrent`` examples run at a time.
+    At most ``max_concurrent`` examples run at a time. ``on_warning`` is called before the line of a doubtful prediction.
     """
     jobs = (_job(_ExampleRun(example, config)) for example in examples)
-    yield from map(_to_line, run_videos(engine, jobs, max_concurrent))
+    for result in run_videos(engine, jobs, max_concurrent):
+        for warning in result.warnings:
+            on_warning(result.video.example, warning)
+        yield _to_line(result)
 
 
 @dataclass

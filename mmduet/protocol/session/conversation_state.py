@@ -122,6 +122,7 @@ def _emitter_to_dict(state: EventEmitterState) -> dict[str, Any]:
         "watched": None if scored is None else [_frame_to_dict(scored[0]), _scores_to_dict(scored[1])],
         "last_item": state.last_item,
         "duration": state.duration,
+        **({"warnings": state.warnings} if state.warnings else {}),
     }
 
 
@@ -138,6 +139,7 @@ def _emitter_from_dict(values: Mapping[str, Any]) -> EventEmitterState:
         last_scored=None if scored is None else (_frame_from_dict(scored[0]), _scores_from_dict(scored[1])),
         last_item=values["last_item"],
         duration=float(values["duration"]),
+        warnings=tuple(values.get("warnings", ())),  # absent in journals of earlier versions
     )
 
 

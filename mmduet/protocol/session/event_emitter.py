@@ -16,6 +16,7 @@ from mmduet.events import (
     ReplyStarted,
     Scores,
     SessionFailed,
+    SessionWarning,
     StreamEnded,
 )
 from mmduet.protocol import server_events
@@ -78,6 +79,7 @@ class EventEmitterState:
     last_scored: tuple[AcceptedFrame, Scores] | None = None
     last_item: str | None = None
     duration: float = 0.0
+    warnings: tuple[str, ...] = ()  # codes of the warnings that have been sent
 
     @property
     def reply_pending(self) -> bool:
@@ -104,6 +106,7 @@ class EventEmitter:
         self._last_scored: tuple[AcceptedFrame, Scores] | None = None
         self._last_item: str | None = None
         self._duration = 0.0
+        self._warnings: tuple[str, ...] = ()
 
     @property
     def state(self) -> EventEmitterState:
@@ -119,6 +122,7 @@ class EventEmitter:
             self._last_scored,
             self._last_item,
             self._duration,
+            self._warnings,
         )
 
     def restore(self, state: EventEmitterState, items: Mapping[int, server_events.Item], now: float) -> None:
@@ -130,6 +134,7 @@ class EventEmitter:
         self.closed_event, self.speaking, self.reply_count = state.closed, state.speaking, state.reply_count
         self._reply_recovered = state.reply_pending
         self._last_scored, self._last_item, self._duration = state.last_scored, state.last_item, state.duration
+        self._warnings = state.warnings
 
     def interrupt_reply(self, now: float) -> None:
         """Finish a reply that was cut by the end of the previous server, with the text emitted so far."""
@@ -224,11 +229,19 @@ class EventEmitter:
                 self._append_text(output.text, now)
             case Reply():
                 self._finish_reply(output, now)
+            case SessionWarning():
+                self._emit_warning(output)
             case StreamEnded():
                 self.close("ended", now)
             case SessionFailed():
                 self.emit_error(output.message, output.code, server=True)
                 self.close("failed", now)
+
+    def _emit_warning(self, warning: SessionWarning) -> None:
+        """Emit a warning, unless one with its code was emitted, maybe by the previous server."""
+        if warning.code not in self._warnings:
+            self._warnings = (*self._warnings, warning.code)
+            self.log.append(server_events.SessionWarningEvent(code=warning.code, message=warning.message))
 
     def close(self, reason: Any, now: float) -> None:
         """Drop all unfinished frames and emit the session's last event."""

@@ -1,0 +1,163 @@
+"""Decide whether frames look like the footage that a model was trained on, from their colours.
+
+A domain describes rendered footage: objects of a few known colours on one muted background. Natural video, screen recordings
+and drawings of other colours have many pixels that are neither. ``DomainCheck`` judges a stream frame by frame; it needs no
+model, so it can also judge a video before it is processed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW = 8  # frames over which the share of unknown colours is judged
+MAX_UNKNOWN = 0.12  # median share of pixels; rendered scenes stay below 0.07, even small ones with strong compression
+MIN_OBJECT = 0.004  # share of pixels from which on an object is visible
+MAX_OBJECTS = 0.4  # share of pixels; three big objects cover 0.31; a larger share is a background
+MAX_EMPTY_SECONDS, MIN_EMPTY_FRAMES = 8.0, 4  # a rendered scene is empty for less than 5 seconds
+BAR_LEVEL, BAR_SHARE = 16, 0.1  # a line with fewer pixels above this level is part of a black bar
+STEP = 2  # every second pixel of every second line is measured
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class FrameColours:
+    """Shares of a frame's pixels, from 0 to 1: those of ``objects``, and those that are neither object nor background."""
+
+    objects: float
+    unknown: float
+
+
+@dataclass(frozen=True)
+class VisualDomain:
+    """Footage of objects in known colours on a muted background. All values are levels from 0 to 255.
+
+    Attributes:
+        description: What the footage shows, as part of a sentence.
+        colours: RGB colours of the objects, and by how much a channel may differ from them.
+        background_luma: Lowest and highest brightness of the background.
+        background_chroma: Largest difference between the channels of the background.
+        background_range: Largest difference of a channel of the background from its median.
+    """
+
+    description: str
+    colours: tuple[Colour, ...]
+    colour_tolerance: int = 36
+    background_luma: tuple[int, int] = (18, 165)
+    background_chroma: int = 75
+    background_range: int = 44
+
+    def measure(self, image: NDArray[np.uint8]) -> FrameColours:
+        """Measure a frame, RGB ``uint8 [H, W, 3]`` of at least one pixel, without its black bars.
+
+        The limits are set for frames whose longer side is about 64 pixels; larger ones take longer.
+        """
+        pixels = _without_bars(image)[::STEP, ::STEP].reshape(-1, 3).astype(np.int16)  # [N, 3]
+        distance = np.abs(pixels[:, None] - np.array(self.colours, np.int16)).max(axis=2)  # [N, colours]
+        others = pixels[distance.min(axis=1) > self.colour_tolerance]
+        known = (len(pixels) - len(others)) / len(pixels)
+        unknown = (len(others) - self._count_background(others)) / len(pixels)
+        return FrameColours(known, unknown + max(known - MAX_OBJECTS, 0.0))
+
+    def _count_background(self, pixels: NDArray[np.int16]) -> int:
+        if not len(pixels):
+            return 0
+        near = np.abs(pixels - np.median(pixels, axis=0)).max(axis=1) <= self.background_range
+        luma, chroma = pixels @ LUMA, pixels.max(axis=1) - pixels.min(axis=1)
+        low, high = self.background_luma
+        return int((near & (luma >= low) & (luma <= high) & (chroma <= self.background_chroma)).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as JSON values."""
+        return {
+            "description": self.description,
+            "colours": [list(colour) for colour in self.colours],
+            "colour_tolerance": self.colour_tolerance,
+            "background_luma": list(self.background_luma),
+            "background_chroma": self.background_chroma,
+            "background_range": self.background_range,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VisualDomain:
+        """Build a description from ``to_dict``'s values. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for others."""
+        low, high = (int(level) for level in values["background_luma"])
+        colours = tuple((int(r), int(g), int(b)) for r, g, b in values["colours"])
+        if not colours:
+            raise ValueError("colours must name at least one colour")
+        limits = {name: int(values[name]) for name in ("colour_tolerance", "background_chroma", "background_range")}
+        return cls(str(values["description"]), colours, background_luma=(low, high), **limits)
+
+
+class DomainCheck:
+    """Judges one stream for a model: ``add`` its frames in order, and ask ``finish`` at its end.
+
+    A stream is foreign if most of the last 8 frames have too many unknown colours, or if no object was visible for 8 seconds.
+    """
+
+    def __init__(self, model: str, domain: VisualDomain) -> None:
+        """``model`` is the name of the model that knows only this ``domain``."""
+        self._model, self.domain = model, domain
+        self._unknown: deque[float] = deque(maxlen=WINDOW)
+        self._empty_since: float | None = None  # time of the first of the latest frames without an object
+        self._empty_frames = 0
+        self.is_foreign = False
+
+    @property
+    def message(self) -> str:
+        """The warning for users of the model."""
+        return (
+            f"{self._model} knows only {self.domain.description}, and this video looks different, so its scores and "
+            'replies mean nothing; see "Bring your own weights" in README.md'
+        )
+
+    def add(self, frame: FrameColours, time: float) -> bool:
+        """Add the frame at ``time`` in seconds; return whether the stream was found to be foreign with this frame."""
+        if self.is_foreign:
+            return False
+        self._unknown.append(frame.unknown)
+        full = len(self._unknown) == WINDOW
+        self.is_foreign = self._is_empty(frame, time) or (full and self._has_unknown_colours())
+        return self.is_foreign
+
+    def finish(self) -> bool:
+        """Judge a stream that was too short to be judged before; return whether it was found to be foreign now."""
+        if self.is_foreign or not 0 < len(self._unknown) < WINDOW:
+            return False
+        self.is_foreign = self._has_unknown_colours()
+        return self.is_foreign
+
+    def _has_unknown_colours(self) -> bool:
+        return median(self._unknown) > MAX_UNKNOWN
+
+    def _is_empty(self, frame: FrameColours, time: float) -> bool:
+        """Return whether no object has been visible for too long."""
+        if frame.objects >= MIN_OBJECT:
+            self._empty_since, self._empty_frames = None, 0
+            return False
+        self._empty_since = time if self._empty_since is None else self._empty_since
+        self._empty_frames += 1
+        return self._empty_frames >= MIN_EMPTY_FRAMES and time - self._empty_since >= MAX_EMPTY_SECONDS
+
+
+def domain_warning(check: DomainCheck, frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> str | None:
+    """Return the warning for a whole video, given as times in seconds and small images; None if it needs none."""
+    foreign = any(check.add(check.domain.measure(image), time) for time, image in frames) or check.finish()
+    return check.message if foreign else None
+
+
+def _without_bars(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut black bars off all sides; return an image that is all black unchanged."""
+    bright = image.max(axis=2) > BAR_LEVEL
+    rows = np.flatnonzero(bright.mean(axis=1) > BAR_SHARE)
+    columns = np.flatnonzero(bright.mean(axis=0) > BAR_SHARE)
+    if not len(rows) or not len(columns):
+        return image
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -1,0 +1,143 @@
+"""The domain check: rendered scenes are familiar whatever their size, bars and compression; other footage is foreign."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage import FPS, Image, foreign_footage, scene_frames, write_clip
+
+from mmduet.model.presets import NANO
+from mmduet.scenes.dataset import SplitSpec, make_clip
+from mmduet.video import open_frames
+from mmduet.video.domain import DomainCheck, FrameColours, VisualDomain, domain_warning
+from mmduet.video.letterbox import letterbox, resize
+
+assert NANO.domain is not None
+DOMAIN: VisualDomain = NANO.domain
+SIZE = NANO.vision.image_size
+SPLITS = (("test", 7), ("val", 3), ("train", 11))
+
+
+def warning(frames: Iterable[tuple[float, Image]]) -> str | None:
+    """Return the warning for frames as the engine sees them."""
+    return domain_warning(DomainCheck("nano", DOMAIN), ((time, letterbox(image, SIZE)) for time, image in frames))
+
+
+def file_warning(path: Path, fps: float = FPS) -> str | None:
+    return warning((frame.time, frame.image) for frame in open_frames(path, fps=fps))
+
+
+def with_bars(image: Image, height: int, width: int) -> Image:
+    """Return the image in the middle of a larger black one."""
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def variants(image: Image) -> dict[str, Image]:
+    """Return a frame as other encoders and players may store it."""
+    return {
+        "same": image, "small": resize(image, 64, 64), "wide": resize(image, 360, 640),
+        "pillarbox": with_bars(image, 288, 512), "letterbox": with_bars(image, 400, 256),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rendered_scenes_are_familiar(seed: int) -> None:
+    assert warning(scene_frames(seed)) is None
+
+
+@pytest.mark.parametrize("name", ["pillarbox", "letterbox", "small", "wide"])
+def test_strongly_compressed_scenes_of_other_sizes_are_familiar(name: str, tmp_path: Path) -> None:
+    frames = [variants(image)[name] for _, image in scene_frames(3, 6.0, 256)]
+    assert file_warning(write_clip(tmp_path / "scene.mp4", frames, crf=35)) is None
+
+
+@pytest.mark.parametrize("name", sorted(foreign_footage()))
+def test_other_footage_is_foreign(name: str) -> None:
+    frames = foreign_footage()[name]()
+    message = warning((step / FPS, image) for step, image in enumerate(frames))
+    assert message is not None
+    assert "nano knows only rendered scenes of coloured shapes" in message
+    assert "Bring your own weights" in message
+
+
+def test_the_guide_that_the_warning_names_exists() -> None:
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    assert "\n## Bring your own weights\n" in readme.read_text()
+
+
+def test_a_single_foreign_frame_is_judged_at_the_end() -> None:
+    check = DomainCheck("nano", DOMAIN)
+    assert not check.add(DOMAIN.measure(letterbox(np.full((20, 30, 3), 255, np.uint8), SIZE)), 0.0)
+    assert check.finish()
+    assert not check.finish()  # it is reported once
+
+
+def test_a_stream_without_frames_is_not_judged() -> None:
+    assert not DomainCheck("nano", DOMAIN).finish()
+
+
+def test_a_stream_that_changes_to_other_footage_is_reported_once() -> None:
+    check = DomainCheck("nano", DOMAIN)
+    scene, other = FrameColours(objects=0.1, unknown=0.01), FrameColours(objects=0.0, unknown=0.6)
+    found = [check.add(frame, step / FPS) for step, frame in enumerate([scene] * 20 + [other] * 20)]
+    assert found.count(True) == 1
+    assert 20 < found.index(True) < 28
+
+
+def test_an_object_may_be_out_of_sight_for_some_seconds() -> None:
+    check = DomainCheck("nano", DOMAIN)
+    scene, empty = FrameColours(objects=0.1, unknown=0.0), FrameColours(objects=0.0, unknown=0.0)
+    frames = ([scene] * 4 + [empty] * 20) * 4
+    assert not any(check.add(frame, step / FPS) for step, frame in enumerate(frames))
+    assert any(check.add(empty, 100 + step / FPS) for step in range(60))
+
+
+def test_measuring_a_frame_is_cheap() -> None:
+    image = letterbox(foreign_footage()["photo"]()[0], SIZE)
+    seconds = []
+    for _ in range(50):
+        start = time.perf_counter()
+        DOMAIN.measure(image)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.0005
+
+
+def test_the_description_survives_json() -> None:
+    assert VisualDomain.from_dict(DOMAIN.to_dict()) == DOMAIN
+    for broken in ({}, DOMAIN.to_dict() | {"colours": []}, DOMAIN.to_dict() | {"colours": [[1, 2]]}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            VisualDomain.from_dict(broken)
+
+
+def split_clips(root: Path, count: int) -> Iterator[Path]:
+    for split, seed in SPLITS:
+        folder = root / split
+        (folder / "clips").mkdir(parents=True)
+        for index in range(count // len(SPLITS)):
+            make_clip(folder, SplitSpec(split, count, seed), index)  # type: ignore[arg-type]
+            yield folder / "videos" / f"{index:05d}.mp4"
+
+
+@pytest.mark.slow
+def test_sixty_scenes_give_no_warning_in_any_encoding(tmp_path: Path) -> None:
+    for path in split_clips(tmp_path, 60):
+        assert file_warning(path) is None
+        assert file_warning(path, fps=1.0) is None
+        frames = [frame.image for frame in open_frames(path, fps=FPS)]
+        for name in variants(frames[0]):
+            shown = [variants(image)[name] for image in frames]
+            assert file_warning(write_clip(tmp_path / "again.mp4", shown, crf=35)) is None, (path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crf", [18, 40])
+def test_other_footage_is_foreign_in_any_encoding(crf: int, tmp_path: Path) -> None:
+    for name, frames in foreign_footage().items():
+        assert file_warning(write_clip(tmp_path / f"{name}.mp4", frames(), crf=crf)) is not None, name
