@@ -6,12 +6,17 @@ clients match on them, so a code is never renamed. ``exit_status`` is the exit s
 
 from __future__ import annotations
 
+from mmduet.redaction import redact_text
+
 
 class MmduetError(Exception):
-    """Base class of all errors."""
+    """Base class of all errors. Credentials of URLs are removed from the message."""
 
     code = "internal"
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact_text(message))
 
 
 class OptionError(MmduetError):

@@ -22,6 +22,7 @@ from mmduet.events import SessionWarning
 from mmduet.files import write_json
 from mmduet.options import SpeakOptions
 from mmduet.pipelines.jobs import VideoResult
+from mmduet.redaction import redact
 from mmduet.spans import CaptionedSpan
 from mmduet.tasks.base import RunConfig, StreamResult, Task
 from mmduet.text import to_printable
@@ -67,7 +68,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
         with open_console(options) as console:
             reporter = Reporter(console, options, task, view)
             for result, strip in task_results(options, task):
-                entry: Json = {"video": str(result.video), "warnings": warnings_to_json(result.warnings)}
+                entry: Json = {"video": redact(str(result.video)), "warnings": warnings_to_json(result.warnings)}
                 reporter.warn(result)
                 if options.several or result.output is not None:
                     report["videos"].append(entry)
@@ -78,7 +79,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
                     if not options.several:
                         raise
                     failed = True
-                    typer.echo(f"{result.video}: error[{error.code}]: {error}", err=True)
+                    typer.echo(f"{redact(str(result.video))}: error[{error.code}]: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -104,7 +105,7 @@ class Reporter(Generic[R]):
         for warning in result.warnings:
             if warning.code not in self.warned:
                 self.warned.add(warning.code)
-                where = f"{to_printable(str(result.video))}: " if self.options.several else ""
+                where = f"{to_printable(redact(str(result.video)))}: " if self.options.several else ""
                 typer.echo(f"{where}warning[{warning.code}]: {to_printable(warning.message)}", err=True)
 
     def add(self, result: VideoResult[Path, R], strip: FilmStrip | None, entry: Json) -> None:

@@ -11,10 +11,11 @@ import av
 from av.container import InputContainer
 
 from mmduet.errors import SourceError
+from mmduet.redaction import redact
 from mmduet.server.rtsp_proxy import RedirectError, RtspProxy
 from mmduet.server.url_policy import DEFAULT_PORTS, UrlPolicy
 from mmduet.video.live import LiveVideo
-from mmduet.video.network import RTSP_SCHEMES, Transport, open_rtsp, redact
+from mmduet.video.network import RTSP_SCHEMES, Transport, open_rtsp
 from mmduet.video.source import LiveSource
 from mmduet.video.webcam import Webcam, is_webcam
 

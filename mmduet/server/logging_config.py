@@ -7,8 +7,18 @@ import logging
 import logging.config
 from datetime import UTC, datetime
 
+from mmduet.redaction import redact_text
+
 REJECTED_HANDSHAKE_MESSAGE = "ASGI callable returned without completing handshake."
 """Uvicorn logs this error for every handshake that the application rejects, which is normal operation."""
+
+
+class PlainFormatter(logging.Formatter):
+    """Format a record as text, without the credentials of URLs in messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        return redact_text(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps({key: redact_text(text) for key, text in line.items()}, ensure_ascii=False)
 
 
 def is_not_rejected_handshake(record: logging.LogRecord) -> bool:
@@ -34,7 +44,7 @@ def is_not_rejected_handshake(record: logging.LogRecord) -> bool:
 
 def configure_logging(level: str, *, as_json: bool) -> None:
     """Log to stderr from ``level`` upwards. Raises ``ValueError`` for an unknown level."""
-    plain = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
+    plain = {"()": PlainFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
     logging.config.dictConfig(
         {
             "version": 1,

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
+from mmduet.redaction import redact
 from mmduet.server.live_sources import open_live_source
 from mmduet.server.url_policy import UrlPolicy
 from mmduet.video import VideoFile, VideoInfo, open_frames
 from mmduet.video.image import decode_image
 from mmduet.video.letterbox import letterbox
-from mmduet.video.network import Transport, redact
+from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
 HTTP_SCHEMES = ("http", "https")

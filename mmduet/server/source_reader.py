@@ -16,10 +16,11 @@ from mmduet.events import Frame
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat
 from mmduet.protocol.session.conversation import Conversation
+from mmduet.redaction import redact
 from mmduet.server.live_sources import is_live_source
 from mmduet.server.media import MediaLoader, probe
 from mmduet.video import VideoInfo, open_frames
-from mmduet.video.network import Transport, redact
+from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
 log = logging.getLogger(__name__)

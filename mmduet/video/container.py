@@ -11,6 +11,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
+from mmduet.redaction import redact
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
@@ -27,7 +28,7 @@ round, and the last frame's duration is an estimate."""
 def open_container(path: Path) -> InputContainer:
     """Open a file for reading, as a context manager. Raises ``VideoError`` naming the file and what to do."""
     if not path.exists():
-        raise VideoNotFoundError(f"{path} does not exist; check the name")
+        raise VideoNotFoundError(f"{redact(str(path))} does not exist; check the name")
     if path.is_dir():
         raise VideoError(f"{path} is a directory; give a video file inside it")
     if path.stat().st_size == 0:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import av
 from av.container import InputContainer
 
+from mmduet.redaction import redact
 from mmduet.video.live import LiveVideo
 
 Transport = Literal["tcp", "udp"]
@@ -32,16 +33,3 @@ def open_network_stream(url: str, transport: Transport = "tcp") -> LiveVideo:
     if urlsplit(url).scheme in RTSP_SCHEMES:
         return LiveVideo(redact(url), lambda: open_rtsp(url, transport))
     return LiveVideo(redact(url), lambda: av.open(url, "r", timeout=READ_TIMEOUT_SECONDS))
-
-
-def redact(url: str) -> str:
-    """Return the URL without user, password, query and data, for messages and logs."""
-    if url.startswith("data:"):
-        return url.partition(",")[0][:60]
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "the URL"
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
-    return f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path

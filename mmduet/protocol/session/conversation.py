@@ -22,7 +22,7 @@ from mmduet.protocol.session.frame_tracker import AcceptedFrame
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
 from mmduet.protocol.session.limits import MessageRateLimiter, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
-from mmduet.video.network import redact
+from mmduet.redaction import redact
 from mmduet.video.sampling import FrameSampler
 
 STILL_IMAGE_FPS = 2.0
