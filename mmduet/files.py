@@ -73,6 +73,14 @@ def exclusive_lock(lock_file: Path, path: Path) -> IO[str]:
     return file
 
 
+def visible_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the files in ``folder`` that match ``pattern``, sorted.
+
+    Folders and hidden files are left out: macOS (``.DS_Store``, ``._model.safetensors``), editors and notebooks write them.
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith(".") and path.is_file())
+
+
 def read_json(path: str | Path, expected_type: type[T]) -> T:
     """Read an annotation file. Raises ``AnnotationError`` if it cannot be read or its value is not an ``expected_type``."""
     value = parse_json(read_text(path), str(path))

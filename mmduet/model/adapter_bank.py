@@ -1,7 +1,8 @@
 """Several adapters on one base model, kept separate: one packed step serves sessions with different adapters.
 
-LoRA matrices stand beside the linear layers of the base and add their output to the rows of their own sessions. A projector or
-heads that an adapter holds in full replace those of the base. ``AdapterBank.route_rows`` assigns the rows of one forward.
+LoRA matrices and biases stand beside the linear layers of the base and add their output to the rows of their own sessions. A
+projector or heads that an adapter holds in full replace those of the base. ``AdapterBank.route_rows`` assigns the rows of one
+forward.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmduet.errors import CheckpointError, EngineError, OptionError
-from mmduet.model.adapter import Adapter, check_adapter
+from mmduet.model.adapter import Adapter, fit_adapter
 from mmduet.model.network import DuetModel
 
 AdapterName = str | None  # None: the base alone
@@ -22,16 +23,21 @@ Rows = dict[str, Tensor]  # indices of the rows of each adapter
 
 
 class AdaptedLinear(nn.Module):
-    """A linear layer of the base and, for each adapter that changes it, A [r, in] and scale * B [out, r]."""
+    """A linear layer of the base and, for each adapter that changes it, A [r, in], scale * B [out, r] and a bias [out]."""
 
     def __init__(self, base: nn.Linear, routing: Rows) -> None:
         super().__init__()
         self.base, self._routing = base, routing
         self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._bias_changes: dict[str, Tensor] = {}
 
     def add(self, name: str, down: Tensor, up: Tensor) -> None:
         """Add the matrices of adapter ``name``."""
         self._pairs[name] = (down, up)
+
+    def add_bias(self, name: str, bias: Tensor) -> None:
+        """Add the bias of adapter ``name``, which replaces that of the base."""
+        self._bias_changes[name] = bias.to(self.base.bias) - self.base.bias.detach()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer to [1, N, in] and return [1, N, out]."""
@@ -40,6 +46,8 @@ class AdaptedLinear(nn.Module):
             if name in self._pairs:
                 down, up = self._pairs[name]
                 out[:, rows] += inputs[:, rows] @ down.T @ up.T
+            if name in self._bias_changes:
+                out[:, rows] += self._bias_changes[name]
         return out
 
 
@@ -52,13 +60,15 @@ class AdapterBank:
     def __init__(self, model: DuetModel, adapters: Mapping[str, Adapter]) -> None:
         """Raise ``CheckpointError`` for an adapter that does not fit or that changes shared parts of the model."""
         self._model, self._routing = model, Rows()
-        for adapter in adapters.values():  # check all of them before the model is changed
-            check_adapter(adapter, model)
+        adapters = {name: fit_adapter(adapter, model) for name, adapter in adapters.items()}  # before it is changed
+        for adapter in adapters.values():
             check_changes_no_shared_part(adapter)
         like = model.lm_head.weight  # for type and device; the linear layers may be quantised
         for name, adapter in adapters.items():
-            for path, (down, up) in adapter.lora_pairs.items():
-                self._adapt_layer(path).add(name, down.to(like), (adapter.scale * up.float()).to(like))
+            for path, pair in adapter.lora_pairs.items():
+                self._adapt_layer(path).add(name, pair.down.to(like), (pair.scale * pair.up.float()).to(like))
+            for path, bias in adapter.layer_biases.items():
+                self._adapt_layer(path).add_bias(name, bias)
         self._replacements = {
             name: {key: tensor.to(like) for key, tensor in adapter.replacements.items()}
             for name, adapter in adapters.items()
@@ -138,7 +148,8 @@ class AdapterBank:
 def check_changes_no_shared_part(adapter: Adapter) -> None:
     """Raise ``CheckpointError`` if an adapter changes more than the language model's layers, the projector and the heads."""
     shared = [path for path in adapter.lora_pairs if not path.startswith("lm.layers.")]
-    shared += [name for name in adapter.replacements if not name.startswith(("projector.", "heads."))]
+    own = tuple(f"{path}.bias" for path in adapter.layer_biases)
+    shared += [name for name in adapter.replacements if not name.startswith(("projector.", "heads.", *own))]
     if shared:
         raise CheckpointError(
             f"adapter {adapter.path} changes {', '.join(sorted(shared))}, which all sessions share; "

@@ -12,7 +12,7 @@ import torch
 
 from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
 from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
-from mmduet.model.adapter import Adapter, check_adapter, read_adapter
+from mmduet.model.adapter import Adapter, fit_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import HEADS
@@ -35,7 +35,7 @@ class Inspection:
     parameters: int = 0
     weight_bytes: int = 0
     config: DuetConfig | None = None
-    rank: int = 0  # rank of an adapter's LoRA matrices
+    rank: int = 0  # highest rank of an adapter's LoRA matrices
 
     def stream_bytes(self, frames: int) -> int:
         """Return the bytes of keys and values that ``frames`` frames of one session take, in the stored dtype."""
@@ -62,7 +62,7 @@ def inspect_directory(directory: str | Path, adapter: str | Path | None = None, 
     try:
         check_tensors(files, tensors, required_shapes(model), adapter_tensors)
         if applied is not None:
-            check_adapter(applied, model)
+            fit_adapter(applied, model)
         read_tokenizer(root, config.text.vocab_size)
         problem = None
     except CheckpointError as error:
@@ -107,7 +107,9 @@ def fingerprint(name: str | Path) -> str:
 
 
 def _inspect_adapter(root: Path, adapter: Adapter) -> Inspection:
-    tensors = [tensor for pair in adapter.lora_pairs.values() for tensor in pair] + [*adapter.replacements.values()]
+    tensors = [t for pair in adapter.lora_pairs.values() for t in (pair.down, pair.up)] + [
+        *adapter.replacements.values()
+    ]
     return Inspection(
         root,
         "adapter",
@@ -116,5 +118,5 @@ def _inspect_adapter(root: Path, adapter: Adapter) -> Inspection:
         tensors[0].dtype if tensors else None,
         sum(tensor.numel() for tensor in tensors),
         sum(tensor.nbytes for tensor in tensors),
-        rank=next((down.shape[0] for down, _ in adapter.lora_pairs.values()), 0),
+        rank=max((pair.down.shape[0] for pair in adapter.lora_pairs.values()), default=0),
     )

@@ -5,6 +5,7 @@ Source: MMDuet §3, based on LLaVA-OneVision. Tower and language model are Trans
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -65,6 +66,11 @@ class DuetModel(nn.Module):
         self.heads = Heads(config.text.hidden_size)
         if config.text.tied:
             self.lm_head.weight = self.lm.embed_tokens.weight
+
+    def untie(self) -> None:
+        """Give the language head a copy of the embedding's weight, so that either can change alone."""
+        self.lm_head.weight = nn.Parameter(self.lm_head.weight.detach().clone(), requires_grad=False)
+        self.config = replace(self.config, text=replace(self.config.text, tied=False))
 
     @property
     def device(self) -> torch.device:

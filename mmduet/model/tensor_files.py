@@ -5,7 +5,6 @@ A file is closed after every tensor copied from it, so that memory does not hold
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmduet.errors import CheckpointError
+from mmduet.files import visible_files
+from mmduet.model.config_files import read_json_object
 
 INDEX = "model.safetensors.index.json"
 Shape = tuple[int, ...]
@@ -68,7 +69,7 @@ class TensorFiles:
 
     def _entries(self, file: Path) -> Iterator[StoredTensor]:
         if file.suffix == ".bin":
-            tensors = self._unpickled[file] = _unpickle(file)
+            tensors = self._unpickled[file] = read_pickle(file)
             yield from (StoredTensor(file, name, tuple(t.shape), t.dtype) for name, t in tensors.items())
             return
         with _open_safetensors(file) as opened:
@@ -85,10 +86,10 @@ def _dtype(file: Path, name: str, code: str) -> torch.dtype:
 
 
 def _weight_files(root: Path, pickles: bool) -> list[Path]:
-    files = sorted(root.glob("*.safetensors"))
+    files = visible_files(root, "*.safetensors")
     if files:
         return files
-    bins = sorted(root.glob("pytorch_model*.bin"))
+    bins = visible_files(root, "pytorch_model*.bin")
     if bins and pickles:
         return bins
     if bins:
@@ -115,7 +116,8 @@ UNPICKLING_ERRORS = (
 )  # fmt: skip
 
 
-def _unpickle(file: Path) -> dict[str, Tensor]:
+def read_pickle(file: Path) -> dict[str, Tensor]:
+    """Read a dictionary of tensors, without running code. Raise ``CheckpointError`` if it is damaged or something else."""
     try:  # the old format, which is not a zip file, cannot be memory-mapped
         tensors: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except UNPICKLING_ERRORS as error:
@@ -132,7 +134,7 @@ def _check_index(root: Path, stored: dict[str, StoredTensor]) -> None:
     if not (root / INDEX).exists():
         return
     try:
-        indexed: dict[str, str] = json.loads((root / INDEX).read_text())["weight_map"]
+        indexed: dict[str, str] = read_json_object(root / INDEX)["weight_map"]
         missing = [f"{name} in {file}" for name, file in indexed.items() if _file_of(stored, name) != file]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{root / INDEX} cannot be read: {error}; download it again") from error

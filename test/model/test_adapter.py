@@ -109,7 +109,7 @@ def test_what_cannot_be_merged_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("use_dora", True), ("rank_pattern", {"q_proj": 8}), ("init_lora_weights", "pissa"), ("lora_bias", True)],
+    [("use_dora", True), ("trainable_token_indices", [1]), ("init_lora_weights", "pissa"), ("lora_bias", True)],
 )
 def test_lora_of_another_kind_is_refused(adapter: Path, name: str, value: object) -> None:
     path = adapter / "adapter_config.json"
@@ -124,8 +124,30 @@ def test_an_adapter_that_is_no_lora_is_refused(tmp_path: Path) -> None:
         load_model("random:tiny", adapter=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
-def test_garbage_is_refused(adapter: Path, name: str) -> None:
-    (adapter / name).write_bytes(b"[]")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("adapter_model.safetensors", b"[]", "cannot be read"),
+        ("adapter_config.json", b"[]", "holds a list, expected an object"),
+        ("adapter_config.json", b"{", "is not JSON"),
+        ("adapter_config.json", b"[" * 100_000, "is not JSON"),
+        ("adapter_config.json", b"\xff\xfe\xff", "is not JSON"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "r": 0, "lora_alpha": 1}', "expected A and B of rank 0"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "r": "x", "lora_alpha": 1}', "cannot be used"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "r": 4}', "cannot be used"),
+        (
+            "adapter_config.json",
+            b'{"peft_type": "LORA", "r": 4, "lora_alpha": 1, "rank_pattern": {"(": 1}}',
+            "cannot be used",
+        ),
+        (
+            "adapter_config.json",
+            b'{"peft_type": "LORA", "r": 4, "lora_alpha": 1, "alpha_pattern": [1]}',
+            "cannot be used",
+        ),
+    ],
+)
+def test_garbage_is_refused(adapter: Path, name: str, content: bytes, message: str) -> None:
+    (adapter / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
         load_model("random:tiny", adapter=adapter)
