@@ -25,6 +25,7 @@ from mmduet.annotations.json_values import (
     value_errors,
 )
 from mmduet.errors import AnnotationError
+from mmduet.files import visible_files
 
 TASKS_OF_GROUP: Mapping[str, tuple[str, ...]] = {
     "backward": ("EPM", "ASI", "HLD"),
@@ -80,7 +81,7 @@ def read_questions(path: Path) -> list[OvoEntry]:
 def _result_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    if not (files := sorted(path.glob("*.json"))):
+    if not (files := visible_files(path, "*.json")):
         raise AnnotationError(f"{path} has no .json files; give a result file, or a folder of result files")
     return files
 

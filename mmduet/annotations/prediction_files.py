@@ -48,7 +48,7 @@ class PredictionFile:
         if not self.path.exists():
             return
         positions = {question_id: i for i, question_id in enumerate(order)}
-        lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        lines = [line for line in self.path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
         ordered = sorted(lines, key=lambda line: positions.get(json.loads(line)["question_id"], len(positions)))
         if ordered != lines:
             write_text(self.path, "".join(f"{line}\n" for line in ordered))
@@ -72,7 +72,7 @@ class PredictionFile:
             write_text(self._settings_path, text)
         elif not self._settings_path.exists():
             raise OptionError(f"{self.path} exists, and was not written by this command; give another --output")
-        elif (written := self._settings_path.read_text(encoding="utf-8")) != text:
+        elif (written := self._settings_path.read_text(encoding="utf-8-sig")) != text:
             names = ", ".join(differing_settings(written, settings))
             raise OptionError(f"{self.path} was made with other settings ({names}); give another --output")
 

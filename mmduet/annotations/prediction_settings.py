@@ -72,7 +72,7 @@ def from_other_test_set(predictions: Path, annotations: Sequence[Path]) -> bool:
     Ids alone do not show this, because those of different test sets may agree. False where it is not known.
     """
     try:
-        digest = json.loads(settings_path(predictions).read_text(encoding="utf-8"))["annotations"]
+        digest = json.loads(settings_path(predictions).read_text(encoding="utf-8-sig"))["annotations"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(annotations) and digest not in map(file_digest, annotations)

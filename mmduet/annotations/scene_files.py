@@ -9,7 +9,7 @@ from pathlib import Path
 from mmduet.annotations.json_files import read_json_table
 from mmduet.annotations.json_values import Json
 from mmduet.errors import AnnotationError
-from mmduet.files import write_json, write_text
+from mmduet.files import visible_files, write_json, write_text
 
 CLIPS_FOLDER = "clips"
 
@@ -21,7 +21,7 @@ def clip_path(root: Path, index: int) -> Path:
 
 def read_clips(root: str | Path) -> list[Json]:
     """Return the annotations of every clip of a split, in order. Raises ``AnnotationError`` where none exists."""
-    paths = sorted((Path(root) / CLIPS_FOLDER).glob("*.json"))
+    paths = visible_files(Path(root) / CLIPS_FOLDER, "*.json")
     if not paths:
         raise AnnotationError(
             f"{root} has no scenes (no {CLIPS_FOLDER}/*.json); create some with: mmduet scenes make {root}"

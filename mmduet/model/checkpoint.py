@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from codecs import BOM_UTF8
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,7 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmduet.errors import CheckpointError
+from mmduet.model.architecture import check_architecture, describe_other_contents
 from mmduet.model.config import DuetConfig
+from mmduet.model.config_files import read_json_object
 from mmduet.model.key_mapping import UNUSED, to_internal_key
 from mmduet.model.llava_config import CONFIG, TOWER_LAYER, read_config
 from mmduet.model.network import DuetModel
@@ -27,6 +31,14 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress, load_weights, required_shapes
 
 MANIFEST, WEIGHTS, TOKENIZER = "mmduet.json", "model.safetensors", "tokenizer.json"
+#: What a tokenizer is converted from where there is no ``tokenizer.json``.
+TOKENIZER_SOURCES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 FORMAT = 1
 
 
@@ -78,20 +90,15 @@ def _checkpoint_tensors(model: DuetModel) -> dict[str, Tensor]:
 def read_manifest(directory: str | Path) -> dict[str, Any]:
     """Read a checkpoint's manifest. Raises ``CheckpointError`` if it is missing or of another format."""
     path = Path(directory) / MANIFEST
-    try:
-        manifest: Any = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{directory} is not a checkpoint: it contains neither {MANIFEST} nor {CONFIG}; check the path"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}; write the checkpoint again") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    if not path.exists():
+        hint = describe_other_contents(Path(directory))
+        raise CheckpointError(f"{directory} is not a checkpoint: it contains neither {MANIFEST} nor {CONFIG}{hint}")
+    manifest = read_json_object(path)
+    if (found := manifest.get("format")) != FORMAT:
         raise CheckpointError(f"{path} has format {found!r}; this version reads format {FORMAT}")
     if "model" not in manifest:
         raise CheckpointError(f"{path} has no description of the model; write the checkpoint again")
-    return dict(manifest)
+    return manifest
 
 
 def load_checkpoint(
@@ -130,6 +137,7 @@ def describe_checkpoint(root: Path, pickles: bool = False) -> tuple[DuetConfig, 
     if (root / MANIFEST).exists() or not (root / CONFIG).exists():
         manifest, files = read_manifest(root), TensorFiles(root, pickles)
         return DuetConfig.from_dict(manifest["model"]), files, files.tensors
+    check_architecture(root / CONFIG)
     files = TensorFiles(root, pickles)
     tensors = _with_internal_keys(files)
     config = read_config(root, {key: tensor.shape for key, tensor in tensors.items()})
@@ -167,12 +175,18 @@ def read_tokenizer(root: Path, max_tokens: int) -> Tokenizer:
 
 
 def _read_tokenizer(root: Path) -> Tokenizer:
-    """Read ``tokenizer.json``, or convert ``vocab.json`` and ``merges.txt`` with Transformers."""
+    """Read ``tokenizer.json``, or convert Qwen's ``vocab.json`` and ``merges.txt`` with Transformers."""
     if (root / TOKENIZER).exists() or not (root / "vocab.json").exists():
         return Tokenizer.from_file(root / TOKENIZER)
-    from transformers import AutoTokenizer
+    from transformers import Qwen2Tokenizer
 
-    try:
-        return Tokenizer(AutoTokenizer.from_pretrained(root, local_files_only=True).backend_tokenizer, str(root))
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"the tokenizer files in {root} cannot be read: {error}; download them again") from error
+    with TemporaryDirectory() as folder:  # without config.json, whose model type would select another class
+        try:
+            for file in (root / name for name in TOKENIZER_SOURCES if (root / name).exists()):
+                (Path(folder) / file.name).write_bytes(file.read_bytes().removeprefix(BOM_UTF8))
+            converted = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+            return Tokenizer(converted.backend_tokenizer, str(root))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"the tokenizer files in {root} cannot be read: {error}; download them again"
+            ) from error

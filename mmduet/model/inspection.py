@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
+from mmduet.files import visible_files
 from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
 from mmduet.model.adapter import Adapter, fit_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
@@ -100,7 +101,7 @@ def fingerprint(name: str | Path) -> str:
     """Return a short hash of a model's or adapter's files: their names, sizes, times, and the content of JSON files."""
     root = BUNDLED.get(str(name), Path(name))
     digest = sha256(str(name if not root.is_dir() else "").encode())
-    for file in sorted(root.iterdir()) if root.is_dir() else ():
+    for file in visible_files(root) if root.is_dir() else ():
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         digest.update(file.read_bytes() if file.suffix == ".json" else str(file.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16]

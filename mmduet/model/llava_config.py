@@ -6,7 +6,6 @@ language head is tied to the embedding.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from mmduet.errors import CheckpointError
 from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
+from mmduet.model.config_files import read_json_object
 from mmduet.model.tensor_files import Shape
 
 CONFIG = "config.json"
@@ -30,8 +30,8 @@ RECOMMENDED = Recommended(fps=2.0, speak="threshold:0.5", score_heads=("informat
 def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
     """Read the model's description; ``tensors`` has the shapes of its tensors by internal key. Raises ``CheckpointError``."""
     path = root / CONFIG
+    values = read_json_object(path)
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
         text = values.get("text_config") or values
         check_supported(path, values, text)
         return DuetConfig(
@@ -41,7 +41,7 @@ def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
             pooling_stride=int(values.get("video_pooling_stride", POOLING_STRIDE)),
             recommended=RECOMMENDED,
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not describe a LLaVA-OneVision model ({type(error).__name__}: {error}); check the directory"
         ) from error
@@ -112,6 +112,7 @@ def check_supported(path: Path, values: dict[str, Any], text: dict[str, Any]) ->
         "hidden_act": (text.get("hidden_act", "silu"), "silu"),
         "projector_hidden_act": (values.get("projector_hidden_act", "gelu"), "gelu"),
         "mm_projector_type": (values.get("mm_projector_type", "mlp2x_gelu"), "mlp2x_gelu"),
+        "mm_spatial_pool_mode": (values.get("mm_spatial_pool_mode", "bilinear"), "bilinear"),
         "vision_feature_layer": (layer if isinstance(layer, int) and layer < 0 else repr(layer), layer),
     }
     unsupported = [f"{name} {value!r}" for name, (value, supported) in settings.items() if value != supported]

@@ -27,11 +27,11 @@ class Tokenizer:
     def from_file(cls, path: str | Path) -> Tokenizer:
         """Read ``tokenizer.json``. Raises ``CheckpointError`` if it is missing or unreadable."""
         try:
-            return cls(Backend.from_file(str(path)), str(path))
+            return cls(Backend.from_str(Path(path).read_text(encoding="utf-8-sig")), str(path))
         except CheckpointError:
             raise
         except Exception as error:  # the backend raises bare Exception
-            raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
+            raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}; download it again") from error
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of ``text``; special tokens in the text are recognised."""

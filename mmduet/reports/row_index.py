@@ -8,7 +8,7 @@ from typing import Any
 
 from mmduet.annotations.json_values import Json
 from mmduet.errors import AnnotationError
-from mmduet.files import read_json, read_json_lines
+from mmduet.files import read_json, read_json_lines, visible_files
 from mmduet.reports.item_rows import ItemContent, objects_in, parse_item, texts_in
 
 ID_FIELDS = ("question_id", "qid", "image_id", "movie", "id", "video")
@@ -52,7 +52,7 @@ def join_key(item: Json, benchmark: str) -> tuple[str, int | None]:
 
 def _read_contents(path: Path) -> Iterator[Any]:
     if path.is_dir():
-        for file in sorted(path.glob("*.json")):
+        for file in visible_files(path, "*.json"):
             yield from _read_contents(file)
     elif path.suffix == ".jsonl":
         yield read_json_lines(path)

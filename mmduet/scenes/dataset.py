@@ -167,7 +167,7 @@ def _claim(root: Path, spec: SplitSpec) -> None:
     recipe = root / "scenes.json"
     expected = spec_to_dict(spec)
     if recipe.exists():
-        found = json.loads(recipe.read_text())
+        found = json.loads(recipe.read_bytes())
         differing = sorted(k for k in expected if k != "count" and found.get(k) != expected[k])
         if differing or found["count"] > spec.count:
             names = ", ".join(differing or ["count"])

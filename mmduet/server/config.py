@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from mmduet.errors import OptionError
@@ -149,6 +149,8 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
     A flag that is None was not given. Raises ``OptionError`` that names the setting and its source.
     """
 
+    from_file = {} if path is None else _read_toml(path)
+
     class LayeredConfig(ServerConfig):
         @classmethod
         def settings_customise_sources(
@@ -159,15 +161,11 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            file_settings = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path is not None else ()
+            file_settings = (InitSettingsSource(settings_cls, from_file),) if path is not None else ()
             return init_settings, env_settings, *file_settings
 
-    if path is not None and not path.is_file():
-        raise OptionError(f"config file {path} does not exist; check the name")
     try:
         config = LayeredConfig(**{name: value for name, value in flags.items() if value is not None})
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"config file {path} is not valid TOML ({error}); fix that line") from None
     except ValidationError as error:
         raise OptionError(_describe(error, path)) from None
     if config.host not in LOOPBACK_HOSTS and not config.keys:
@@ -176,6 +174,18 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
             f"set {ENV_PREFIX}KEYS or listen on 127.0.0.1"
         )
     return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file, with or without a byte order mark. Raises ``OptionError``."""
+    if not path.is_file():
+        raise OptionError(f"config file {path} does not exist; check the name")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"config file {path} cannot be read ({error}); save it as UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(f"config file {path} is not valid TOML ({error}); fix that line") from None
 
 
 def _describe(error: ValidationError, path: Path | None) -> str:

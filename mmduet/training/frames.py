@@ -23,7 +23,7 @@ class FrameStore:
     """The frames of many videos by name, as ``uint8 [N, S, S, 3]``, and their times in seconds."""
 
     def __init__(self, directory: Path) -> None:
-        index = json.loads((directory / "index.json").read_text())
+        index = json.loads((directory / "index.json").read_bytes())
         size: int = index["recipe"]["size"]
         self._ranges: dict[str, tuple[int, int]] = {k: (v[0], v[1]) for k, v in index["places"].items()}
         self._images = np.memmap(directory / "frames.u8", np.uint8, "r").reshape(-1, size, size, 3)
@@ -61,7 +61,7 @@ def build_store(
     """Decode ``names`` at ``fps`` into ``directory``, unless this has been done. Raises ``VideoError`` for a damaged video."""
     recipe = {"size": size, "fps": fps, "videos": list(names)}
     index = directory / "index.json"
-    if index.exists() and (found := json.loads(index.read_text())["recipe"]) != recipe:
+    if index.exists() and (found := json.loads(index.read_bytes())["recipe"]) != recipe:
         differing = ", ".join(sorted(k for k in recipe if found.get(k) != recipe[k]))
         raise TrainingError(
             f"{directory} contains frames of another recipe (different: {differing}); use an empty directory"

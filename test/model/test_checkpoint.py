@@ -118,11 +118,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "manifest of garbage": (
         lambda d: (d / "mmduet.json").write_text("{nope"),
-        r"mmduet\.json is not JSON: .*; write the checkpoint again",
+        r"mmduet\.json is not JSON: .*; write or download the file again",
     ),
     "manifest of bytes": (
         lambda d: (d / "mmduet.json").write_bytes(b"\xff\xfe\x00"),
-        r"mmduet\.json is not JSON: .*; write the checkpoint again",
+        r"mmduet\.json is not JSON: .*; write or download the file again",
     ),
     "another format": (
         lambda d: (d / "mmduet.json").write_text('{"format": 99, "model": {}}'),

@@ -161,6 +161,7 @@ def test_whether_the_language_head_is_tied_follows_from_config_and_weights(
         ({"use_sliding_window": True}, "use_sliding_window True"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"mm_projector_type": "linear"}, "mm_projector_type 'linear'"),
+        ({"mm_spatial_pool_mode": "average"}, "mm_spatial_pool_mode 'average'"),
         ({"vision_feature_layer": [-2, -1]}, "vision_feature_layer"),
     ],
 )

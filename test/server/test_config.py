@@ -53,6 +53,15 @@ def test_invalid_settings_are_named_in_the_error(text: str, words: str, tmp_path
         load_config(file)
 
 
+def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("port = 4321\n", encoding="utf-8-sig")
+    assert load_config(file).port == 4321
+    file.write_bytes(b"port = '\xff'")
+    with pytest.raises(OptionError, match=r"cannot be read .*save it as UTF-8 text"):
+        load_config(file)
+
+
 def test_missing_config_file_raises(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="does not exist"):
         load_config(tmp_path / "none.toml")

@@ -91,7 +91,7 @@ def _substitute(content: str, values: Mapping[str, str]) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} cannot be read ({error}); give a text file with the prompt") from None
 
