@@ -65,6 +65,13 @@ class EvaluateOptions:
             show_default="vid2seq",
         ),
     ] = None
+    meteor_seconds: Annotated[
+        float | None,
+        Option(
+            help="captions, dense-captioning, audio-description: maximum time of METEOR for one caption.",
+            show_default="60",
+        ),
+    ] = None
     similarities: Annotated[
         Path | None, Option(metavar="FILE.npz", help="audio-description: a matrix of sentence similarities per movie.")
     ] = None
@@ -100,7 +107,7 @@ class EvaluateOptions:
         options = {
             "smoothing": self.smoothing, "threshold": self.threshold, "sample": self.sample, "flavour": self.flavour,
             "seed": self.seed, "judgements": self.judgements, "prompt": self.judge_prompt,
-            "num_examples": self.num_examples,
+            "num_examples": self.num_examples, "meteor_seconds": self.meteor_seconds,
         }  # fmt: skip
         return {name: value for name, value in options.items() if value is not None}
 

@@ -74,7 +74,7 @@ def run_benchmark(
     shared = {name: value for name, value in (("seed", seed), ("progress", progress)) if name in accepted}
     report = EVALUATORS[benchmark](predictions, gold, **options, **shared)
     if all(isnan(value) for value in report.metrics.values()):
-        first = "".join(f", {problem}" for problem in report.problems[:1])
+        first = "".join(f" (item {problem.id}: {problem.message})" for problem in report.problems[:1])
         raise AnnotationError(
             f"{predictions}: nothing in it can be evaluated{first}; give other predictions or annotations"
         )

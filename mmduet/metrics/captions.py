@@ -1,7 +1,7 @@
 """Score captions against references: CIDEr-D, METEOR 1.5, ROUGE-L and BLEU as ``pycocoevalcap`` 1.2 computes them.
 
-CIDEr, ROUGE-L and BLEU are computed here by that optional package, in pure Python. METEOR and the tokenizer are Java
-programs, so the caller passes a ``MeteorScorer`` and captions that are already tokenized.
+CIDEr and BLEU are computed here by that optional package, in pure Python, and ROUGE-L without it. METEOR and the tokenizer
+are Java programs, so the caller passes a ``MeteorScorer`` and captions that are already tokenized.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
+
 from mmduet.errors import OptionError
 
 METRICS = ("CIDEr", "METEOR", "ROUGE_L", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
 BLEU_ORDERS = 4
+ROUGE_BETA = 1.2
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,10 @@ class MeteorScorer(Protocol):
     """Computes METEOR, which needs an external program."""
 
     def scores(self, corpora: Sequence[Sequence[Candidate]]) -> Sequence[CorpusScore]:
-        """Return METEOR of each corpus, aggregated over summed statistics, and of each of its candidates."""
+        """Return METEOR of each corpus, aggregated over summed statistics, and of each of its candidates.
+
+        A candidate that cannot be scored has NaN, and counts as an empty caption in the corpus score.
+        """
         ...
 
 
@@ -69,11 +75,35 @@ def cider(corpus: Sequence[Candidate]) -> CorpusScore:
 
 
 def rouge_l(corpus: Sequence[Candidate]) -> CorpusScore:
-    """Return ROUGE-L with beta 1.2; the corpus score is the mean."""
-    if not corpus:
-        return 0.0, []
-    total, each = _scorer("rouge.rouge", "Rouge").compute_score(*_as_dictionaries(corpus))
-    return float(total), each.tolist()
+    """Return ROUGE-L (Lin 2004) with beta 1.2; the corpus score is the mean.
+
+    The numbers are those of ``pycocoevalcap``, whose table of both texts' words takes gigabytes for long paragraphs.
+    """
+    each = [_rouge_l(candidate) for candidate in corpus]
+    return (float(np.mean(each)) if each else 0.0), each
+
+
+def _rouge_l(candidate: Candidate) -> float:
+    caption, references = candidate.caption.split(" "), [reference.split(" ") for reference in candidate.references]
+    common = [common_subsequence_length(caption, reference) for reference in references]
+    precision = max(common) / len(caption)
+    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True))
+    if not (precision and recall):
+        return 0.0
+    return ((1 + ROUGE_BETA**2) * precision * recall) / (recall + ROUGE_BETA**2 * precision)
+
+
+def common_subsequence_length(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence, with one row of the table as the bits of a number (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for position, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << position
+    ones = (1 << len(a)) - 1
+    row = ones
+    for word in b:
+        matched = row & places.get(word, 0)
+        row = (row + matched | row - matched) & ones
+    return len(a) - row.bit_count()
 
 
 def bleu(corpus: Sequence[Candidate]) -> list[CorpusScore]:

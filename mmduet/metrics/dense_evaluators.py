@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from mmduet.metrics.captions import METRICS, MeteorScorer, score_captions
+from mmduet.metrics.captions import METRICS, CorpusScores, MeteorScorer, score_captions
 from mmduet.metrics.dense_captions import (
     IOU_THRESHOLDS,
     UNMATCHED_CAPTION,
@@ -63,7 +64,7 @@ class VideoScores:
     """The scores of one video, as fractions (CIDEr: 0 to 10).
 
     ``localization`` and ``captions`` are by IoU threshold, ``by_distance`` by distance, and ``soda`` by reference set, None
-    where the set does not have the video.
+    where the set does not have the video. ``unscored_pairs`` of all ``pairs`` of captions have no METEOR.
     """
 
     predictions: int
@@ -71,6 +72,8 @@ class VideoScores:
     captions: tuple[Mapping[str, float], ...]
     soda: tuple[float | None, ...]
     by_distance: tuple[LocalizationScore, ...] = ()
+    pairs: int = 0
+    unscored_pairs: int = 0
 
     @property
     def precision(self) -> float:
@@ -109,35 +112,51 @@ def score_videos(
     """
     compared = [matched_pairs(video, threshold, rules.unmatched) for video in videos for threshold in IOU_THRESHOLDS]
     captions = iter(score_captions(compared, meteor))
-    sodas = _soda(videos, meteor, string_order)
     return [
-        VideoScores(
-            predictions=len(video.predictions),
-            localization=tuple(localization_score(video, iou_above(threshold)) for threshold in IOU_THRESHOLDS),
-            captions=tuple(next(captions).corpus for _ in IOU_THRESHOLDS),
-            soda=next(sodas),
-            by_distance=tuple(localization_score(video, starting_within(seconds)) for seconds in rules.distances),
-        )
-        for video in videos
+        _video_scores(video, [next(captions) for _ in IOU_THRESHOLDS], soda, rules)
+        for video, soda in zip(videos, _soda(videos, meteor, string_order), strict=True)
     ]
 
 
-def _soda(
-    videos: Sequence[VideoCaptions], meteor: MeteorScorer, string_order: bool
-) -> Iterator[tuple[float | None, ...]]:
-    """Yield SODA_c of each video against each reference set. All pairs are sent to METEOR in one call."""
+def _video_scores(
+    video: VideoCaptions, captions: Sequence[CorpusScores], soda: _Soda, rules: EvaluatorRules
+) -> VideoScores:
+    similarities = [item["METEOR"] for at in captions for item in at.items] + soda.similarities
+    return VideoScores(
+        predictions=len(video.predictions),
+        localization=tuple(localization_score(video, iou_above(threshold)) for threshold in IOU_THRESHOLDS),
+        captions=tuple(at.corpus for at in captions),
+        soda=tuple(soda.scores),
+        by_distance=tuple(localization_score(video, starting_within(seconds)) for seconds in rules.distances),
+        pairs=len(similarities),
+        unscored_pairs=sum(map(math.isnan, similarities)),
+    )
+
+
+@dataclass(frozen=True)
+class _Soda:
+    """SODA_c of one video against each reference set, None where the set lacks the video, and METEOR of all its pairs."""
+
+    scores: list[float | None] = field(default_factory=list)
+    similarities: list[float] = field(default_factory=list)
+
+
+def _soda(videos: Sequence[VideoCaptions], meteor: MeteorScorer, string_order: bool) -> Iterator[_Soda]:
+    """Yield SODA_c of each video. All pairs are sent to METEOR in one call; one without METEOR has the similarity 0."""
     pairs = [soda_pairs(video.predictions, events) for video in videos for events in video.present_references]
     similarities = iter(meteor.scores(pairs))
     for video in videos:
-        scores: list[float | None] = []
+        soda = _Soda()
         for events in video.references:
             if events is None:
-                scores.append(None)
+                soda.scores.append(None)
                 continue
-            similarity = np.array(next(similarities)[1]).reshape(len(events), len(video.predictions))
+            each = next(similarities)[1]
+            soda.similarities.extend(each)
+            similarity = np.nan_to_num(np.array(each)).reshape(len(events), len(video.predictions))
             ordered = permute_columns_by_string(similarity) if string_order else similarity
-            scores.append(soda_c(video.predictions, events, ordered))
-        yield tuple(scores)
+            soda.scores.append(soda_c(video.predictions, events, ordered))
+        yield soda
 
 
 def summarize(scores: Sequence[VideoScores], rules: EvaluatorRules) -> dict[str, float]:

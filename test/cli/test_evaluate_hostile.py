@@ -91,8 +91,8 @@ CUT = "1" + 76 * "0" + "..."  # HUGE in a message
         ),
         (
             "grounding", {"question_id": 1, "model_response_list": []}, SPANS, ("--profile", "paper"),
-            "p.json: nothing in it can be evaluated, 1: the answer '' does not contain exactly two numbers "
-            "(counted as dropped, as in the original); give other predictions or annotations",
+            "p.json: nothing in it can be evaluated (item 1: the answer '' does not contain exactly two numbers); "
+            "give other predictions or annotations",
         ),
         ("captions", b"[" * 100_000, {"v": "a"}, (), "p.json is nested too deeply to be parsed"),
         ("qvhighlights", b"[" * 100_000, QUERY, (), "p.json is nested too deeply to be parsed"),

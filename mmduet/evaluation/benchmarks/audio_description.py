@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from mmduet.annotations.audio_description_files import read_descriptions
@@ -11,7 +12,7 @@ from mmduet.annotations.json_values import Json
 from mmduet.annotations.problems import Problem, check_ids_overlap, id_problems
 from mmduet.errors import AnnotationError
 from mmduet.evaluation.report import Report, check_no_problems
-from mmduet.evaluation.scorers.meteor import Meteor, use_meteor
+from mmduet.evaluation.scorers.meteor import MAX_SECONDS, Meteor, limit_notes, limit_problem, use_meteor
 from mmduet.evaluation.scorers.ptb_tokenizer import tokenize_captions
 from mmduet.evaluation.scorers.sentence_similarity import SimilarityMatrix
 from mmduet.metrics.audio_description import WINDOW, mean_over_movies, recall_at_k_in_n
@@ -40,6 +41,7 @@ def evaluate(
     strict: bool = False,
     similarity: Mapping[str, SimilarityMatrix] | None = None,
     meteor: Meteor | None = None,
+    meteor_seconds: float = MAX_SECONDS,
 ) -> Report:
     """Compute CIDEr, ROUGE-L, METEOR and BLEU-4 over all descriptions, and with ``similarity`` R@1/16 and R@5/16.
 
@@ -50,7 +52,7 @@ def evaluate(
     Args:
         similarity: The matrix ``[generated, gold]`` of each movie, in the order of time
             (``sentence_similarity.read_similarities``).
-        meteor: A running METEOR process; None starts one.
+        meteor: A running METEOR process; None starts one, which spends at most ``meteor_seconds`` on a description.
 
     Raises:
         AnnotationError: a file cannot be used, or ``strict`` and there are problems.
@@ -67,8 +69,13 @@ def evaluate(
     if strict:
         check_no_problems(problems)
     matrices = {} if similarity is None else {movie: _matrix(movie, long[movie], similarity) for movie in long}
-    with use_meteor(meteor) as running:
+    with use_meteor(meteor, meteor_seconds) as running:
         (scores,) = score_captions([_candidates(list(pairs.values()))], running)
+    slots = [_slot_id(movie, slot) for movie, slots in gold.items() for slot in slots]
+    skipped = [name for name, item in zip(slots, scores.items, strict=True) if isnan(item["METEOR"])]
+    problems += [limit_problem(name, 1, running) for name in skipped]
+    if strict:
+        check_no_problems(problems)
     metrics = {name: 100 * scores.corpus[name] for name in METRICS}
     if matrices:
         metrics |= {f"R@{k}/{WINDOW}": 100 * mean_over_movies(list(matrices.values()), k) for k in RANKS}
@@ -77,7 +84,7 @@ def evaluate(
         metrics=metrics,
         items=[_item(movie, pair, matrices.get(movie)) for movie, pair in pairs.items()],
         problems=problems,
-        notes=_notes(similarity is not None, bool(matrices)),
+        notes=[*_notes(similarity is not None, bool(matrices)), *limit_notes(len(skipped), len(slots), running)],
         profile=profile,
     )
 

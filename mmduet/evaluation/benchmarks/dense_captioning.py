@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from mmduet.annotations.dense_captioning_files import Segments, StreamedReplies, read_events, read_predictions
 from mmduet.annotations.problems import Problem, check_ids_overlap, id_problems
 from mmduet.errors import OptionError
 from mmduet.evaluation.report import Report, check_no_problems
-from mmduet.evaluation.scorers.meteor import Meteor, use_meteor
+from mmduet.evaluation.scorers.meteor import MAX_SECONDS, Meteor, limit_notes, limit_problem, use_meteor
 from mmduet.evaluation.scorers.ptb_tokenizer import tokenize_captions
 from mmduet.metrics.captions import CorpusScores, score_captions
 from mmduet.metrics.dense_captions import VideoCaptions
@@ -73,6 +74,7 @@ def evaluate(
     strict: bool = False,
     flavour: EvaluatorName = "vid2seq",
     meteor: Meteor | None = None,
+    meteor_seconds: float = MAX_SECONDS,
 ) -> Report:
     """Compute SODA_c, CIDEr, METEOR, F1 and their components; ``annotations.dense_captioning_files`` lists the file formats.
 
@@ -83,6 +85,7 @@ def evaluate(
         flavour: The evaluator whose definitions apply: ``vid2seq`` (also used by TimeChat and MMDuet), ``densevid2018``,
             ``densevid2021`` (ActivityNet's challenge, PDVC) or ``vidchapters``.
         meteor: A running METEOR process; None starts one, which takes seconds.
+        meteor_seconds: The time that such a process may spend on one pair of captions.
 
     Raises:
         AnnotationError: a file cannot be used, or ``strict`` and there are problems.
@@ -105,8 +108,11 @@ def evaluate(
     if not rules.counts_missing(predicted.streamed):
         names = [name for name in names if name in predicted.videos]
     videos = {name: _video(name, predicted, sets, rules) for name in names}
-    with use_meteor(meteor) as running:
-        return _report(videos, set(predicted.videos), problems, rules, running)
+    with use_meteor(meteor, meteor_seconds) as running:
+        report = _report(videos, set(predicted.videos), problems, rules, running)
+    if strict:
+        check_no_problems(report.problems)
+    return report
 
 
 def read_predicted_segments(path: Path, profile: Profile) -> PredictedSegments:
@@ -132,15 +138,20 @@ def _report(
     compared = tokenize_videos(list(videos.values()))
     scores = score_videos(compared, meteor, rules.flavour, string_order=rules.string_order)
     metrics = summarize(scores, rules.flavour)
+    unscored = {name: score.unscored_pairs for name, score in zip(videos, scores, strict=True)}
+    total = sum(score.pairs for score in scores)
     if rules.flavour.paragraphs:
         paragraphs = _paragraphs(videos, predicted, meteor, rules)
         metrics |= {f"Para_{name}": paragraphs.corpus[name] for name in PARAGRAPH_METRICS}
+        total += len(paragraphs.items)
+        for name, item in zip(videos, paragraphs.items, strict=False):  # fewer items: shifted ones
+            unscored[name] += isnan(item["METEOR"])
     return Report(
         benchmark="dense_captioning",
         metrics=_headline_first({name: v if name in COUNTS else 100 * v for name, v in metrics.items()}),
         items=[_item(name, score) for name, score in zip(videos, scores, strict=True)],
-        problems=problems,
-        notes=_notes(rules),
+        problems=problems + [limit_problem(name, count, meteor) for name, count in unscored.items() if count],
+        notes=[*_notes(rules), *limit_notes(sum(unscored.values()), total, meteor)],
         profile=rules.profile,
     )
 
