@@ -153,7 +153,7 @@ class SessionFailed:
 class SessionWarning:
     """Something about the stream that makes its outputs doubtful; the session continues. Emitted once per ``code``.
 
-    ``code`` is ``foreign_footage`` if the video does not look like the footage that the model was trained on.
+    ``code`` is ``out_of_domain`` if the video does not look like the footage that the model was trained on.
     """
 
     code: str

@@ -49,8 +49,8 @@ OUTPUTS = [
         },
     ),
     (
-        SessionWarning("foreign_footage", "other", 1.5),
-        {"type": "warning", "code": "foreign_footage", "message": "other", "time": 1.5},
+        SessionWarning("out_of_domain", "other", 1.5),
+        {"type": "warning", "code": "out_of_domain", "message": "other", "time": 1.5},
     ),
     (StreamEnded(10, 4.5), {"type": "stream_ended", "frames": 10, "duration": 4.5}),
     (

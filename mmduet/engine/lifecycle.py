@@ -24,7 +24,7 @@ from mmduet.events import (
 from mmduet.model.tokenizer import TextStream
 from mmduet.video.domain import DomainCheck
 
-FOREIGN_FOOTAGE = "foreign_footage"
+OUT_OF_DOMAIN = "out_of_domain"
 
 
 def before_step(session: Session) -> None:
@@ -65,11 +65,11 @@ def _check_domain(session: Session, work: WorkItem, time: float) -> None:
     prepared, check = work.spans[-1].frame, session.domain_check
     colours = prepared.colours if prepared is not None else None
     if check is not None and colours is not None and check.add(colours, time):
-        _warn_foreign(session, check, time)
+        _warn_out_of_domain(session, check, time)
 
 
-def _warn_foreign(session: Session, check: DomainCheck, time: float) -> None:
-    session.outbox.append(SessionWarning(FOREIGN_FOOTAGE, check.message, time))
+def _warn_out_of_domain(session: Session, check: DomainCheck, time: float) -> None:
+    session.outbox.append(SessionWarning(OUT_OF_DOMAIN, check.message, time))
 
 
 def _begin_reply(session: Session, frame: Frame) -> None:
@@ -162,7 +162,7 @@ def _end(session: Session) -> None:
         return
     duration = session.last_frame.time if session.last_frame is not None else 0.0
     if session.domain_check is not None and session.domain_check.finish():
-        _warn_foreign(session, session.domain_check, duration)
+        _warn_out_of_domain(session, session.domain_check, duration)
     session.outbox.append(StreamEnded(session.frame_count, duration))
     session.closed = True
 

@@ -123,7 +123,7 @@ class GoAway(ServerEvent):
 class SessionWarningEvent(ServerEvent):
     """The model's outputs are doubtful; the session continues. Each ``code`` is sent once.
 
-    Codes: ``foreign_footage``, the video does not look like the footage that the model was trained on.
+    Codes: ``out_of_domain``, the video does not look like the footage that the model was trained on.
     """
 
     type: Literal["session.warning"] = "session.warning"

@@ -99,7 +99,8 @@ class VisualDomain:
 class DomainCheck:
     """Judges one stream for a model: ``add`` its frames in order, and ask ``finish`` at its end.
 
-    A stream is foreign if most of the last 8 frames have too many unknown colours, or if no object was visible for 8 seconds.
+    A stream is out of domain if most of the last 8 frames have too many unknown colours, or if no object was visible for
+    8 seconds.
     """
 
     def __init__(self, model: str, domain: VisualDomain) -> None:
@@ -108,7 +109,7 @@ class DomainCheck:
         self._unknown: deque[float] = deque(maxlen=WINDOW)
         self._empty_since: float | None = None  # time of the first of the latest frames without an object
         self._empty_frames = 0
-        self.is_foreign = False
+        self.is_out_of_domain = False
 
     @property
     def message(self) -> str:
@@ -119,20 +120,20 @@ class DomainCheck:
         )
 
     def add(self, frame: FrameColours, time: float) -> bool:
-        """Add the frame at ``time`` in seconds; return whether the stream was found to be foreign with this frame."""
-        if self.is_foreign:
+        """Add the frame at ``time`` in seconds; return whether the stream was found to be out of domain with this frame."""
+        if self.is_out_of_domain:
             return False
         self._unknown.append(frame.unknown)
         full = len(self._unknown) == WINDOW
-        self.is_foreign = self._is_empty(frame, time) or (full and self._has_unknown_colours())
-        return self.is_foreign
+        self.is_out_of_domain = self._is_empty(frame, time) or (full and self._has_unknown_colours())
+        return self.is_out_of_domain
 
     def finish(self) -> bool:
-        """Judge a stream that was too short to be judged before; return whether it was found to be foreign now."""
-        if self.is_foreign or not 0 < len(self._unknown) < WINDOW:
+        """Judge a stream that was too short to be judged before; return whether it was found to be out of domain now."""
+        if self.is_out_of_domain or not 0 < len(self._unknown) < WINDOW:
             return False
-        self.is_foreign = self._has_unknown_colours()
-        return self.is_foreign
+        self.is_out_of_domain = self._has_unknown_colours()
+        return self.is_out_of_domain
 
     def _has_unknown_colours(self) -> bool:
         return median(self._unknown) > MAX_UNKNOWN
@@ -149,8 +150,8 @@ class DomainCheck:
 
 def domain_warning(check: DomainCheck, frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> str | None:
     """Return the warning for a whole video, given as times in seconds and small images; None if it needs none."""
-    foreign = any(check.add(check.domain.measure(image), time) for time, image in frames) or check.finish()
-    return check.message if foreign else None
+    unknown = any(check.add(check.domain.measure(image), time) for time, image in frames) or check.finish()
+    return check.message if unknown else None
 
 
 def _without_bars(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

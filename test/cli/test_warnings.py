@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Command, in_process, read_events
-from footage import foreign_footage, scene_frames, write_clip
+from footage import out_of_domain, scene_frames, write_clip
 from live_server import RunningServer, run_test_server
 from peft import LoraConfig, get_peft_model
 
@@ -24,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of one rendered scene and two other clips."""
     folder = tmp_path_factory.mktemp("footage")
     write_clip(folder / SCENE, [image for _, image in scene_frames(2, 5.0)])
-    write_clip(folder / FOREIGN, foreign_footage()["photo"]()[:12])
-    write_clip(folder / "other.mp4", foreign_footage()["testsrc2"]()[:12])
+    write_clip(folder / FOREIGN, out_of_domain()["photo"]()[:12])
+    write_clip(folder / "other.mp4", out_of_domain()["testsrc2"]()[:12])
     return folder
 
 
@@ -49,9 +49,9 @@ def test_run_warns_once_about_other_footage(mmduet_command: Command, folder: Pat
     done = mmduet_command("run", folder / FOREIGN, "--quiet", "--output", tmp_path / "a.jsonl")
     assert (done.status, done.out) == (0, "")
     assert len(done.err.splitlines()) == 1
-    assert done.err.startswith("warning[foreign_footage]: nano knows only rendered scenes of coloured shapes")
+    assert done.err.startswith("warning[out_of_domain]: nano knows only rendered scenes of coloured shapes")
     (warning,) = [event for event in read_events(tmp_path / "a.jsonl") if event["type"] == "warning"]
-    assert warning["code"] == "foreign_footage"
+    assert warning["code"] == "out_of_domain"
     assert "Bring your own weights" in warning["message"]
 
 
@@ -63,12 +63,12 @@ def test_task_commands_store_warnings_and_print_one_line(mmduet_command: Command
     videos = [folder / name for name in (SCENE, FOREIGN, "other.mp4")]
     done = mmduet_command("highlight", *videos, "--output", tmp_path / "a.json")
     assert done.status == 0
-    assert done.err.count("warning[foreign_footage]") == len(done.err.splitlines()) == 1
+    assert done.err.count("warning[out_of_domain]") == len(done.err.splitlines()) == 1
     assert done.err.startswith(f"{folder / FOREIGN}: warning")
     scene, *others = json.loads((tmp_path / "a.json").read_text())["videos"]
     assert scene["warnings"] == []
     for video in others:
-        assert [warning["code"] for warning in video["warnings"]] == ["foreign_footage"]
+        assert [warning["code"] for warning in video["warnings"]] == ["out_of_domain"]
 
 
 def test_predict_prints_one_warning(mmduet_command: Command, folder: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_predict_prints_one_warning(mmduet_command: Command, folder: Path, tmp_p
     files = ("--annotations", tmp_path / "test.json", "--videos", folder, "--output", tmp_path / "out.jsonl")
     done = mmduet_command("predict", *files)
     assert done.status == 0, done.err
-    assert done.err.count("warning[foreign_footage]") == 1
+    assert done.err.count("warning[out_of_domain]") == 1
 
 
 @pytest.mark.parametrize("where", ["local", "server"])
@@ -88,13 +88,13 @@ def test_pipeline_results_have_the_warnings(where: str, nano: LoadedModel, serve
     target = {"model": nano} if where == "local" else {"server": f"ws://127.0.0.1:{server.port}"}
     scene, foreign = mmduet.pipeline("caption", **target)([folder / SCENE, folder / FOREIGN])  # type: ignore[call-overload]
     assert scene.warnings == ()
-    assert [warning.code for warning in foreign.warnings] == ["foreign_footage"]
+    assert [warning.code for warning in foreign.warnings] == ["out_of_domain"]
 
 
 def test_stream_shows_the_servers_warning(mmduet_command: Command, server: RunningServer, folder: Path) -> None:
     done = mmduet_command("stream", folder / FOREIGN, "--server", f"ws://127.0.0.1:{server.port}", "--quiet")
     assert done.status == 0
-    assert done.err.count("warning[foreign_footage]") == len(done.err.splitlines()) == 1
+    assert done.err.count("warning[out_of_domain]") == len(done.err.splitlines()) == 1
 
 
 def test_a_session_is_warned_once_also_across_a_restart(nano: LoadedModel, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_session_is_warned_once_also_across_a_restart(nano: LoadedModel, tmp_p
         client.update_session({"fps": None, "window": 8, "speak": {"policy": "never"}})
         client.send_frames(9)
         warning = client.receive("session.warning")
-        assert warning["code"] == "foreign_footage"
+        assert warning["code"] == "out_of_domain"
         shutil.copytree(tmp_path / "one", tmp_path / "two")  # what a server that is killed now leaves behind
     with run_test_server(nano, journal=tmp_path / "two") as server, server.connect(resume=True) as client:
         client.send(

@@ -99,4 +99,3 @@ def test_files_must_be_under_a_root_after_resolving_links(tmp_path: Path) -> Non
             policy.check_file(bad)
     with pytest.raises(SourceError):
         UrlPolicy().check_file(str(found))
-

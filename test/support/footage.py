@@ -27,7 +27,7 @@ def scene_frames(seed: int, seconds: float = 10.0, size: int = 128) -> Iterator[
         yield step / FPS, render_frame(scene, style, step / FPS, size)
 
 
-def foreign_footage() -> dict[str, Callable[[], list[Image]]]:
+def out_of_domain() -> dict[str, Callable[[], list[Image]]]:
     """Return clips by name: test patterns, fractals, text, textures, cartoons, dark and empty cameras."""
     patterns = ("testsrc2", "smptehdbars", "mandelbrot", "gradients", "life", "cellauto", "sierpinski")
     painted = (_noise, _page, _terminal, _photo, _cartoon, _room, _infrared, _static_camera, _black, _white)

@@ -1,4 +1,4 @@
-"""The domain check: rendered scenes are familiar whatever their size, bars and compression; other footage is foreign."""
+"""The domain check: rendered scenes are familiar whatever their size, bars and compression; other footage is out of domain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from footage import FPS, Image, foreign_footage, scene_frames, write_clip
+from footage import FPS, Image, out_of_domain, scene_frames, write_clip
 
 from mmduet.model.presets import NANO
 from mmduet.scenes.dataset import SplitSpec, make_clip
@@ -58,9 +58,9 @@ def test_strongly_compressed_scenes_of_other_sizes_are_familiar(name: str, tmp_p
     assert file_warning(write_clip(tmp_path / "scene.mp4", frames, crf=35)) is None
 
 
-@pytest.mark.parametrize("name", sorted(foreign_footage()))
-def test_other_footage_is_foreign(name: str) -> None:
-    frames = foreign_footage()[name]()
+@pytest.mark.parametrize("name", sorted(out_of_domain()))
+def test_other_footage_is_out_of_domain(name: str) -> None:
+    frames = out_of_domain()[name]()
     message = warning((step / FPS, image) for step, image in enumerate(frames))
     assert message is not None
     assert "nano knows only rendered scenes of coloured shapes" in message
@@ -72,7 +72,7 @@ def test_the_guide_that_the_warning_names_exists() -> None:
     assert "\n## Bring your own weights\n" in readme.read_text()
 
 
-def test_a_single_foreign_frame_is_judged_at_the_end() -> None:
+def test_a_single_frame_out_of_domain_is_judged_at_the_end() -> None:
     check = DomainCheck("nano", DOMAIN)
     assert not check.add(DOMAIN.measure(letterbox(np.full((20, 30, 3), 255, np.uint8), SIZE)), 0.0)
     assert check.finish()
@@ -100,7 +100,7 @@ def test_an_object_may_be_out_of_sight_for_some_seconds() -> None:
 
 
 def test_measuring_a_frame_is_cheap() -> None:
-    image = letterbox(foreign_footage()["photo"]()[0], SIZE)
+    image = letterbox(out_of_domain()["photo"]()[0], SIZE)
     seconds = []
     for _ in range(50):
         start = time.perf_counter()
@@ -138,6 +138,6 @@ def test_sixty_scenes_give_no_warning_in_any_encoding(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("crf", [18, 40])
-def test_other_footage_is_foreign_in_any_encoding(crf: int, tmp_path: Path) -> None:
-    for name, frames in foreign_footage().items():
+def test_other_footage_is_out_of_domain_in_any_encoding(crf: int, tmp_path: Path) -> None:
+    for name, frames in out_of_domain().items():
         assert file_warning(write_clip(tmp_path / f"{name}.mp4", frames(), crf=crf)) is not None, name
