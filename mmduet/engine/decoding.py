@@ -10,6 +10,9 @@ from torch import Tensor
 
 from mmduet.options import DecodeOptions
 
+SEED_RANGE = 1 << 63
+"""Seeds are reduced to this range, because PyTorch's generators accept no larger ones."""
+
 
 class TokenSampler(Protocol):
     """Chooses the tokens of one reply."""
@@ -34,7 +37,7 @@ class Sampler:
     def __init__(self, options: DecodeOptions, reply: int, earlier: Set[int] = frozenset()) -> None:
         self._options = options
         self._tokens = set(earlier)
-        self._generator = torch.Generator().manual_seed(options.seed * 1_000_003 + reply)
+        self._generator = torch.Generator().manual_seed((options.seed * 1_000_003 + reply) % SEED_RANGE)
 
     def next(self, logits: Tensor) -> int:
         """Return the next token, from logits [V]."""
