@@ -147,6 +147,12 @@ class ConnectionLostError(ServerError):
     code = "connection_lost"
 
 
+class StorageError(ServerError):
+    """A disk that is full or cannot be written, on the machine that processes the request."""
+
+    code = "storage"
+
+
 class AuthError(ServerError):
     """A missing or wrong API key."""
 

@@ -7,13 +7,13 @@ that of a RAW frame begins with u16 width and u16 height.
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.client_events import MAX_PTS
+from mmduet.text import decode_base64
 
 HEADER_VERSION = 1
 HEADER = struct.Struct("<BBHIQ")
@@ -88,8 +88,8 @@ def image_from_base64(text: str, param: str) -> EncodedImage:
     """Return the image in base64 or in a data URL. Raises ``ProtocolError`` for parameter ``param``."""
     declared, body = _split_data_url(text, param)
     try:
-        data = base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as error:
+        data = decode_base64(body)
+    except ValueError as error:
         raise ProtocolError(
             f"{param} is not valid base64 ({error}); encode it again", "invalid_value", param=param
         ) from None
@@ -119,10 +119,10 @@ def detect_format(data: bytes) -> ImageFormat | None:
 
 
 def _split_data_url(text: str, param: str) -> tuple[ImageFormat | None, str]:
-    if not text.startswith("data:"):
+    if text[:5].lower() != "data:":
         return None, text
     head, comma, body = text.partition(",")
-    name, _, encoding = head.removeprefix("data:").partition(";")
+    name, _, encoding = head[5:].replace(" ", "").lower().partition(";")
     if name not in MEDIA_TYPES or encoding != "base64" or not comma:
         raise ProtocolError(
             f"{param} begins with {head[:60]!r}; expected a base64 data URL of {', '.join(MEDIA_TYPES)}",

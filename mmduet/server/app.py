@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator
 
 import psutil
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError, NotFoundError
 from mmduet.model import LoadedModel
-from mmduet.server import chat_completions, session_routes, status_routes
+from mmduet.server import chat_completions, model_routes, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
 from mmduet.server.config import ServerConfig
-from mmduet.server.error_response import error_response
+from mmduet.server.cors import CORSMiddleware
+from mmduet.server.error_middleware import ErrorMiddleware
+from mmduet.server.error_response import error_response, http_exception_response, validation_response
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.media import MediaLoader
@@ -28,6 +32,7 @@ from mmduet.server.openapi import document_bodies
 from mmduet.server.realtime import handle_socket
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
+from mmduet.text import shorten
 
 KV_SHARE_OF_FREE_MEMORY = 0.5
 
@@ -74,12 +79,8 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
         check_origin(request.headers, keys, manager.config.allowed_origins)
 
     dependencies = [Depends(require_allowed_origin)]
-    for routes in (status_routes, session_routes, chat_completions):
+    for routes in (status_routes, model_routes, session_routes, chat_completions):
         app.include_router(routes.build_router(manager, keys), dependencies=dependencies)
-
-    @app.exception_handler(MmduetError)
-    async def on_error(_: Request, error: MmduetError) -> Response:
-        return error_response(error)
 
     @app.websocket("/v1/realtime")
     async def realtime(ws: WebSocket) -> None:
@@ -87,10 +88,27 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
 
     @app.websocket("/{path:path}")
     async def unknown_path(ws: WebSocket, path: str) -> None:
-        error = NotFoundError(f"there is no WebSocket endpoint at /{path}; connect to /v1/realtime")
+        error = NotFoundError(f"there is no WebSocket endpoint at /{shorten(path)}; connect to /v1/realtime")
         await ws.send_denial_response(error_response(error))
 
+    _add_error_handlers(app)
+    app.add_middleware(ErrorMiddleware)
+    app.add_middleware(CORSMiddleware, allowed_origins=manager.config.allowed_origins)  # also for errors: outermost
     document_bodies(app, {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession})
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(MmduetError)
+    async def on_error(_: Request, error: MmduetError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        return http_exception_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid_parameter(_: Request, error: RequestValidationError) -> Response:
+        return validation_response(error)
 
 
 def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,14 +13,16 @@ import numpy as np
 from mmduet.engine import Engine, Session
 from mmduet.engine.session import PreparedFrame
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import VideoError
+from mmduet.errors import EngineError, VideoError
 from mmduet.events import Frame, Output
 from mmduet.model import DuetConfig
+from mmduet.model.tokenizer import Tokenizer
 from mmduet.options import SessionOptions
 from mmduet.protocol.frames import ImageFormat
 from mmduet.protocol.session.commands import ScoreFrame
 from mmduet.video.image import decode_image
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -29,6 +32,7 @@ class AsyncEngine:
     def __init__(self, thread: EngineThread, max_pixels: int, decode_threads: int = 2) -> None:
         self._thread = thread
         self._max_pixels = max_pixels
+        self._failure_logged = False
         self._decode_pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="mmduet-decode")
 
     @property
@@ -46,6 +50,15 @@ class AsyncEngine:
         """Return the model's description."""
         return self._thread.engine.model.config
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return the model's tokenizer."""
+        return self._thread.engine.model.tokenizer
+
+    def slot_tokens(self, options: SessionOptions) -> int:
+        """Return the context of a session with these options, in tokens."""
+        return self._thread.engine.slot_tokens(options)
+
     def check(self, options: SessionOptions) -> None:
         """Raise the error that opening a session with these options would raise."""
         self._thread.engine.check(options)
@@ -57,9 +70,24 @@ class AsyncEngine:
     async def call(self, request: Callable[[Engine], T]) -> T:
         """Run ``request`` in the engine's thread between two steps and return its result.
 
-        It runs even if the caller is cancelled while waiting.
+        It runs even if the caller is cancelled while waiting. Raises ``EngineError`` if the engine has stopped.
         """
-        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(request)))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._thread.submit(request)))
+        except EngineError as error:
+            if self.alive:
+                raise
+            raise self.stopped_error() from error
+
+    def stopped_error(self) -> EngineError:
+        """Return the error of all requests after the engine has stopped. If it has failed, log the reason once."""
+        if not self._failure_logged:
+            self._failure_logged = True
+            try:
+                self._thread.raise_failure()
+            except EngineError as error:
+                log.critical("the engine has failed; restart the server", exc_info=error.__cause__)
+        return EngineError("the engine has stopped; restart the server")
 
     async def open_session(self, options: SessionOptions, on_output: Callable[[Output | None], None]) -> Session:
         """Open a session and call ``on_output`` in this event loop with its outputs, in order.

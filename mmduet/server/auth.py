@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mmduet.errors import AuthError, OriginError
 from mmduet.server.config import LOOPBACK_HOSTS
+from mmduet.text import shorten
 
 KEY_PROTOCOL = "mmduet.key."
 OPENAI_KEY_PROTOCOL = "openai-insecure-api-key."
@@ -94,10 +95,10 @@ def check_origin(headers: Mapping[str, str], keys: KeyStore, allowed: Iterable[s
     Without keys, also raise it for a ``Host`` that is not a loopback name.
     """
     if not is_origin_allowed(headers, allowed):
-        raise OriginError(f"origin {headers['origin']} is not allowed; add it to allowed_origins")
+        raise OriginError(f"origin {shorten(headers['origin'])} is not allowed; add it to allowed_origins")
     if not keys.required and not is_loopback_host(headers):
         raise OriginError(
-            f"host {headers.get('host', '')!r} is not a loopback name; connect to 127.0.0.1 or configure a key"
+            f"host {shorten(headers.get('host', ''))!r} is not a loopback name; connect to 127.0.0.1 or configure a key"
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from functools import partial
 from time import time
 from typing import Any
 
@@ -16,21 +16,24 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from mmduet.engine import Engine, Session
+from mmduet.engine import Session
 from mmduet.engine.session import PreparedFrame
-from mmduet.errors import EngineError, MmduetError, ProtocolError, VideoError
-from mmduet.events import AssistantTurn, Frame, Output, Query, Reply, ReplyDelta, Scores, SessionFailed
+from mmduet.errors import EngineError, MmduetError, SessionClosedError
+from mmduet.events import Output, Reply, ReplyDelta, Scores, SessionFailed
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 from mmduet.server.auth import KeyStore
-from mmduet.server.chat_schema import ChatRequest, ImagePart, Message
+from mmduet.server.chat_schema import ChatRequest, SystemMessage, message_text
+from mmduet.server.chat_timeline import Timeline, TimelineBuilder, TimelineItem
+from mmduet.server.error_response import error_body, http_status, to_mmduet_error
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
 
+log = logging.getLogger(__name__)
 FINISH_REASONS = {"stop": "stop", "length": "length", "cancelled": "stop"}
 MAX_FRAMES_IN_FLIGHT = 8
 """Frames of one request in the engine at a time, so that a long video does not crowd out live sessions."""
-
-TimelineItem = PreparedFrame | Query | AssistantTurn
+MIN_TEMPERATURE = 0.01
+"""Lower temperatures choose the most likely token, as 0 does."""
 
 
 def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
@@ -45,10 +48,9 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         manager.check_accepting(body.model)
         completion = ChatCompletion(manager, body, owner)
         try:
-            completion.items = await _build_timeline(body.messages, manager)
             await completion.open()
             if body.stream:
-                return StreamingCompletion(completion, body)
+                return StreamingCompletion(completion, body, request.state.request_id)
             async for _ in completion.deltas():
                 pass
             return JSONResponse(completion.to_completion())
@@ -59,33 +61,6 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     return router
 
 
-async def _build_timeline(messages: Sequence[Message], manager: SessionManager) -> list[TimelineItem]:
-    """Return the frames and turns of all messages except system messages, in order and with times that never decrease."""
-    items: list[TimelineItem] = []
-    fps, clock, frames, max_frames = manager.engine.model_config.recommended.fps, 0.0, 0, manager.media.max_frames
-    for message in messages:
-        if message.is_system:
-            continue
-        for part in message.media:
-            is_image = isinstance(part, ImagePart)
-            url = part.image_url.url if isinstance(part, ImagePart) else part.video_url.url
-            async for image in manager.media.iter_frames(url, fps, is_image=is_image):
-                clock, frames = frames / fps, frames + 1
-                if frames > max_frames:
-                    raise VideoError(
-                        f"the messages have more than {max_frames} frames at {fps:g} fps; "
-                        "send a shorter video or use /v1/realtime"
-                    )
-                items.append(await manager.engine.prepare(Frame(frames - 1, clock, image)))
-        if text := "\n".join(message.texts):
-            items.append((Query if message.role == "user" else AssistantTurn)(text, clock))
-    if not items:
-        raise ProtocolError(
-            "the messages have no text, image or video; add a user message", "invalid_value", param="messages"
-        )
-    return items
-
-
 @dataclass
 class ChatCompletion:
     """One completion and the engine session that generates it."""
@@ -93,7 +68,6 @@ class ChatCompletion:
     manager: SessionManager
     body: ChatRequest
     owner: str
-    items: Sequence[TimelineItem] = ()
     closed_by_response: bool = False  # a streaming response closes it
 
     def __post_init__(self) -> None:
@@ -107,26 +81,17 @@ class ChatCompletion:
         self.reply: Reply | None = None
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
         self._engine_session: Session | None = None
-        engine, options = self.manager.engine, self._options()
-        engine.check(options)
-        self.manager.budget.reserve(self.id, engine.slot_bytes(options), self.owner)
+        self._timeline = Timeline((), 1)
+        self._options = session_options(self.body, self.manager.default_settings().options)
+        self.manager.engine.check(self._options)
+        self.manager.budget.reserve(self.id, self.manager.engine.slot_bytes(self._options), self.owner)
 
     async def open(self) -> None:
-        """Open the engine session."""
-        self._engine_session = await self.manager.engine.open_session(self._options(), self._outputs.put_nowait)
-
-    def _options(self) -> SessionOptions:
-        body, defaults = self.body, self.manager.default_settings().options
-        max_tokens = body.max_completion_tokens or body.max_tokens or defaults.decode.max_new_tokens
-        system_texts = [text for message in body.messages if message.is_system for text in message.texts]
-        return replace(
-            defaults,
-            speak=SpeakOptions("never", 0.0),
-            decode=DecodeOptions(max_tokens, body.temperature, body.top_p, seed=body.seed or 0),
-            keep_replies=True,
-            window=None,
-            system_prompt="\n".join(system_texts) if system_texts else defaults.system_prompt,
-        )
+        """Load the media of the messages, and open the engine session. Raises as ``TimelineBuilder.build`` does."""
+        engine, options = self.manager.engine, self._options
+        self._timeline = await TimelineBuilder(engine, self.manager.media, options).build(self.body.messages)
+        options = replace(options, decode=replace(options.decode, max_new_tokens=self._timeline.max_new_tokens))
+        self._engine_session = await engine.open_session(options, self._outputs.put_nowait)
 
     async def deltas(self) -> AsyncIterator[str]:
         """Yield the reply's text as it is generated. Raises the error that ended the session."""
@@ -145,23 +110,27 @@ class ChatCompletion:
     async def _feed(self, session: Session) -> None:
         """Push every item and wait until all frames have been scored; a turn waits for the frames before it."""
         in_flight = 0
-        for item in self.items:
-            await self.manager.engine.call(partial(_push, session, item))
+        for item in self._timeline.items:
+            await self._push(session, item)
             in_flight += isinstance(item, PreparedFrame)
             while in_flight >= MAX_FRAMES_IN_FLIGHT or (in_flight and not isinstance(item, PreparedFrame)):
                 in_flight -= isinstance(await self._next_output(), Scores)
         while in_flight:
             in_flight -= isinstance(await self._next_output(), Scores)
 
+    async def _push(self, session: Session, item: TimelineItem) -> None:
+        """Push one item. Raises the error that ended the session, if it has ended."""
+        try:
+            await self.manager.engine.call(lambda engine: engine.push(session, item))
+        except SessionClosedError:
+            while True:  # the engine has delivered the reason before
+                await self._next_output()
+
     async def _next_output(self) -> Output:
         output = await self._outputs.get()
         if output is None:
-            raise EngineError("the engine has stopped; restart the server")
+            raise self.manager.engine.stopped_error()
         if isinstance(output, SessionFailed):
-            if output.code == "no_capacity":
-                raise ProtocolError(
-                    f"the messages are too long: {output.message}", "context_length_exceeded", param="messages"
-                )
             raise EngineError(output.message)
         return output
 
@@ -178,7 +147,7 @@ class ChatCompletion:
     def to_completion(self) -> dict[str, Any]:
         """Return the ``chat.completion`` object."""
         assert self.reply is not None
-        message = {"role": "assistant", "content": self.text}
+        message = {"role": "assistant", "content": self.text, "refusal": None}
         finish_reason = FINISH_REASONS[self.reply.finish]
         choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
         return {**self._envelope("chat.completion"), "choices": [choice], "usage": self.usage()}
@@ -192,25 +161,45 @@ class ChatCompletion:
         """Return the last chunk, which has the token counts."""
         return {**self._envelope("chat.completion.chunk"), "choices": [], "usage": self.usage()}
 
-    def usage(self) -> dict[str, int]:
-        """Return the token counts."""
+    def usage(self) -> dict[str, Any]:
+        """Return the token counts, and as extensions how many frames of videos were used, at which rate."""
         assert self.reply is not None
         prompt, completion = self.reply.context_tokens, self.reply.tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "video_frames": self._timeline.video_frames,
+            "video_fps": self._timeline.video_fps,
+        }
 
     def _envelope(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.body.model}
 
 
-def _push(session: Session, item: TimelineItem, engine: Engine) -> None:
-    engine.push(session, item)
+def session_options(body: ChatRequest, defaults: SessionOptions) -> SessionOptions:
+    """Return the options of a session that answers ``body``: it keeps everything and replies only on request."""
+    max_tokens = body.max_completion_tokens or body.max_tokens or defaults.decode.max_new_tokens
+    top_p = 1.0 if body.top_p is None else body.top_p
+    temperature = body.temperature or 0.0
+    if top_p == 0 or temperature < MIN_TEMPERATURE:
+        top_p, temperature = 1.0, 0.0
+    system_texts = [message_text(message) for message in body.messages if isinstance(message, SystemMessage)]
+    return replace(
+        defaults,
+        speak=SpeakOptions("never", 0.0),
+        decode=DecodeOptions(max_tokens, temperature, top_p, seed=body.seed or 0),
+        keep_replies=True,
+        window=None,
+        system_prompt="\n".join(system_texts) if system_texts else defaults.system_prompt,
+    )
 
 
 class StreamingCompletion(StreamingResponse):
     """A completion sent as it is generated; closes it even if the response is interrupted or never starts."""
 
-    def __init__(self, completion: ChatCompletion, body: ChatRequest) -> None:
-        super().__init__(_stream_chunks(completion, body), media_type="text/event-stream")
+    def __init__(self, completion: ChatCompletion, body: ChatRequest, request_id: str) -> None:
+        super().__init__(_stream_chunks(completion, body, request_id), media_type="text/event-stream")
         self._completion = completion
         completion.closed_by_response = True
 
@@ -222,7 +211,7 @@ class StreamingCompletion(StreamingResponse):
             self._completion.manager.run_in_background(self._completion.close())
 
 
-async def _stream_chunks(completion: ChatCompletion, body: ChatRequest) -> AsyncIterator[str]:
+async def _stream_chunks(completion: ChatCompletion, body: ChatRequest, request_id: str) -> AsyncIterator[str]:
     """Yield server-sent events up to ``[DONE]``; an error while generating is sent as an event."""
     try:
         yield _sse_event(completion.to_chunk({"role": "assistant", "content": ""}))
@@ -233,9 +222,10 @@ async def _stream_chunks(completion: ChatCompletion, body: ChatRequest) -> Async
         if body.stream_options is not None and body.stream_options.include_usage:
             yield _sse_event(completion.to_usage_chunk())
         yield "data: [DONE]\n\n"
-    except MmduetError as error:
-        details = {"message": str(error), "type": "server_error", "code": error.code, "param": None}
-        yield _sse_event({"error": details})
+    except Exception as error:
+        log.exception("request %s failed while its response was streamed", request_id)
+        reported = to_mmduet_error(error, request_id)
+        yield _sse_event(error_body(str(reported), http_status(reported), reported.code))
 
 
 def _sse_event(data: dict[str, Any]) -> str:

@@ -1,19 +1,39 @@
-"""Request schema of ``/v1/chat/completions``: the supported part of OpenAI's, plus ``video_url`` parts."""
+"""Request schema of ``/v1/chat/completions``: OpenAI's, of which only some parameters have an effect, and ``video_url``.
+
+Parameters that do not change the answer are accepted and ignored. Those that would change it are accepted only with values
+that leave it as it is, and otherwise rejected by name. Every optional parameter may be null.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from mmduet.protocol.wire import ClientModel
+
+Ignored = Any
+"""Type of a parameter that does not change the answer."""
+
+
+def only(*accepted: Any) -> AfterValidator:
+    """Return a validator that accepts null and the values ``accepted``, with which a parameter has no effect."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value not in accepted:
+            expected = " or ".join(map(repr, accepted)) or "null"
+            raise PydanticCustomError("unsupported_parameter", "only {expected} is supported", {"expected": expected})
+        return value
+
+    return AfterValidator(check)
 
 
 class MediaUrl(ClientModel):
     """Address of an image or a video: a data URL, or an http(s) URL that the server allows."""
 
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class TextPart(ClientModel):
@@ -21,6 +41,14 @@ class TextPart(ClientModel):
 
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: Ignored = None
+
+
+class RefusalPart(ClientModel):
+    """A refusal in an earlier reply; it is read as text."""
+
+    type: Literal["refusal"]
+    refusal: str
 
 
 class ImagePart(ClientModel):
@@ -28,49 +56,82 @@ class ImagePart(ClientModel):
 
     type: Literal["image_url"]
     image_url: MediaUrl
+    prompt_cache_breakpoint: Ignored = None
 
 
 class VideoPart(ClientModel):
-    """A video, which is sampled at the model's frame rate."""
+    """A video, which is sampled at the model's frame rate, or at a lower one if the context cannot hold all its frames."""
 
     type: Literal["video_url"]
     video_url: MediaUrl
 
 
-Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+def _content_tag(value: Any) -> str:
+    return "<text>" if isinstance(value, str) else "<parts>"
 
 
-class Message(ClientModel):
-    """One message of the conversation."""
+UserPart = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+UserContent = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[tuple[UserPart, ...], Tag("<parts>")], Discriminator(_content_tag)
+]
+AssistantContent = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[tuple[AssistantPart, ...], Tag("<parts>")], Discriminator(_content_tag)
+]
+SystemContent = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[tuple[TextPart, ...], Tag("<parts>")], Discriminator(_content_tag)
+]
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[Part, ...]
-    name: str | None = None
 
-    @property
-    def is_system(self) -> bool:
-        """Return whether the message is a system prompt."""
-        return self.role in ("system", "developer")
+class SystemMessage(ClientModel):
+    """A system prompt."""
 
-    @property
-    def texts(self) -> list[str]:
-        """Return the text parts."""
-        if isinstance(self.content, str):
-            return [self.content]
-        return [part.text for part in self.content if isinstance(part, TextPart)]
+    role: Literal["system", "developer"]
+    content: SystemContent
+    name: Ignored = None
 
-    @property
-    def media(self) -> list[ImagePart | VideoPart]:
-        """Return the image and video parts."""
-        if isinstance(self.content, str):
-            return []
-        return [part for part in self.content if not isinstance(part, TextPart)]
+
+class UserMessage(ClientModel):
+    """A message of the user."""
+
+    role: Literal["user"]
+    content: UserContent
+    name: Ignored = None
+
+
+class AssistantMessage(ClientModel):
+    """An earlier reply, as the API returns it."""
+
+    role: Literal["assistant"]
+    content: AssistantContent | None = None
+    refusal: str | None = None
+    name: Ignored = None
+    annotations: Ignored = None
+    audio: Annotated[Any, only()] = None
+    function_call: Annotated[Any, only()] = None
+    tool_calls: Annotated[Any, only([])] = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+MediaPart = ImagePart | VideoPart
+
+
+def message_text(message: SystemMessage | UserMessage | AssistantMessage) -> str:
+    """Return the text of a message, one line per part."""
+    content = message.content
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return message.refusal or "" if isinstance(message, AssistantMessage) else ""
+    texts = (part.text if isinstance(part, TextPart) else getattr(part, "refusal", None) for part in content)
+    return "\n".join(text for text in texts if text is not None)
 
 
 class StreamOptions(ClientModel):
     """``include_usage`` adds a last chunk with the token counts."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
 
 
 class ChatRequest(ClientModel):
@@ -78,12 +139,43 @@ class ChatRequest(ClientModel):
 
     model: str
     messages: tuple[Message, ...] = Field(min_length=1, max_length=256)
-    stream: bool = False
+
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = None
-    n: Literal[1] = 1
-    user: str | None = None
+
+    # accepted with the values that leave the answer as it is
+    audio: Annotated[Any, only()] = None
+    frequency_penalty: Annotated[Any, only(0)] = None
+    function_call: Annotated[Any, only("none", "auto")] = None
+    functions: Annotated[Any, only([])] = None
+    logit_bias: Annotated[Any, only({})] = None
+    logprobs: Annotated[Any, only(False)] = None
+    modalities: Annotated[Any, only(["text"])] = None
+    moderation: Annotated[Any, only()] = None
+    n: Annotated[Any, only(1)] = None
+    presence_penalty: Annotated[Any, only(0)] = None
+    reasoning_effort: Annotated[Any, only("none", "medium")] = None
+    response_format: Annotated[Any, only({"type": "text"})] = None
+    stop: Annotated[Any, only([])] = None
+    tool_choice: Annotated[Any, only("none", "auto")] = None
+    tools: Annotated[Any, only([])] = None
+    top_logprobs: Annotated[Any, only(0)] = None
+    verbosity: Annotated[Any, only("medium")] = None
+    web_search_options: Annotated[Any, only()] = None
+
+    # do not change the answer
+    metadata: Ignored = None
+    parallel_tool_calls: Ignored = None
+    prediction: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_options: Ignored = None
+    prompt_cache_retention: Ignored = None
+    safety_identifier: Ignored = None
+    service_tier: Ignored = None
+    store: Ignored = None
+    user: Ignored = None

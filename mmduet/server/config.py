@@ -42,7 +42,7 @@ class ServerConfig(BaseSettings):
         default=(), description="API keys. Without keys the server only listens on loopback."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Origins whose pages may connect; `*` allows any."
+        default=(), description="Origins whose pages may connect, over WebSockets and HTTP (CORS); `*` allows any."
     )
     max_sessions: int | None = Field(
         default=None, ge=1, description="Maximum number of sessions; by default as many as fit into `kv_memory_mb`."
@@ -110,7 +110,11 @@ class ServerConfig(BaseSettings):
         default=(), description="Webcams of this machine that clients may open, such as `webcam` or `webcam:1`."
     )
     max_download_bytes: int = Field(default=256 << 20, ge=1, description="Maximum size of a file the server fetches.")
-    max_chat_frames: int = Field(default=512, ge=1, description="Maximum number of frames in a chat completion.")
+    max_chat_frames: int = Field(
+        default=512,
+        ge=1,
+        description="Maximum number of frames in a chat completion; longer videos are sampled more slowly.",
+    )
     tracing: bool = Field(default=False, description="Export OpenTelemetry spans to `OTEL_EXPORTER_OTLP_ENDPOINT`.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
     log_json: bool = Field(default=False, description="Log one JSON object per line.")

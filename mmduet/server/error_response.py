@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse
+import errno
+from collections.abc import Mapping
+from typing import Any
 
-from mmduet.errors import AuthError, CapacityError, MmduetError, NotFoundError, OriginError
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from mmduet.errors import (
+    AuthError,
+    CapacityError,
+    EngineError,
+    MmduetError,
+    ModelNotFoundError,
+    NotFoundError,
+    OriginError,
+    StorageError,
+)
+from mmduet.text import shorten, shorten_words
 
 STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
     (OriginError, 403),
     (AuthError, 401),
     (NotFoundError, 404),
+    (ModelNotFoundError, 404),
     (CapacityError, 503),
+    (EngineError, 500),
+    (StorageError, 507),
 )
-ERROR_TYPES = {401: "authentication_error", 403: "authentication_error", 503: "server_error"}
+STATUS_BY_CODE = {"too_large": 413, "unsupported_media_type": 415, MmduetError.code: 500}
+ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
 RETRY_AFTER_SECONDS = 2
+STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+"""Errors of a disk that is full or cannot be written."""
 
 
 def http_status(error: MmduetError) -> int:
-    """Return the HTTP status of an error: 401, 403, 404 or 503, and 400 for any other."""
-    return next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 400)
+    """Return the HTTP status of an error; 400 for an invalid request."""
+    by_class = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 400)
+    return STATUS_BY_CODE.get(error.code, by_class)
+
+
+def error_body(message: str, status: int, code: str, param: str | None = None) -> dict[str, Any]:
+    """Return the body of an error response."""
+    kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "code": code, "param": param}}
 
 
 def error_response(error: MmduetError) -> JSONResponse:
     """Return the response for an error, with ``Retry-After`` or ``WWW-Authenticate`` where they apply."""
     status = http_status(error)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_SECONDS)}}.get(status, {})
-    body = {
-        "message": str(error),
-        "type": ERROR_TYPES.get(status, "invalid_request_error"),
-        "code": error.code,
-        "param": getattr(error, "param", None),
-    }
-    return JSONResponse({"error": body}, status, headers)
+    body = error_body(shorten_words(str(error)), status, error.code, getattr(error, "param", None))
+    return JSONResponse(body, status, headers)
+
+
+def http_exception_response(request: Request, error: HTTPException) -> JSONResponse:
+    """Return the response for an error of the framework: an unknown path, or a method that a path does not support."""
+    headers: Mapping[str, str] = error.headers or {}
+    path, status = shorten(request.url.path), error.status_code
+    if status == 404:
+        message, code = f"there is no endpoint at {path}; docs/serving.md lists them", NotFoundError.code
+    elif status == 405:
+        message = f"{shorten(request.method)} is not supported at {path}; use {headers.get('allow', 'another method')}"
+        code = "method_not_allowed"
+    else:
+        message, code = f"the request cannot be processed: {shorten(error.detail)}", f"http_{status}"
+    return JSONResponse(error_body(message, status, code), status, headers)
+
+
+def validation_response(error: RequestValidationError) -> JSONResponse:
+    """Return the response for an invalid path or query parameter."""
+    first = error.errors()[0]
+    param = shorten(".".join(str(part) for part in first["loc"][1:]))
+    body = error_body(f"{param} is not valid: {shorten(str(first['msg']))}", 422, "invalid_value", param)
+    return JSONResponse(body, 422)
+
+
+def to_mmduet_error(error: Exception, request_id: str) -> MmduetError:
+    """Return the error that a client may see instead of an unexpected exception, which may contain paths or secrets."""
+    if isinstance(error, MmduetError):
+        return error
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+        return StorageError(
+            f"the server cannot store the request's data ({error.strerror}); "
+            "its operator has to free space or fix the temporary directory"
+        )
+    return MmduetError(f"the server failed to process the request; its log has the reason under {request_id}")

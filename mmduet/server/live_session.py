@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from mmduet.engine import Session
-from mmduet.errors import MmduetError, VideoError
+from mmduet.errors import MmduetError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import server_events
 from mmduet.protocol.session import commands
@@ -27,6 +27,7 @@ from mmduet.server.replay import Replay, scoring_only
 from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
+FAILURE_REPORT_SECONDS = 1.0
 REPLACED = 4001
 """WebSocket close code for a socket whose session was resumed on another one."""
 
@@ -101,12 +102,15 @@ class LiveSession:
 
     # Clients
 
-    def receive(self, message: str | bytes) -> None:
-        """Process one message from the client. Raises ``ProtocolAbuse``."""
+    def receive(self, message: str | bytes, *, limit_rate: bool = True) -> None:
+        """Process one message from the client, or from the server in its place (``limit_rate=False``).
+
+        Raises ``ProtocolAbuse`` if the client exceeds its message rate.
+        """
         self.last_message_at = monotonic()
         counts = self.conversation.frame_counts
         before = counts["received"]
-        self.conversation.receive(message, self.last_message_at)
+        self.conversation.receive(message, self.last_message_at, limit_rate=limit_rate)
         self._metrics.frames_received.inc(counts["received"] - before)
         self.wake()
 
@@ -199,6 +203,9 @@ class LiveSession:
                 else:
                     await self._execute(command)
                     self._publish()
+        except SessionClosedError as error:
+            await self._wait_for_failure()
+            self._fail(error)
         except MmduetError as error:
             self._fail(error)
         except Exception:
@@ -219,6 +226,14 @@ class LiveSession:
         await self._replay.wait_until_scored()
         if not session.closed:
             await self._engine.call(lambda engine: engine.update_policy(session, options.speak))
+
+    async def _wait_for_failure(self) -> None:
+        """Wait until the engine's report about the failed session has been processed, which states the cause."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAILURE_REPORT_SECONDS):
+                while not self.closed:
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
 
     def _fail(self, error: MmduetError) -> None:
         if self.closed:
@@ -314,7 +329,7 @@ class LiveSession:
         self.last_message_at = self.detached_at = monotonic()  # timeouts did not apply while the source was open
         self.wake()
         if self.conversation.ends_with_source and not self.conversation.ended:
-            self.receive('{"type": "input_frame.end"}')
+            self.receive('{"type": "input_frame.end"}', limit_rate=False)
 
     def _notify_source(self) -> None:
         if self._source is not None:
@@ -327,6 +342,7 @@ class LiveSession:
         if self._replay.consumes(output):
             return
         if output is None:
+            self._engine.stopped_error()  # logs the reason
             self._fail(MmduetError("the engine has stopped; reconnect"))
             return
         now = monotonic()

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from mmduet.redaction import redact_text
 
-REJECTED_HANDSHAKE_MESSAGE = "ASGI callable returned without completing handshake."
-"""Uvicorn logs this error for every handshake that the application rejects, which is normal operation."""
+INVALID_REQUEST_MESSAGE = "Invalid HTTP request received."
+"""Uvicorn logs this warning for every connection that is not HTTP, such as a port scan, which needs no attention."""
 
 
 class PlainFormatter(logging.Formatter):
@@ -37,9 +37,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({key: redact_text(text) for key, text in line.items()}, ensure_ascii=False)
 
 
-def is_not_rejected_handshake(record: logging.LogRecord) -> bool:
-    """Return False for uvicorn's error about a rejected handshake."""
-    return record.getMessage() != REJECTED_HANDSHAKE_MESSAGE
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return False for uvicorn's warning about a connection that is not HTTP."""
+    return record.getMessage() != INVALID_REQUEST_MESSAGE
 
 
 def configure_logging(level: str, *, as_json: bool) -> None:
@@ -50,8 +50,8 @@ def configure_logging(level: str, *, as_json: bool) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"lines": {"()": JsonFormatter} if as_json else plain},
-            "filters": {"handshakes": {"()": lambda: is_not_rejected_handshake}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["handshakes"]}},
+            "filters": {"probes": {"()": lambda: is_worth_logging}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["probes"]}},
             "root": {"handlers": ["stderr"], "level": level.upper()},
             "loggers": {
                 "uvicorn": {"level": "WARNING"},  # at INFO it logs URLs with their query, which may hold secrets

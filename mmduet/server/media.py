@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,7 +18,8 @@ from mmduet.errors import SourceError, VideoError
 from mmduet.redaction import redact
 from mmduet.server.live_sources import open_live_source
 from mmduet.server.url_policy import UrlPolicy
-from mmduet.video import VideoFile, VideoInfo, open_frames
+from mmduet.text import decode_base64, shorten
+from mmduet.video import VideoFile, VideoInfo
 from mmduet.video.image import decode_image
 from mmduet.video.letterbox import letterbox
 from mmduet.video.network import Transport
@@ -44,20 +43,9 @@ class MediaLoader:
         self._policy, self._max_bytes, self._frame_size = policy, max_bytes, frame_size
         self._max_pixels, self.max_frames = max_pixels, max_frames
 
-    async def iter_frames(self, url: str, fps: float, *, is_image: bool) -> AsyncIterator[NDArray[np.uint8]]:
-        """Yield an image, or a video's frames at ``fps``, as RGB ``[H, W, 3]``.
-
-        At most one frame more than ``max_frames`` is decoded. Raises ``SourceError`` or ``VideoError``.
-        """
-        if is_image:
-            data = decode_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
-            yield await asyncio.to_thread(decode_image, data, self._max_pixels)
-            return
-        async with self._download_to_file(url) as path:
-            self.check_size(await asyncio.to_thread(probe, path))
-            frames = open_frames(path, fps, max_frames=self.max_frames + 1)
-            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
-                yield frame.image
+    async def load_image(self, url: str) -> NDArray[np.uint8]:
+        """Return the image of a data URL or an http(s) URL as RGB ``[H, W, 3]``. Raises ``SourceError`` or ``VideoError``."""
+        return await asyncio.to_thread(decode_image, await self._load(url), self._max_pixels)
 
     def check_size(self, info: VideoInfo) -> None:
         """Raise ``VideoError`` if a video's frames have more than ``max_pixels`` pixels."""
@@ -70,20 +58,26 @@ class MediaLoader:
     async def open_file(self, url: str) -> AsyncIterator[Path]:
         """Provide a video as a file: one under the policy's roots, or a download that is deleted afterwards."""
         if url.startswith(("http:", "https:")):
-            async with self._download_to_file(url) as path:
+            async with self.open_upload(url) as path:
                 yield path
         else:
             yield await asyncio.to_thread(self._policy.check_file, url)
 
     @contextlib.asynccontextmanager
-    async def _download_to_file(self, url: str) -> AsyncIterator[Path]:
+    async def open_upload(self, url: str) -> AsyncIterator[Path]:
         """Provide the content of a data URL or an http(s) URL as a temporary file."""
         with tempfile.TemporaryDirectory(prefix="mmduet-") as folder:
             path = Path(folder) / "video"
-            data = decode_data_url(url) if url.startswith("data:") else await asyncio.to_thread(self.fetch, url)
+            data = await self._load(url)
             await asyncio.to_thread(path.write_bytes, data)
             del data  # it may be large, and a video is read for a long time
             yield path
+
+    async def _load(self, url: str) -> bytes:
+        """Return the content of a data URL or an http(s) URL. Raises ``SourceError``."""
+        if not is_data_url(url) and any(char.isspace() for char in url):
+            raise SourceError(f"{shorten(redact(url))!r} is not a valid URL: it contains white space; use %20")
+        return await asyncio.to_thread(decode_data_url if is_data_url(url) else self.fetch, url)
 
     def letterbox(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return RGB ``[H, W, 3]`` letterboxed to the model's input size, which the engine then leaves unchanged."""
@@ -142,14 +136,19 @@ def probe(path: Path) -> VideoInfo:
         return file.info
 
 
+def is_data_url(url: str) -> bool:
+    """Return whether ``url`` is a data URL; schemes have no case."""
+    return url[:5].lower() == "data:"
+
+
 def decode_data_url(url: str) -> bytes:
     """Return the bytes of a data URL. Raises ``SourceError``."""
     head, comma, body = url.partition(",")
     if not comma:
-        raise SourceError(f"{head[:60]!r} is not a valid data URL: it has no comma")
-    if not head.endswith(";base64"):
+        raise SourceError(f"{head[:60]!r} is not a valid data URL: it has no comma; use data:TYPE;base64,DATA")
+    if not head.rstrip().lower().endswith(";base64"):
         return unquote_to_bytes(body)
     try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return decode_base64(body)
+    except ValueError as error:
         raise SourceError(f"the data URL {head[:60]!r} is not valid base64 ({error}); encode the file again") from None

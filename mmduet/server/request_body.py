@@ -1,7 +1,8 @@
-"""Reads the body of an HTTP request up to a size limit and validates it."""
+"""Reads the JSON body of an HTTP request up to a size limit and validates it."""
 
 from __future__ import annotations
 
+import json
 from typing import TypeVar
 
 from fastapi import Request
@@ -9,15 +10,19 @@ from pydantic import ValidationError
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.wire import ClientModel, to_protocol_error
+from mmduet.text import shorten
 
 ModelT = TypeVar("ModelT", bound=ClientModel)
+GUIDE = "docs/serving.md"
 
 
 async def parse_body(request: Request, model: type[ModelT], max_bytes: int) -> ModelT:
     """Return the body as a ``model``.
 
-    Raises ``ProtocolError`` if the body is larger than ``max_bytes`` or invalid. The error names the invalid field.
+    Raises ``ProtocolError`` if the body is not JSON, is larger than ``max_bytes`` or is invalid. The error names the
+    invalid field.
     """
+    _check_encoding(request)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -26,4 +31,27 @@ async def parse_body(request: Request, model: type[ModelT], max_bytes: int) -> M
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise to_protocol_error(error) from None
+        raise to_protocol_error(error, document=_parse_or_none(body), guide=GUIDE) from None
+
+
+def _check_encoding(request: Request) -> None:
+    """Raise ``ProtocolError`` for a body that is not plain JSON. A body without a type is taken for JSON."""
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise ProtocolError(
+            f"content type {shorten(media_type)!r} is not supported; send application/json", "unsupported_media_type"
+        )
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise ProtocolError(
+            f"content encoding {shorten(encoding)!r} is not supported; send the body uncompressed",
+            "unsupported_media_type",
+        )
+
+
+def _parse_or_none(body: bytearray) -> object:
+    """Return the parsed body, or None if it is not JSON."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -12,7 +12,7 @@ from time import monotonic, time
 from typing import Any
 
 from mmduet.engine import recommended_options
-from mmduet.errors import CapacityError, MmduetError, ServerError
+from mmduet.errors import CapacityError, MmduetError, ModelNotFoundError, ServerError
 from mmduet.protocol import server_events
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import EventLog, LogEntry
@@ -27,6 +27,7 @@ from mmduet.server.live_session import LiveSession
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.tracing import SessionTrace, create_tracer
+from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
@@ -102,13 +103,13 @@ class SessionManager:
     # Admission
 
     def check_accepting(self, model: str | None) -> None:
-        """Raise ``CapacityError`` while stopping, or ``ServerError`` for a model that is not served."""
+        """Raise ``CapacityError`` while stopping, or ``ModelNotFoundError`` for a model that is not served."""
         if not self.engine.alive:
             raise CapacityError("the engine has stopped; restart the server")
         if self.draining:
             raise CapacityError("the server is shutting down; try again later")
         if model is not None and model != self.model_name:
-            raise ServerError(f"model {model!r} is not served here; available: {self.model_name!r}")
+            raise ModelNotFoundError(f"model {shorten(model)!r} is not served here; available: {self.model_name!r}")
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
         """Open a session and reserve its memory. Raises ``CapacityError`` if there is not enough."""

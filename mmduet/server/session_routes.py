@@ -19,6 +19,7 @@ from mmduet.server.auth import KeyStore
 from mmduet.server.live_session import LiveSession, Subscriber
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
+from mmduet.text import shorten
 
 MAX_BODY_BYTES = 1 << 20
 KEEPALIVE_SECONDS = 15.0
@@ -41,7 +42,9 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     def find_session(session_id: str, request: Request) -> LiveSession:
         session = manager.find_by_owner(session_id, keys.owner(request.headers))
         if session is None:
-            raise NotFoundError(f"session {session_id!r} does not exist or belongs to another key; check the id")
+            raise NotFoundError(
+                f"session {shorten(session_id)!r} does not exist or belongs to another key; check the id"
+            )
         return session
 
     @router.post("", status_code=201)
@@ -55,8 +58,13 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
             settings = settings.with_update(body.session, started=False)
         session = manager.admit(owner, settings)
         session.conversation.ends_with_source = True
-        for message in _client_messages(body):
-            session.receive(json.dumps(message))
+        try:
+            for message in _client_messages(body):
+                session.receive(json.dumps(message), limit_rate=False)
+        except BaseException:
+            session.finished = True
+            session.close("failed")
+            raise
         description = session.conversation.to_session(limits=manager.limits(session.conversation.settings))
         return JSONResponse(description.model_dump(), 201, {"Location": f"/v1/sessions/{session.id}"})
 

@@ -1,4 +1,4 @@
-"""HTTP endpoints about the server itself: health, readiness, version, metrics, models and client secrets."""
+"""HTTP endpoints about the server itself: health, readiness, version, metrics and client secrets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 import mmduet
 from mmduet.server.auth import KeyStore
+from mmduet.server.endpoints import add_get_and_head
 from mmduet.server.error_response import RETRY_AFTER_SECONDS
 from mmduet.server.session_manager import SessionManager
 
@@ -18,14 +19,14 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     """Return the endpoints. Those for probes (health, ready, version, metrics) need no key."""
     router = APIRouter()
 
-    @router.get("/health")
+    @add_get_and_head(router, "/health")
     async def health() -> dict[str, str]:
         """Report whether the engine is running."""
         if not manager.engine.alive:
             return JSONResponse({"status": "the engine has stopped"}, 500)  # type: ignore[return-value]
         return {"status": "ok"}
 
-    @router.get("/ready")
+    @add_get_and_head(router, "/ready")
     async def ready() -> Response:
         """Report whether a new session would be admitted now."""
         free = manager.budget.free_sessions
@@ -35,22 +36,15 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
             return JSONResponse({"status": status}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return JSONResponse({"status": "ready", "free_sessions": free})
 
-    @router.get("/version")
+    @add_get_and_head(router, "/version")
     async def version() -> dict[str, str]:
         """Return the versions of mmduet and Python."""
         return {"mmduet": mmduet.__version__, "python": platform.python_version()}
 
-    @router.get("/metrics")
+    @add_get_and_head(router, "/metrics")
     async def metrics() -> Response:
         """Return metrics for Prometheus."""
         return Response(manager.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @router.get("/v1/models")
-    async def models(request: Request) -> dict[str, Any]:
-        """List the served models."""
-        keys.owner(request.headers)
-        card = {"id": manager.model_name, "object": "model", "created": manager.started_at, "owned_by": "mmduet"}
-        return {"object": "list", "data": [card]}
 
     @router.post("/v1/realtime/client_secrets")
     async def client_secrets(request: Request) -> dict[str, Any]:

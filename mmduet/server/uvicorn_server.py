@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import signal
 from collections.abc import Callable
 from types import FrameType
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
+from mmduet.server.error_response import error_body
 
 log = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT_SECONDS = 5
@@ -28,6 +33,25 @@ class AbortableWebSocketProtocol(WebSocketsSansIOProtocol):
         self.scope["state"]["abort"] = self.transport.abort
         await super().run_asgi()
 
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a message of the application. A rejection completes the handshake, too, which uvicorn would log as an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+
+class JsonErrorHTTPProtocol(H11Protocol):
+    """Uvicorn's HTTP protocol, with an error in the OpenAI API's shape for what is not HTTP."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Reject the connection's data and close it."""
+        body = json.dumps(error_body(f"{msg} Send HTTP/1.1.", 400, "invalid_http")).encode()
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        events = (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
 
 class Server(uvicorn.Server):
     """A uvicorn server that drains its sessions on the first signal and exits at once on the second."""
@@ -41,6 +65,7 @@ class Server(uvicorn.Server):
                 app,
                 host=config.host,
                 port=config.port,
+                http=JsonErrorHTTPProtocol,
                 ws=AbortableWebSocketProtocol,
                 ws_max_size=config.max_message_bytes,
                 ws_ping_interval=config.ping_interval,

@@ -6,7 +6,7 @@ Both samplers are lazy and iterate over their input once, so they work on live s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from mmduet.errors import OptionError
@@ -73,6 +73,21 @@ def frame_limit(
     if profile == "fixed" or fps is None or duration is None:
         return max_frames
     return max(1, paper_frame_count(duration, fps, max_frames))
+
+
+def tick_count(seconds: float, fps: float) -> int:
+    """Return the number of ticks i/fps in ``seconds``, at least 1: an upper bound for the frames that are selected."""
+    return max(1, math.ceil(seconds * fps - TICK_TOLERANCE))
+
+
+def even_rate(lengths: Sequence[float], fps: float, max_frames: int) -> float:
+    """Return the highest rate up to ``fps`` at which videos of these lengths, in seconds, have ``max_frames`` frames in total.
+
+    ``max_frames`` must be at least the number of videos, because each has a frame at least.
+    """
+    if sum(tick_count(seconds, fps) for seconds in lengths) <= max_frames:
+        return fps
+    return (max_frames - len(lengths) + 1) / sum(lengths)  # each video may have one frame more than its share
 
 
 def check_rate(name: str, rate: float | None) -> None:

@@ -244,7 +244,7 @@ def test_memory_is_reserved_and_a_larger_window_needs_more() -> None:
 def test_unknown_model_is_rejected(server: RunningServer) -> None:
     with pytest.raises(InvalidStatus) as rejected:
         connect(server.url(model="gpt"), legacy=True)
-    assert rejected.value.response.status_code == 400
+    assert rejected.value.response.status_code == 404
     assert "tiny" in json.loads(rejected.value.response.body)["error"]["message"]
 
 

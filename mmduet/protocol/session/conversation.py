@@ -106,12 +106,14 @@ class Conversation:
         """Return an accepted frame that is neither scored nor dropped yet; None for any other index."""
         return self._emitter.frames.find(index)
 
-    def receive(self, message: str | bytes, now: float) -> None:
+    def receive(self, message: str | bytes, now: float, *, limit_rate: bool = True) -> None:
         """Process one message; invalid ones are reported as ``error`` events.
 
-        Raises ``ProtocolAbuse`` if the client exceeds its message rate.
+        ``limit_rate`` is False for messages that the client has not sent itself. Raises ``ProtocolAbuse`` if the client
+        exceeds its message rate.
         """
-        self._rate_limiter.check(now)
+        if limit_rate:
+            self._rate_limiter.check(now)
         self.consumed_count += 1
         if self._emitter.closed_event is not None:
             return

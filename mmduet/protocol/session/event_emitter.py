@@ -23,6 +23,7 @@ from mmduet.protocol import server_events
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTracker, FrameTrackerState
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
+from mmduet.text import shorten_words
 
 FrameOutcome = Scores | server_events.DropReason
 RESPONSE_STATUS: dict[str, server_events.ResponseStatus] = {
@@ -177,7 +178,9 @@ class EventEmitter:
     ) -> None:
         """Emit an ``error`` event. ``server`` marks a fault of the server rather than of a request."""
         kind: Any = "server_error" if server else "invalid_request_error"
-        error = server_events.Error(type=kind, code=code, message=message, param=param, event_id=event_id)
+        error = server_events.Error(
+            type=kind, code=code, message=shorten_words(message), param=param, event_id=event_id
+        )
         self.log.append(server_events.ErrorEvent(error=error))
 
     # Frames

@@ -1,0 +1,21 @@
+"""Adds endpoints that answer HEAD as well as GET."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def add_get_and_head(router: APIRouter, path: str) -> Callable[[Endpoint], Endpoint]:
+    """Return a decorator that adds an endpoint for GET, and for HEAD, which FastAPI does not add."""
+
+    def add(endpoint: Endpoint) -> Endpoint:
+        router.add_api_route(path, endpoint, methods=["GET"])
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+        return endpoint
+
+    return add
