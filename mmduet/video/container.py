@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
 from mmduet.redaction import redact
+from mmduet.video.local_file import open_local
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
@@ -34,9 +35,8 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
-        # A playlist named like a video must not access the network. "file:" keeps a colon in the name from naming a protocol.
-        return av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
-    except (av.FFmpegError, ValueError) as error:
+        return open_local(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
         raise _open_error(path, error) from error
 
 
