@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,6 +18,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
+DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR")
+    if hasattr(errno, name)
+)
 
 
 @contextmanager
@@ -40,6 +46,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def is_disk_error(error: BaseException) -> bool:
+    """Return whether a file cannot be written because of its disk or folder, whatever is written to it."""
+    return isinstance(error, OSError) and error.errno in DISK_ERRORS
+
+
 def is_special_file(path: Path) -> bool:
     """Return whether ``path`` is a device, a pipe or a socket."""
     return path.exists() and not path.is_file() and not path.is_dir()
@@ -54,23 +65,83 @@ def as_option_error(path: Path) -> Iterator[None]:
         raise OptionError(f"{path} cannot be written ({error.strerror or error}); use another path") from error
 
 
-def exclusive_lock(lock_file: Path, path: Path) -> IO[str]:
-    """Lock ``path`` for this process until the returned file is closed or the process ends.
+@contextmanager
+def exclusive_lock(lock_file: Path, path: Path) -> Iterator[None]:
+    """Lock ``path`` for this process while the block runs.
 
-    ``lock_file`` is an empty file that is created for the lock and not deleted. Raises ``OptionError`` if another process holds
-    the lock. On systems without ``fcntl`` (Windows) nothing is locked.
+    ``lock_file`` is an empty file that exists as long as the lock is held. Raises ``OptionError`` if another process holds the
+    lock. On systems without ``fcntl`` (Windows) nothing is locked.
     """
     with as_option_error(path):
+        file = _open_locked(lock_file, path)
+    with file:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock_file.unlink()  # while it is locked, so that nobody else's lock is deleted
+
+
+def _open_locked(lock_file: Path, path: Path) -> IO[str]:
+    while True:
         file = lock_file.open("a", encoding="utf-8")
-        if fcntl is not None:
-            try:
+        try:
+            if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise OptionError(
-                    f"{path} is being written by another run; wait for it to finish, or use another path"
-                ) from None
-    return file
+            if lock_file.exists() and os.path.samestat(os.fstat(file.fileno()), lock_file.stat()):
+                return file
+        except FileNotFoundError:
+            pass  # deleted by another process that held the lock when this one opened the file
+        except BlockingIOError:
+            file.close()
+            raise OptionError(
+                f"{path} is being written by another run; wait for it to finish, or use another path"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+class LineWriter:
+    """Writes lines that are complete or absent: a line that does not fit on the disk is cut off again.
+
+    A device or a pipe is written to as it is. Raises ``OptionError`` if the file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        """Open ``path``; its contents are deleted unless ``append``."""
+        self._path = path
+        with as_option_error(path):
+            self._file = path.open("ab" if append else "wb", buffering=0)  # unbuffered: an interrupted run leaves lines
+
+    def write(self, line: str, *, sync: bool = False) -> None:
+        """Write ``line`` and a line end; with ``sync`` they are on disk when this returns."""
+        data = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+        with as_option_error(self._path):
+            start = None if is_special_file(self._path) else self._file.seek(0, os.SEEK_END)
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+                if sync and start is not None:
+                    os.fsync(self._file.fileno())
+            except OSError:
+                if start is not None:
+                    self._file.truncate(start)
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with as_option_error(self._path):
+            self._file.close()
+
+    def __enter__(self) -> LineWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
 
 
 def visible_files(folder: Path, pattern: str = "*") -> list[Path]:

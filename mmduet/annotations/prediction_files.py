@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from mmduet.annotations.json_values import Json
 from mmduet.annotations.prediction_settings import differing_settings, settings_path, settings_to_text
 from mmduet.errors import OptionError
-from mmduet.files import as_option_error, exclusive_lock, write_text
+from mmduet.files import LineWriter, as_option_error, exclusive_lock, write_text
 
 
 class PredictionFile:
@@ -27,20 +27,17 @@ class PredictionFile:
     def __init__(self, path: Path, settings: Json) -> None:
         self.path = path
         self._settings_path = settings_path(path)
-        self._lock = exclusive_lock(path.with_name(f".{path.name}.lock"), path)
-        try:
-            self._claim(settings)
-            self.done = self._read_done()
-        except OptionError:
-            self.close()
-            raise
+        with ExitStack() as lock:
+            lock.enter_context(exclusive_lock(path.with_name(f".{path.name}.lock"), path))
+            with as_option_error(path):
+                self._claim(settings)
+                self.done = self._read_done()
+            self._lock = lock.pop_all()
 
     def add(self, line: Json) -> None:
         """Append one prediction, which is on disk when this returns. Raises ``OptionError`` where writing fails."""
-        with as_option_error(self.path), self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        with LineWriter(self.path, append=True) as out:
+            out.write(json.dumps(line), sync=True)
         self.done.add(line["question_id"])
 
     def sort(self, order: Sequence[str | int]) -> None:
@@ -48,7 +45,9 @@ class PredictionFile:
         if not self.path.exists():
             return
         positions = {question_id: i for i, question_id in enumerate(order)}
-        lines = [line for line in self.path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        with as_option_error(self.path):
+            text = self.path.read_text(encoding="utf-8-sig")
+        lines = [line for line in text.split("\n") if line.strip()]
         ordered = sorted(lines, key=lambda line: positions.get(json.loads(line)["question_id"], len(positions)))
         if ordered != lines:
             write_text(self.path, "".join(f"{line}\n" for line in ordered))

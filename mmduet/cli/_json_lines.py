@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmduet.cli._transcript import OutputListener
 from mmduet.events import Output, output_to_dict
-from mmduet.files import as_option_error
+from mmduet.files import LineWriter
 
 
 def to_json(output: Output) -> str:
@@ -27,15 +27,5 @@ def open_json_lines(path: Path | None) -> Iterator[OutputListener]:
     if path is None:
         yield lambda output: None
         return
-    with as_option_error(path):
-        file = path.open("w", buffering=1, encoding="utf-8")  # line-buffered: an interrupted run leaves whole lines
-
-    def write(output: Output) -> None:
-        with as_option_error(path):
-            file.write(to_json(output) + "\n")
-
-    try:
-        yield write
-    finally:
-        with as_option_error(path):
-            file.close()
+    with LineWriter(path) as file:
+        yield lambda output: file.write(to_json(output))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from mmduet.cli._progress import loading_bar
+from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
     from mmduet.model import LoadedModel
@@ -49,7 +49,7 @@ def load(
     from mmduet.model.inspection import resolve_dtype
 
     torch_dtype = resolve_dtype(dtype, model, allow_pickle)
-    with loading_bar("loading") if progress is None else nullcontext(progress) as report:
+    with progress_bar("loading", transient=True) if progress is None else nullcontext(progress) as report:
         return load_model(
             model,
             torch_dtype,

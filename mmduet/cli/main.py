@@ -6,6 +6,7 @@ fast.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -31,7 +32,8 @@ from mmduet.cli import (
     train,
     version,
 )
-from mmduet.errors import MmduetError
+from mmduet.errors import MmduetError, OptionError
+from mmduet.files import is_disk_error
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
 
@@ -71,10 +73,32 @@ def main(commands: typer.Typer = app) -> None:
     # PyTorch's CPU threads spin while they wait for each other, which costs small models most of their time on a busy machine:
     # `mmduet caption` beside two busy processes took three times as long. Read when torch is imported; a user's value is kept.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    silence_libraries()
     try:
         commands()
     except MmduetError as error:
         fail(error)
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+        fail(output_error(error))
+
+
+def silence_libraries() -> None:
+    """Hide log messages of libraries that describe their own workings, such as matplotlib's search for a cache folder."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def output_error(error: OSError) -> OptionError:
+    """Return the error for a write that failed outside the files that the user named."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what remains of the output must not fail again when Python exits
+    return OptionError(
+        f"standard output or a temporary file cannot be written ({error.strerror or error}); free disk space, "
+        "or set TMPDIR to another folder"
+    )
 
 
 def fail(error: MmduetError) -> NoReturn:

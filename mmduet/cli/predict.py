@@ -10,6 +10,7 @@ import typer
 from typer import Option
 
 from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized, load
+from mmduet.cli._progress import progress_bar
 from mmduet.text import to_printable
 
 if TYPE_CHECKING:
@@ -97,9 +98,6 @@ def _predict(
     model: LoadedModel, examples: list[Example], config: PredictionConfig, file: PredictionFile, at_once: int
 ) -> int:
     """Answer the questions with a progress bar on stderr; report failed ones and return their number."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.predict import FailedPrediction, predict_examples
 
@@ -108,18 +106,15 @@ def _predict(
     def warn(example: Example, warning: SessionWarning) -> None:
         if warning.code not in warned:  # once, whatever the number of videos
             warned.add(warning.code)
-            line = f"{to_printable(example.video)}: warning[{warning.code}]: {warning.message}"
-            bar.console.print(line, markup=False, soft_wrap=True)
+            typer.echo(f"{to_printable(example.video)}: warning[{warning.code}]: {warning.message}", err=True)
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("questions", total=len(examples))
-        for result in predict_examples(Engine(model), examples, config, at_once, warn):
+    with progress_bar("questions") as report:
+        results = predict_examples(Engine(model), examples, config, at_once, warn)
+        for done, result in enumerate(results, 1):
             if isinstance(result, FailedPrediction):
                 failed += 1
-                bar.console.print(
-                    f"{result.question_id}: error[{result.error.code}]: {result.error}", markup=False, soft_wrap=True
-                )
+                typer.echo(f"{result.question_id}: error[{result.error.code}]: {result.error}", err=True)
             else:
                 file.add(result)
-            bar.advance(task)
+            report(done, len(examples))
     return failed

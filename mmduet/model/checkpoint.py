@@ -10,16 +10,19 @@ import json
 import os
 import shutil
 from codecs import BOM_UTF8
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmduet.errors import CheckpointError
+from mmduet.errors import CheckpointError, OptionError
+from mmduet.files import as_option_error
 from mmduet.model.architecture import check_architecture, describe_other_contents
 from mmduet.model.config import DuetConfig
 from mmduet.model.config_files import read_json_object
@@ -51,7 +54,7 @@ def save_checkpoint(
 ) -> Path:
     """Write model and tokenizer to ``directory``, which is replaced if it exists; ``extra`` is added to the manifest.
 
-    Raises ``CheckpointError`` if the model was quantised or has unmerged adapters.
+    Raises ``CheckpointError`` if the model was quantised or has unmerged adapters, ``OptionError`` if it cannot be written.
     """
     target = Path(directory)
     if required_shapes(model) != required_shapes(build_meta_model(target, model.config)):
@@ -59,18 +62,29 @@ def save_checkpoint(
             "a model that is quantised or has unmerged adapters cannot be saved; save it before, or merge the adapter"
         )
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
+    tensors = {k: v.to(dtype or v.dtype).contiguous() for k, v in _checkpoint_tensors(model).items()}
+    manifest = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
     try:
-        save_file(
-            {k: v.to(dtype or v.dtype).contiguous() for k, v in _checkpoint_tensors(model).items()}, temporary / WEIGHTS
-        )
-        tokenizer.backend.save(str(temporary / TOKENIZER))
-        manifest = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        _replace_directory(temporary, target)
+        with _write_errors(target):
+            temporary.mkdir(parents=True)
+            save_file(tensors, temporary / WEIGHTS)
+            (temporary / TOKENIZER).write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            _replace_directory(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    """Convert errors from writing a checkpoint into an ``OptionError`` that names its directory."""
+    try:
+        with as_option_error(target):
+            yield
+    except SafetensorError as error:  # "Error while serializing: I/O error: No space left on device (os error 28)"
+        reason = str(error).rpartition("error: ")[2].partition(" (os error")[0]
+        raise OptionError(f"{target} cannot be written ({reason}); use another path") from error
 
 
 def _replace_directory(temporary: Path, target: Path) -> None:

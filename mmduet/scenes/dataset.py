@@ -6,7 +6,6 @@ video, so that its presence means the clip is complete), and one file per benchm
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ import numpy as np
 
 from mmduet.annotations.scene_files import clip_path, read_clips, write_benchmark_files
 from mmduet.errors import OptionError
-from mmduet.files import write_json
+from mmduet.files import as_option_error, read_json, write_json
 from mmduet.scenes.annotations import (
     ANNOTATION_VERSION,
     captions,
@@ -104,7 +103,8 @@ def make_clip(root: Path, spec: SplitSpec, index: int) -> None:
     style = make_render_style(rng, spec.size)
     name = f"{index:05d}"
     crf = int(rng.integers(18, 33))
-    (root / "videos").mkdir(exist_ok=True)
+    with as_option_error(root):
+        (root / "videos").mkdir(exist_ok=True)
     with VideoWriter(root / "videos" / f"{name}.mp4", spec.size, spec.size, spec.fps, crf=crf) as writer:
         for step in range(round(duration * spec.fps)):
             writer.write(render_frame(scene, style, step / spec.fps, spec.size))
@@ -163,13 +163,14 @@ def _boxes(scene: Scene, fps: float) -> list[list[list[Any]]]:
 
 def _claim(root: Path, spec: SplitSpec) -> None:
     """Create the directory, or check that it holds a split of the same recipe."""
-    (root / "clips").mkdir(parents=True, exist_ok=True)
+    with as_option_error(root):
+        (root / "clips").mkdir(parents=True, exist_ok=True)
     recipe = root / "scenes.json"
     expected = spec_to_dict(spec)
     if recipe.exists():
-        found = json.loads(recipe.read_bytes())
+        found = read_json(recipe, dict)
         differing = sorted(k for k in expected if k != "count" and found.get(k) != expected[k])
-        if differing or found["count"] > spec.count:
+        if differing or found.get("count", 0) > spec.count:
             names = ", ".join(differing or ["count"])
             raise OptionError(f"{root} contains scenes of another recipe (different: {names}); use an empty directory")
     write_json(recipe, expected)

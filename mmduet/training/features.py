@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmduet.files import atomic_write
 from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
 from mmduet.training.frames import FrameStore
@@ -36,11 +37,14 @@ def build_features(
     images = frames.all_images
     shape = tower(normalize_images(torch.from_numpy(images[:1].copy()))).shape
     if not path.exists():
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as out, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with (
+            atomic_write(path) as part,
+            part.open("wb") as out,
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
             for start in range(0, len(images), BATCH_SIZE):
                 features = tower(normalize_images(torch.from_numpy(images[start : start + BATCH_SIZE].copy())))
                 out.write(features.bfloat16().view(torch.uint16).numpy().tobytes())
                 progress(min(start + BATCH_SIZE, len(images)), len(images))
-        temporary.replace(path)
     return FeatureStore(path, frames, shape[1], shape[2])

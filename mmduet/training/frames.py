@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmduet.errors import TrainingError
-from mmduet.files import write_json
+from mmduet.files import as_option_error, write_json
 from mmduet.video import letterbox, open_frames
 
 U8 = NDArray[np.uint8]
@@ -67,11 +67,13 @@ def build_store(
             f"{directory} contains frames of another recipe (different: {differing}); use an empty directory"
         )
     if not index.exists():
-        directory.mkdir(parents=True, exist_ok=True)
+        with as_option_error(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         ranges: dict[str, tuple[int, int]] = {}
         times: list[float] = []
         jobs = [(videos / name, fps, size) for name in names]
         with (
+            as_option_error(directory),
             ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
             (directory / "frames.u8").open("wb") as out,
         ):
@@ -80,7 +82,8 @@ def build_store(
                 times += frame_times
                 out.write(images.tobytes())
                 progress(len(ranges), len(names))
-        np.save(directory / "times.npy", np.array(times))
+        with as_option_error(directory):
+            np.save(directory / "times.npy", np.array(times))
         write_json(index, {"recipe": recipe, "places": ranges})
     return FrameStore(directory)
 

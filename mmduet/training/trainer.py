@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmduet.errors import TrainingError
+from mmduet.errors import OptionError, TrainingError
+from mmduet.files import as_option_error, atomic_write
 from mmduet.training.losses import Losses
 from mmduet.training.optimizer import Optimizer, Schedule
 
@@ -69,16 +70,19 @@ class Trainer:
         return {**losses.components, "norm": norm}
 
     def _save(self) -> None:
-        self._state_path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "recipe": self._recipe,
             "step": self.step,
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = self._state_path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self._state_path)
+        with as_option_error(self._state_path):
+            self._state_path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._state_path) as part:
+            try:
+                torch.save(state, part)
+            except RuntimeError as error:  # how torch reports that a file cannot be written
+                raise OptionError(f"{self._state_path} cannot be written; check that the disk is not full") from error
 
     def _resume(self) -> None:
         path = self._state_path

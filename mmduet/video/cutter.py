@@ -25,7 +25,7 @@ from av.stream import Stream
 from numpy.typing import NDArray
 
 from mmduet.errors import OptionError, VideoError, VideoWriteError
-from mmduet.files import atomic_write
+from mmduet.files import atomic_write, is_disk_error
 from mmduet.spans import Span
 from mmduet.video import container as containers
 from mmduet.video.audio import AudioReader, has_audio
@@ -210,8 +210,13 @@ def copy_clip(source: str | os.PathLike[str], clip: ClipSpec) -> list[Span]:
                 spans = _merge_without_key_frame(path, clip.spans, origin)
                 return list(_copy_spans(path, target, tracks, spans, origin))
         except (av.FFmpegError, ValueError) as error:
+            reason = containers.error_reason(error)
+            if is_disk_error(error):
+                raise VideoWriteError(
+                    f"{clip.path} cannot be written ({reason}); check that the disk is not full"
+                ) from error
             raise VideoWriteError(
-                f"{clip.path} cannot be copied from {path} ({containers.error_reason(error)}); cut it by re-encoding"
+                f"{clip.path} cannot be copied from {path} ({reason}); cut it by re-encoding"
             ) from error
 
 

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mmduet.errors import OptionError, VideoWriteError
+from mmduet.video.container import error_reason
 from mmduet.video.letterbox import check_image
 from mmduet.video.sampling import check_rate
 
@@ -77,7 +78,8 @@ class VideoWriter:
             self._container.start_encoding()  # here, so that an invalid folder or preset fails before the first frame
         except (av.FFmpegError, OSError, ValueError) as error:
             self.abort()
-            raise VideoWriteError(f"{self.path} cannot be written ({error}); check the folder and options") from error
+            reason = self._reason(error)
+            raise VideoWriteError(f"{self.path} cannot be written ({reason}); check the folder and options") from error
 
     def write(self, image: NDArray[np.uint8], time: float | None = None, duration: float | None = None) -> None:
         """Add RGB uint8 ``[H, W, 3]``, shown from ``time`` seconds, by default its number divided by the rate.
@@ -163,8 +165,13 @@ class VideoWriter:
             container.mux(stream.encode(frame))  # type: ignore[arg-type]  # a union for each stream's own frame type
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoWriteError(
-                f"{self.path}: frame {self._frame_count} cannot be encoded ({error}); check that the disk is not full"
+                f"{self.path}: frame {self._frame_count} cannot be written ({self._reason(error)}); "
+                "check that the disk is not full"
             ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """Return the error's message without its number and the name of the temporary file."""
+        return error_reason(error).replace(f"file:{self._part}", str(self.path))
 
     def _finish(self, container: OutputContainer) -> None:
         try:
@@ -173,7 +180,7 @@ class VideoWriter:
             self._part.replace(self.path)
         except (av.FFmpegError, OSError) as error:
             raise VideoWriteError(
-                f"{self.path} cannot be completed ({error}); check that the disk is not full"
+                f"{self.path} cannot be completed ({self._reason(error)}); check that the disk is not full"
             ) from error
 
 

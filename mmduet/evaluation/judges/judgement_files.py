@@ -19,7 +19,7 @@ from mmduet.annotations.json_values import (
 )
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.judges.judge import Judge, JudgedPair, JudgeRequest
-from mmduet.files import read_json_lines
+from mmduet.files import LineWriter, read_json_lines
 
 ROW_FORMS = (
     '{"question_id", "gold", "turn", "reply" or "score"}, {"key", "reply"}, '
@@ -132,13 +132,8 @@ class CachedJudge:
         return reply
 
     def _append(self, row: Json) -> None:
-        try:
-            with self._path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as error:
-            raise OptionError(f"{self._path} cannot be written ({error.strerror}); give another path") from error
+        with LineWriter(self._path, append=True) as out:
+            out.write(json.dumps(row), sync=True)
 
     def _read_replies(self) -> dict[str, str]:
         """Return the replies by key, and cut off an incomplete last line, which a killed run leaves behind."""
