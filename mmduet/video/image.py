@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmduet.errors import VideoError
 
@@ -33,6 +33,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
                 return _to_rgb(image)
     except (VideoError, MemoryError):
         raise
+    except UnidentifiedImageError:  # its message has the address of an object
+        raise VideoError("cannot decode the image: it is not a JPEG, PNG or WebP file; encode it again") from None
     except Exception as error:  # noqa: BLE001 - decoders raise many types on damaged files
         raise VideoError(
             f"cannot decode the image ({error}); expected a valid JPEG, PNG or WebP; encode it again"
