@@ -72,9 +72,15 @@ class ModelError(MmduetError):
 
 
 class ModelNotFoundError(ModelError):
-    """The name is neither a bundled model nor a directory."""
+    """The name is neither a bundled model, nor a directory, nor a model on the hub."""
 
     code = "model_not_found"
+
+
+class DownloadError(ModelError):
+    """A model that cannot be downloaded from the hub: no connection, no access, or no space."""
+
+    code = "download_failed"
 
 
 class CheckpointError(ModelError):

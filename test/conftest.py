@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests that download do so from a hub on loopback, in processes of their own
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several test processes share the cores
 
 from hypothesis import settings

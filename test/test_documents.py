@@ -15,7 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fake_hub import FakeHub, fake_hub
 from fork_server import fork_server
+from llava import published
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "CONTRIBUTING.md"]
@@ -74,13 +76,26 @@ class Workplace:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     folder = tmp_path_factory.mktemp("documents")
     (folder / "outputs").mkdir()
-    with fork_server(tmp_path_factory.mktemp("server")) as binaries:
+    hub_settings = {"HF_HOME": str(tmp_path_factory.mktemp("cache")), "HF_HUB_OFFLINE": "0"}
+    with (
+        published_hub(tmp_path_factory.mktemp("published")) as hub,
+        fork_server(tmp_path_factory.mktemp("server"), {"HF_ENDPOINT": hub.url, **hub_settings}) as binaries,
+    ):
         path = os.pathsep.join([str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]])
         prepared = Workplace(folder, path)
         done = prepared.run("mmduet scenes make outputs/clips --split test --count 3 --seed 7")
         assert done.returncode == 0, done.stderr
         with running_server(folder):
             yield prepared
+
+
+@contextmanager
+def published_hub(folder: Path) -> Iterator[FakeHub]:
+    """Serve small checkpoints under the names that the documents use for published weights."""
+    with fake_hub() as hub:
+        for name, files in published(folder).items():
+            hub.add(name, files)
+        yield hub
 
 
 @contextmanager

@@ -14,7 +14,10 @@ from mmduet.options import SessionOptions
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """What predictions depend on. ``model`` and ``adapter`` are fingerprints; ``annotations`` is a digest of the file."""
+    """What predictions depend on. ``model`` and ``adapter`` are fingerprints; ``annotations`` is a digest of the file.
+
+    ``revisions`` are the commits of what comes from the hub, as ``owner/name@commit``.
+    """
 
     annotations: str
     videos: str
@@ -25,6 +28,7 @@ class PredictionSettings:
     fps: float | None
     max_frames: int | None
     options: SessionOptions
+    revisions: Sequence[str] = ()
 
     def to_dict(self) -> Json:
         """Return the content of the settings file."""
@@ -33,6 +37,7 @@ class PredictionSettings:
             "videos": self.videos,
             "model": self.model,
             "adapter": self.adapter,
+            **({"revisions": list(self.revisions)} if self.revisions else {}),
             "quantized": self.quantized,
             "dtype": self.dtype,
             "fps": self.fps,

@@ -7,10 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmduet.errors import EngineError
+
+if TYPE_CHECKING:
+    from mmduet.model.source import ModelSource
 
 MAX_RATIO = 1.2  # of peak memory to weights
 
@@ -38,7 +40,7 @@ class LoadCost:
         }
 
 
-def measure_load_cost(model: str, dtype: str, adapter: Path | None = None, pickles: bool = False) -> LoadCost:
+def measure_load_cost(model: str | ModelSource, dtype: str, pickles: bool = False) -> LoadCost:
     """Load ``model`` in a new process and return the cost.
 
     Raises:
@@ -47,14 +49,14 @@ def measure_load_cost(model: str, dtype: str, adapter: Path | None = None, pickl
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_load, model, dtype, adapter, pickles).result()
+            return pool.submit(_load, model, dtype, pickles).result()
         except BrokenProcessPool:
             raise EngineError(
                 f"the process that loaded {model} in {dtype} was killed, probably for lack of memory; try a smaller --dtype"
             ) from None
 
 
-def _load(model: str, dtype: str, adapter: Path | None, pickles: bool) -> LoadCost:
+def _load(model: str | ModelSource, dtype: str, pickles: bool) -> LoadCost:
     import torch
 
     from mmduet.bench.memory import peak_memory, resident_bytes
@@ -64,7 +66,7 @@ def _load(model: str, dtype: str, adapter: Path | None, pickles: bool) -> LoadCo
     before = resident_bytes()
     start = time.perf_counter()
     with peak_memory() as peak:
-        loaded = load_model(model, getattr(torch, dtype), adapter=adapter, pickles=pickles)
+        loaded = load_model(model, getattr(torch, dtype), pickles=pickles)
     seconds = time.perf_counter() - start
     weights = sum(parameter.nbytes for parameter in loaded.network.parameters())
     return LoadCost(weights, peak[0] - before, seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,15 +15,26 @@ from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
     from mmduet.model import LoadedModel
+    from mmduet.model.source import ModelSource
 
-MODEL_HELP = "The model: nano, random:SIZE, or the directory of a checkpoint."
+MODEL_METAVAR = "NAME|DIR|OWNER/NAME"
+MODEL_HELP = (
+    "The model: nano, random:SIZE, the directory of a checkpoint, or OWNER/NAME\\[@REVISION] on the Hugging Face hub, which is "
+    "downloaded once."
+)
 AllowPickle = Annotated[
     bool,
     Option(
         "--allow-pickle", help="Also read .bin weights. These are pickles and can run code: only use trusted files."
     ),
 ]
-Adapter = Annotated[Path | None, Option(metavar="DIR", help="Merge a LoRA adapter saved by PEFT into the model.")]
+Adapter = Annotated[
+    Path | None,
+    Option(
+        metavar="DIR|OWNER/NAME",
+        help="Merge a LoRA adapter saved by PEFT, from a directory or the hub, into the model.",
+    ),
+]
 Quantized = Annotated[
     Literal["int8", "nf4"] | None,
     Option(help="Quantize the weights of the language model; needs mmduet\\[quant]."),
@@ -35,8 +48,20 @@ MaxConcurrent = Annotated[
 ]
 
 
+def find(
+    model: str | ModelSource, adapter: Path | None = None, allow_pickle: bool = False, quiet: bool = False
+) -> ModelSource:
+    """Return the files of a model; what is on the hub is downloaded, with bars on a terminal and a line elsewhere."""
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
+    from mmduet.model.source import find_model
+
+    with nullcontext() if quiet else downloads_reported():
+        return find_model(model, adapter, pickles=allow_pickle)
+
+
 def load(
-    model: str,
+    model: str | ModelSource,
     adapter: Path | None = None,
     allow_pickle: bool = False,
     dtype: str = "float32",
@@ -47,15 +72,30 @@ def load(
     """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr."""
     from mmduet.model import load_model
     from mmduet.model.inspection import resolve_dtype
+    from mmduet.model.source import find_adapter
 
-    torch_dtype = resolve_dtype(dtype, model, allow_pickle)
+    source = find(model, adapter, allow_pickle)
+    with downloads_reported():
+        named = {name: find_adapter(path, allow_pickle).path for name, path in (adapters or {}).items()}
+    torch_dtype = resolve_dtype(dtype, source, allow_pickle)
     with progress_bar("loading", transient=True) if progress is None else nullcontext(progress) as report:
         return load_model(
-            model,
-            torch_dtype,
-            adapter=adapter,
-            adapters=adapters,
-            quantized=quantized,
-            pickles=allow_pickle,
-            progress=report,
+            source, torch_dtype, adapters=named, quantized=quantized, pickles=allow_pickle, progress=report
         )
+
+
+@contextmanager
+def downloads_reported() -> Iterator[None]:
+    """Write what downloads log to stderr, unless logging is configured, as it is in the server."""
+    logger, handler = logging.getLogger("mmduet.model.hub"), logging.StreamHandler()
+    if logger.hasHandlers():
+        yield
+        return
+    level, logger.level = logger.level, logging.INFO
+    logger.addHandler(handler)
+    logger.propagate, propagated = False, logger.propagate
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = level, propagated

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
 from mmduet.cli._output_files import check_output_files
 from mmduet.errors import OptionError
 from mmduet.options import Profile, SpeakOptions
@@ -22,9 +22,7 @@ class TaskOptions:
     """The options of every task command; None where an option was not given."""
 
     videos: Annotated[list[Path], Argument(metavar="VIDEO...", help="Video files.", show_default=False)]
-    model: Annotated[
-        str | None, Option(metavar="NAME|DIR", help="A bundled model or a checkpoint directory.", show_default="nano")
-    ] = None
+    model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
     allow_pickle: AllowPickle = False
     quantized: Quantized = None

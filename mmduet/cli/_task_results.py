@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmduet.cli._display import spinner
-from mmduet.cli._loading import load
+from mmduet.cli._loading import find, load
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.pipelines.jobs import VideoResult
 from mmduet.pipelines.pipeline import Pipeline, ProgressCallback, pipeline
@@ -16,11 +16,15 @@ from mmduet.pipelines.task_run import FrameCallback
 from mmduet.tasks.base import Task
 from mmduet.viz.film_strip import FilmStrip
 
+if TYPE_CHECKING:
+    from mmduet.model.source import ModelSource
+
 R = TypeVar("R")
 
 
 def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoResult[Path, R], FilmStrip | None]]:
     """Run the task over all videos and yield each result in the given order, with its film strip if plots are drawn."""
+    source = None if options.server is not None else _find(options)
     strips = {} if options.plot is None else {video: FilmStrip() for video in options.videos}
     on_frame: FrameCallback | None = (lambda video, frame: strips[video].add(frame)) if strips else None
     spinners: list[ProgressCallback] = []  # the current one; results are printed while no spinner is shown
@@ -29,7 +33,7 @@ def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoRes
         spinners[-1](done, total)
 
     name = f"{len(options.videos)} videos" if options.several else options.videos[0].name
-    with closing(_run(options, task, on_progress, on_frame)) as results:
+    with closing(_run(options, task, source, on_progress, on_frame)) as results:
         while True:
             with spinner(f"processing {name}", options.quiet) as show_progress:
                 spinners[:] = [show_progress]
@@ -40,21 +44,28 @@ def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoRes
 
 
 def _run(
-    options: TaskOptions, task: Task[R], progress: ProgressCallback, on_frame: FrameCallback | None
+    options: TaskOptions,
+    task: Task[R],
+    source: ModelSource | None,
+    progress: ProgressCallback,
+    on_frame: FrameCallback | None,
 ) -> Generator[VideoResult[Path, R], None, None]:
     """Yield the results; the model is loaded when the first one is requested, while the spinner is shown."""
-    yield from _open_pipeline(options, task)(options.videos, progress=progress, on_frame=on_frame)
+    yield from _open_pipeline(options, task, source)(options.videos, progress=progress, on_frame=on_frame)
 
 
-def _open_pipeline(options: TaskOptions, task: Task[R]) -> Pipeline[R]:
+def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | None) -> Pipeline[R]:
     speak = options.speak if isinstance(options, ReplyTaskOptions) else None
     settings: dict[str, Any] = {"fps": options.fps, "speak": speak, "max_concurrent": options.at_once}
-    if options.server is not None:
+    if source is None:
         return pipeline(task, server=options.server, key=options.key, encoding=options.encoding, **settings)
-    model = load(
-        options.model or "nano", options.adapter, options.allow_pickle, options.dtype, options.quantized, _no_progress
-    )
+    model = load(source, None, options.allow_pickle, options.dtype, options.quantized, _no_progress)
     return pipeline(task, model, **settings)
+
+
+def _find(options: TaskOptions) -> ModelSource:
+    """Return the files of the model; downloads show their own progress, so this comes before the spinner."""
+    return find(options.model or "nano", options.adapter, options.allow_pickle, options.quiet)
 
 
 def _no_progress(done: int, total: int) -> None:

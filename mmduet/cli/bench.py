@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, find, load
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
@@ -33,7 +33,7 @@ def bench() -> None:
 def soak(
     hours: Annotated[float, Option(help="Hours of stream, processed as fast as possible.")] = 24.0,
     fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
-    model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
@@ -74,7 +74,7 @@ def soak(
 
 @app.command("load")
 def measure_loading(
-    model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
+    model: Annotated[str, typer.Argument(metavar=MODEL_METAVAR, help=MODEL_HELP)],
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "stored",
@@ -83,8 +83,9 @@ def measure_loading(
     from mmduet.bench.load import MAX_RATIO, measure_load_cost
     from mmduet.model.inspection import resolve_dtype
 
-    dtype_name = str(resolve_dtype(dtype, model, allow_pickle)).removeprefix("torch.")
-    cost = measure_load_cost(model, dtype_name, adapter, allow_pickle)
+    source = find(model, adapter, allow_pickle)
+    dtype_name = str(resolve_dtype(dtype, source, allow_pickle)).removeprefix("torch.")
+    cost = measure_load_cost(source, dtype_name, allow_pickle)
     typer.echo(
         f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {dtype_name}, at most {cost.peak_bytes / 2**20:.0f} MiB while "
         f"loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"

@@ -1,15 +1,14 @@
-"""``mmduet inspect``: describe a checkpoint or an adapter without loading it."""
+"""``mmduet inspect``: describe a model or an adapter without loading it."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._loading import Adapter, AllowPickle
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, downloads_reported
 
 if TYPE_CHECKING:
     from mmduet.model import DuetConfig
@@ -19,16 +18,20 @@ GIB = 2**30
 
 
 def inspect(
-    directory: Annotated[Path, Argument(metavar="DIR", help="A checkpoint or an adapter.")],
+    model: Annotated[str, Argument(metavar=MODEL_METAVAR, help=f"{MODEL_HELP} Or the directory of an adapter.")],
     adapter: Adapter = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Show what DIR contains, whether it can be loaded, and the memory that it needs. Exit status 5 if it cannot be loaded."""
-    from mmduet.errors import CheckpointError
-    from mmduet.model.inspection import inspect_directory
+    """Show what a model consists of, whether it can be loaded, and the memory that it needs.
 
-    inspection = inspect_directory(directory, adapter, allow_pickle)
+    The exit status is 5 if it cannot be loaded.
+    """
+    from mmduet.errors import CheckpointError
+    from mmduet.model.inspection import inspect_model
+
+    with downloads_reported():
+        inspection = inspect_model(model, adapter, allow_pickle)
     properties = _properties(inspection)
     typer.echo(json.dumps(properties, indent=2) if as_json else _format_table(properties))
     if inspection.problem is not None:
@@ -47,6 +50,8 @@ def _properties(inspection: Inspection) -> dict[str, object]:
         "parameters": inspection.parameters,
         "weight_bytes": inspection.weight_bytes,
     }
+    if inspection.revisions:
+        properties["revisions"] = list(inspection.revisions)
     if inspection.rank:
         properties["rank"] = inspection.rank
     if config := inspection.config:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized, load
+from mmduet.cli._loading import (
+    MODEL_HELP,
+    MODEL_METAVAR,
+    Adapter,
+    AllowPickle,
+    Dtype,
+    MaxConcurrent,
+    Quantized,
+    find,
+    load,
+)
 from mmduet.cli._progress import progress_bar
 from mmduet.text import to_printable
 
@@ -31,7 +41,7 @@ def predict(
     annotations: Annotated[Path, Option(metavar="TEST.json", help="The test set.")],
     videos: Annotated[Path, Option(metavar="DIR", help="Directory of the videos.")],
     output: Annotated[Path, Option(metavar="PRED.jsonl", help="Prediction file; an interrupted run continues it.")],
-    model: Annotated[str, Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
@@ -61,7 +71,8 @@ def predict(
     from mmduet.options import parse_window
 
     examples = read_test_set(annotations)
-    loaded = load(model, adapter, allow_pickle, dtype, quantized)
+    source = find(model, adapter, allow_pickle)
+    loaded = load(source, None, allow_pickle, dtype, quantized)
     recommended = loaded.config.recommended
     base, rate = recommended_options(recommended, profile), recommended.fps if fps is None else fps
     options = replace(
@@ -73,9 +84,9 @@ def predict(
     )
     config = PredictionConfig(videos, rate, max_frames, options)
     settings = PredictionSettings(
-        annotations=file_digest(annotations), videos=str(videos.resolve()), model=fingerprint(model),
-        adapter=fingerprint(adapter) if adapter else None, quantized=quantized, dtype=dtype,
-        fps=config.fps, max_frames=max_frames, options=options,
+        annotations=file_digest(annotations), videos=str(videos.resolve()), model=fingerprint(source.base or model),
+        adapter=fingerprint(source.adapter) if source.adapter else None, quantized=quantized, dtype=dtype,
+        fps=config.fps, max_frames=max_frames, options=options, revisions=source.revisions,
     )  # fmt: skip
     examples = with_prompts(examples, model_defaults(recommended))
     with PredictionFile(output, settings.to_dict()) as file:

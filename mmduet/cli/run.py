@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from mmduet.cli._display import DisplayOptions, open_display, spinner
 from mmduet.cli._json_lines import open_json_lines
-from mmduet.cli._loading import MODEL_HELP, Adapter, AllowPickle, Dtype, Quantized, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Quantized, find, load
 from mmduet.cli._options import takes_options
 from mmduet.cli._session_io import (
     at_realtime,
@@ -51,7 +51,7 @@ FROM_MODEL_OR_0, FROM_MODEL_OR_NONE = "the model's; paper: 0", "the model's; pap
 class ModelOptions:
     """Which model runs, and how."""
 
-    model: Annotated[str, Option(metavar="NAME|DIR", help=MODEL_HELP)] = "nano"
+    model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano"
     adapter: Adapter = None
     allow_pickle: AllowPickle = False
     quantized: Quantized = None
@@ -151,11 +151,12 @@ def prepare(options: RunOptions) -> RunPlan:
     options.check_files(options.video)
     if options.threads is not None:  # PyTorch reads these when it is imported
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+    video = probe(options)
+    source = find(options.model, options.adapter, options.allow_pickle, options.quiet)
     with spinner(f"loading {options.model}", options.quiet) as progress:
-        video = probe(options)
         from mmduet.engine import Engine, recommended_options
 
-        loaded = load(options.model, options.adapter, options.allow_pickle, options.dtype, options.quantized, progress)
+        loaded = load(source, None, options.allow_pickle, options.dtype, options.quantized, progress)
         engine = Engine(loaded)
     recommended = engine.model.config.recommended
     if recommended.query and not options.query and not options.no_query:

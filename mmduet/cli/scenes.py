@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmduet.cli._loading import Adapter, AllowPickle, Dtype, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, load
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
@@ -41,7 +41,7 @@ def make(
 @app.command()
 def score(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
-    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
@@ -64,7 +64,7 @@ def score(
 @app.command()
 def window(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`, with clips of minutes.")],
-    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
@@ -95,7 +95,7 @@ def window(
 @app.command()
 def drift(
     directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
-    model: Annotated[str, typer.Option(help="nano, random:SIZE or a checkpoint directory.")] = "nano",
+    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from mmduet.cli._loading import Adapter, AllowPickle, Quantized, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Quantized, load
 from mmduet.cli._options import takes_options
 
 
@@ -20,7 +20,7 @@ class ServeOptions:
     config: Annotated[
         Path | None, Option(help="TOML file of settings; environment variables and options take precedence.")
     ] = None
-    model: Annotated[str | None, Option(help="nano, random:SIZE or a checkpoint directory.")] = None
+    model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
     named_adapter: Annotated[
         list[str] | None, Option(metavar="NAME=DIR", help="Adapter that sessions can select by name; repeatable.")

@@ -25,7 +25,7 @@ from mmduet.model.config_files import read_json_object
 from mmduet.model.key_mapping import UNUSED, to_internal_key
 from mmduet.model.llava_config import TOWER_LAYER
 from mmduet.model.network import DuetModel
-from mmduet.model.tensor_files import read_pickle
+from mmduet.model.tensor_files import pickle_error, read_pickle
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -116,10 +116,7 @@ def check_lora_config(root: Path, config: dict[str, Any]) -> None:
 def _read_tensors(root: Path, pickles: bool) -> dict[str, Tensor]:
     if not (root / WEIGHTS).exists() and (root / PICKLE).exists():
         if not pickles:
-            raise CheckpointError(
-                f"{root} contains its weights as a pickle ({PICKLE}), which can run code when it is loaded; if you trust its "
-                "source, use --allow-pickle"
-            )
+            raise pickle_error(root, PICKLE)
         return read_pickle(root / PICKLE)
     try:
         return load_file(root / WEIGHTS)

@@ -16,7 +16,7 @@ MODEL_TYPES = ("llava", "llava_qwen", "llava_qwen2", "llava_qwen3", "llava_onevi
 TEXT_TYPES = ("qwen2", "qwen3")
 VISION_TYPES = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
 SUPPORTED = (
-    "supported are LLaVA-OneVision models (LlavaQwenForCausalLM or LlavaOnevisionForConditionalGeneration) with a Qwen2, "
+    "Supported are LLaVA-OneVision models (LlavaQwenForCausalLM or LlavaOnevisionForConditionalGeneration) with a Qwen2, "
     "Qwen2.5 or Qwen3 language model and a SigLIP or SigLIP2 tower, adapters for them, and checkpoints in mmduet's format"
 )
 DISPLAY_NAMES = {
@@ -33,13 +33,16 @@ OTHER_CONTENTS = (
 )
 
 
-def check_architecture(path: Path) -> None:
-    """Raise ``CheckpointError`` if ``path``, a ``config.json``, describes a model that is not supported, naming what is."""
+def check_architecture(path: Path, name: str | None = None) -> None:
+    """Raise ``CheckpointError`` if ``path``, a ``config.json``, describes a model that is not supported, naming what is.
+
+    ``name`` is that of the model in the message, its directory by default.
+    """
     problems = list(_problems(read_json_object(path)))
     if problems:
         raise CheckpointError(
-            f"{path.parent} holds {', with '.join(problems)}, which is not supported. {SUPPORTED[0].upper()}{SUPPORTED[1:]}. "
-            "The files are not damaged; downloading them again does not help"
+            f"{name or path.parent} holds {', with '.join(problems)}, which is not supported. {SUPPORTED}. The "
+            "files are not damaged; downloading them again does not help"
         )
 
 

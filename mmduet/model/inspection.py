@@ -1,32 +1,37 @@
-"""Report what a checkpoint or adapter directory contains and whether it can be loaded, without reading weights."""
+"""Report what a model or adapter consists of and whether it can be loaded, without reading weights."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from mmduet.errors import CheckpointError, ModelNotFoundError, OptionError
+from mmduet.errors import CheckpointError
 from mmduet.files import visible_files
-from mmduet.model.adapter import CONFIG as ADAPTER_CONFIG
 from mmduet.model.adapter import Adapter, fit_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import HEADS
+from mmduet.model.presets import random_config
+from mmduet.model.source import FoundFiles, ModelSource, find_model, is_adapter
 from mmduet.model.tensor_files import StoredTensor
 from mmduet.model.weight_loading import check_tensors, required_shapes
-from mmduet.nano import BUNDLED
 
-Kind = Literal["mmduet", "llava-onevision", "adapter"]
+Kind = Literal["mmduet", "llava-onevision", "adapter", "random"]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The contents of a directory. ``problem`` is why it cannot be loaded, or None. Sizes are those of the files."""
+    """What a model consists of. ``problem`` is why it cannot be loaded, or None. Sizes are those of the files.
+
+    ``revisions`` are the commits of what comes from the hub, as ``owner/name@commit``.
+    """
 
     path: Path
     kind: Kind
@@ -36,6 +41,7 @@ class Inspection:
     parameters: int = 0
     weight_bytes: int = 0
     config: DuetConfig | None = None
+    revisions: tuple[str, ...] = ()
     rank: int = 0  # highest rank of an adapter's LoRA matrices
 
     def stream_bytes(self, frames: int) -> int:
@@ -45,33 +51,53 @@ class Inspection:
         return frames * self.config.frame_tokens * self.config.kv_bytes_per_token(self.dtype.itemsize)
 
 
-def inspect_directory(directory: str | Path, adapter: str | Path | None = None, pickles: bool = False) -> Inspection:
-    """Inspect a checkpoint, optionally with an ``adapter``, or an adapter. Raises ``ModelError`` for other directories."""
-    root = BUNDLED.get(str(directory), Path(directory))
-    if not root.is_dir():
-        raise ModelNotFoundError(f"{root} is neither a directory nor a bundled model; check the name")
-    if (root / ADAPTER_CONFIG).exists():
-        if adapter is not None:
-            raise OptionError(
-                f"{root} is itself an adapter, so the adapter {adapter} cannot be applied to it; give a base model as DIR"
-            )
-        return _inspect_adapter(root, read_adapter(root))
-    applied = None if adapter is None else read_adapter(adapter)
+def inspect_model(model: str | Path, adapter: str | Path | None = None, pickles: bool = False) -> Inspection:
+    """Inspect a model, optionally with an ``adapter``, or the directory of an adapter alone.
+
+    Models on the hub are downloaded, with the base if they are adapters. Raises ``ModelError`` if there is no such model.
+    """
+    if adapter is None and is_adapter([file.name for file in visible_files(Path(model))]):
+        return _inspect_adapter(Path(model), read_adapter(model, pickles))
+    source = find_model(model, adapter, pickles=pickles)
+    if source.base is None:
+        return _inspect_random(source)
+    return replace(_inspect_checkpoint(source, source.base.path, pickles), revisions=source.revisions)
+
+
+def _inspect_random(source: ModelSource) -> Inspection:
+    config = random_config(source.random_size or "")
+    applied = None if source.adapter is None else read_adapter(source.adapter.path)
+    model = build_meta_model(Path(config.name), config)
+    problem = None if applied is None else _problem_of(partial(fit_adapter, applied, model))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return Inspection(Path(config.name), "random", problem, HEADS, torch.float32, count, 4 * count, config)
+
+
+def _problem_of(check: Callable[[], object]) -> str | None:
+    """Return the message of the ``CheckpointError`` that ``check`` raises, None if it raises none."""
+    try:
+        check()
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _inspect_checkpoint(source: ModelSource, root: Path, pickles: bool) -> Inspection:
+    applied = None if source.adapter is None else read_adapter(source.adapter.path, pickles)
     adapter_tensors = applied.replacements if applied else {}
     config, files, tensors = describe_checkpoint(root, pickles)
     model = build_meta_model(root, config)
-    try:
+
+    def check() -> None:
         check_tensors(files, tensors, required_shapes(model), adapter_tensors)
         if applied is not None:
             fit_adapter(applied, model)
         read_tokenizer(root, config.text.vocab_size)
-        problem = None
-    except CheckpointError as error:
-        problem = str(error)
+
     return Inspection(
         root,
         "mmduet" if (root / MANIFEST).exists() else "llava-onevision",
-        problem,
+        _problem_of(check),
         tuple(name for name in HEADS if f"heads.{name}.weight" in {*tensors, *adapter_tensors}),
         most_common_dtype(tensors),
         sum(parameter.numel() for parameter in model.parameters()),
@@ -88,20 +114,25 @@ def most_common_dtype(tensors: dict[str, StoredTensor]) -> torch.dtype:
     return bytes_by_dtype.most_common(1)[0][0]
 
 
-def resolve_dtype(dtype: str, model: str, pickles: bool = False) -> torch.dtype:
+def resolve_dtype(dtype: str, source: ModelSource, pickles: bool = False) -> torch.dtype:
     """Return the dtype of that name. ``stored`` is that of the model's files, or float32 for a model without files."""
     if dtype != "stored":
         found: torch.dtype = getattr(torch, dtype)
         return found
-    root = BUNDLED.get(model, Path(model))
-    return most_common_dtype(describe_checkpoint(root, pickles)[2]) if root.is_dir() else torch.float32
+    if source.base is None:
+        return torch.float32
+    return most_common_dtype(describe_checkpoint(source.base.path, pickles)[2])
 
 
-def fingerprint(name: str | Path) -> str:
-    """Return a short hash of a model's or adapter's files: their names, sizes, times, and the content of JSON files."""
-    root = BUNDLED.get(str(name), Path(name))
-    digest = sha256(str(name if not root.is_dir() else "").encode())
-    for file in visible_files(root) if root.is_dir() else ():
+def fingerprint(files: FoundFiles | str) -> str:
+    """Return a short hash of a model or an adapter.
+
+    That is of the name of a random model, of a commit on the hub, or of the names, sizes and times of files in a directory and
+    the content of those in JSON.
+    """
+    name = files if isinstance(files, str) else files.revision
+    digest = sha256((name or "").encode())
+    for file in visible_files(files.path) if isinstance(files, FoundFiles) and name is None else ():
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         digest.update(file.read_bytes() if file.suffix == ".json" else str(file.stat().st_mtime_ns).encode())
     return digest.hexdigest()[:16]

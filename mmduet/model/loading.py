@@ -1,4 +1,4 @@
-"""Load a model by name: a bundled one, a directory, or ``random:SIZE``."""
+"""Load a model by name: a bundled one, a directory, ``OWNER/NAME`` on the hub, or ``random:SIZE``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from mmduet.errors import ModelNotFoundError
 from mmduet.model.adapter import merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
@@ -17,9 +16,9 @@ from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
 from mmduet.model.quantize import Quantization, quantize
+from mmduet.model.source import ModelSource, find_adapter, find_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress
-from mmduet.nano import BUNDLED
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class LoadedModel:
     network: DuetModel
     tokenizer: Tokenizer
     adapters: AdapterBank | None = None  # unmerged adapters, of which each session chooses one
+    source: ModelSource | None = None  # the files that it was loaded from
 
     @property
     def config(self) -> DuetConfig:
@@ -37,7 +37,7 @@ class LoadedModel:
 
 
 def load_model(
-    name: str,
+    name: str | Path | ModelSource,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     adapter: str | Path | None = None,
@@ -47,25 +47,28 @@ def load_model(
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load ``nano``, ``random:SIZE`` or a checkpoint directory.
+    """Load ``nano``, ``random:SIZE``, a checkpoint directory, or a model of the Hugging Face hub.
 
     Args:
-        name: Name of a bundled or random model, or path of a directory.
+        name: Name of a bundled or random model, path of a directory, or ``OWNER/NAME[@REVISION]``, which is downloaded into
+            the hub's cache; an existing directory wins, and ``hf:OWNER/NAME`` is never a directory. Where it is an adapter, the
+            base that it names is loaded, too.
         dtype: Type of the weights in memory.
         device: PyTorch device of the weights.
-        adapter: PEFT LoRA directory that is merged into the weights.
+        adapter: PEFT LoRA adapter that is merged into the weights: a directory, or ``OWNER/NAME[@REVISION]``.
         adapters: Further adapters by name. They stay unmerged; a session chooses one by ``SessionOptions.adapter``.
         quantized: Quantise the language model to 8 or 4 bits after ``adapter`` has been merged. Peak memory is that of the
             model before quantisation.
         pickles: Also read ``.bin`` weights.
         progress: Called with the number of tensors read and the total.
 
-    Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``CheckpointError`` if one cannot be loaded or does
-    not fit, or if an adapter changes parts that all sessions share, and ``OptionError`` for an invalid ``quantized`` or if its
-    library is not installed.
+    Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
+    ``CheckpointError`` if one cannot be loaded or does not fit, or if an adapter changes parts that all sessions share, and
+    ``OptionError`` for an invalid ``quantized`` or if its library is not installed.
     """
-    merged = None if adapter is None else read_adapter(adapter)  # before the weights, so that a wrong name fails early
-    unmerged = {key: read_adapter(path) for key, path in (adapters or {}).items()}
+    unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
+    source = find_model(name, adapter, pickles=pickles)
+    merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
     whole_modules = [set(each.replacements) for each in unmerged.values()]
     read = partial(
         load_checkpoint,
@@ -78,24 +81,23 @@ def load_model(
         pickles=pickles,
         progress=progress,
     )
-    model = _load(name, dtype, device, read)
+    model = _load(source, dtype, device, read)
     if merged is not None:
         merge_adapter(model.network, merged)
         model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
-    return replace(model, adapters=bank)
+    return replace(model, adapters=bank, source=source)
 
 
 def _load(
-    name: str, dtype: torch.dtype, device: str, read: Callable[[Path], tuple[DuetModel, Tokenizer]]
+    source: ModelSource, dtype: torch.dtype, device: str, read: Callable[[Path], tuple[DuetModel, Tokenizer]]
 ) -> LoadedModel:
-    if name.startswith("random:"):
-        network = random_model(random_config(name.removeprefix("random:")), dtype=dtype, device=device)
+    if source.base is None:
+        network = random_model(random_config(source.random_size or ""), dtype=dtype, device=device)
         return LoadedModel(network.requires_grad_(False), byte_tokenizer())
-    directory = BUNDLED.get(name, Path(name))
-    if not directory.is_dir():
-        names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
-        raise ModelNotFoundError(f"model {name!r} is neither a directory nor one of {names}; check the name")
-    return LoadedModel(*read(directory))
+    network, tokenizer = read(source.base.path)
+    if source.name is not None:
+        network.config = replace(network.config, name=source.name)
+    return LoadedModel(network, tokenizer)

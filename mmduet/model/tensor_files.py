@@ -93,11 +93,16 @@ def _weight_files(root: Path, pickles: bool) -> list[Path]:
     if bins and pickles:
         return bins
     if bins:
-        raise CheckpointError(
-            f"{root} contains its weights as pickles ({bins[0].name}), which can run code when they are loaded; if you trust "
-            "their source, use --allow-pickle"
-        )
+        raise pickle_error(root, bins[0].name)
     raise CheckpointError(f"{root} contains no *.safetensors file; check the directory")
+
+
+def pickle_error(source: object, file: str) -> CheckpointError:
+    """Return the error for weights that exist only as pickles."""
+    return CheckpointError(
+        f"{source} contains its weights as pickles ({file}), which can run code when they are loaded; if you trust their "
+        "source, use --allow-pickle"
+    )
 
 
 @contextmanager

@@ -149,7 +149,8 @@ def pipeline(
     Args:
         task: "caption", "ground", "highlight" or "ask"; or a task object such as ``OnlineGrounding("a cat jumps")``,
             which has its query and its own settings.
-        model: "nano" (the default), the directory of a checkpoint, or what ``load_model`` returned.
+        model: "nano" (the default), the directory of a checkpoint, "OWNER/NAME" on the Hugging Face hub, or what
+            ``load_model`` returned.
         server: URL of an ``mmduet serve`` whose model is used instead. Neither torch nor a local model is needed.
         key: API key of the server, if it requires one.
         encoding: How frames are sent to the server.

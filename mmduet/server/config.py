@@ -32,10 +32,16 @@ class ServerConfig(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on. A non-loopback address requires `keys`.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    model: str = Field(default="nano", description="`nano`, `random:SIZE` or a checkpoint directory.")
-    adapter: Path | None = Field(default=None, description="Directory of a LoRA adapter to merge into the model.")
+    model: str = Field(
+        default="nano",
+        description="`nano`, `random:SIZE`, a checkpoint directory, or `OWNER/NAME` on the Hugging Face hub.",
+    )
+    adapter: Path | None = Field(
+        default=None, description="LoRA adapter to merge into the model: a directory, or `OWNER/NAME` on the hub."
+    )
     adapters: dict[str, Path] = Field(
-        default={}, description="LoRA adapters, by name, that a session can select with `duet.adapter`."
+        default={},
+        description="LoRA adapters, by name, that a session can select with `duet.adapter`; values as for `adapter`.",
     )
     dtype: str = Field(default="float32", description="Compute dtype: `stored`, `float32`, `bfloat16` or `float16`.")
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

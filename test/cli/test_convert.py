@@ -63,6 +63,36 @@ def test_a_directory_with_other_files_is_not_replaced(
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"x"
 
 
+def test_an_existing_checkpoint_is_replaced_only_if_that_is_asked_for(
+    mmduet: Command, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "converted"
+    assert mmduet("convert", "random:tiny", target)[0] == 0
+    before = (target / "model.safetensors").read_bytes()
+    status, _, err = mmduet("convert", base, target, "--adapter", adapter)
+    assert status == 2
+    assert f"{target} already holds a checkpoint; give another directory, or --overwrite to replace it" in err
+    assert (target / "model.safetensors").read_bytes() == before
+    assert mmduet("convert", base, target, "--adapter", adapter, "--overwrite")[0] == 0
+    assert read_manifest(target)["converted_from"] == {"source": "llava", "adapter": "duet"}
+    (tmp_path / "photos").mkdir()
+    assert mmduet("convert", base, tmp_path / "photos", "--adapter", adapter, "--overwrite")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["random:tiny", "random:nano", "random:0.5b", "random:7b"])
+def test_random_models_are_described(mmduet: Command, name: str) -> None:
+    status, out, _ = mmduet("inspect", name, "--json")
+    properties = json.loads(out)
+    assert (status, properties["path"], properties["kind"], properties["loads"]) == (0, name, "random", True)
+    assert properties["heads"] == ["informative", "relevance"]
+    assert properties["weight_bytes"] == 4 * properties["parameters"]
+    if name == "random:7b":
+        assert 7.9e9 < properties["parameters"] < 8.1e9
+    if name == "random:tiny":
+        assert properties["parameters"] == sum(p.numel() for p in load_model(name).network.parameters())
+        assert mmduet("inspect", "random:11b")[0] == 5
+
+
 def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
     status, out, _ = mmduet("inspect", "nano", "--json")
     properties = json.loads(out)

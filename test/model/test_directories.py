@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
 from mmduet.model.checkpoint import save_checkpoint
-from mmduet.model.inspection import fingerprint, inspect_directory
+from mmduet.model.inspection import fingerprint, inspect_model
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
+from mmduet.model.source import FoundFiles
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "Qwen2.5-VL": (
@@ -73,7 +74,7 @@ def test_another_kind_of_model_is_named_before_its_weights_are_looked_at(
         save_file({"visual.patch_embed.proj.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
     elif weights == "pickle":
         torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
-    for attempt in (inspect_directory, load_model):
+    for attempt in (inspect_model, load_model):
         with pytest.raises(CheckpointError, match=words) as caught:
             attempt(str(tmp_path))
         assert "Supported are LLaVA-OneVision models" in str(caught.value)
@@ -89,7 +90,7 @@ def test_published_descriptions_are_supported(tmp_path: Path) -> None:
         {"architectures": None, "model_type": None},
     ):
         (base / "config.json").write_text(json.dumps({**config, **names}))
-        assert inspect_directory(base, heads(tmp_path / "heads", **PLAIN)).problem is None
+        assert inspect_model(base, heads(tmp_path / "heads", **PLAIN)).problem is None
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_directory_without_a_description_says_what_it_seems_to_be(name: str, w
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(CheckpointError, match=f"is not a checkpoint: it contains neither .*{words}"):
-        inspect_directory(tmp_path)
+        inspect_model(tmp_path)
 
 
 def add_hidden_files(root: Path) -> None:
@@ -130,17 +131,17 @@ def test_hidden_files_and_byte_order_marks_make_no_difference(change: Any, tmp_p
     base, adapter = original_layout(random_llava(), tmp_path / "base"), heads(tmp_path / "heads", **PLAIN)
     own = save_checkpoint(tmp_path / "own", random_model(random_config("tiny")), byte_tokenizer())
     expected = load_model(str(base), adapter=adapter).network.state_dict()
-    before = fingerprint(own)
+    before = fingerprint(FoundFiles(own))
     for folder in (base, adapter, own):
         change(folder)
     found = load_model(str(base), adapter=adapter).network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert inspect_directory(base, adapter).problem is None
-    assert inspect_directory(adapter).kind == "adapter"
-    assert inspect_directory(own).problem is None
+    assert inspect_model(base, adapter).problem is None
+    assert inspect_model(adapter).kind == "adapter"
+    assert inspect_model(own).problem is None
     assert load_model(str(own)).config.text.vocab_size == 512
     if change is add_hidden_files:
-        assert fingerprint(own) == before
+        assert fingerprint(FoundFiles(own)) == before
 
 
 def test_a_byte_order_mark_in_a_vocabulary_is_accepted(tmp_path: Path) -> None:

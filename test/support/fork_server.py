@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,12 +40,15 @@ def write_shim(path: Path, address: Path) -> None:
 
 
 @contextmanager
-def fork_server(folder: Path) -> Iterator[Path]:
-    """Start a server for the length of a block; yield the folder to put on PATH, which holds ``mmduet``."""
+def fork_server(folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Start a server for the length of a block; yield the folder to put on PATH, which holds ``mmduet``.
+
+    ``variables`` are environment variables that libraries read when they are imported.
+    """
     address = folder / "socket"
     binaries = folder / "bin"
     binaries.mkdir()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}
     command = [sys.executable, __file__, str(address)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -61,6 +64,7 @@ def serve(address: str) -> None:
     """Import what commands need, then run each request in a fork; never returns."""
     import mmduet.cli.main
     import mmduet.engine
+    import mmduet.model.inspection
     import mmduet.pipelines
     import mmduet.video  # noqa: F401 - imported for the forks
 

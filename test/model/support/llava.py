@@ -98,6 +98,15 @@ def heads(root: Path, **names: str) -> Path:
     return root
 
 
+def published(root: Path) -> dict[str, Path]:
+    """Save a small base and an adapter of it in the layout and under the names in which MMDuet is published."""
+    base_name = "lmms-lab/llava-onevision-qwen2-7b-ov"
+    base, duet = original_layout(random_llava(), root / "base"), heads(root / "duet", **PLAIN)
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": base_name}
+    (duet / "adapter_config.json").write_text(json.dumps(config))
+    return {base_name: base, "wangyueqian/MMDuet": duet}
+
+
 PLAIN = {
     "informative": "base_model.model.informative_head.weight",
     "relevance": "base_model.model.relevance_head.weight",
