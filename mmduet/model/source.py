@@ -103,7 +103,7 @@ def _find(name: str, pickles: bool, is_base: bool = False) -> ModelSource:
     else:
         names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
         raise ModelNotFoundError(
-            f"model {name!r} is neither a directory, nor OWNER/NAME on the hub, nor one of {names}; check the name"
+            f"model {name!r} is neither a directory nor one of {names}, nor of the form OWNER/NAME; check the name"
         )
     if is_adapter([file.name for file in visible_files(found.path)]):
         if is_base:

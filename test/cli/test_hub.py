@@ -284,7 +284,7 @@ def test_a_missing_model_is_reported_with_both_readings(mmduet: Commands) -> Non
         mmduet("inspect", "a/b/c"),
         5,
         "model_not_found",
-        "model 'a/b/c' is neither a directory, nor OWNER/NAME on the hub",
+        "model 'a/b/c' is neither a directory nor one of nano, ",
     )
     fails(mmduet("inspect", "hf:nano"), 5, "model_not_found", "is named hf:OWNER/NAME", "got 'hf:nano'")
     assert mmduet.hub.downloaded() == []
