@@ -52,8 +52,14 @@ class NoVideoStreamError(VideoError):
     code = "no_video_stream"
 
 
+class NoDecoderError(VideoError):
+    """FFmpeg has no decoder for the video's codec."""
+
+    code = "no_decoder"
+
+
 class CorruptVideoError(VideoError):
-    """The file is damaged. The frames before the damage have been delivered."""
+    """The file has no frame that can be decoded; or it is damaged and damage is an error (``strict``)."""
 
     code = "corrupt_video"
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmduet.cli._transcript import OutputListener
-from mmduet.events import Output, output_to_dict
+from mmduet.events import Output, StreamEnded, output_to_dict
 from mmduet.files import LineWriter
-
-
-def to_json(output: Output) -> str:
-    """Return one output as a JSON object on one line."""
-    return json.dumps(output_to_dict(output), ensure_ascii=False)
+from mmduet.video.damage import Damage
 
 
 @contextmanager
-def open_json_lines(path: Path | None) -> Iterator[OutputListener]:
+def open_json_lines(path: Path | None, get_damage: Callable[[], Damage]) -> Iterator[OutputListener]:
     """Yield a listener that writes each output to ``path`` at once, or nowhere without a path.
+
+    The event ``stream_ended`` also has the damage of the video.
 
     Raises:
         OptionError: ``path`` cannot be written.
@@ -28,4 +26,9 @@ def open_json_lines(path: Path | None) -> Iterator[OutputListener]:
         yield lambda output: None
         return
     with LineWriter(path) as file:
-        yield lambda output: file.write(to_json(output))
+
+        def write(output: Output) -> None:
+            damage = {"damage": get_damage().to_dict()} if isinstance(output, StreamEnded) else {}
+            file.write(json.dumps(output_to_dict(output) | damage, ensure_ascii=False))
+
+        yield write

@@ -6,9 +6,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from inspect import get_annotations
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from typer import Option
 
 Options = TypeVar("Options")
+StrictVideo = Annotated[
+    bool, Option("--strict-video", help="Treat damage in a video as an error instead of skipping damaged frames.")
+]
 
 
 def takes_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
+from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._turns import parse_turns
 from mmduet.errors import OptionError
@@ -59,6 +60,7 @@ class ResultOptions:
     subtitles: Annotated[
         Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as WebVTT or SubRip subtitles.")
     ] = None
+    strict_video: StrictVideo = False
     scores: Annotated[bool, Option("--scores", help="Display the scores of every frame as a line, too.")] = False
     quiet: Annotated[bool, Option("--quiet", help="Display nothing but warnings and errors.")] = False
 

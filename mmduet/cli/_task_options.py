@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
+from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
 from mmduet.errors import OptionError
 from mmduet.options import Profile, SpeakOptions
@@ -37,6 +38,7 @@ class TaskOptions:
     fps: Annotated[float | None, Option(help="Frames per second that are processed.", show_default=FROM_MODEL)] = None
     profile: Annotated[Profile, Option(help="The model's recommended settings, or those of the paper.")] = "fixed"
     at_once: MaxConcurrent = 8
+    strict_video: StrictVideo = False
     output: Annotated[Path | None, Option(metavar="FILE.json", help="Write results and scores as JSON.")] = None
     plot: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw the result over film strip and scores; one file per video.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import typer
 
 from mmduet.annotations.subtitles import Cue
-from mmduet.cli._display import is_terminal
+from mmduet.cli._display import is_terminal, warn_about_damage
 from mmduet.cli._session_io import exit_on_sigterm
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
@@ -26,6 +26,7 @@ from mmduet.redaction import redact
 from mmduet.spans import CaptionedSpan
 from mmduet.tasks.base import RunConfig, StreamResult, Task
 from mmduet.text import to_printable
+from mmduet.video.damage import Damage
 from mmduet.viz.run_plot import TimedText
 from mmduet.viz.task_plot import TaskPlot, save_task_plot
 
@@ -112,7 +113,7 @@ class Reporter(Generic[R]):
         """Show one video's result, add it to ``entry`` and write its files; then raise the error that ended it early."""
         output, stream, config = result.output, result.stream, result.config
         if output is not None and stream is not None and config is not None:
-            entry |= to_json_entry(result.model, config, stream, output)
+            entry |= to_json_entry(result.model, config, stream, output, result.damage)
             write_title(self.console, result.video.name, result.model, stream)
             write_table(self.console, self.view.columns, self.view.rows(output))
             self._write_subtitles(result.video, output)
@@ -120,6 +121,8 @@ class Reporter(Generic[R]):
                 self._write_plot(result.video, self._to_plot(result, config, stream, output, strip))
             for line in self.view.postprocess(result.video, output):
                 self.console.print(line, markup=False, soft_wrap=True)
+        if result.error is None:
+            warn_about_damage(result.video, result.damage, self.options.quiet)
         result.raise_for_error()
 
     def _write_subtitles(self, video: Path, output: R) -> None:
@@ -158,13 +161,13 @@ def warnings_to_json(warnings: Sequence[SessionWarning]) -> list[Json]:
     return [{"code": warning.code, "message": warning.message, "time": warning.time} for warning in warnings]
 
 
-def to_json_entry(model: str, config: RunConfig, stream: StreamResult, output: Any) -> Json:
+def to_json_entry(model: str, config: RunConfig, stream: StreamResult, output: Any, damage: Damage) -> Json:
     """Return the settings, the result and every score of a video as JSON values."""
     scores = [
         {"time": score.time, "informative": score.informative, "relevance": score.relevance} for score in stream.scores
     ]
     settings = {"model": model, "fps": config.fps, "duration": stream.duration}
-    return {**settings, **output.to_dict(), "scores": scores}
+    return {**settings, "damage": damage.to_dict(), **output.to_dict(), "scores": scores}
 
 
 @contextmanager

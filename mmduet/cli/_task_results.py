@@ -57,6 +57,7 @@ def _run(
 def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | None) -> Pipeline[R]:
     speak = options.speak if isinstance(options, ReplyTaskOptions) else None
     settings: dict[str, Any] = {"fps": options.fps, "speak": speak, "max_concurrent": options.at_once}
+    settings["strict_video"] = options.strict_video
     if source is None:
         return pipeline(task, server=options.server, key=options.key, encoding=options.encoding, **settings)
     model = load(source, None, options.allow_pickle, options.dtype, options.quantized, _no_progress)

@@ -20,6 +20,7 @@ from mmduet.cli._loading import (
     find,
     load,
 )
+from mmduet.cli._options import StrictVideo
 from mmduet.cli._progress import progress_bar
 from mmduet.text import to_printable
 
@@ -60,6 +61,7 @@ def predict(
         Literal["fixed", "paper"], Option(help="The corrected template and algorithms, or those as published.")
     ] = "fixed",
     at_once: MaxConcurrent = 8,
+    strict_video: StrictVideo = False,
 ) -> None:
     """Answer every question of a test set. The exit status is 1 if some could not be answered."""
     from mmduet.annotations.prediction_files import PredictionFile
@@ -82,7 +84,7 @@ def predict(
         keep_replies=keep_replies,
         window=base.window if window is None else parse_window(window, rate),
     )
-    config = PredictionConfig(videos, rate, max_frames, options)
+    config = PredictionConfig(videos, rate, max_frames, options, strict_video)
     settings = PredictionSettings(
         annotations=file_digest(annotations), videos=str(videos.resolve()), model=fingerprint(source.base or model),
         adapter=fingerprint(source.adapter) if source.adapter else None, quantized=quantized, dtype=dtype,
@@ -126,6 +128,8 @@ def _predict(
                 failed += 1
                 typer.echo(f"{result.question_id}: error[{result.error.code}]: {result.error}", err=True)
             else:
-                file.add(result)
+                file.add(result.line)
+                if result.damage:
+                    typer.echo(f"{result.video}: warning: {result.damage.describe()}", err=True)
             report(done, len(examples))
     return failed

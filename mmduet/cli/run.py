@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._display import DisplayOptions, open_display, spinner
+from mmduet.cli._display import DisplayOptions, open_display, spinner, warn_about_damage
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Quantized, find, load
 from mmduet.cli._options import takes_options
@@ -41,7 +41,7 @@ from mmduet.viz.film_strip import FilmStrip
 
 if TYPE_CHECKING:
     from mmduet.engine import Engine
-    from mmduet.video import VideoInfo
+    from mmduet.video import FrameReader, VideoInfo
 
 FROM_MODEL = "the model's"
 FROM_MODEL_OR_0, FROM_MODEL_OR_NONE = "the model's; paper: 0", "the model's; paper: none"
@@ -132,9 +132,14 @@ def run(options: RunOptions) -> None:
         display = DisplayOptions(
             plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
         )
-        with open_json_lines(options.output) as write_json_line, open_display(display) as show:
+        frames = open_video(options, plan)
+        at_exit.callback(lambda: warn_about_damage(options.video, frames.damage, options.quiet or options.strict_video))
+        with (
+            open_json_lines(options.output, lambda: frames.damage) as write_json_line,
+            open_display(display) as show,
+        ):
             start = time.monotonic()
-            process(options, plan, (transcript.add, write_json_line, show), strip)
+            process(options, plan, frames, (transcript.add, write_json_line, show), strip)
 
 
 # preparation
@@ -196,19 +201,30 @@ def probe(options: RunOptions) -> VideoInfo:
 
     check_rate("--fps", options.fps)
     check_frame_limit(options.max_frames)
-    with VideoFile(options.video) as file:
+    with VideoFile(options.video, strict=options.strict_video) as file:
         return file.info
 
 
 # processing
 
 
-def process(options: RunOptions, plan: RunPlan, listeners: tuple[OutputListener, ...], strip: FilmStrip | None) -> None:
-    """Run the session to its end. Raises what ended it early."""
-    from mmduet.engine import EngineThread
+def open_video(options: RunOptions, plan: RunPlan) -> FrameReader:
+    """Return the sampled frames. Raises ``VideoError`` for an unreadable file."""
     from mmduet.video import open_frames
 
-    frames = open_frames(options.video, plan.fps, options.profile, options.max_frames)
+    return open_frames(options.video, plan.fps, options.profile, options.max_frames, strict=options.strict_video)
+
+
+def process(
+    options: RunOptions,
+    plan: RunPlan,
+    frames: FrameReader,
+    listeners: tuple[OutputListener, ...],
+    strip: FilmStrip | None,
+) -> None:
+    """Run the session to its end. Raises what ended it early."""
+    from mmduet.engine import EngineThread
+
     stop = threading.Event()
     with EngineThread(plan.engine) as thread:
         stream = thread.open(plan.session)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._display import DisplayOptions, open_display
+from mmduet.cli._display import DisplayOptions, open_display, warn_about_damage
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._options import takes_options
 from mmduet.cli._session_io import (
@@ -108,7 +108,11 @@ def stream(options: StreamOptions) -> None:
     remote = RemoteStream(
         options.server, key=options.key, encoding=options.encoding, block_when_behind=not options.realtime
     )
-    with exit_on_sigterm(), closing(open_source(options.video, options.transport)) as source, remote:
+    with (
+        exit_on_sigterm(),
+        closing(open_source(options.video, options.transport, strict=options.strict_video)) as source,
+        remote,
+    ):
         plan = configure(remote, options, source, turns)
         show_stream(options, plan, remote, transcript, strip)
 
@@ -160,7 +164,13 @@ def show_stream(
             at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
         duration = min((end for end in (plan.source.info.duration, options.seconds) if end is not None), default=None)
         display = DisplayOptions(duration, plan.window, options.realtime, options.scores, options.quiet)
-        with open_json_lines(options.output) as write_json_line, open_display(display) as show:
+        at_exit.callback(
+            lambda: warn_about_damage(plan.source.info.name, plan.source.damage, options.quiet or options.strict_video)
+        )
+        with (
+            open_json_lines(options.output, lambda: plan.source.damage) as write_json_line,
+            open_display(display) as show,
+        ):
             process(options, plan, remote, (transcript.add, write_json_line, show), strip)
 
 

@@ -10,6 +10,8 @@ from mmduet.errors import MmduetError, OptionError
 from mmduet.events import Context, Frame, Output, Query, SessionWarning
 from mmduet.options import SessionOptions
 from mmduet.tasks.base import RunConfig, StreamResult
+from mmduet.video.damage import NO_DAMAGE, Damage
+from mmduet.video.source import VideoInfo
 
 if TYPE_CHECKING:
     from mmduet.engine.session import PreparedFrame
@@ -41,11 +43,13 @@ class VideoResult(Generic[V, R]):
         video: The ``video`` of the job.
         output: What the task found, such as ``Captions``. None if the session or the task failed, or if no task was run.
         stream: Scores, replies and duration. None if the session failed.
-        error: The error that ended the video early, or None. A video that breaks off after its first frame has an error and an
-            ``output`` for the frames before.
+        error: The error that ended the video early, or None. With ``strict_video``, a damaged video has an error, and an
+            ``output`` for the frames before the damage.
         model: The model's name.
         config: How the video was run for its task. None before the model was reached, or if no task was run.
         events: Everything that the session emitted, in order.
+        damage: What of the video could not be read; ``damage.to_dict()`` is the ``damage`` of written results.
+        info: The video's properties. None if it could not be opened, or if no task was run.
     """
 
     video: V
@@ -55,6 +59,8 @@ class VideoResult(Generic[V, R]):
     model: str = ""
     config: RunConfig | None = None
     events: Sequence[Output] = ()
+    damage: Damage = NO_DAMAGE
+    info: VideoInfo | None = None
 
     @classmethod
     def from_events(

@@ -51,9 +51,11 @@ class Pipeline(Generic[R]):
         fps: float | None = None,
         speak: str | None = None,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+        strict_video: bool = False,
     ) -> None:
         self._new_task, self._run_tasks = new_task, run_tasks
         self._fps, self._speak, self._max_concurrent = fps, speak, max_concurrent
+        self._strict_video = strict_video
         self._in_use = threading.Lock()  # held while the results of a call are being read
 
     def __call__(
@@ -81,7 +83,7 @@ class Pipeline(Generic[R]):
             EngineError: The results of the previous call have not all been read, and its iterator is still open. It is raised
                 when the first result is read.
         """
-        settings = TaskSettings(self._new_task(query), self._fps, self._speak, on_frame)
+        settings = TaskSettings(self._new_task(query), self._fps, self._speak, on_frame, self._strict_video)
         paths = [Path(videos)] if isinstance(videos, str | os.PathLike) else [Path(video) for video in videos]
         stop = threading.Event()
         runs = [TaskRun(index, path, settings, stop) for index, path in enumerate(paths)]
@@ -111,6 +113,7 @@ class PipelineOptions(TypedDict, total=False):
     fps: float | None
     speak: str | None
     max_concurrent: int
+    strict_video: bool
 
 
 @overload
@@ -143,6 +146,7 @@ def pipeline(
     fps: float | None = None,
     speak: str | None = None,
     max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+    strict_video: bool = False,
 ) -> Pipeline[Any]:
     """Return a callable that runs a task over videos: ``pipeline("ask")("video.mp4", query="Who comes in?")``.
 
@@ -158,6 +162,8 @@ def pipeline(
         speak: The speak policy, such as "threshold:0.6" or "sum:2" (None: the task's or the model's).
         max_concurrent: The maximum number of videos that run at the same time, in shared batches. Each needs memory, and at a
             server one of its ``max_sessions``.
+        strict_video: Whether damage in a video is its error. By default damaged frames are skipped and listed in the
+            ``damage`` of the result.
 
     Raises:
         OptionError: An argument is invalid, or both ``model`` and ``server`` are given.
@@ -173,7 +179,7 @@ def pipeline(
     check_max_concurrent(max_concurrent)
     new_task = _task_factory(task)
     run_tasks = _run_locally(model or "nano") if server is None else _run_remotely(server, key, encoding)
-    return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent)
+    return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent, strict_video=strict_video)
 
 
 def _task_factory(task: str | Task[Any]) -> TaskFactory[Any]:

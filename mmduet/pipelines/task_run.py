@@ -13,20 +13,26 @@ from mmduet.events import Frame, Output
 from mmduet.options import Profile
 from mmduet.pipelines.jobs import R, VideoResult
 from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task
-from mmduet.video import VideoFile, open_frames
-from mmduet.video.sampling import frame_limit
+from mmduet.video import VideoFile
+from mmduet.video.damage import NO_DAMAGE
+from mmduet.video.reader import FrameReader
+from mmduet.video.sampling import check_rate, frame_limit
 
 FrameCallback = Callable[[Path, Frame], None]  # called from the thread that reads the video
 
 
 @dataclass(frozen=True)
 class TaskSettings(Generic[R]):
-    """Settings that all videos of a call share. ``fps`` or ``speak`` None keeps the value of the task's configuration."""
+    """Settings that all videos of a call share. ``fps`` or ``speak`` None keeps the value of the task's configuration.
+
+    With ``strict_video`` damage in a video is an error of its result.
+    """
 
     task: Task[R]
     fps: float | None = None
     speak: str | None = None
     on_frame: FrameCallback | None = None
+    strict_video: bool = False
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
         """Return the configuration for a model with these defaults."""
@@ -40,7 +46,7 @@ class TaskRun(Generic[R]):
         self.index, self.video, self._settings, self._stop = index, video, settings, stop
         self._model = ""
         self._config: RunConfig | None = None
-        self._duration: float | None = None  # seconds, from the container
+        self._reader: FrameReader | None = None
         self._error: VideoError | None = None
 
     def configure(self, model: str, defaults: ModelDefaults) -> RunConfig:
@@ -66,14 +72,16 @@ class TaskRun(Generic[R]):
         assert self._config is not None
         config, has_frames = self._config, False
         try:
-            self._duration, frames = open_limited(self.video, config.fps, config.profile, config.max_frames)
-            for frame in frames:
+            self._reader = open_limited(
+                self.video, config.fps, config.profile, config.max_frames, strict=self._settings.strict_video
+            )
+            for frame in self._reader:
                 has_frames = True
                 yield frame
         except VideoError as error:
             if not has_frames:
                 raise
-            self._error, self._duration = error, None
+            self._error = error
 
     def result(self, events: Sequence[Output], error: MmduetError | None = None) -> VideoResult[Path, R]:
         """Return the result for the session's outputs; ``error`` ended the session before its regular end.
@@ -81,25 +89,30 @@ class TaskRun(Generic[R]):
         A session that failed, or a task that raises ``MmduetError`` for its scores and replies, gives a result with that error.
         """
         output = stream = None
+        reader = self._reader
         if error is None:
             try:
-                stream = StreamResult.from_outputs(events, self._duration)
+                duration = None if reader is None or self._error is not None else reader.duration
+                stream = StreamResult.from_outputs(events, duration, None if reader is None else reader.last_frame_end)
                 output = self._settings.task.result(stream)
             except MmduetError as raised:
                 error = raised
-        return VideoResult(self.video, output, stream, error or self._error, self._model, self._config, events)
+        damage, info = (NO_DAMAGE, None) if reader is None else (reader.damage, reader.info)
+        return VideoResult(
+            self.video, output, stream, error or self._error, self._model, self._config, events, damage, info
+        )
 
 
 def open_limited(
-    path: Path, fps: float | None, profile: Profile, max_frames: int | None
-) -> tuple[float | None, Iterator[Frame]]:
-    """Open a video; return its declared duration in seconds, if it has one, and its sampled frames.
+    path: Path, fps: float | None, profile: Profile, max_frames: int | None, *, strict: bool = False
+) -> FrameReader:
+    """Open a video and return its sampled frames.
 
-    At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the declared duration.
+    At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the video's duration.
 
     Raises:
         VideoError: The file cannot be read.
     """
-    with VideoFile(path) as file:
-        duration = file.info.duration
-    return duration, open_frames(path, fps, profile, frame_limit(profile, duration, fps, max_frames))
+    check_rate("fps", fps)
+    file = VideoFile(path, strict=strict)
+    return FrameReader(file, fps, profile, frame_limit(profile, file.info.duration, fps, max_frames))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from mmduet.protocol.source_damage import SourceDamage
 from mmduet.protocol.wire import ServerModel
 
 DropReason = Literal["late", "rate", "decode_error", "duplicate", "closed"]
@@ -189,6 +190,7 @@ class SourceClosed(ServerEvent):
     url: str
     reason: CloseReason
     message: str | None = None
+    damage: SourceDamage | None = None
 
 
 class TextPart(ServerModel):

@@ -16,10 +16,11 @@ from mmduet.events import Frame
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat
 from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.source_damage import SourceDamage
 from mmduet.redaction import redact
 from mmduet.server.live_sources import is_live_source
 from mmduet.server.media import MediaLoader, probe
-from mmduet.video import VideoInfo, open_frames
+from mmduet.video import Damage, VideoInfo, open_frames
 from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
@@ -52,6 +53,7 @@ class SourceReader:
         self.url = redact(url)
         self._owner, self._conversation = owner, owner.conversation
         self._media, self._address, self._transport = media, url, transport
+        self._get_damage: Callable[[], Damage] | None = None  # once the source is open
         self._frame_finished = asyncio.Event()
         # one thread per source, because reading from a camera blocks
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmduet-source")
@@ -81,7 +83,9 @@ class SourceReader:
             else:
                 async with self._media.open_file(self._address) as path:
                     info = await self._run_in_thread(probe, path)
-                    await self._read(info, open_frames(path, self._conversation.settings.fps), live=False)
+                    frames = await self._run_in_thread(open_frames, path, self._conversation.settings.fps)
+                    self._get_damage = lambda: frames.damage
+                    await self._read(info, frames, live=False)
         except MmduetError as error:
             self._fail(str(error), error.code)
         except Exception:
@@ -99,6 +103,7 @@ class SourceReader:
         except asyncio.CancelledError:
             opening.add_done_callback(_close_when_opened)
             raise
+        self._get_damage = lambda: video.damage
         try:
             await self._read(video.info, video.frames(self._conversation.settings.fps), live=video.live)
         finally:
@@ -141,7 +146,9 @@ class SourceReader:
 
     def _report_closed(self, reason: server_events.CloseReason, message: str | None = None) -> None:
         self._executor.shutdown(wait=False)
-        self._owner.on_source_closed(server_events.SourceClosed(url=self.url, reason=reason, message=message))
+        damage = None if self._get_damage is None else SourceDamage(**self._get_damage().to_dict())
+        event = server_events.SourceClosed(url=self.url, reason=reason, message=message, damage=damage)
+        self._owner.on_source_closed(event)
 
     async def _run_in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run a blocking function in the source's thread."""

@@ -10,6 +10,7 @@ from mmduet.events import Output, Query, QueryRead, Reply, Scores, SessionFailed
 from mmduet.options import Profile, SpeakOptions
 
 R_co = TypeVar("R_co", covariant=True)
+TIME_TOLERANCE = 1e-6  # seconds
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,19 @@ class RunConfig:
 class StreamResult:
     """Scores and replies of one video, in order of time; ``duration`` in seconds is the end of the last frame.
 
-    A reply to a query that came after the last frame has the query's time, not an earlier one.
+    A reply to a query that came after the last frame has the query's time, not an earlier one. ``last_frame_end`` is the end of
+    the last frame in seconds if it is known, for example that of a still picture at the end of a video.
     """
 
     scores: tuple[Scores, ...]
     replies: tuple[Reply, ...]
     duration: float
+    last_frame_end: float | None = None
 
     @classmethod
-    def from_outputs(cls, outputs: Iterable[Output], duration: float | None = None) -> StreamResult:
+    def from_outputs(
+        cls, outputs: Iterable[Output], duration: float | None = None, last_frame_end: float | None = None
+    ) -> StreamResult:
         """Collect a session's outputs; ``duration`` None is computed from the frames' times.
 
         Raises:
@@ -98,7 +103,8 @@ class StreamResult:
             elif isinstance(output, SessionFailed):
                 raise output.as_error()
         times = [score.time for score in scores]
-        return cls(tuple(scores), tuple(replies), stream_end(times) if duration is None else duration)
+        duration = stream_end(times) if duration is None else duration
+        return cls(tuple(scores), tuple(replies), duration, last_frame_end)
 
     @property
     def times(self) -> list[float]:
@@ -108,8 +114,11 @@ class StreamResult:
     def clip_end(self, start: float, end: float) -> float:
         """Return ``end``, but not after the end of the video nor before ``start``.
 
-        An interval in a video of a single frame ends with the video, since the duration of the frame is unknown.
+        An interval that includes the last frame ends with it, if its end is known. In a video of a single frame it ends with
+        the video.
         """
+        if self.last_frame_end is not None and end >= stream_end(self.times) - TIME_TOLERANCE:
+            end = self.last_frame_end
         last = self.duration if len(self.scores) == 1 else min(end, self.duration)
         return max(last, start)
 

@@ -5,34 +5,63 @@ from __future__ import annotations
 from fractions import Fraction
 
 FALLBACK_RATE = Fraction(25)
+MAX_REORDER_SECONDS = Fraction(1, 2)
 
 
 class PresentationClock:
     """Converts timestamps to seconds that start at 0 and never decrease.
 
     A frame without a timestamp (raw streams) is placed one average frame duration after the previous one. So is a frame whose
-    timestamp jumps back (joined recordings); later timestamps are then counted from that frame.
+    timestamp jumps back (joined recordings); later timestamps are then counted from that frame. A frame that is only out of
+    order, by at most ``MAX_REORDER_SECONDS``, has the time of the previous one.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
-        self._time_base = time_base
+        self.time_base = time_base
         self._step = 1 / (rate or FALLBACK_RATE)
         self._origin: Fraction | None = None
         self._last: Fraction | None = None
+        self._last_duration = self._step
+
+    @property
+    def origin(self) -> Fraction:
+        """The timestamp in seconds that times are counted from; 0 if there was none."""
+        return self._origin or Fraction(0)
+
+    @property
+    def step_seconds(self) -> float:
+        """The average duration of a frame in seconds."""
+        return float(self._step)
+
+    @property
+    def last_duration(self) -> float:
+        """The duration of the last frame in seconds: its own, or else the average."""
+        return float(self._last_duration)
 
     @property
     def end_seconds(self) -> float:
-        """The end of the last frame in seconds, if it has the average duration."""
-        return 0.0 if self._last is None else float(self._last + self._step)
+        """The end of the last frame in seconds; 0 without frames."""
+        return 0.0 if self._last is None else float(self._last + self._last_duration)
 
-    def to_seconds(self, pts: int | None) -> float:
-        """Return the time of the next frame in seconds, from its timestamp in units of the time base."""
+    def start_at(self, pts: int) -> None:
+        """Count times from this timestamp, unless there was one before."""
+        if self._origin is None:
+            self._origin, self._last = pts * self.time_base, self._last or Fraction(0)
+
+    def position(self, pts: int) -> float:
+        """Return the time of a timestamp in seconds without recording a frame."""
+        return float(pts * self.time_base - self.origin)
+
+    def to_seconds(self, pts: int | None, duration: int | None = None) -> float:
+        """Return the time of the next frame in seconds, from its timestamp and duration in units of the time base."""
         next_time = Fraction(0) if self._last is None else self._last + self._step
-        time = next_time if pts is None else self._since_origin(pts * self._time_base, next_time)
+        time = next_time if pts is None else self._since_origin(pts * self.time_base, next_time)
         self._last = time
+        self._last_duration = duration * self.time_base if duration else self._step
         return float(time)
 
     def _since_origin(self, stamp: Fraction, next_time: Fraction) -> Fraction:
-        if self._origin is None or stamp - self._origin < (self._last or 0):
+        last = self._last or Fraction(0)
+        if self._origin is None or stamp - self._origin < last - MAX_REORDER_SECONDS:
             self._origin = stamp - next_time
-        return stamp - self._origin
+        return max(stamp - self._origin, last)

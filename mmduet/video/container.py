@@ -1,17 +1,29 @@
-"""Open video containers, read their streams and duration, and check that files are complete; nothing is decoded."""
+"""Open video containers and read their streams and duration; nothing is decoded."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError, VideoNotFoundError
+from mmduet.errors import (
+    CorruptVideoError,
+    MmduetError,
+    NoDecoderError,
+    NoVideoStreamError,
+    VideoError,
+    VideoNotFoundError,
+)
 from mmduet.redaction import redact
+from mmduet.video.demuxing import error_reason as error_reason
 from mmduet.video.local_file import open_local
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
@@ -21,9 +33,24 @@ DECODER_THREADS = 2
 """Threads per decoder: a server decodes many files at once, and with many threads FFmpeg drops errors in a file's last
 frames."""
 
-MAX_MISSING_SHARE = 0.1
-"""Share of the declared duration that may be missing, at least half a second, before a file counts as cut off: containers
-round, and the last frame's duration is an estimate."""
+HEADER_BYTES = 1 << 20  # read at both ends of a file to find the name of its codec
+
+PREVIEW_SHARE = 0.25
+"""Share of the largest stream's pixels up to which a stream counts as a preview of it, even if it is marked as the default:
+writers mark the first stream."""
+
+NO_VIDEO = (
+    Disposition.attached_pic
+    | Disposition.timed_thumbnails
+    | Disposition.dependent
+    | Disposition.metadata
+    | Disposition.descriptions
+)
+CODEC_PATTERNS = (
+    rb"vide.{0,4096}?stsd.{12}(\w{4})",  # MP4: the sample description of the video track
+    rb"\x86[\x81-\x9f](V_[A-Z0-9/_]+)",  # Matroska: the element CodecID
+    rb"vids(\w{4})",  # AVI: the stream header
+)
 
 
 def open_container(path: Path) -> InputContainer:
@@ -32,23 +59,80 @@ def open_container(path: Path) -> InputContainer:
         raise VideoNotFoundError(f"{redact(str(path))} does not exist; check the name")
     if path.is_dir():
         raise VideoError(f"{path} is a directory; give a video file inside it")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
         return open_local(path)
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except MmduetError:
+        raise
+    except Exception as error:
         raise _open_error(path, error) from error
 
 
+@contextmanager
+def as_video_error(path: Path | str) -> Iterator[None]:
+    """Turn any exception of a library in the block into a ``VideoError`` that names the file."""
+    try:
+        yield
+    except MmduetError:
+        raise
+    except Exception as error:
+        raise CorruptVideoError(
+            f"{path} cannot be read ({error_reason(error)}); copy or encode the file again"
+        ) from error
+
+
 def select_video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the first video stream that is not a cover image, set to decode on several threads."""
+    """Return the video stream to read, set to decode on several threads; the other streams are not read.
+
+    That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image. Raises
+    ``VideoError`` if there is none, or no decoder for any.
+    """
     if container.format.name in TEXT_FORMATS:
         raise CorruptVideoError(f"{path} is text, not a video; give a video file")
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            stream.thread_type, stream.thread_count = "AUTO", DECODER_THREADS
-            return stream
-    raise NoVideoStreamError(f"{path} has no video stream; give a file with video")
+    streams = [stream for stream in container.streams.video if not stream.disposition & NO_VIDEO]
+    if not streams:
+        raise NoVideoStreamError(f"{path} has no video stream; give a file with video")
+    decodable = [stream for stream in streams if has_decoder(stream)]
+    if not decodable:
+        raise NoDecoderError(
+            f"{path} cannot be decoded: no decoder for codec {_codec_name(path)}; encode it again, for example as H.264"
+        )
+    selected = max(decodable, key=lambda stream: _rank(stream, max(map(_pixels, decodable))))
+    for stream in container.streams:
+        if stream is not selected:
+            stream.discard = Discard.all
+    selected.thread_type, selected.thread_count = "AUTO", DECODER_THREADS
+    return selected
+
+
+def has_decoder(stream: Stream) -> bool:
+    """Return whether FFmpeg can decode the stream."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _pixels(stream: VideoStream) -> int:
+    return stream.width * stream.height
+
+
+def _rank(stream: VideoStream, most_pixels: int) -> tuple[bool, int]:
+    is_preview = _pixels(stream) <= PREVIEW_SHARE * most_pixels < most_pixels
+    is_default = bool(stream.disposition & Disposition.default) and not is_preview
+    return is_default, _pixels(stream)
+
+
+def _codec_name(path: Path) -> str:
+    """Return the name of the video codec as the file states it; FFmpeg does not report it without a decoder."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        data = file.read(HEADER_BYTES)
+        file.seek(max(size - HEADER_BYTES, 0))
+        data += file.read(HEADER_BYTES)
+    for pattern in CODEC_PATTERNS:
+        if found := re.search(pattern, data, re.DOTALL):
+            return found[1].decode("ascii", "replace")
+    return "of its video stream"
 
 
 def get_duration(container: InputContainer, stream: VideoStream) -> float | None:
@@ -57,6 +141,11 @@ def get_duration(container: InputContainer, stream: VideoStream) -> float | None
     if declared is None and container.duration is not None:
         return container.duration / av.time_base
     return declared
+
+
+def start_time(container: InputContainer) -> float:
+    """Return the timestamp in seconds at which the earliest stream starts."""
+    return (container.start_time or 0) / av.time_base
 
 
 def declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
@@ -70,23 +159,6 @@ def declared_duration(container: InputContainer, stream: VideoStream) -> float |
     if len(container.streams) == 1 and container.duration:
         return max(container.duration / av.time_base - max(start, 0.0), 0.0)
     return None
-
-
-def check_complete(container: InputContainer, stream: VideoStream, end: float, path: Path) -> None:
-    """Raise CorruptVideoError if the file, decoded up to ``end`` seconds, ends before its index or declared duration does."""
-    entries = stream.index_entries
-    if len(entries) and entries[-1].pos + entries[-1].size > path.stat().st_size:
-        raise CorruptVideoError(
-            f"{path} is cut off at {end:.2f} s: its index continues past the end of the file; copy it again"
-        )
-    declared = declared_duration(container, stream)
-    if declared is not None and declared - end > max(MAX_MISSING_SHARE * declared, 0.5):
-        raise CorruptVideoError(f"{path} ends at {end:.2f} s of its declared {declared:.2f} s; copy it again")
-
-
-def error_reason(error: Exception) -> str:
-    """Return FFmpeg's error message without its number."""
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _parse_clock_time(text: str) -> float | None:

@@ -21,14 +21,17 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Discard, Stream
 from numpy.typing import NDArray
 
-from mmduet.errors import OptionError, VideoError, VideoWriteError
+from mmduet.errors import MmduetError, OptionError, VideoError, VideoWriteError
 from mmduet.files import atomic_write, is_disk_error
 from mmduet.spans import Span
 from mmduet.video import container as containers
-from mmduet.video.audio import AudioReader, has_audio
+from mmduet.video.audio import AudioReader, has_audio, select_audio_stream
+from mmduet.video.demuxing import demux, error_reason
+from mmduet.video.letterbox import resize
+from mmduet.video.timeline import Timeline, correct_packets
 from mmduet.video.video_file import DecodedFrame, VideoFile, orientation_of
 from mmduet.video.writer import VideoWriter
 
@@ -61,7 +64,7 @@ def cut_clips(source: str | os.PathLike[str], clips: Sequence[ClipSpec], crf: in
     Raises VideoError for a source that cannot be read to the end of the last span, OptionError for a span after the source's
     end, and VideoWriteError if a file cannot be written. Clips that were finished before the error are kept.
     """
-    with VideoFile(source) as file, ExitStack() as stack:
+    with containers.as_video_error(Path(source)), VideoFile(source) as file, ExitStack() as stack:
         writers = [stack.enter_context(_ClipWriter(clip, file, crf)) for clip in clips]
         for frame in _visible_frames(file):
             for writer in writers:
@@ -85,14 +88,14 @@ class _VisibleFrame:
 
 
 def _visible_frames(file: VideoFile) -> Iterator[_VisibleFrame]:
-    """Yield every frame, visible until the next one; the last one has the average duration."""
+    """Yield every frame, visible until the next one; the last one has its own duration."""
     previous: DecodedFrame | None = None
     for frame in file.decode():
         if previous is not None:
             yield _VisibleFrame(previous, frame.time)
         previous = frame
     if previous is not None:
-        yield _VisibleFrame(previous, previous.time + 1 / (file.info.fps or DEFAULT_FPS))
+        yield _VisibleFrame(previous, previous.time + previous.duration)
 
 
 class _ClipWriter:
@@ -125,9 +128,10 @@ class _ClipWriter:
         span_start, span_end = self._spans[0]
         self._writer = writer = self._writer or self._open(frame.decoded)
         self._span_started = True
-        writer.write(frame.image, self._written_seconds + start - span_start, end - start)
+        image = resize(frame.image, self._file.info.height, self._file.info.width)  # sizes may change within a stream
+        writer.write(image, self._written_seconds + start - span_start, end - start)
         if self._has_audio:
-            self._audio = self._audio or AudioReader(self._file.path, self._origin, span_start, span_end)
+            self._audio = self._audio or AudioReader(self._file.path, self._file.timeline, span_start, span_end)
             writer.write_audio(self._audio.read_until(end))
 
     def _next_span(self) -> None:
@@ -151,10 +155,6 @@ class _ClipWriter:
     def _has_audio(self) -> bool:
         return has_audio(self._file.path)
 
-    @cached_property
-    def _origin(self) -> Fraction:
-        return first_timestamp(self._file)
-
     def finish(self) -> None:
         """Close the file, also if the source ended within the last span. Raises OptionError for a span after its end."""
         missing = self._spans[self._span_started :]
@@ -174,12 +174,6 @@ class _ClipWriter:
             self._audio.close()
         if self._writer is not None:
             self._writer.abort()
-
-
-def first_timestamp(file: VideoFile) -> Fraction:
-    """Return the timestamp of the first frame in seconds, from which the times of frames count."""
-    first = next(iter(file.decode())).av_frame
-    return Fraction(0) if first.pts is None or first.time_base is None else first.pts * first.time_base
 
 
 def _pixel_aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
@@ -202,15 +196,17 @@ def copy_clip(source: str | os.PathLike[str], clip: ClipSpec) -> list[Span]:
     """
     path = Path(source)
     with VideoFile(path) as file:
-        origin = first_timestamp(file)
+        timeline = file.timeline
     with atomic_write(clip.path) as part, containers.open_container(path) as container:
         try:
             with av.open(f"file:{part}", "w", format="mp4", options={"movflags": "faststart"}) as target:
                 tracks = [target.add_stream_from_template(stream) for stream in _select_streams(container, path)]
-                spans = _merge_without_key_frame(path, clip.spans, origin)
-                return list(_copy_spans(path, target, tracks, spans, origin))
-        except (av.FFmpegError, ValueError) as error:
-            reason = containers.error_reason(error)
+                spans = _merge_without_key_frame(path, clip.spans, timeline)
+                return list(_copy_spans(path, target, tracks, spans, timeline))
+        except MmduetError:
+            raise
+        except Exception as error:
+            reason = error_reason(error)
             if is_disk_error(error):
                 raise VideoWriteError(
                     f"{clip.path} cannot be written ({reason}); check that the disk is not full"
@@ -221,15 +217,23 @@ def copy_clip(source: str | os.PathLike[str], clip: ClipSpec) -> list[Span]:
 
 
 def _select_streams(container: InputContainer, path: Path) -> list[Stream]:
-    """Return the video stream and, if there is one, the first audio stream."""
-    return [containers.select_video_stream(container, path), *container.streams.audio[:1]]
+    """Return the video stream and, if there is one, the first audio stream that can be decoded."""
+    video, audio = containers.select_video_stream(container, path), select_audio_stream(container)
+    if audio is None:
+        return [video]
+    audio.discard = Discard.default
+    return [video, audio]
 
 
-def _merge_without_key_frame(path: Path, spans: Sequence[Span], origin: Fraction) -> list[Span]:
+def _packets(container: InputContainer, streams: Sequence[Stream], timeline: Timeline) -> Iterator[AnyPacket]:
+    return correct_packets(container, demux(container, streams), timeline.offsets)
+
+
+def _merge_without_key_frame(path: Path, spans: Sequence[Span], timeline: Timeline) -> list[Span]:
     """Merge a span with the previous one if no key frame lies between the end of that and its own start."""
     with containers.open_container(path) as container:
-        packets = container.demux(_select_streams(container, path)[:1])
-        key_times = [_presentation_time(packet) - origin for packet in packets if packet.size and packet.is_keyframe]
+        packets = _packets(container, _select_streams(container, path)[:1], timeline)
+        key_times = [_presentation_time(packet) - timeline.origin for packet in packets if packet.is_keyframe]
     merged = [Span(*spans[0])]
     for start, end in spans[1:]:
         if any(merged[-1].end <= time <= start + MIN_VISIBLE_SECONDS for time in key_times):
@@ -240,13 +244,15 @@ def _merge_without_key_frame(path: Path, spans: Sequence[Span], origin: Fraction
 
 
 def _copy_spans(
-    path: Path, target: OutputContainer, tracks: Sequence[Stream], spans: Sequence[Span], origin: Fraction
+    path: Path, target: OutputContainer, tracks: Sequence[Stream], spans: Sequence[Span], timeline: Timeline
 ) -> Iterator[Span]:
     """Copy the spans one after another into ``tracks`` and yield the range that was copied of each."""
+    origin = timeline.origin
     position = delay = Fraction(0)  # end of the copied part; by how much its frames are decoded before they are shown
     for span in spans:
         with containers.open_container(path) as container:
-            packets = _select_packets(container, path, origin + Fraction(span.start), origin + Fraction(span.end))
+            start, end = origin + Fraction(span.start), origin + Fraction(span.end)
+            packets = _select_packets(container, path, timeline, start, end)
             start = _presentation_time(packets.video[0])
             end = max(_presentation_time(packet) + _duration(packet) for packet in packets.video)
             previous_delay, delay = delay, _set_decode_times(packets.video) * packets.video[0].time_base
@@ -269,12 +275,14 @@ class _Packets(NamedTuple):
     audio: list[AnyPacket]
 
 
-def _select_packets(container: InputContainer, path: Path, start: Fraction, end: Fraction) -> _Packets:
+def _select_packets(
+    container: InputContainer, path: Path, timeline: Timeline, start: Fraction, end: Fraction
+) -> _Packets:
     """Return the packets that are needed to play ``start`` to ``end``."""
     streams = _select_streams(container, path)
     video: list[AnyPacket] = []
     audio: list[AnyPacket] = []
-    for packet in _read_packets(container, path, streams, end + MAX_INTERLEAVE_SECONDS):
+    for packet in _read_packets(_packets(container, streams, timeline), path, streams, end + MAX_INTERLEAVE_SECONDS):
         if packet.stream.index != streams[0].index:
             audio.append(packet)
         elif packet.is_keyframe and _presentation_time(packet) <= start + MIN_VISIBLE_SECONDS:
@@ -288,15 +296,16 @@ def _select_packets(container: InputContainer, path: Path, start: Fraction, end:
     return _Packets(video, [p for p in audio if _presentation_time(video[0]) <= _presentation_time(p) < end])
 
 
-def _read_packets(container: InputContainer, path: Path, streams: list[Stream], end: Fraction) -> Iterator[AnyPacket]:
+def _read_packets(
+    packets: Iterator[AnyPacket], path: Path, streams: list[Stream], end: Fraction
+) -> Iterator[AnyPacket]:
     """Yield packets in the order of the file until every stream has reached ``end``."""
     unfinished = {stream.index for stream in streams}
-    for packet in container.demux(streams):
-        if packet.size and packet.pts is None:
+    for packet in packets:
+        if packet.pts is None:
             raise VideoError(f"{path} has no timestamps that could be copied; cut by re-encoding")
-        if packet.size:
-            yield packet
-        if packet.size and _presentation_time(packet) >= end:
+        yield packet
+        if _presentation_time(packet) >= end:
             unfinished.discard(packet.stream.index)
         if not unfinished:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, suppress
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -17,7 +16,8 @@ from av.video.stream import VideoStream
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
 from mmduet.video import container as containers
-from mmduet.video.clock import PresentationClock
+from mmduet.video.damage import Damage, DamageLog
+from mmduet.video.decoding import Decoder
 from mmduet.video.sampling import sample_by_pts
 from mmduet.video.source import VideoInfo
 from mmduet.video.video_file import DecodedFrame
@@ -37,6 +37,7 @@ class LiveVideo:
     def __init__(self, name: str, open_stream: Opener, reconnect_seconds: float = 20.0) -> None:
         self._name, self._open, self._reconnect_seconds = name, open_stream, reconnect_seconds
         self._stopped = Event()
+        self._log = DamageLog()
         self._info: VideoInfo | None = None
         self._frames = self._decode_all()
         self._first = next(self._frames, None)
@@ -53,6 +54,11 @@ class LiveVideo:
     def live(self) -> bool:
         """Whether the stream runs on its own: frames that are not read in time are lost."""
         return self.info.duration is None
+
+    @property
+    def damage(self) -> Damage:
+        """What could not be decoded so far."""
+        return self._log.damage
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB. May be called once."""
@@ -78,7 +84,11 @@ class LiveVideo:
                     yield frame
                 if self._stopped.is_set() or not index or not self.live or self._has_ended():
                     return
-            except (av.FFmpegError, ValueError, SourceError) as raised:
+            except VideoError as raised:
+                if not isinstance(raised, SourceError):
+                    raise
+                error = raised
+            except Exception as raised:  # noqa: BLE001 - whatever FFmpeg or its callbacks raise, the connection broke
                 error = raised
             if self._stopped.is_set():
                 return
@@ -91,14 +101,13 @@ class LiveVideo:
         """Yield the frames of one connection, numbered from ``index``, the first one at ``start`` seconds."""
         with self._open() as container:
             stream = containers.select_video_stream(container, Path(self._name))
-            clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
-            for frame in container.decode(stream):
+            decoder = Decoder(container, stream, self._log, live=True, start=start)
+            for frame in decoder.frames():
                 if self._stopped.is_set():
                     return
-                if not frame.is_corrupt:
-                    self._info = self._info or self._describe(container, stream, frame)
-                    yield DecodedFrame(index, start + clock.to_seconds(frame.pts), frame)
-                    index += 1
+                self._info = self._info or self._describe(container, stream, frame.av_frame)
+                yield DecodedFrame(index, frame.time, frame.av_frame, frame.duration)
+                index += 1
 
     def _describe(self, container: InputContainer, stream: VideoStream, frame: av.VideoFrame) -> VideoInfo:
         duration = container.duration / av.time_base if container.duration else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from mmduet.events import Frame
+from mmduet.video.damage import NO_DAMAGE, Damage
 from mmduet.video.network import Transport, is_network_url, open_network_stream
-from mmduet.video.reader import open_frames
+from mmduet.video.reader import FrameReader, open_frames
 from mmduet.video.source import LiveSource
 from mmduet.video.video_file import VideoFile
 from mmduet.video.webcam import Webcam, is_webcam
@@ -17,21 +15,33 @@ class FileSource:
 
     live = False
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        with VideoFile(path) as file:
+    def __init__(self, path: str, *, strict: bool = False) -> None:
+        self._path, self._strict = path, strict
+        self._reader: FrameReader | None = None
+        with VideoFile(path, strict=strict) as file:
             self.info = file.info
 
-    def frames(self, fps: float | None) -> Iterator[Frame]:
+    @property
+    def damage(self) -> Damage:
+        """What could not be read so far."""
+        return NO_DAMAGE if self._reader is None else self._reader.damage
+
+    def frames(self, fps: float | None) -> FrameReader:
         """Return the frames at ``fps`` (None: every frame)."""
-        return open_frames(self._path, fps)
+        self._reader = open_frames(self._path, fps, strict=self._strict)
+        return self._reader
 
     def close(self) -> None:
         """Do nothing: the file is closed when the iteration over its frames ends."""
 
 
-def open_source(name: str, transport: Transport = "tcp") -> LiveSource:
-    """Open ``webcam[:N]``, an ``rtsp://`` or ``http(s)://`` URL, or else a file. Raises ``VideoError``."""
+def open_source(name: str, transport: Transport = "tcp", *, strict: bool = False) -> LiveSource:
+    """Open ``webcam[:N]``, an ``rtsp://`` or ``http(s)://`` URL, or else a file. Raises ``VideoError``.
+
+    With ``strict``, damage in a file raises ``CorruptVideoError``.
+    """
     if is_webcam(name):
         return Webcam(name)
-    return open_network_stream(name, transport) if is_network_url(name) else FileSource(name)
+    if is_network_url(name):
+        return open_network_stream(name, transport)
+    return FileSource(name, strict=strict)

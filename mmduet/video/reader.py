@@ -3,36 +3,102 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Literal
 
 from mmduet.errors import VideoError
 from mmduet.events import Frame
+from mmduet.video.container import as_video_error
+from mmduet.video.damage import Damage
 from mmduet.video.sampling import check_frame_limit, check_rate, sample_by_clock, sample_by_pts
+from mmduet.video.source import VideoInfo
 from mmduet.video.video_file import DecodedFrame, VideoFile
 
 Profile = Literal["fixed", "paper"]
+ROUNDING_SECONDS = 1e-3  # by which containers round
+
+
+class FrameReader(Iterator[Frame]):
+    """The sampled frames of a file, which is closed after the last one, by ``close``, or when the reader is dropped.
+
+    ``damage`` and ``duration`` are complete after the last frame.
+    """
+
+    def __init__(self, file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> None:
+        self._file = file
+        self._frames = _read(file, fps, profile, max_frames)
+        self._last: Frame | None = None
+
+    def __next__(self) -> Frame:
+        """Return the next frame. Raises ``VideoError``."""
+        self._last = next(self._frames)
+        return self._last
+
+    @property
+    def info(self) -> VideoInfo:
+        """The file's name, size, declared duration and rate."""
+        return self._file.info
+
+    @property
+    def damage(self) -> Damage:
+        """What could not be read so far."""
+        return self._file.damage
+
+    @property
+    def duration(self) -> float | None:
+        """The declared duration in seconds, but never less than what was read, and no more than that of a truncated file."""
+        declared, read = self.info.duration, self._file.read_until
+        if self.damage.truncated_at is not None:
+            return self.damage.truncated_at
+        return read if read > (declared or 0.0) + ROUNDING_SECONDS else declared
+
+    @property
+    def last_frame_end(self) -> float | None:
+        """The end of the last frame that was returned, in seconds; None if other frames of the file follow it."""
+        is_last = self._last is not None and self._last.decoded_index + 1 == self._file.frames_read
+        return self._file.read_until if is_last else None
+
+    def close(self) -> None:
+        """Close the file. May be called from another thread."""
+        self._file.close()
 
 
 def open_frames(
-    path: str | os.PathLike[str], fps: float | None, profile: Profile = "fixed", max_frames: int | None = None
-) -> Iterator[Frame]:
+    path: str | os.PathLike[str],
+    fps: float | None,
+    profile: Profile = "fixed",
+    max_frames: int | None = None,
+    *,
+    strict: bool = False,
+) -> FrameReader:
     """Open a file and return its frames at ``fps`` (None: every frame), at most ``max_frames``, indexed from 0.
 
     ``fixed`` samples by timestamp and keeps each frame's own time; ``paper`` samples and times frames by the reference's clock.
-    ``decoded_index`` is the frame's number in the file. Invalid options and unreadable files raise here; damage inside the file
-    raises CorruptVideoError during iteration. The file is closed when the iteration ends or is dropped.
+    ``decoded_index`` is the frame's number in the file. Damaged frames are skipped and listed in ``damage``; with ``strict``,
+    damage raises CorruptVideoError during iteration. Invalid options and unreadable files raise here. The file is closed when
+    the iteration ends or is dropped.
     """
     check_rate("fps", fps)
     check_frame_limit(max_frames)
-    return read_frames(VideoFile(path), fps, profile, max_frames)
+    return FrameReader(VideoFile(path, strict=strict), fps, profile, max_frames)
 
 
-def read_frames(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Iterator[Frame]:
-    """Yield the frames of an open file as ``open_frames`` does, then close it. Only selected frames are converted to RGB."""
+def _read(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Generator[Frame]:
+    """Yield the sampled frames, then close the file. Only selected frames are converted to RGB."""
+    index, failure = 0, None
     with file:
-        for index, (time, frame) in enumerate(_sample(file, fps, profile, max_frames)):
-            yield Frame(index, time, frame.to_rgb(), frame.index)
+        for time, decoded in _sample(file, fps, profile, max_frames):
+            try:
+                image = decoded.to_rgb()
+            except Exception as error:  # noqa: BLE001 - whatever a converter raises for one frame, the next one may be good
+                failure = error
+                file.skip(decoded, error)
+            else:
+                yield Frame(index, time, image, decoded.index)
+                index += 1
+    if failure is not None and not index:
+        with as_video_error(file.path):
+            raise failure
 
 
 def _sample(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mmduet.events import Frame
+from mmduet.video.damage import Damage
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class VideoInfo:
         height: Height in pixels after rotation.
         duration: Duration in seconds; None for a live source, or if the container does not declare it.
         fps: Average frame rate that the container declares, or None. Frames need not be evenly spaced.
+        start: Time of the first frame in seconds from the container's start, where players begin: above 0 if another
+            stream, such as the sound, starts earlier.
     """
 
     name: str
@@ -26,6 +29,7 @@ class VideoInfo:
     height: int
     duration: float | None
     fps: float | None
+    start: float = 0.0
 
 
 class LiveSource(Protocol):
@@ -43,6 +47,11 @@ class LiveSource(Protocol):
     @property
     def live(self) -> bool:
         """Whether frames that are not read in time are lost."""
+        ...
+
+    @property
+    def damage(self) -> Damage:
+        """What could not be decoded so far."""
         ...
 
     def frames(self, fps: float | None) -> Iterator[Frame]:

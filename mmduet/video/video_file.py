@@ -7,29 +7,28 @@ checkpoints were trained on frames read by OpenCV, which does the same.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
-import av
 import numpy as np
-from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError
 from mmduet.events import Frame
 from mmduet.video import container as containers
-from mmduet.video.clock import PresentationClock
+from mmduet.video.damage import Damage, DamageLog
+from mmduet.video.decoding import Decoder
+from mmduet.video.demuxing import error_reason
 from mmduet.video.source import VideoInfo
+from mmduet.video.structure import is_truncated
+from mmduet.video.timeline import Timeline, is_discontinuous, scan_timeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +38,7 @@ class DecodedFrame:
     index: int
     time: float
     av_frame: VideoFrame
+    duration: float = 0.0  # seconds: its own, or else the average
 
     def to_rgb(self) -> NDArray[np.uint8]:
         """Return the upright image, uint8 ``[H, W, 3]``; 10-bit, grey and alpha formats become 8-bit RGB."""
@@ -50,34 +50,64 @@ class DecodedFrame:
         )
 
 
+@dataclass
+class _Progress:
+    """What an iteration has read: damage, number of frames, and the end of the last one in seconds."""
+
+    log: DamageLog = field(default_factory=DamageLog)
+    frames: int = 0
+    end: float = 0.0
+
+
 class VideoFile:
     """A video file whose frames can be iterated over many times, each time from the first.
 
     Opening decodes one frame, so that a file without frames fails early. Raises VideoNotFoundError, NoVideoStreamError (audio
-    only, no frames), CorruptVideoError (empty, not a video, cut off before its index) or VideoError (a directory, no
-    permission).
+    only, no frames), NoDecoderError, CorruptVideoError (empty, not a video, cut off before its index, no frame that can be
+    decoded) or VideoError (a directory, no permission).
 
-    Damage further in raises CorruptVideoError during iteration, after the frames before it: data that the decoder rejects, a
-    frame that it marks as corrupt, or an end before the declared one. Damage that the decoder conceals within a frame is not
-    detected. Corrupt frames before the first good one are dropped: a recording that starts between two key frames is not
-    damaged.
+    Damaged frames further in are skipped: data that the decoder rejects, and frames that it marks as corrupt. ``damage`` has
+    them, and where the file breaks off. With ``strict``, iteration raises CorruptVideoError instead, after the frames before
+    the damage. Damage that the decoder conceals within a frame is not detected. What comes before the first key frame is not
+    damage: a recording may start anywhere.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, strict: bool = False) -> None:
         self.path = Path(path)
+        self._strict = strict
         self._closed = False
         self._iterations: WeakSet[Generator[DecodedFrame]] = WeakSet()
-        self._info = self._probe()
+        self._progress = _Progress()  # of the latest iteration
+        self.timeline = Timeline()
+        with containers.as_video_error(self.path):
+            self._info = self._probe()
 
     @property
     def info(self) -> VideoInfo:
         """The file's name, upright size, duration and average rate."""
         return self._info
 
+    @property
+    def damage(self) -> Damage:
+        """What the latest iteration could not read, as far as it has come."""
+        return self._progress.log.damage
+
+    @property
+    def frames_read(self) -> int:
+        """The number of frames that the latest iteration has yielded."""
+        return self._progress.frames
+
+    @property
+    def read_until(self) -> float:
+        """The end of the last frame that the latest iteration has decoded, in seconds."""
+        return self._progress.end
+
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame in presentation order, in RGB."""
         for frame in self.decode():
-            yield Frame(frame.index, frame.time, frame.to_rgb(), frame.index)
+            with containers.as_video_error(self.path):
+                image = frame.to_rgb()
+            yield Frame(frame.index, frame.time, image, frame.index)
 
     def decode(self) -> Iterator[DecodedFrame]:
         """Return every frame in presentation order; a frame is converted to RGB only when its ``to_rgb`` is called."""
@@ -86,6 +116,13 @@ class VideoFile:
         frames = self._frames()
         self._iterations.add(frames)
         return frames
+
+    def skip(self, frame: DecodedFrame, error: Exception) -> None:
+        """Record a frame that cannot be converted to RGB as damaged. Raises CorruptVideoError if damage is an error."""
+        log = self._progress.log
+        log.add_reason(error_reason(error))
+        log.add_frames(1, frame.time, frame.time + frame.duration)
+        self._check_strict(log, frame.index)
 
     def close(self) -> None:
         """Close the file and end running iterations."""
@@ -106,23 +143,63 @@ class VideoFile:
         with containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path)
             duration, fps = containers.get_duration(container, stream), stream.average_rate
-            first = next(_good_frames(container, stream, self.path), None)
+            log, container_start, discontinuous = (
+                DamageLog(),
+                containers.start_time(container),
+                is_discontinuous(container),
+            )
+            decoder = Decoder(container, stream, log, path=self.path)
+            first = next(decoder.frames(), None)
         if first is None:
-            raise NoVideoStreamError(f"{self.path} has a video stream without frames; give a file with video")
-        width, height = first.width, first.height
-        if orientation_of(first).transpose:
+            raise self._no_frames_error(log)
+        self._check_strict(log, 0)
+        origin = decoder.clock.origin
+        if discontinuous:
+            self.timeline = self._scan_timeline()
+            duration = duration if self.timeline.end is None else float(self.timeline.end - origin)
+        self.timeline = replace(self.timeline, origin=origin)
+        width, height = first.av_frame.width, first.av_frame.height
+        if orientation_of(first.av_frame).transpose:
             width, height = height, width
-        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None)
+        start = max(float(origin) - container_start, 0.0)
+        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start)
+
+    def _scan_timeline(self) -> Timeline:
+        with containers.open_container(self.path) as container, contextlib.suppress(CorruptVideoError):
+            return scan_timeline(container, containers.select_video_stream(container, self.path))
+        return Timeline()
+
+    def _no_frames_error(self, log: DamageLog) -> VideoError:
+        if log.reason:
+            return CorruptVideoError(
+                f"{self.path} is damaged after 0 frames ({log.reason}): no frame can be decoded; copy or encode the file again"
+            )
+        return NoVideoStreamError(f"{self.path} has a video stream without frames; give a file with video")
 
     def _frames(self) -> Generator[DecodedFrame]:
-        with containers.open_container(self.path) as container:
+        progress = self._progress = _Progress()
+        with containers.as_video_error(self.path), containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path)
-            clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
-            for index, frame in enumerate(_good_frames(container, stream, self.path)):
+            decoder = Decoder(container, stream, progress.log, path=self.path)
+            for frame in decoder.frames():
                 if self._closed:
                     return
-                yield DecodedFrame(index, clock.to_seconds(frame.pts), frame)
-            containers.check_complete(container, stream, clock.end_seconds, self.path)
+                self._check_strict(progress.log, progress.frames)
+                progress.frames, progress.end = progress.frames + 1, frame.time + frame.duration
+                yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration)
+            failed, bytes_read = decoder.fails_at_end, decoder.bytes_read
+            decoder.finish(is_truncated(container, stream, self.path, failed=failed, bytes_read=bytes_read))
+            self._check_strict(progress.log, progress.frames)
+
+    def _check_strict(self, log: DamageLog, delivered: int) -> None:
+        """Raise CorruptVideoError if there is damage and damage is an error."""
+        if not self._strict or not (damage := log.damage):
+            return
+        if damage.skipped:
+            reason = f"is damaged after {delivered} frames ({log.reason})"
+        else:
+            reason = f"is cut off at {damage.truncated_at:.2f} s"
+        raise CorruptVideoError(f"{self.path} {reason}; read it without strict checking, or copy or encode it again")
 
 
 @dataclass(frozen=True)
@@ -151,46 +228,3 @@ def apply_orientation(image: NDArray[np.uint8], orientation: Orientation) -> NDA
     if orientation.transpose:
         image = image.transpose(1, 0, 2)
     return image[:: -1 if orientation.mirror_y else 1, :: -1 if orientation.mirror_x else 1]
-
-
-def _good_frames(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
-    """Yield good frames in presentation order. Raises CorruptVideoError at the first damage after one."""
-    delivered = 0
-    for frame in _frames_until_error(container, stream, path):
-        if not frame.is_corrupt:
-            yield frame
-            delivered += 1
-        elif delivered:
-            raise _damage_error(path, delivered, "the decoder marks the next one as corrupt")
-
-
-def _frames_until_error(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
-    """Yield the decoder's frames. If it rejects a packet, yield the frames before it that are still buffered, then raise."""
-    pending: set[int] = set()  # timestamps of packets whose frames have not been output
-    delivered, last = 0, -math.inf
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is not None and not packet.is_discard:
-                pending.add(packet.pts)
-            for frame in packet.decode():
-                yield frame
-                delivered, last = delivered + 1, last if frame.pts is None else frame.pts
-                pending.discard(frame.pts or 0)
-    except (av.FFmpegError, ValueError) as error:
-        buffered = _buffered_before_gap(stream, sorted(pts for pts in pending if pts > last))
-        yield from buffered
-        raise _damage_error(path, delivered + len(buffered), containers.error_reason(error)) from error
-
-
-def _buffered_before_gap(stream: VideoStream, pending: list[int]) -> list[VideoFrame]:
-    """Return the frames in the decoder before the first missing one: with threads, some may come after it."""
-    with contextlib.suppress(av.FFmpegError, ValueError):
-        buffered = stream.codec_context.decode(None)
-        return [frame for frame, pts in zip(buffered, pending, strict=False) if frame.pts == pts]
-    return []
-
-
-def _damage_error(path: Path, delivered: int, reason: str) -> CorruptVideoError:
-    return CorruptVideoError(
-        f"{path} is damaged after {delivered} frames ({reason}); use the frames before, or copy or encode the file again"
-    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmduet.errors import OptionError, SourceError
 from mmduet.events import Frame
+from mmduet.video.damage import NO_DAMAGE
 from mmduet.video.sampling import FrameSampler
 from mmduet.video.source import VideoInfo
 
@@ -28,6 +29,7 @@ class Webcam:
     """
 
     live = True
+    damage = NO_DAMAGE
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         device = name.partition(":")[2] or "0"

@@ -162,12 +162,13 @@ def _make_strip(path: Path, duration: float) -> FilmStripImages:
             slots = slot_count(STRIP_WIDTH, IMAGE_HEIGHT * max(aspect, 0.1), MIN_IMAGES, MAX_IMAGES)
             for slot, time, pixels in _sample_frames(file, slots, length):
                 images[slot] = _to_thumbnail(time, pixels)
+            remark = f"{path.name} is damaged: {file.damage.describe()}." if file.damage else ""
     except READ_ERRORS as error:
         # The message names the complete path, which a shared page should not reveal.
         reason = getattr(error, "code", type(error).__name__)
         remark = f"{path.name} cannot be read{' to its end' * bool(images)} ({reason})."
         return FilmStripImages(_slot_images(images, slots), remark)
-    return FilmStripImages(_slot_images(images, slots))
+    return FilmStripImages(_slot_images(images, slots), remark)
 
 
 def _slot_images(images: dict[int, EmbeddedImage], slots: int) -> tuple[EmbeddedImage | None, ...]:

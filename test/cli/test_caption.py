@@ -61,7 +61,7 @@ def test_failing_videos_are_reported_and_the_others_are_processed(
     whole = write_video(tmp_path / "whole.mp4", 6).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     paths = (tmp_path / "none.mp4", video, tmp_path / "cut.mp4", tmp_path / "whole.mp4")
-    done = caption(*paths, *TALKING, "--output", tmp_path / "a.json")
+    done = caption(*paths, *TALKING, "--strict-video", "--output", tmp_path / "a.json")
     assert done.status == 1
     assert list(tables(done)) == ["clip.mp4", "cut.mp4", "whole.mp4"]  # frames before the damage are processed
     assert [line.split(": ")[1] for line in done.err.splitlines()] == ["error[video_not_found]", "error[corrupt_video]"]

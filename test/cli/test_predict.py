@@ -13,7 +13,7 @@ from mmduet.annotations.prediction_files import PredictionFile
 from mmduet.annotations.test_sets import read_test_set
 from mmduet.engine import Engine
 from mmduet.errors import OptionError
-from mmduet.evaluation.runs.predict import PredictionConfig, predict_examples
+from mmduet.evaluation.runs.predict import Prediction, PredictionConfig, predict_examples
 from mmduet.model import load_model
 from mmduet.options import SessionOptions, SpeakOptions
 
@@ -61,7 +61,8 @@ def test_a_prediction_has_the_form_of_mmduet(predict: Command, tmp_path: Path) -
     status, out, _ = predict(questions, *TALKING)
     (line,) = lines(tmp_path)
     assert (status, "1 of 1 questions answered, 0 failed" in out) == (0, True)
-    assert line.keys() == {"question_id", "video_duration", "model_response_list", "debug_data"}
+    assert line.keys() == {"question_id", "video_duration", "model_response_list", "debug_data", "damage"}
+    assert line["damage"] == {"skipped": 0, "spans": [], "truncated_at": None}
     assert line["question_id"] == "q1"
     assert line["video_duration"] == pytest.approx(3.0)
     assert [row["time"] for row in line["debug_data"]] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
@@ -214,7 +215,7 @@ def test_predictions_finish_out_of_order_and_are_sorted_at_the_end(
     questions = questions_in(tmp_path, question("slow", "long.mp4", (0.0, "x")), question("quick", "a.mp4", (0.0, "x")))
     config = PredictionConfig(videos, 2.0, None, SessionOptions(speak=SpeakOptions.parse("never")))
     finished = predict_examples(Engine(load_model("random:tiny")), read_test_set(questions), config)
-    assert [line["question_id"] for line in finished if isinstance(line, dict)] == ["quick", "slow"]
+    assert [each.line["question_id"] for each in finished if isinstance(each, Prediction)] == ["quick", "slow"]
     assert predict(questions, "--speak", "never")[0] == 0
     assert [line["question_id"] for line in lines(tmp_path)] == ["slow", "quick"]
 

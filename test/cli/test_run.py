@@ -47,7 +47,8 @@ def test_log_plot_subtitles_and_terminal_agree(run: Command, video: Path, tmp_pa
     logged = read_events(log)
     frames, replies = of_type(logged, "scores"), of_type(logged, "reply")
     assert [frame["frame"] for frame in frames] == list(range(12))
-    assert logged[-1] == {"type": "stream_ended", "frames": 12, "duration": pytest.approx(2.75)}
+    undamaged = {"skipped": 0, "spans": [], "truncated_at": None}
+    assert logged[-1] == {"type": "stream_ended", "frames": 12, "duration": pytest.approx(2.75), "damage": undamaged}
     assert len(replies) >= 2
     for reply in replies:
         deltas = [event["text"] for event in of_type(logged, "reply_delta") if event["reply"] == reply["reply"]]
@@ -272,15 +273,24 @@ def test_files_that_are_not_videos_are_rejected(run: Command, tmp_path: Path) ->
 # early ends
 
 
-def test_damaged_video_is_processed_up_to_the_damage(run: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path, strict: bool) -> None:
     whole = write_video(tmp_path / "whole.mp4", 6).read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) * 6 // 10])
     log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
-    done = run(cut, *TALKING, "--query", "What?", "--output", log, "--plot", plot, "--subtitles", subtitles)
-    assert done.status == 4
-    summary, error = done.err.splitlines()
-    assert error.startswith("error[corrupt_video]: ")
+    files = ("--output", log, "--plot", plot, "--subtitles", subtitles)
+    done = run(cut, *TALKING, "--query", "What?", *files, *["--strict-video"] * strict)
+    if strict:
+        assert done.status == 4
+        summary, message = done.err.splitlines()
+        assert message.startswith("error[corrupt_video]: ")
+    else:
+        assert done.status == 0
+        message, summary = done.err.splitlines()
+        damage = read_events(log)[-1]["damage"]
+        assert message == f"{cut}: warning: the video is cut off at {damage['truncated_at']:.2f} s"
+        assert (damage["skipped"], damage["spans"]) == (0, [])
     frames = of_type(read_events(log), "scores")
     assert 4 < len(frames) < 24
     assert summary.startswith(f"{len(frames)} frames, ")

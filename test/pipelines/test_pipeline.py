@@ -119,13 +119,18 @@ def test_a_video_that_fails_does_not_end_the_others(where: dict, videos: list[Pa
     truncated = tmp_path / "truncated.mp4"
     truncated.write_bytes(whole[: len(whole) * 6 // 10])
     missing = tmp_path / "missing.mp4"
-    results = list(pipeline("highlight", fps=FPS, **where)([missing, videos[0], truncated]))
+    results = list(pipeline("highlight", fps=FPS, strict_video=True, **where)([missing, videos[0], truncated]))
     codes = [None if result.error is None else result.error.code for result in results]
     assert codes == ["video_not_found", None, "corrupt_video"]
     assert results[0].output is None
     assert results[2].output is not None  # the frames before the damage
     assert results[2].stream is not None
     assert 0 < len(results[2].stream.scores) < 24
+    (tolerant,) = pipeline("highlight", fps=FPS, **where)(truncated)
+    assert tolerant.error is None
+    assert tolerant.stream is not None
+    assert tolerant.stream.times == results[2].stream.times
+    assert tolerant.damage.truncated_at == tolerant.stream.duration
 
 
 def test_progress_counts_finished_videos_and_every_frame_is_reported(where: dict, videos: list[Path]) -> None:

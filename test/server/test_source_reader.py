@@ -39,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with VideoWriter(root / "longer.mp4", 16, 16, 8.0) as writer:
         for _ in range(8 * 900):
             writer.write(np.zeros((16, 16, 3), np.uint8))
-    (root / "broken.mp4").write_bytes((root / "film.mp4").read_bytes()[:5000])
+    (root / "broken.mp4").write_bytes(bytes(5000))
+    whole = (root / "film.mp4").read_bytes()
+    (root / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
     return root
 
 
@@ -99,6 +101,18 @@ def test_forbidden_or_unreadable_sources_are_reported(server: RunningServer, url
     assert [e["error"]["code"] for e in events if e["type"] == "error"] == [code]
     assert next(e for e in events if e["type"] == "input_source.closed")["reason"] == "failed"
     assert events[-1]["reason"] == "ended"
+
+
+def test_damage_of_a_source_is_reported_when_it_is_closed(server: RunningServer) -> None:
+    closed = next(e for e in read_source(server, "film.mp4") if e["type"] == "input_source.closed")
+    assert closed["damage"] == {"skipped": 0, "spans": [], "truncated_at": None}
+    events = read_source(server, "truncated.mp4")
+    closed = next(e for e in events if e["type"] == "input_source.closed")
+    assert (closed["reason"], closed["damage"]["skipped"]) == ("ended", 0)
+    assert 1 < closed["damage"]["truncated_at"] < 3
+    assert 4 <= len([e for e in events if e["type"] == "input_frame.scored"]) < 12
+    missing = next(e for e in read_source(server, "missing.mp4") if e["type"] == "input_source.closed")
+    assert missing["damage"] is None
 
 
 def test_source_can_be_closed_and_another_opened(server: RunningServer) -> None:

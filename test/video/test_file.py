@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from video_files import count_until_error, greys, make, packets, picture
 from mmduet.errors import OptionError, VideoError, VideoNotFoundError
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.clock import PresentationClock
-from mmduet.video.reader import read_frames
+from mmduet.video.reader import FrameReader
 from mmduet.video.video_file import DecodedFrame
 
 # --- good files -------------------------------------------------------------------------------------------------------
@@ -249,12 +249,12 @@ class RecordingFile(VideoFile):
 
     def decode(self) -> Iterator[DecodedFrame]:
         for frame in super().decode():
-            yield RecordingFrame(frame.index, frame.time, frame.av_frame, self.converted)
+            yield RecordingFrame(frame.index, frame.time, frame.av_frame, frame.duration, self.converted)
 
 
 @dataclass(frozen=True, eq=False)
 class RecordingFrame(DecodedFrame):
-    converted: list[int]
+    converted: list[int] = field(default_factory=list)
 
     def to_rgb(self) -> np.ndarray:
         self.converted.append(self.index)
@@ -263,7 +263,7 @@ class RecordingFrame(DecodedFrame):
 
 def test_only_sampled_frames_are_converted_to_rgb(tmp_path: Path) -> None:
     file = RecordingFile(make(tmp_path / "a.mp4", 50))
-    frames = list(read_frames(file, 5, "fixed", None))
+    frames = list(FrameReader(file, 5, "fixed", None))
     assert file.converted == list(range(0, 50, 5))
     assert [frame.index for frame in frames] == list(range(10))
     assert [frame.decoded_index for frame in frames] == file.converted

@@ -19,6 +19,8 @@ from mmduet.pipelines.local import run_videos
 from mmduet.pipelines.task_run import open_limited
 from mmduet.tasks.base import ModelDefaults
 from mmduet.tasks.prompts import grounding_query
+from mmduet.video.damage import Damage
+from mmduet.video.reader import FrameReader
 
 WarningCallback = Callable[[Example, SessionWarning], None]
 PAPER_DECIMALS = 3  # of scores in MMDuet's files
@@ -33,12 +35,23 @@ class PredictionConfig:
         fps: Sampling rate in frames per second (None: every frame).
         max_frames: Maximum number of frames per video (None: all).
         options: Session options.
+        strict_video: Whether a damaged video is a failure.
     """
 
     videos: Path
     fps: float | None
     max_frames: int | None
     options: SessionOptions
+    strict_video: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction line of an example, and the damage of its video."""
+
+    line: Json
+    video: Path
+    damage: Damage
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,8 @@ def predict_examples(
     config: PredictionConfig,
     max_concurrent: int = DEFAULT_MAX_CONCURRENT,
     on_warning: WarningCallback = lambda example, warning: None,
-) -> Iterator[Json | FailedPrediction]:
-    """Yield a prediction line or a failure for every example, in the order in which they finish.
+) -> Iterator[Prediction | FailedPrediction]:
+    """Yield a prediction or a failure for every example, in the order in which they finish.
 
     At most ``max_concurrent`` examples run at a time. ``on_warning`` is called before the line of a doubtful prediction.
     """
@@ -82,18 +95,20 @@ def predict_examples(
 
 @dataclass
 class _ExampleRun:
-    """An example with its configuration; ``duration_seconds`` is the declared one, None until the file has been opened."""
+    """An example with its configuration; ``reader`` has its frames once the file has been opened."""
 
     example: Example
     config: PredictionConfig
-    duration_seconds: float | None = None
+    reader: FrameReader | None = None
 
     def open_frames(self) -> Iterator[Frame]:
         """Open the video and return its sampled frames."""
         config = self.config
         path = config.videos / self.example.video
-        self.duration_seconds, frames = open_limited(path, config.fps, config.options.profile, config.max_frames)
-        return frames
+        self.reader = open_limited(
+            path, config.fps, config.options.profile, config.max_frames, strict=config.strict_video
+        )
+        return self.reader
 
 
 def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
@@ -101,10 +116,13 @@ def _job(run: _ExampleRun) -> VideoJob[_ExampleRun]:
     return VideoJob(run, options if queries else options.without_query(), queries, run.open_frames)
 
 
-def _to_line(result: VideoResult[_ExampleRun, Any]) -> Json | FailedPrediction:
+def _to_line(result: VideoResult[_ExampleRun, Any]) -> Prediction | FailedPrediction:
     run, stream = result.video, result.stream
     if result.error is not None:
         return FailedPrediction(run.example.question_id, result.error)
     assert stream is not None
     decimals = PAPER_DECIMALS if run.config.options.profile == "paper" else None
-    return prediction_line(run.example, run.duration_seconds, stream.scores, stream.replies, decimals)
+    assert run.reader is not None
+    duration, damage = run.reader.duration, run.reader.damage
+    line = prediction_line(run.example, duration, stream.scores, stream.replies, decimals)
+    return Prediction({**line, "damage": damage.to_dict()}, run.config.videos / run.example.video, damage)

@@ -70,7 +70,7 @@ def times_until_error(file: VideoFile) -> tuple[list[float], CorruptVideoError |
 def count_until_error(path: Path) -> tuple[int, CorruptVideoError | None]:
     count = 0
     try:
-        for _ in VideoFile(path).decode():
+        for _ in VideoFile(path, strict=True).decode():
             count += 1
     except CorruptVideoError as error:
         return count, error

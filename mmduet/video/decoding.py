@@ -1,0 +1,246 @@
+"""Decode a stream, skipping what is damaged and recording it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmduet.errors import CorruptVideoError
+from mmduet.video.clock import PresentationClock
+from mmduet.video.damage import DamageLog
+from mmduet.video.demuxing import demux, error_reason
+from mmduet.video.structure import is_broken_between
+from mmduet.video.timeline import PacketTimeline, is_discontinuous
+
+RIFF_HEADER = 8  # bytes before the data of an AVI packet
+GAP_FRAMES = 4  # after an incomplete packet, before which others may be missing
+MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
+
+
+@dataclass(frozen=True, eq=False)
+class TimedFrame:
+    """A good frame; ``time`` in seconds from the first one, ``duration`` in seconds."""
+
+    time: float
+    duration: float
+    av_frame: VideoFrame
+
+
+class Decoder:
+    """Decodes the video stream of an open container once, from where the container is.
+
+    Damaged packets and frames are skipped. A loss is recorded in ``log`` before the next good frame is yielded. What is shown
+    before the first key frame cannot be decoded and is not damage: MPEG-TS may start anywhere. In other formats the first
+    packet is a key frame. With ``path``, gaps are also checked against the structure of the file.
+
+    A ``live`` stream is read without delay: errors of the connection are raised, and a gap in its timestamps during which time
+    has really passed is kept. Times count from ``start`` seconds.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        log: DamageLog,
+        *,
+        path: Path | None = None,
+        live: bool = False,
+        start: float = 0.0,
+    ) -> None:
+        self._path, self._live, self._start = path, live, start
+        self.clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
+        self._container, self._stream, self._log = container, stream, log
+        self._timeline = PacketTimeline(self.clock.time_base, stream.average_rate, live=live)
+        self._damaged: set[int] = set()  # timestamps of incomplete packets
+        self._index_keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
+        self._packets_end = Fraction(0)  # of the packets read so far, in units of the time base
+        self._gap_frames = 0  # good frames before one of which packets may be missing
+        self._index = _read_avi_index(stream) if container.format.name == "avi" else {}
+        self.bytes_read = 0  # position of the end of the last packet in the file
+        self._has_key_frame = False
+        self._first_key: int | None = None  # timestamp of the first key frame
+        self._pending: set[int] = set()  # timestamps of packets from there whose frames have not come out
+        self._keys: set[int] = set()  # those of them that are key frames
+        self._waits_for_key = False  # because a key frame was lost, without which the next frames cannot be decoded
+        self._errors = 0  # for which no skipped frames have been recorded
+        self._frames_since_error = 0
+        self._breaks_off = False  # within a packet, or because of errors
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield the good frames in presentation order. Call ``finish`` after the last."""
+        for packet in self._live_packets() if self._live else self._packets():
+            yield from self._good_frames(self._decode(packet))
+        for _ in range(MAX_DELAY_FRAMES):  # errors may repeat
+            if (frames := self._flush()) is None:
+                return
+            yield from self._good_frames(frames)
+
+    def finish(self, truncated: bool) -> None:
+        """Record whether the video breaks off after the last good frame, or else which frames are missing there."""
+        end, missing = self.clock.end_seconds, len(self._pending) or self._errors
+        if truncated or self._breaks_off:
+            self._log.truncate(end)
+            return
+        if self._errors:
+            self._skip(missing, end, end + missing * self.clock.step_seconds)
+        for stamp in sorted(self._index.values()):  # of packets that were not found
+            start = self.clock.position(stamp)
+            self._skip(1, start, start + self.clock.step_seconds)
+
+    @property
+    def fails_at_end(self) -> bool:
+        """Whether there was an error after the last good frame."""
+        return self._errors > 0
+
+    def _live_packets(self) -> Iterator[Packet[Stream]]:
+        for packet in self._container.demux([self._stream]):
+            if packet.size:
+                if is_discontinuous(self._container):
+                    self._timeline.correct(packet)
+                yield packet
+
+    def _packets(self) -> Iterator[Packet[Stream]]:
+        """Yield the packets with continuous timestamps. The last packet of a joined recording only seems to be incomplete."""
+        previous: Packet[Stream] | None = None
+        try:
+            for packet in demux(self._container, [self._stream]):
+                sections = len(self._timeline.offsets)
+                if is_discontinuous(self._container):
+                    self._timeline.correct(packet)
+                if (stamp := self._index.pop(packet.pos or 0, None)) is not None:
+                    # the demuxer of AVI only counts packets, also after damage
+                    packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
+                self.bytes_read = (packet.pos or 0) + packet.size
+                if previous is not None:
+                    if previous.is_corrupt and len(self._timeline.offsets) == sections:
+                        self._mark_damaged(previous)
+                    self._check_gap(previous, packet)
+                    yield previous
+                previous = packet
+        except CorruptVideoError as error:
+            self._breaks_off = True
+            self._log.add_reason(str(error))
+        if previous is not None:
+            self._breaks_off = self._breaks_off or previous.is_corrupt
+            yield previous
+
+    def _check_gap(self, previous: Packet[Stream], packet: Packet[Stream]) -> None:
+        """Record an error if there is a gap between the packets' times because of damage between them."""
+        before, after = self._stamp(previous), self._stamp(packet)
+        if before is None or after is None or self._path is None:
+            return
+        self._packets_end = max(self._packets_end, Fraction(before + (previous.duration or 0)))
+        gap = (after - self._packets_end) * self.clock.time_base
+        if gap > self.clock.step_seconds / 2 and is_broken_between(self._container, self._path, previous, packet):
+            self._gap_frames = GAP_FRAMES
+            self._count_error(after, "data is missing")
+
+    def _mark_damaged(self, packet: Packet[Stream]) -> None:
+        self._gap_frames = GAP_FRAMES
+        stamp = self._stamp(packet)
+        self._count_error(stamp, "a packet is incomplete")
+        if stamp is not None:
+            self._damaged.add(stamp)
+
+    def _stamp(self, item: Packet[Stream] | VideoFrame) -> int | None:
+        """Return the presentation timestamp; AVI has none, but there the decode time is the same without reordering."""
+        return item.dts if item.pts is None and not self._stream.codec_context.has_b_frames else item.pts
+
+    def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+        stamp = self._stamp(packet)
+        is_key = packet.is_keyframe or stamp in self._index_keys or packet.dts in self._index_keys
+        is_key = is_key or not (self._has_key_frame or is_discontinuous(self._container))
+        if is_key and not self._has_key_frame:
+            self._has_key_frame, self._first_key = True, stamp
+        if stamp is not None and not packet.is_discard and self._is_decodable(stamp):
+            self._pending.add(stamp)
+            if is_key:
+                self._keys.add(stamp)
+        try:
+            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises for a packet, the next one may be good
+            self._count_error(stamp, error_reason(error))
+            return []
+
+    def _flush(self) -> list[VideoFrame] | None:
+        """Return frames that are still in the decoder; None after the last."""
+        try:
+            return self._stream.codec_context.decode(None) or None
+        except EOFError:
+            return None
+        except Exception as error:  # noqa: BLE001 - as above
+            self._count_error(None, error_reason(error))
+            return []
+
+    def _good_frames(self, frames: Sequence[VideoFrame]) -> Iterator[TimedFrame]:
+        for frame in frames:
+            stamp = self._stamp(frame)
+            if frame.is_corrupt or stamp in self._damaged:
+                self._count_error(stamp, "the decoder marks a frame as corrupt")
+                continue
+            self._record_lost(stamp)
+            if not self._is_without_key(stamp):
+                time = self.clock.to_seconds(stamp, frame.duration)
+                yield TimedFrame(self._start + time, self.clock.last_duration, frame)
+
+    def _is_without_key(self, pts: int | None) -> bool:
+        """Return whether the frame depends on a lost key frame, and record it as lost."""
+        if not self._waits_for_key or pts is None or pts in self._keys:
+            self._waits_for_key = False
+            self._keys = {stamp for stamp in self._keys if pts is not None and stamp > pts}
+            return False
+        start = self.clock.position(pts)
+        self._skip(1, start, start + self.clock.step_seconds)
+        return True
+
+    def _skip(self, count: int, start: float, end: float) -> None:
+        self._log.add_frames(count, self._start + start, self._start + end)
+
+    def _count_error(self, pts: int | None, reason: str) -> None:
+        if self._is_decodable(pts):
+            self._errors, self._frames_since_error = self._errors + 1, 0
+            self._log.add_reason(reason)
+
+    def _is_decodable(self, pts: int | None) -> bool:
+        """Return whether a frame is not shown before the first key frame."""
+        return self._has_key_frame and (pts is None or self._first_key is None or pts >= self._first_key)
+
+    def _record_lost(self, pts: int | None) -> None:
+        """After an error, record the frames that are missing before the good one at ``pts``."""
+        lost = [] if pts is None else sorted(stamp for stamp in self._pending if stamp < pts)
+        self._pending.difference_update(lost, () if pts is None else (pts,))
+        self._frames_since_error += 1
+        if pts is None and self._errors:
+            self._skip(self._errors, self.clock.end_seconds, self.clock.end_seconds)
+            self._errors = 0
+        elif pts is not None and (self._errors or self._gap_frames):
+            self._record_lost_before(pts, lost)
+        self._gap_frames = max(self._gap_frames - 1, 0)
+        if self._frames_since_error > MAX_DELAY_FRAMES:
+            self._errors = 0  # the decoder has reported an error, but all frames came out
+
+    def _record_lost_before(self, pts: int, lost: Sequence[int]) -> None:
+        if lost:
+            self.clock.start_at(lost[0])
+        self._waits_for_key = self._waits_for_key or not self._keys.isdisjoint(lost)
+        end, step = self.clock.position(pts), self.clock.step_seconds
+        start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
+        if self._gap_frames:
+            start = min(self.clock.end_seconds, start)
+            count = max(count, round((end - start) / step))
+        if count:
+            self._skip(count, start, end)
+            self._errors = 0
+
+
+def _read_avi_index(stream: VideoStream) -> dict[int, int]:
+    """Return the timestamps of an AVI stream's packets by their positions."""
+    return {entry.pos + RIFF_HEADER: entry.timestamp for entry in stream.index_entries}
