@@ -88,7 +88,7 @@ def view(options: HighlightOptions) -> View[Highlights]:
         for clip in clips:
             if clip.path.resolve() in inputs:
                 raise OptionError(f"--cut would write over {clip.path}, which is an input; give another directory")
-        return write_clips(clips, video, options.copy)
+        return [*write_clips(clips, video, options.copy), *describe_sound(video)]
 
     return View(
         columns=("rank", "start", "end", "score"),
@@ -117,6 +117,14 @@ def write_clips(clips: Sequence[ClipSpec], video: Path, copy: bool) -> list[str]
         return [f"{clip.path}: {' and '.join(describe_copied(clip, copy_clip(video, clip)))}" for clip in clips]
     cut_clips(video, clips)
     return [str(clip.path) for clip in clips]
+
+
+def describe_sound(video: Path) -> list[str]:
+    """Return a line if a sound track of the video cannot be decoded."""
+    from mmduet.video.audio import describe_unreadable_audio
+
+    remark = describe_unreadable_audio(video)
+    return [] if remark is None else [remark]
 
 
 def describe_copied(clip: ClipSpec, copied: Sequence[tuple[float, float]]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from mmduet.video.structure import is_broken_between
 from mmduet.video.timeline import PacketTimeline, is_discontinuous
 
 RIFF_HEADER = 8  # bytes before the data of an AVI packet
-GAP_FRAMES = 4  # after an incomplete packet, before which others may be missing
+MAX_LOSS_SECONDS = 2  # of MPEG-TS packets that are not numbered consecutively; a longer gap is one between recordings
 MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
 
 
@@ -59,10 +59,10 @@ class Decoder:
         self.clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
         self._container, self._stream, self._log = container, stream, log
         self._timeline = PacketTimeline(self.clock.time_base, stream.average_rate, live=live)
-        self._damaged: set[int] = set()  # timestamps of incomplete packets
         self._index_keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
         self._packets_end = Fraction(0)  # of the packets read so far, in units of the time base
-        self._gap_frames = 0  # good frames before one of which packets may be missing
+        self._has_gap = False  # whether packets are missing before one that has been read
+        self._loss_frames = 0  # number of the next frames before which packets may be missing
         self._index = _read_avi_index(stream) if container.format.name == "avi" else {}
         self.bytes_read = 0  # position of the end of the last packet in the file
         self._has_key_frame = False
@@ -108,47 +108,38 @@ class Decoder:
                 yield packet
 
     def _packets(self) -> Iterator[Packet[Stream]]:
-        """Yield the packets with continuous timestamps. The last packet of a joined recording only seems to be incomplete."""
+        """Yield the packets with continuous timestamps."""
         previous: Packet[Stream] | None = None
         try:
             for packet in demux(self._container, [self._stream]):
-                sections = len(self._timeline.offsets)
                 if is_discontinuous(self._container):
                     self._timeline.correct(packet)
                 if (stamp := self._index.pop(packet.pos or 0, None)) is not None:
                     # the demuxer of AVI only counts packets, also after damage
                     packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
-                self.bytes_read = (packet.pos or 0) + packet.size
                 if previous is not None:
-                    if previous.is_corrupt and len(self._timeline.offsets) == sections:
-                        self._mark_damaged(previous)
                     self._check_gap(previous, packet)
-                    yield previous
+                self.bytes_read, self._breaks_off = (packet.pos or 0) + packet.size, packet.is_corrupt
+                yield packet
                 previous = packet
         except CorruptVideoError as error:
             self._breaks_off = True
             self._log.add_reason(str(error))
-        if previous is not None:
-            self._breaks_off = self._breaks_off or previous.is_corrupt
-            yield previous
 
     def _check_gap(self, previous: Packet[Stream], packet: Packet[Stream]) -> None:
-        """Record an error if there is a gap between the packets' times because of damage between them."""
+        """Note whether data is missing between two packets, or before one of the next ones."""
         before, after = self._stamp(previous), self._stamp(packet)
+        if (
+            previous.is_corrupt
+        ):  # MPEG-TS: its packets are not numbered consecutively, which is no loss in joined recordings
+            self._loss_frames = MAX_DELAY_FRAMES
         if before is None or after is None or self._path is None:
             return
         self._packets_end = max(self._packets_end, Fraction(before + (previous.duration or 0)))
         gap = (after - self._packets_end) * self.clock.time_base
         if gap > self.clock.step_seconds / 2 and is_broken_between(self._container, self._path, previous, packet):
-            self._gap_frames = GAP_FRAMES
+            self._has_gap = True
             self._count_error(after, "data is missing")
-
-    def _mark_damaged(self, packet: Packet[Stream]) -> None:
-        self._gap_frames = GAP_FRAMES
-        stamp = self._stamp(packet)
-        self._count_error(stamp, "a packet is incomplete")
-        if stamp is not None:
-            self._damaged.add(stamp)
 
     def _stamp(self, item: Packet[Stream] | VideoFrame) -> int | None:
         """Return the presentation timestamp; AVI has none, but there the decode time is the same without reordering."""
@@ -183,7 +174,7 @@ class Decoder:
     def _good_frames(self, frames: Sequence[VideoFrame]) -> Iterator[TimedFrame]:
         for frame in frames:
             stamp = self._stamp(frame)
-            if frame.is_corrupt or stamp in self._damaged:
+            if frame.is_corrupt:
                 self._count_error(stamp, "the decoder marks a frame as corrupt")
                 continue
             self._record_lost(stamp)
@@ -221,9 +212,9 @@ class Decoder:
         if pts is None and self._errors:
             self._skip(self._errors, self.clock.end_seconds, self.clock.end_seconds)
             self._errors = 0
-        elif pts is not None and (self._errors or self._gap_frames):
+        elif pts is not None and (self._errors or self._loss_frames):
             self._record_lost_before(pts, lost)
-        self._gap_frames = max(self._gap_frames - 1, 0)
+        self._loss_frames = max(self._loss_frames - 1, 0)
         if self._frames_since_error > MAX_DELAY_FRAMES:
             self._errors = 0  # the decoder has reported an error, but all frames came out
 
@@ -233,12 +224,14 @@ class Decoder:
         self._waits_for_key = self._waits_for_key or not self._keys.isdisjoint(lost)
         end, step = self.clock.position(pts), self.clock.step_seconds
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
-        if self._gap_frames:
+        gap = end - self.clock.end_seconds
+        if self._has_gap or (self._loss_frames and gap <= MAX_LOSS_SECONDS):
             start = min(self.clock.end_seconds, start)
             count = max(count, round((end - start) / step))
         if count:
+            self._log.add_reason("data is missing")
             self._skip(count, start, end)
-            self._errors = 0
+            self._errors, self._has_gap = 0, False
 
 
 def _read_avi_index(stream: VideoStream) -> dict[int, int]:

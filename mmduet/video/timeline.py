@@ -10,6 +10,7 @@ from fractions import Fraction
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from mmduet.video.clock import FALLBACK_RATE
 from mmduet.video.demuxing import demux
@@ -104,9 +105,13 @@ def correct_packets(
         if packet.size and is_discontinuous(container):
             index = packet.stream.index
             if index not in timelines:
-                timelines[index] = PacketTimeline(packet.time_base, packet.stream.average_rate, offsets)
+                timelines[index] = PacketTimeline(packet.time_base, _rate(packet.stream), offsets)
             timelines[index].correct(packet)
         yield packet
+
+
+def _rate(stream: Stream) -> Fraction | None:
+    return stream.average_rate if isinstance(stream, VideoStream) else None
 
 
 def scan_timeline(container: InputContainer, stream: Stream) -> Timeline:

@@ -17,7 +17,7 @@ from video_files import make, packets, picture
 from mmduet.errors import MmduetError, OptionError, VideoNotFoundError, VideoWriteError
 from mmduet.spans import Span
 from mmduet.video import VideoFile
-from mmduet.video.audio import AudioReader, has_audio
+from mmduet.video.audio import AudioReader, describe_unreadable_audio, has_audio
 from mmduet.video.cutter import ClipSpec, copy_clip, cut_clips
 from mmduet.video.timeline import Timeline
 
@@ -206,6 +206,42 @@ def find_tones(path: Path, seconds: float) -> list[tuple[float, float]]:
     envelope = np.abs(samples).max(0).reshape(-1, 48).max(1) > 0.1  # of milliseconds
     edges = np.flatnonzero(np.diff(np.concatenate([[False], envelope, [False]])))
     return [(a / 1000, b / 1000) for a, b in edges.reshape(-1, 2).tolist()]
+
+
+def test_audio_of_joined_recordings_is_in_sync(tmp_path: Path) -> None:
+    parts = [make_with_audio(tmp_path / f"{k}.ts", burst=burst) for k, burst in enumerate((1.0, 0.5))]
+    joined = tmp_path / "all.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    cut_clips(joined, [ClipSpec(tmp_path / "cut.mp4", ((0.0, 4.0),))])
+    copy_clip(joined, ClipSpec(tmp_path / "copy.mp4", ((0.0, 4.0),)))
+    for name in ("cut.mp4", "copy.mp4"):
+        assert find_tones(tmp_path / name, 3.9) == [
+            (pytest.approx(begins, abs=0.06), pytest.approx(begins + 0.1, abs=0.06)) for begins in (1.0, 2.5)
+        ]
+
+
+def test_a_sound_track_without_decoder_is_left_out(tmp_path: Path) -> None:
+    source = make_with_audio(tmp_path / "a.mkv")
+    source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_ZZZ"))
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.2, 0.6),))])
+    copy_clip(source, ClipSpec(tmp_path / "copy.mp4", ((0.2, 0.6),)))
+    for name in ("cut.mp4", "copy.mp4"):
+        assert numbers(tmp_path / name)[-1] == 14
+        assert not has_audio(tmp_path / name)
+    assert describe_unreadable_audio(source) == f"{source}: no decoder for sound track 1; clips have no sound"
+
+
+def test_frames_of_another_size_are_scaled_to_the_clip(tmp_path: Path) -> None:
+    parts = [make(tmp_path / f"{k}.ts", 20, size) for k, size in enumerate(((48, 64), (96, 128)))]
+    source = tmp_path / "a.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((0.4, 1.2),))])
+    frames = list(VideoFile(tmp_path / "cut.mp4"))
+    assert len(frames) == 20
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+    for frame in (frames[0], frames[-1]):  # the white corner of a ``picture``
+        assert frame.image[2:10, 2:14].mean() > 235
+        assert frame.image[2:10, 18:].mean() < 180
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
