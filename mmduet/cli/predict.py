@@ -51,9 +51,7 @@ def predict(
     max_frames: Annotated[int | None, Option(min=1, help="Process at most this many frames.")] = None,
     speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
     score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads whose scores are added.")] = None,
-    keep_replies: Annotated[
-        bool, Option("--keep-replies/--remove-replies", help="Keep replies in the context.")
-    ] = False,
+    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Keep replies in context.")] = False,
     max_new_tokens: Annotated[int | None, Option(min=1, help="Maximum length of a reply in tokens.")] = None,
     repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition; 1 by default.")] = None,
     window: Window = None,

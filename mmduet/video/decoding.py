@@ -129,9 +129,7 @@ class Decoder:
     def _check_gap(self, previous: Packet[Stream], packet: Packet[Stream]) -> None:
         """Note whether data is missing between two packets, or before one of the next ones."""
         before, after = self._stamp(previous), self._stamp(packet)
-        if (
-            previous.is_corrupt
-        ):  # MPEG-TS: its packets are not numbered consecutively, which is no loss in joined recordings
+        if previous.is_corrupt:  # MPEG-TS: a gap in the packet numbers, which in joined recordings loses nothing
             self._loss_frames = MAX_DELAY_FRAMES
         if before is None or after is None or self._path is None:
             return
