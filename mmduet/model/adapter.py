@@ -30,7 +30,7 @@ from mmduet.model.tensor_files import pickle_error, read_pickle
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 EMBEDDING, LM_HEAD = "lm.embed_tokens", "lm_head"
-LORA_KEY = re.compile(r"(?P<path>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
+LORA_KEY = re.compile(r"(?P<path>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?")
 #: Parts of names that PEFT's wrappers add: copies of modules, and the layer inside a LoRA layer.
 SAVED_COPY, INNER_LAYER = re.compile(r"\.modules_to_save(\.default)?"), re.compile(r"\.base_layer(?=\.)")
 #: Settings with which PEFT does not compute W + scale * B @ A.

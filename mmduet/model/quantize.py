@@ -34,11 +34,11 @@ def quantize(model: DuetModel, kind: Quantization) -> None:
 
 
 def _import_bitsandbytes() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at its import, and at every int8 product
     try:
         import bitsandbytes
     except ImportError:
         raise OptionError("quantised weights need bitsandbytes; run: pip install 'mmduet[quant]'") from None
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it warns at every int8 product
     return bitsandbytes
 
 

@@ -5,7 +5,6 @@ Only an operator's option, setting or call names models this way. Clients of a s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,12 +18,10 @@ from mmduet.model.checkpoint import MANIFEST, TOKENIZER, TOKENIZER_SOURCES
 from mmduet.model.config_files import read_json_object
 from mmduet.model.hub import HubId, fetch
 from mmduet.model.llava_config import CONFIG
-from mmduet.model.tensor_files import INDEX, pickle_error
+from mmduet.model.tensor_files import INDEX, choose_weight_files, has_model_weights, pickle_error
 from mmduet.nano import BUNDLED
 
 RANDOM = "random:"
-SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-PICKLE = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
 @dataclass(frozen=True)
@@ -175,31 +172,9 @@ def _adapter_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> list
 
 def _checkpoint_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> list[str]:
     texts = (MANIFEST, CONFIG, TOKENIZER, *TOKENIZER_SOURCES, INDEX)
-    return [name for name in texts if name in names] + _weight_files(hub_id, pickles, names)
-
-
-def _weight_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> list[str]:
-    """Return the files of one copy of the weights, of which repositories may have several."""
-    weights = _top_level_weights(names)
-    shards = [name for name in weights if SHARD.fullmatch(name)]
-    if INDEX in names and shards:
-        return shards
-    if weights:
-        return ["model.safetensors"] if "model.safetensors" in weights else weights
-    archives = [name for name in names if PICKLE.fullmatch(name)]
-    if archives and not pickles:
-        raise pickle_error(hub_id, archives[0])
-    if not archives:
-        raise CheckpointError(f"{hub_id} contains no *.safetensors file; check the name")
-    return archives
+    return [name for name in texts if name in names] + choose_weight_files(hub_id, names, pickles)
 
 
 def is_adapter(names: Collection[str]) -> bool:
     """Return whether files of these names are an adapter, without weights of a model."""
-    weights = [*_top_level_weights(names), *(name for name in names if PICKLE.fullmatch(name))]
-    return adapter_files.CONFIG in names and MANIFEST not in names and not weights
-
-
-def _top_level_weights(names: Collection[str]) -> list[str]:
-    found = (name for name in names if re.fullmatch(r"[^./][^/]*\.safetensors", name))
-    return sorted(name for name in found if name != adapter_files.WEIGHTS)
+    return adapter_files.CONFIG in names and MANIFEST not in names and not has_model_weights(names)

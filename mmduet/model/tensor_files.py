@@ -6,7 +6,8 @@ A file is closed after every tensor copied from it, so that memory does not hold
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from mmduet.errors import CheckpointError
 from mmduet.files import visible_files
 from mmduet.model.config_files import read_json_object
 
-INDEX = "model.safetensors.index.json"
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+ARCHIVE = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 Shape = tuple[int, ...]
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
@@ -49,7 +52,8 @@ class TensorFiles:
         self.root = Path(directory)
         self.tensors: dict[str, StoredTensor] = {}
         self._unpickled: dict[Path, dict[str, Tensor]] = {}
-        for file in _weight_files(self.root, pickles):
+        names = [file.name for file in visible_files(self.root)]
+        for file in (self.root / name for name in choose_weight_files(self.root, names, pickles)):
             for entry in self._entries(file):
                 if entry.name in self.tensors:
                     other = self.tensors[entry.name].file.name
@@ -85,16 +89,33 @@ def _dtype(file: Path, name: str, code: str) -> torch.dtype:
         raise CheckpointError(f"{name} in {file} has dtype {code}; supported are {', '.join(DTYPES)}") from None
 
 
-def _weight_files(root: Path, pickles: bool) -> list[Path]:
-    files = visible_files(root, "*.safetensors")
-    if files:
-        return files
-    bins = visible_files(root, "pytorch_model*.bin")
-    if bins and pickles:
-        return bins
-    if bins:
-        raise pickle_error(root, bins[0].name)
-    raise CheckpointError(f"{root} contains no *.safetensors file; check the directory")
+def choose_weight_files(source: object, names: Collection[str], pickles: bool) -> list[str]:
+    """Return the files of one copy of the weights, of which directories and repositories may have several.
+
+    Pickles are chosen only if there are no safetensors. Raises ``CheckpointError`` naming ``source`` if none may be read.
+    """
+    weights, archives = model_weights(names), sorted(name for name in names if ARCHIVE.fullmatch(name))
+    shards = [name for name in weights if SHARD.fullmatch(name)]
+    if INDEX in names and shards:
+        return shards
+    if weights:
+        return [SINGLE] if SINGLE in weights else weights
+    if not archives:
+        raise CheckpointError(f"{source} contains no *.safetensors file; check the name")
+    if not pickles:
+        raise pickle_error(source, archives[0])
+    return archives
+
+
+def model_weights(names: Collection[str]) -> list[str]:
+    """Return the safetensors files that may hold weights of a model: at the top level, and not those of an adapter."""
+    found = (name for name in names if re.fullmatch(r"[^./][^/]*\.safetensors", name))
+    return sorted(name for name in found if not name.startswith("adapter_model"))
+
+
+def has_model_weights(names: Collection[str]) -> bool:
+    """Return whether there are weights of a model among files of these names."""
+    return bool(model_weights(names)) or any(map(ARCHIVE.fullmatch, names))
 
 
 def pickle_error(source: object, file: str) -> CheckpointError:

@@ -127,7 +127,6 @@ def test_the_same_weights_in_directories_give_the_same_model(mmduet: Commands, c
     assert manifest["model"]["name"] == "MMDuet"
     assert set(manifest["converted_from"].values()) == set(commits.values())
     base = shutil.copytree(checkpoints / "base", mmduet.folder / "base")
-    (base / "consolidated.safetensors").unlink()
     found = load_model(mmduet.folder / "converted").network.state_dict()
     expected = load_model(base, adapter=checkpoints / "duet").network.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -224,8 +223,7 @@ def test_a_server_downloads_what_its_settings_name_and_nothing_for_clients(mmdue
 
 @pytest.mark.slow
 def test_an_existing_directory_wins_and_hf_forces_the_hub(mmduet: Commands, checkpoints: Path) -> None:
-    base = shutil.copytree(checkpoints / "base", mmduet.folder / BASE)
-    (base / "consolidated.safetensors").unlink()
+    shutil.copytree(checkpoints / "base", mmduet.folder / BASE)
     shutil.copytree(checkpoints / "duet", mmduet.folder / DUET)
     local = mmduet("inspect", BASE, "--adapter", DUET, "--json")
     assert (local.status, json.loads(local.out)["path"]) == (0, BASE)

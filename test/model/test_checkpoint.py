@@ -139,7 +139,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no weights": (
         lambda d: (d / "model.safetensors").unlink(),
-        r"contains no \*\.safetensors file; check the directory",
+        r"contains no \*\.safetensors file; check the name",
     ),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), r"tokenizer\.json cannot be read"),
     "tokenizer of garbage": (lambda d: (d / "tokenizer.json").write_text("{}"), r"tokenizer\.json cannot be read"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command_line import in_process
+from command_line import in_process, write_video
 from duet_rig import Rig, frames, lively_model, options, scores
 
 from mmduet.errors import OptionError
@@ -56,6 +57,27 @@ def test_an_engine_gives_similar_scores_with_a_quantised_model(
     other = scores(Rig(lively_model(seed=5)).run_stream(options(), ITEMS))
     assert np.abs(np.subtract(other, expected)).mean() > 0.25  # an unrelated model differs more
     assert "MatMul8bitLt" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_commands_with_quantised_models_print_no_messages_of_libraries(kind: str, tmp_path: Path) -> None:
+    """bitsandbytes and Transformers write to stderr when they are imported, so this needs a new process."""
+    video = write_video(tmp_path / "clip.mp4", 1.0)
+    command = [
+        sys.executable,
+        "-m",
+        "mmduet",
+        "run",
+        str(video),
+        "--model",
+        "random:tiny",
+        "--quantized",
+        kind,
+        "--quiet",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_unknown_kind_is_rejected() -> None:
