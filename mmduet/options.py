@@ -61,6 +61,24 @@ class SpeakOptions:
             raise OptionError(f"speak policy {text!r}: {value!r} is not a number; use for example {name}:0.5") from None
         return cls("threshold" if name == "threshold" else "sum", number, heads, **rest)
 
+    def find_extreme(self, frames: int | None = None) -> str | None:
+        """Return why the policy never fires, or at every frame, whatever the scores of ``frames`` frames (None: unknown) are.
+
+        Scores are above 0 and at most 1 for each head. None if the scores decide, or if the policy is ``never``.
+        """
+        if self.policy == "never":
+            return None
+        summed = f"the {len(self.heads)} scores" if len(self.heads) > 1 else f"the {self.heads[0]} score"
+        count = 1 if self.policy == "threshold" else math.inf if frames is None else frames
+        highest, speak = len(self.heads) * count, f"{self.policy}:{self.value:g}"
+        if self.value >= highest:
+            of_frames = "a frame" if self.policy == "threshold" else f"all {frames} frames"
+            limit = "no sum is" if highest == math.inf else f"{summed} of {of_frames} cannot be"
+            return f"{speak} never lets the model speak: {limit} above {self.value:g}"
+        if self.value == 0 and not self.min_interval:
+            return f"{speak} lets the model speak after every frame: scores are always above 0"
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options under their public names: those of the wire, of journals and of ``from_dict``."""
         return {

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Imports go down only: a package may import packages of lower rows. "mmduet" is the package's own __init__.
 ROWS = (
-    ("mmduet", "errors", "events", "options", "files", "spans", "text", "redaction"),
+    ("mmduet", "errors", "events", "options", "files", "progress", "spans", "text", "redaction"),
     ("duet", "video", "scenes", "annotations", "metrics", "signals", "nano"),
     ("model", "tasks", "protocol", "viz"),
     ("engine", "client", "index"),

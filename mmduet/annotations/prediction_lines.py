@@ -128,12 +128,15 @@ def prediction_line(
 
     ``duration`` is None where the container does not declare it; ``decimals`` rounds the scores (None: exact).
     """
+    late = (
+        math.nextafter(scores[-1].time, math.inf) if scores else math.inf
+    )  # of queries and replies after the last frame
     turns: list[Json] = [{"time": q.time, "content": q.text, "role": "user"} for q in example.queries]
     turns += [{"time": r.time, "content": r.text, "role": "assistant"} for r in replies]
     return {
         "question_id": example.question_id,
         "video_duration": duration,
-        "model_response_list": sorted(turns, key=lambda turn: turn["time"]),  # stable: user turns stay first
+        "model_response_list": sorted(turns, key=lambda turn: min(turn["time"], late)),  # stable: user turns stay first
         "debug_data": [
             {
                 "time": s.time,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mmduet.cli._transcript import OutputListener, PartialReply
+from mmduet.cli._transcript import OutputListener, PartialReply, turn_text
 from mmduet.events import ContextRead, Output, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
 from mmduet.text import to_printable
 
@@ -114,9 +114,9 @@ class PlainDisplay:
             case Scores() if self._scores:
                 self._print(output.time, "scores", format_scores(output))
             case QueryRead(query=query, time=time):
-                self._print(time, "user", query.text)
+                self._print(time, "user", turn_text(query, time))
             case ContextRead(context=context, time=time):
-                self._print(time, "system", context.text)
+                self._print(time, "system", turn_text(context, time))
             case ReplyStarted(time=time):
                 self._reply = PartialReply(time)
             case ReplyDelta(text=text) if self._reply:
@@ -173,9 +173,9 @@ class LiveDisplay:
             case Scores():
                 self._add_scores(output)
             case QueryRead(query=query, time=at):
-                self.live.console.print(turn_row(at, "user", query.text))
+                self.live.console.print(turn_row(at, "user", turn_text(query, at)))
             case ContextRead(context=context, time=at):
-                self.live.console.print(turn_row(at, "system", context.text))
+                self.live.console.print(turn_row(at, "system", turn_text(context, at)))
             case ReplyStarted(time=at):
                 self._reply = PartialReply(at)
             case ReplyDelta(text=text) if self._reply:

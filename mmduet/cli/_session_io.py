@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mmduet.cli._transcript import OutputListener, Transcript
+from mmduet.cli._transcript import OutputListener, Transcript, turn_text
 from mmduet.events import Context, Frame, Output, Query, SessionFailed, SessionWarning
 from mmduet.options import SpeakOptions
 from mmduet.text import to_printable
@@ -120,6 +120,6 @@ def write_plot(
         return
     from mmduet.viz.run_plot import RunPlot, TimedText, save_run_plot
 
-    queries = [TimedText(read.time, read.query.text) for read in transcript.queries]
+    queries = [TimedText(read.time, turn_text(read.query, read.time)) for read in transcript.queries]
     replies = [TimedText(reply.time, reply.display_text) for reply in transcript.replies]
     save_run_plot(path, RunPlot(title, remark, transcript.scores, queries, replies, speak, strip))

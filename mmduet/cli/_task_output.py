@@ -15,6 +15,7 @@ import typer
 from mmduet.annotations.subtitles import Cue
 from mmduet.cli._display import is_terminal, warn_about_damage
 from mmduet.cli._session_io import exit_on_sigterm
+from mmduet.cli._speak_warning import warn_if_extreme
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
 from mmduet.errors import MmduetError
@@ -63,7 +64,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
     The error of a single video is raised. Of several videos, errors are reported and the exit status is 1.
     """
     report: Json = {"task": task.name, "profile": options.profile, "videos": []}
-    failed = False
+    failed = warned = False
     with exit_on_sigterm(), ExitStack() as at_exit:
         at_exit.callback(write_report, options.output, report)
         with open_console(options) as console:
@@ -73,6 +74,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
                 reporter.warn(result)
                 if options.several or result.output is not None:
                     report["videos"].append(entry)
+                warned = warned or warn_about_speak(options, result)
                 try:
                     reporter.add(result, strip, entry)
                 except MmduetError as error:
@@ -83,6 +85,13 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
                     typer.echo(f"{redact(str(result.video))}: error[{error.code}]: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def warn_about_speak(options: TaskOptions, result: VideoResult[Path, Any]) -> bool:
+    """Warn if the speak policy that was given lets the model speak never or always; return whether it does."""
+    if not isinstance(options, ReplyTaskOptions) or options.speak is None or not (result.config and result.stream):
+        return False
+    return warn_if_extreme(result.config.speak, len(result.stream.scores), options.quiet)
 
 
 def write_report(path: Path | None, report: Json) -> None:

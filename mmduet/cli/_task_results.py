@@ -11,8 +11,9 @@ from mmduet.cli._display import spinner
 from mmduet.cli._loading import find, load
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.pipelines.jobs import VideoResult
-from mmduet.pipelines.pipeline import Pipeline, ProgressCallback, pipeline
+from mmduet.pipelines.pipeline import Pipeline, pipeline
 from mmduet.pipelines.task_run import FrameCallback
+from mmduet.progress import ProgressCallback
 from mmduet.tasks.base import Task
 from mmduet.viz.film_strip import FilmStrip
 

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from mmduet.events import FinishReason, Output, QueryRead, Reply, ReplyDelta, ReplyStarted, Scores
+from mmduet.events import (
+    Context,
+    ContextRead,
+    FinishReason,
+    Output,
+    Query,
+    QueryRead,
+    Reply,
+    ReplyDelta,
+    ReplyStarted,
+    Scores,
+    SessionWarning,
+)
 from mmduet.text import to_printable
 
 OutputListener = Callable[[Output], None]
@@ -23,6 +35,36 @@ class PartialReply:
     def display_text(self) -> str:
         """The text on one line, with an ellipsis if it was cut off."""
         return to_printable(self.text).strip() + ("" if self.finish == "stop" else " …")
+
+
+class LateTurns:
+    """Passes outputs on to a listener, and gives turns for times after the last frame the time of that frame.
+
+    Whether a turn is late is known from what follows it, so it is passed on together with the next output.
+    """
+
+    def __init__(self, listen: OutputListener) -> None:
+        self._listen, self._last_frame, self._held = listen, 0.0, list[QueryRead | ContextRead]()
+
+    def __call__(self, output: Output) -> None:
+        """Pass on one output, and before it the turns that were held back."""
+        if isinstance(output, QueryRead | ContextRead) and output.time > self._last_frame:
+            self._held.append(output)
+            return
+        if isinstance(output, SessionWarning):
+            self._listen(output)
+            return
+        for turn in self._held:
+            self._listen(turn if isinstance(output, Scores) else replace(turn, time=self._last_frame))
+        self._held.clear()
+        if isinstance(output, Scores):
+            self._last_frame = output.time
+        self._listen(output)
+
+
+def turn_text(turn: Query | Context, read: float) -> str:
+    """Return a turn's text, with its requested time in seconds if it was read before, at the end of the video."""
+    return f"{turn.text} (requested for {turn.time:.2f} s, after the end)" if turn.time > read else turn.text
 
 
 @dataclass
@@ -49,8 +91,10 @@ class Transcript:
 
     @property
     def duration(self) -> float:
-        """The time of the last scored frame in seconds; 0 without frames."""
-        return self.scores[-1].time if self.scores else 0.0
+        """The end of the last scored frame in seconds, as in the results of tasks; 0 without frames."""
+        from mmduet.tasks.base import stream_end
+
+        return stream_end([scores.time for scores in self.scores[-2:]])
 
     def summarize(self, elapsed: float) -> str:
         """Return one line on what was processed in ``elapsed`` seconds."""

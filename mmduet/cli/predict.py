@@ -22,6 +22,7 @@ from mmduet.cli._loading import (
 )
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._progress import progress_bar
+from mmduet.cli._speak_warning import warn_if_extreme
 from mmduet.text import to_printable
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _predict(
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.predict import FailedPrediction, predict_examples
 
+    warn_if_extreme(config.options.speak, config.max_frames)
     failed, warned = 0, set[str]()
 
     def warn(example: Example, warning: SessionWarning) -> None:

@@ -34,7 +34,8 @@ from mmduet.cli._session_options import (
     ResultOptions,
     TurnOptions,
 )
-from mmduet.cli._transcript import OutputListener, Transcript
+from mmduet.cli._speak_warning import frame_count, warn_if_extreme
+from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
 from mmduet.viz.film_strip import FilmStrip
@@ -139,7 +140,8 @@ def run(options: RunOptions) -> None:
             open_display(display) as show,
         ):
             start = time.monotonic()
-            process(options, plan, frames, (transcript.add, write_json_line, show), strip)
+            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show))
+            process(options, plan, frames, listeners, strip)
 
 
 # preparation
@@ -170,6 +172,8 @@ def prepare(options: RunOptions) -> RunPlan:
     session = session_options(options, recommended_options(recommended, options.profile), fps)
     if not any(isinstance(turn, Query) for turn in turns):
         session = session.without_query()
+    if options.speak or options.score_heads:
+        warn_if_extreme(session.speak, frame_count(video.duration, fps, options.max_frames), options.quiet)
     engine.slot_tokens(session)  # raises if the window does not fit the model
     return RunPlan(engine, session, fps, tuple(turns), video)
 

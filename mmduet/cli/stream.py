@@ -34,7 +34,8 @@ from mmduet.cli._session_options import (
     ResultOptions,
     TurnOptions,
 )
-from mmduet.cli._transcript import OutputListener, Transcript
+from mmduet.cli._speak_warning import frame_count, warn_if_extreme
+from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.errors import OptionError, ServerError
 from mmduet.events import Context, Frame, Query
 from mmduet.options import SpeakOptions, parse_window
@@ -141,6 +142,9 @@ def configure(
         turns = [*turns, Query(defaults.query)]
     if not any(isinstance(turn, Query) for turn in turns):
         speak = replace(speak, speak_before_query=True)
+    if options.speak or options.score_heads:
+        durations = [end for end in (source.info.duration, options.seconds) if end is not None]
+        warn_if_extreme(speak, frame_count(min(durations, default=None), fps), options.quiet)
     window = defaults.window if options.window is None else parse_window(options.window, fps)
     duet: dict[str, Any] = {"fps": None, "speak": speak.to_dict(), "window": window}  # frames are sampled here
     remote.update(duet=duet, **drop_none(max_output_tokens=options.max_new_tokens))
@@ -171,7 +175,8 @@ def show_stream(
             open_json_lines(options.output, lambda: plan.source.damage) as write_json_line,
             open_display(display) as show,
         ):
-            process(options, plan, remote, (transcript.add, write_json_line, show), strip)
+            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show))
+            process(options, plan, remote, listeners, strip)
 
 
 def process(

@@ -10,7 +10,7 @@ from mmduet.annotations import grounding_files, qvhighlights_files
 from mmduet.annotations.dense_captioning_files import read_events
 from mmduet.annotations.test_sets import Example, read_questions, read_test_set
 from mmduet.errors import AnnotationError, MmduetError, OptionError
-from mmduet.evaluation.progress import ProgressCallback
+from mmduet.progress import ProgressCallback
 from mmduet.video import VideoFile
 
 

@@ -24,9 +24,9 @@ from mmduet.evaluation.benchmarks import (
     qvhighlights,
 )
 from mmduet.evaluation.intervals import add_intervals
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.report import Report
 from mmduet.metrics import in_span
+from mmduet.progress import ProgressCallback
 
 EVALUATORS: Mapping[BenchmarkName, Callable[..., Report]] = {
     "qvhighlights": qvhighlights.evaluate,

@@ -15,6 +15,7 @@ from mmduet.options import SpeakOptions
 from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, R, VideoResult, check_max_concurrent
 from mmduet.pipelines.ordering import Finished, sort_by_index
 from mmduet.pipelines.task_run import FrameCallback, TaskRun, TaskSettings
+from mmduet.progress import ProgressCallback
 from mmduet.tasks import (
     Answers,
     Captions,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     ModelSource = str | Path | LoadedModel | None
 
 VideoPath = str | os.PathLike[str]
-ProgressCallback = Callable[[int, int], None]  # number of finished videos, number of all videos
 TaskFactory = Callable[[str | None], Task[R]]  # from a query to the task
 RunTasks = Callable[[Sequence[TaskRun[Any]], int, threading.Event], Finished[VideoResult[Path, Any]]]
 

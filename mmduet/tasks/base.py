@@ -72,8 +72,8 @@ class RunConfig:
 class StreamResult:
     """Scores and replies of one video, in order of time; ``duration`` in seconds is the end of the last frame.
 
-    A reply to a query that came after the last frame has the query's time, not an earlier one. ``last_frame_end`` is the end of
-    the last frame in seconds if it is known, for example that of a still picture at the end of a video.
+    A reply to a query that came after the last frame has the query's time, but at most that of the video's end.
+    ``last_frame_end`` is the end of the last frame in seconds if it is known, for example that of a still picture at the end.
     """
 
     scores: tuple[Scores, ...]
@@ -99,7 +99,8 @@ class StreamResult:
             elif isinstance(output, QueryRead):
                 query_times.append(output.query.time)
             elif isinstance(output, Reply):
-                replies.append(replace(output, time=max(output.time, *query_times)) if query_times else output)
+                asked = min(max(query_times, default=0.0), _end(scores, duration))
+                replies.append(replace(output, time=max(output.time, asked)))
             elif isinstance(output, SessionFailed):
                 raise output.as_error()
         times = [score.time for score in scores]
@@ -125,6 +126,11 @@ class StreamResult:
     def mean_scores(self, heads: Sequence[str]) -> list[float]:
         """Return the mean of the scores of ``heads`` for every frame."""
         return [sum(float(getattr(score, head)) for head in heads) / len(heads) for score in self.scores]
+
+
+def _end(scores: Sequence[Scores], duration: float | None) -> float:
+    """Return the end of the video in seconds, as far as it is known."""
+    return max(duration or 0.0, stream_end([score.time for score in scores[-2:]]))
 
 
 class TaskResult(Protocol):

@@ -55,7 +55,7 @@ def test_log_plot_subtitles_and_terminal_agree(run: Command, video: Path, tmp_pa
         assert "".join(deltas) == reply["text"]
     assert done.lines[0] == "    0.00s  user       What is this?"
     assert [line.split()[:2] for line in done.lines[1:]] == [[f"{r['time']:.2f}s", "assistant"] for r in replies]
-    assert done.err.startswith(f"12 frames, 2.75 s of video, {len(replies)} replies, ")
+    assert done.err.startswith(f"12 frames, 3.00 s of video, {len(replies)} replies, ")
     assert len(done.err.splitlines()) == 1
     assert check_subtitles(subtitles) == len([reply for reply in replies if reply["text"].strip()])
     check_plot(plot)
@@ -74,6 +74,12 @@ def test_queries_and_context_are_read_at_their_times(run: Command, video: Path, 
     (context,) = of_type(read_events(tmp_path / "a.jsonl"), "context_read")
     assert (context["context"]["text"], context["time"]) == ("A transcript line.", 0.6)
     assert [line.split()[:2] for line in done.lines] == [["0.00s", "user"], ["0.60s", "system"], ["1.50s", "user"]]
+
+
+def test_a_query_for_a_time_after_the_end_is_shown_at_the_end(run: Command, video: Path) -> None:
+    done = run(video, *TALKING, "--query", "And now?@500")
+    assert done.lines[0] == "    2.75s  user       And now? (requested for 500.00 s, after the end)"
+    assert [line.split()[:2] for line in done.lines[1:]] == [["2.75s", "assistant"]]
 
 
 def test_replies_wait_for_the_query_unless_there_is_none(run: Command, video: Path, tmp_path: Path) -> None:

@@ -79,5 +79,5 @@ def test_compared_results_are_not_empty() -> None:
     assert all(results[k]["spans"] for k in (2, 3, 4))
     assert all(results[k]["top"] for k in (5, 6))
     assert results[7]["answers"][0]["start"] >= 2.2
-    assert [answer["start"] for answer in results[8]["answers"]] == [99.0]
+    assert [answer["start"] for answer in results[8]["answers"]] == [10.0]
     assert len(results[9]["answers"]) > 1

@@ -21,10 +21,10 @@ from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.judges.grader import Grader
 from mmduet.evaluation.judges.judge import DEFAULT_WORKERS, Judge, JudgedPair, JudgeRequest
 from mmduet.evaluation.judges.prompts import MAGQA_INSTRUCTION, Prompt
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.report import Report, check_no_problems
 from mmduet.metrics import in_span
 from mmduet.options import Profile
+from mmduet.progress import ProgressCallback
 
 PAPER_EXAMPLES = 2000  # default number of questions in MMDuet's evaluator
 GRADE_PARSER = {"fixed": "only_number", "paper": "last_character"}

@@ -19,11 +19,11 @@ from mmduet.errors import AnnotationError
 from mmduet.evaluation.judges.grader import Grader
 from mmduet.evaluation.judges.judge import DEFAULT_WORKERS, Judge, JudgedPair, JudgeRequest
 from mmduet.evaluation.judges.prompts import PROACTIVE_INSTRUCTION, Prompt
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.report import Report, check_no_problems
 from mmduet.metrics import pauc
 from mmduet.metrics.in_span import NO_TIME
 from mmduet.options import Profile
+from mmduet.progress import ProgressCallback
 
 GRADE_PARSER = {"fixed": "only_number", "paper": "first_character"}
 MAX_GRADE = 3

@@ -18,8 +18,8 @@ from mmduet.evaluation.judges.judge import (
 )
 from mmduet.evaluation.judges.judgement_files import ROW_FORMS, JudgementFile
 from mmduet.evaluation.judges.prompts import Prompt
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.metrics.grade_parsers import GRADE_PARSERS
+from mmduet.progress import ProgressCallback
 
 
 @dataclass(frozen=True)

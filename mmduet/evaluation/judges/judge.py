@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mmduet.errors import AnnotationError, OptionError
 from mmduet.evaluation.judges.prompts import Messages
-from mmduet.evaluation.progress import ProgressCallback
+from mmduet.progress import ProgressCallback
 
 DEFAULT_WORKERS = 8
 

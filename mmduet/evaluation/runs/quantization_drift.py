@@ -11,9 +11,9 @@ import numpy as np
 
 from mmduet.annotations.scene_files import read_clips
 from mmduet.engine import Engine, recommended_options
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.runs.scene_queries import prepare_frames, run_queries
 from mmduet.events import Query
+from mmduet.progress import ProgressCallback
 from mmduet.tasks.base import StreamResult
 
 

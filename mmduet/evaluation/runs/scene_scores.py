@@ -11,12 +11,12 @@ from mmduet.annotations.json_values import Json
 from mmduet.annotations.scene_files import read_clips
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.session import PreparedFrame
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.runs.scene_queries import prepare_frames, run_queries
 from mmduet.events import Query
 from mmduet.metrics.reply_matching import MatchCounts, TimedText, compare_replies
 from mmduet.metrics.span_overlap import recall_at_1
 from mmduet.options import SessionOptions, SpeakOptions
+from mmduet.progress import ProgressCallback
 from mmduet.spans import Span
 from mmduet.tasks.base import StreamResult
 from mmduet.tasks.grounding import RELEVANCE_HEADS, best_span

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.engine import Engine, recommended_options
-from mmduet.evaluation.progress import ProgressCallback
 from mmduet.evaluation.runs.scene_scores import SceneScores, score_scenes
+from mmduet.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
