@@ -1,4 +1,4 @@
-"""Call the pipeline of a task command: load the model, show a spinner, keep thumbnails for plots."""
+"""Call the pipeline of a task command: load the model, show progress, keep thumbnails for plots."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmduet.cli._display import spinner
 from mmduet.cli._loading import find, load
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
+from mmduet.cli._video_progress import VideoProgress
+from mmduet.events import Frame
 from mmduet.pipelines.jobs import VideoResult
 from mmduet.pipelines.pipeline import Pipeline, pipeline
 from mmduet.pipelines.task_run import FrameCallback
-from mmduet.progress import ProgressCallback
 from mmduet.tasks.base import Task
 from mmduet.viz.film_strip import FilmStrip
 
@@ -27,32 +27,28 @@ def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoRes
     """Run the task over all videos and yield each result in the given order, with its film strip if plots are drawn."""
     source = None if options.server is not None else _find(options)
     strips = {} if options.plot is None else {video: FilmStrip() for video in options.videos}
-    on_frame: FrameCallback | None = (lambda video, frame: strips[video].add(frame)) if strips else None
-    spinners: list[ProgressCallback] = []  # the current one; results are printed while no spinner is shown
+    progress = VideoProgress(options.videos, options.quiet)
 
-    def on_progress(done: int, total: int) -> None:
-        spinners[-1](done, total)
+    def on_frame(video: Path, frame: Frame) -> None:
+        progress.on_frame(video, frame)
+        if strips:
+            strips[video].add(frame)
 
-    name = f"{len(options.videos)} videos" if options.several else options.videos[0].name
-    with closing(_run(options, task, source, on_progress, on_frame)) as results:
+    with closing(_run(options, task, source, on_frame)) as results:
         while True:
-            with spinner(f"processing {name}", options.quiet) as show_progress:
-                spinners[:] = [show_progress]
+            with progress.show():
                 result = next(results, None)
             if result is None:
                 return
+            progress.on_result(result.video)
             yield result, strips.get(result.video)
 
 
 def _run(
-    options: TaskOptions,
-    task: Task[R],
-    source: ModelSource | None,
-    progress: ProgressCallback,
-    on_frame: FrameCallback | None,
+    options: TaskOptions, task: Task[R], source: ModelSource | None, on_frame: FrameCallback
 ) -> Generator[VideoResult[Path, R], None, None]:
-    """Yield the results; the model is loaded when the first one is requested, while the spinner is shown."""
-    yield from _open_pipeline(options, task, source)(options.videos, progress=progress, on_frame=on_frame)
+    """Yield the results; the model is loaded when the first one is requested, while the bar is shown."""
+    yield from _open_pipeline(options, task, source)(options.videos, on_frame=on_frame)
 
 
 def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | None) -> Pipeline[R]:
@@ -66,9 +62,9 @@ def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | No
 
 
 def _find(options: TaskOptions) -> ModelSource:
-    """Return the files of the model; downloads show their own progress, so this comes before the spinner."""
+    """Return the files of the model; downloads show their own progress, so this comes before the bar."""
     return find(options.model or "nano", options.adapter, options.allow_pickle, options.quiet)
 
 
 def _no_progress(done: int, total: int) -> None:
-    """Loading is shown by the spinner alone."""
+    """Loading is shown by the bar of the videos."""

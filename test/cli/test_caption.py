@@ -221,3 +221,19 @@ def test_failing_videos_are_reported_with_a_server(
     assert done.status == 1
     assert "none.mp4: error[video_not_found]" in done.err
     assert list(tables(done)) == ["clip.mp4"]
+
+
+def test_a_terminal_shows_the_seconds_done_and_left(
+    caption: Command, video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    (tmp_path / "broken.mp4").write_text("no video")
+    caption(video, tmp_path / "broken.mp4", *MODEL, "--fps", "4")
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "loading the model" in shown
+    assert re.search(r"processing 2 videos \S+ 3 of 3 s \d:\d\d:\d\d", shown)
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    caption(video, *MODEL, "--fps", "4", "--quiet")
+    assert quiet.getvalue() == ""
