@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmduet.events import Scores
 from mmduet.options import SpeakOptions
@@ -16,6 +16,9 @@ from mmduet.viz.sheet import MAX_ENTRIES, ListEntry
 from mmduet.viz.style import HEAD_COLOURS
 from mmduet.viz.turn_flags import draw_turn_flags, flags_height
 from mmduet.viz.video_plot import Panel, VideoPlot, save_video_plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class TimedText(NamedTuple):
@@ -41,18 +44,24 @@ class RunPlot:
 def save_run_plot(path: Path, plot: RunPlot) -> None:
     """Draw ``plot`` into ``path``, whose suffix is the format (png, pdf or svg). Raises ``OptionError`` if it cannot."""
     timeline, entries = _timeline(plot), list_turns(plot.queries, plot.replies)
-    panel = Panel(flags_height(len(entries)), 0.0, lambda axes: draw_turn_flags(axes, entries, timeline.span))
+    unlisted = [reply.time for reply in plot.replies[MAX_ENTRIES:]]
+    flags = [entry for entry in entries if entry.end is None]
+
+    def draw_flags(axes: Axes) -> None:
+        draw_turn_flags(axes, flags, timeline.span, unlisted)
+
+    panel = Panel(flags_height(flags, timeline.span), 0.0, draw_flags)
     save_video_plot(path, VideoPlot(plot.title, _remark(plot), plot.strip, timeline, entries, panel))
 
 
 def list_turns(queries: Sequence[TimedText], replies: Sequence[TimedText]) -> list[ListEntry]:
-    """Return queries (Q1, Q2, …) and replies (1, 2, …) in the order of time; replies beyond ``MAX_ENTRIES`` are counted."""
+    """Return queries (Q1, Q2, …) and replies (1, 2, …) in the order of time; replies beyond ``MAX_ENTRIES`` are one entry."""
     listed = replies[:MAX_ENTRIES]
     entries = [ListEntry(time, f"Q{k}", to_printable(text).strip(), True) for k, (time, text) in enumerate(queries, 1)]
     entries += [ListEntry(time, str(k), text, False) for k, (time, text) in enumerate(listed, 1)]
     entries.sort(key=lambda entry: (entry.time, not entry.is_query))
-    if more := len(replies) - len(listed):
-        entries.append(ListEntry(replies[-1].time, "…", f"and {more} more replies", False))
+    if rest := replies[len(listed) :]:
+        entries.append(ListEntry(rest[0].time, "•", f"and {len(rest)} more replies", False, rest[-1].time))
     return entries
 
 

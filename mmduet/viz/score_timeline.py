@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmduet.spans import Span
 from mmduet.viz.sheet import format_time
@@ -37,7 +37,7 @@ class ScoreTimeline:
         curves: Scores in [0, 1] by head.
         threshold: The head and the score above which the model speaks, or None.
         shaded_heads: Heads whose curve is filled down to zero.
-        query_times: A dashed line each.
+        query_times: A dashed line each, with ``query_label`` beside it.
         reply_times: A thin line each.
         spans: A shade behind the curves each.
     """
@@ -47,6 +47,7 @@ class ScoreTimeline:
     threshold: tuple[str, float] | None = None
     shaded_heads: Sequence[str] = ()
     query_times: Sequence[float] = ()
+    query_label: str = ""
     reply_times: Sequence[float] = ()
     spans: Sequence[Span] = field(default=())
 
@@ -80,12 +81,14 @@ def draw_score_timeline(axes: Axes, timeline: ScoreTimeline) -> None:
         axes.axvline(time, color=TEXT_COLOUR, lw=0.7, alpha=0.45, zorder=1)
     for time in timeline.query_times:
         axes.axvline(min(time, span), color=QUERY_COLOUR, lw=1.0, ls=(0, (4, 2)), zorder=1, clip_on=False)
+        label: dict[str, Any] = {"color": QUERY_COLOUR, "fontsize": FONT_POINTS, "fontweight": "bold", "va": "bottom"}
+        axes.text(min(time, span), 1.0, timeline.query_label, ha="center", zorder=4, **label)
     for head, values in timeline.curves.items():
         _draw_curve(axes, timeline.times, values, HEAD_COLOURS[head], shaded=head in timeline.shaded_heads)
     if timeline.threshold is not None and timeline.threshold[1] <= 1:
         head, value = timeline.threshold
         axes.axhline(value, color=HEAD_COLOURS[head], lw=1.1, ls=(0, (6, 3)), zorder=2)
-        axes.text(span, value, f"  {value:g}", color=HEAD_COLOURS[head], fontsize=FONT_POINTS, va="center")
+        axes.text(span, value, f"  threshold\n  {value:g}", color=HEAD_COLOURS[head], fontsize=FONT_POINTS, va="center")
     _style_axes(axes, span)
 
 

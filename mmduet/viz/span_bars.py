@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmduet.spans import CaptionedSpan, Span
@@ -39,6 +39,7 @@ class BarStyle:
 
 
 LANE_HEIGHT = 0.27  # inches
+DIGIT_WIDTH = 0.6  # of the font size
 INCH_STYLE = BarStyle(SPAN_COLOUR, "white", 0.84, 0.8, 0.05, 0.2, 0.02, 7.0)
 """The style for axes whose width is in inches."""
 
@@ -74,18 +75,65 @@ def draw_span_bars(
     duration: float,
     width: float,
     style: BarStyle = INCH_STYLE,
+    *,
+    number_row: bool = False,
 ) -> None:
-    """Draw a bar for each span that has a lane, numbered from 1, on axes of ``width`` over ``duration`` seconds."""
+    """Draw a bar for each span that has a lane, numbered from 1, on axes of ``width`` over ``duration`` seconds.
+
+    With ``number_row`` the numbers of short bars are in a row below all lanes, as many of them as there is space for.
+    """
     axes.set_axis_off()
     axes.set_xlim(0, duration)
-    axes.set_ylim(max(lane_count(lanes), 1), 0)
+    axes.set_ylim(max(lane_count(lanes), 1) + number_row, 0)
     scale = duration / width  # seconds per unit of length
+    if number_row:
+        _draw_number_row(axes, spans, lanes, scale, style)
+        style = replace(style, label_gap=None)
     for number, (span, lane) in enumerate(zip(spans, lanes, strict=True), 1):
         if lane is not None:
             length = max(span.end - span.start, style.min_length * scale)
             look: dict[str, Any] = {"color": style.colour, "ec": style.edge_colour, "lw": style.edge_width}
             axes.barh(lane + 0.5, length, style.height, span.start, **look)
             _draw_number(axes, number, span.start, length, lane, scale, style)
+
+
+def numbers_fit(
+    spans: Sequence[Span | CaptionedSpan], lanes: Sequence[int | None], duration: float, width: float
+) -> bool:
+    """Return whether the number of every short bar has space to its right, before the next bar of its lane (in inches)."""
+    scale, style = duration / width, INCH_STYLE
+    ends: dict[int, float] = {}  # of what has been drawn in each lane
+    for index in sorted(range(len(spans)), key=lambda index: spans[index].start):
+        span, lane = spans[index], lanes[index]
+        if lane is None:
+            continue
+        if span.start < ends.get(lane, 0.0):
+            return False
+        length = max(span.end - span.start, style.min_length * scale)
+        outside = (style.label_gap or 0.0) + _number_width(index + 1, style)
+        ends[lane] = span.start + length + (outside * scale if length < style.min_labelled_length * scale else 0.0)
+    return True
+
+
+def _number_width(number: int, style: BarStyle) -> float:
+    """Return the width of a number in inches."""
+    return len(str(number)) * DIGIT_WIDTH * style.label_points / 72
+
+
+def _draw_number_row(
+    axes: Axes, spans: Sequence[Span | CaptionedSpan], lanes: Sequence[int | None], scale: float, style: BarStyle
+) -> None:
+    """Write the numbers of short bars below the lanes, each below its bar; one that would touch the previous is left out."""
+    end = -math.inf
+    for index in sorted(range(len(spans)), key=lambda index: spans[index].start):
+        span, lane = spans[index], lanes[index]
+        length = max(span.end - span.start, style.min_length * scale)
+        middle, half = span.start + length / 2, _number_width(index + 1, style) / 2 * scale
+        if lane is None or length >= style.min_labelled_length * scale or middle - half < end:
+            continue
+        look: dict[str, Any] = {"color": TEXT_COLOUR, "fontsize": style.label_points, "fontweight": "bold"}
+        axes.text(middle, lane_count(lanes) + 0.45, str(index + 1), ha="center", va="center", **look)
+        end = middle + half + _number_width(1, style) * scale
 
 
 def _draw_number(

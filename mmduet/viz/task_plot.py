@@ -13,11 +13,14 @@ from mmduet.viz.film_strip import FilmStrip
 from mmduet.viz.run_plot import TimedText
 from mmduet.viz.score_timeline import ScoreTimeline
 from mmduet.viz.sheet import CONTENT_WIDTH, MAX_ENTRIES, ListEntry
-from mmduet.viz.span_bars import LANE_HEIGHT, assign_lanes, draw_span_bars, lane_count
+from mmduet.viz.span_bars import LANE_HEIGHT, assign_lanes, draw_span_bars, lane_count, numbers_fit
 from mmduet.viz.video_plot import GAP, Panel, VideoPlot, save_video_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+QUERY_LABEL = "Q"
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,28 @@ def save_task_plot(path: Path, plot: TaskPlot) -> None:
         curves=plot.curves,
         threshold=plot.threshold,
         query_times=[query.time for query in plot.queries],
+        query_label=QUERY_LABEL,
         spans=spans,
     )
     lanes = assign_lanes(spans)
+    number_row = not numbers_fit(spans, lanes, timeline.span, CONTENT_WIDTH)
 
     def draw_bars(axes: Axes) -> None:
-        draw_span_bars(axes, spans, lanes, timeline.span, CONTENT_WIDTH)
+        draw_span_bars(axes, spans, lanes, timeline.span, CONTENT_WIDTH, number_row=number_row)
 
-    panel = Panel(LANE_HEIGHT * max(lane_count(lanes), 1), GAP, draw_bars)
+    panel = Panel(LANE_HEIGHT * (max(lane_count(lanes), 1) + number_row), GAP, draw_bars)
     save_video_plot(path, VideoPlot(plot.title, plot.remark, plot.strip, timeline, list_spans(plot), panel))
 
 
 def list_spans(plot: TaskPlot) -> list[ListEntry]:
     """Return the queries, then the spans by number; spans beyond ``MAX_ENTRIES`` are only counted."""
-    entries = [ListEntry(query.time, "Q", to_printable(query.text).strip(), True) for query in plot.queries]
+    entries = [ListEntry(query.time, QUERY_LABEL, to_printable(query.text).strip(), True) for query in plot.queries]
     listed = plot.spans[:MAX_ENTRIES]
     for number, (start, end, caption) in enumerate(listed, 1):
         text = to_printable(caption).strip()
         entries.append(ListEntry(start, str(number), text, False, end if end > start else None))
     if more := len(plot.spans) - len(listed):
-        entries.append(ListEntry(plot.spans[-1].start, "…", f"and {more} more", False))
+        rest = plot.spans[len(listed) :]
+        start, end = min(span.start for span in rest), max(span.end for span in rest)
+        entries.append(ListEntry(start, "…", f"and {more} more", False, end))
     return entries

@@ -13,25 +13,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLAG_WIDTH, LANE_HEIGHT, LEADER_HEIGHT = 0.26, 0.29, 0.2  # inches
+MIN_SHARE = 0.4  # of the width: flags that are closer together are spread over it
 
 
-def lane_count(flags: int) -> int:
-    """Return how many lanes ``flags`` flags need side by side."""
-    return math.ceil(flags * FLAG_WIDTH / CONTENT_WIDTH)
+def lane_count(entries: Sequence[ListEntry], span: float) -> int:
+    """Return how many lanes the flags need side by side, each in the part of the time in which there are flags."""
+    last = max((entry.time for entry in entries), default=span)
+    width = min(max(last / span, MIN_SHARE), 1.0) * CONTENT_WIDTH
+    return math.ceil(len(entries) * FLAG_WIDTH / width)
 
 
-def flags_height(flags: int) -> float:
-    """Return the height in inches of the axes for ``flags`` flags."""
-    return lane_count(flags) * LANE_HEIGHT + LEADER_HEIGHT
+def flags_height(entries: Sequence[ListEntry], span: float) -> float:
+    """Return the height in inches of the axes for the flags."""
+    return lane_count(entries, span) * LANE_HEIGHT + LEADER_HEIGHT
 
 
-def draw_turn_flags(axes: Axes, entries: Sequence[ListEntry], span: float) -> None:
-    """Draw a flag with the label of each entry, a box for a query and a disc for a reply."""
+def draw_turn_flags(axes: Axes, entries: Sequence[ListEntry], span: float, unlisted: Sequence[float] = ()) -> None:
+    """Draw a flag with the label of each entry, a box for a query and a disc for a reply, and a dot at ``unlisted`` times."""
     axes.set_axis_off()
     axes.set_xlim(0, span)
-    axes.set_ylim(0, flags_height(len(entries)))
+    axes.set_ylim(0, flags_height(entries, span))
+    dots = [min(time, span) for time in unlisted]
+    axes.plot(
+        dots, [LEADER_HEIGHT / 2] * len(dots), "o", color=TEXT_COLOUR, ms=3.0, mec="white", mew=0.4, clip_on=False
+    )
     scale = span / CONTENT_WIDTH  # seconds per inch
-    lanes = lane_count(len(entries))
+    lanes = lane_count(entries, span)
     for lane in range(lanes):
         row = entries[lane::lanes]
         positions = spread_apart([min(entry.time, span) / scale for entry in row], FLAG_WIDTH, CONTENT_WIDTH)
