@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from mmduet.client import RemoteSession
-from mmduet.client.session import websocket_url
+from mmduet.client.address import websocket_url
 from mmduet.errors import OptionError
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame

@@ -42,14 +42,18 @@ class RemoteStream:
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._lock = False, threading.Lock()
+        self._remote: RemoteSession | None = None  # once connected
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mmduet-client", daemon=True)
 
     def __enter__(self) -> Self:
-        """Connect."""
-        self._thread.start()
+        """Connect. Raises ``SessionClosedError`` if another thread closes the stream meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise SessionClosedError("the stream was closed; open another")
+            self._thread.start()
         try:
-            self._session: RemoteSession = self._call(self._connect())
+            self._remote = self._call(self._connect())
         except BaseException:
             self._stop()
             raise
@@ -60,6 +64,12 @@ class RemoteStream:
     ) -> None:
         """Disconnect."""
         self.close()
+
+    @property
+    def _session(self) -> RemoteSession:
+        if self._remote is None:
+            raise SessionClosedError("the stream is not connected; use it in a `with` statement")
+        return self._remote
 
     @property
     def session(self) -> server_events.Session:
@@ -94,12 +104,15 @@ class RemoteStream:
 
     def close(self) -> None:
         """Disconnect; ``events`` and ``outputs`` end."""
-        if not self._thread.is_alive():
-            self._closed = True
-        elif not self._closed:
+        with self._lock:
+            if not self._thread.is_alive():
+                self._closed = True
+            if self._closed:
+                return
+        if self._remote is not None:
             with suppress(SessionClosedError):  # closed by another thread meanwhile
-                self._call(self._session.__aexit__(None, None, None))
-            self._stop()
+                self._call(self._remote.__aexit__(None, None, None))
+        self._stop()
 
     def events(self) -> Iterator[server_events.ServerEvent]:
         """Yield the server's events as they arrive, up to the last one."""

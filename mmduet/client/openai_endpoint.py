@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from mmduet.errors import AuthError, OptionError, ServerError
+from mmduet.redaction import redact
+from mmduet.text import shorten
 
 if TYPE_CHECKING:
     import httpx2
@@ -156,6 +158,10 @@ class OpenAIEndpoint:
             return AuthError(
                 f"the {self._service} at {url} rejected the API key (status {response.status_code}); "
                 f"set the environment variable {self._key_variable} to a valid key"
+            )
+        if response.has_redirect_location:
+            return ServerError(
+                f"the {self._service} at {url} redirects to {shorten(redact(response.headers['location']))}; use that address"
             )
         detail = response.text.replace(self._key, "[key]") if self._key else response.text
         detail = " ".join(detail.split())[:MAX_DETAIL_CHARS]

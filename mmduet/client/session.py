@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import WebSocketException
 
+from mmduet.client.address import websocket_url
+from mmduet.client.connecting import CONNECT_SECONDS, open_connection, permanent_error, reason_of
 from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
-from mmduet.errors import (
-    AuthError,
-    CapacityError,
-    ConnectionLostError,
-    MmduetError,
-    OptionError,
-    ServerError,
-    SessionClosedError,
-)
+from mmduet.errors import ConnectionLostError, MmduetError, OptionError, ServerError, SessionClosedError
 from mmduet.protocol import server_events
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.frames import pack_frame
+from mmduet.redaction import redact
 
-PATH = "/v1/realtime"
 MAX_UNCONSUMED = 256  # messages
 MESSAGES_PER_HEARTBEAT = 32
 HEARTBEAT_SECONDS = 5.0  # between heartbeats of an idle client
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 5.0
-CONNECT_SECONDS = 10.0
+CREATE_SECONDS = 2 * CONNECT_SECONDS  # for connecting and the first event together
 MIN_RECONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 
@@ -60,7 +53,8 @@ class RemoteSession:
         block_when_behind: bool = False,
     ) -> None:
         """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped."""
-        self.url = websocket_url(url)
+        self._address = websocket_url(url)
+        self.url = redact(self._address)  # for messages
         self.created: server_events.Session | None = None
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._model, self._max_reconnect_seconds, self._block_when_behind = (
@@ -86,10 +80,18 @@ class RemoteSession:
         """Connect and wait until the session has been created."""
         self._run = asyncio.create_task(self._run_until_closed())
         opened = asyncio.create_task(self._connected.wait())
-        await asyncio.wait([self._run, opened], return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
-        if self.created is None:
-            raise self._error or ServerError(f"{self.url} closed before a session was created")
+        try:
+            await asyncio.wait([self._run, opened], timeout=CREATE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self.created is None:
+                raise self._error or ServerError(
+                    f"{self.url} accepts connections but is not an mmduet server; check it"
+                )
+        except BaseException:
+            await self._cancel_run()
+            raise
+        finally:
+            opened.cancel()
+            await asyncio.gather(opened, return_exceptions=True)
         return self
 
     async def __aexit__(
@@ -99,9 +101,12 @@ class RemoteSession:
         if self._run is not None:
             if self._closed:  # only the socket has to be closed
                 await asyncio.wait([self._run], timeout=CLOSE_SECONDS)
+            await self._cancel_run()
+
+    async def _cancel_run(self) -> None:
+        if self._run is not None:
             self._run.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._run
+            await asyncio.wait([self._run])
 
     # Input
 
@@ -212,19 +217,23 @@ class RemoteSession:
                 try:
                     await self._run_connection()
                     break
-                except (ConnectionClosed, OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
+                except (WebSocketException, OSError, TimeoutError) as error:
                     if self._connected.is_set():
                         self._connected.clear()
                         lost_at, backoff = loop.time(), MIN_BACKOFF_SECONDS
-                    raise_if_permanent(self.url, error, resuming=self.created is not None)
+                    if (permanent := permanent_error(self.url, error, resuming=self.created is not None)) is not None:
+                        raise permanent from None
                     if loop.time() + backoff - lost_at > self._reconnect_seconds:
                         raise ConnectionLostError(
-                            f"{self.url} cannot be reached ({error}); open a new session"
-                        ) from error
+                            f"{self.url} cannot be reached ({reason_of(error)}); open a new session"
+                        ) from None
                     await asyncio.sleep(backoff)
                     backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
         except MmduetError as error:
             self._error = error
+        except Exception as error:  # noqa: BLE001 - raised by everything that waits for this task
+            self._error = ServerError(f"the connection to {self.url} failed ({reason_of(error)}); open a new session")
+            self._error.__cause__ = error
         finally:
             self._closed = True
             self._capacity_freed.set()
@@ -243,10 +252,7 @@ class RemoteSession:
 
     async def _run_connection(self) -> None:
         """Run one connection until the session ends. Raise the error that ends the connection earlier."""
-        url = f"{self.url}?{urlencode(self._url_parameters())}"
-        headers = self._headers
-        async with asyncio.timeout(CONNECT_SECONDS):
-            ws = await connect(url, additional_headers=headers, compression=None, max_size=None, ping_interval=20)
+        ws = await open_connection(f"{self._address}?{urlencode(self._url_parameters())}", self._headers)
         async with ws:
             if self.created is not None:
                 await ws.send(self._resume_message(self.created))
@@ -262,6 +268,7 @@ class RemoteSession:
                 raise
             finally:
                 sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)  # the receiver reports a lost connection
 
     def _url_parameters(self) -> dict[str, str]:
         model = {"model": self._model} if self._model is not None else {}
@@ -344,41 +351,3 @@ class RemoteSession:
         update = self._updates.pop(event_id)
         if not update.done():
             update.set_result(message)
-
-
-def websocket_url(url: str) -> str:
-    """Return the full WebSocket URL for ``url``, which may lack scheme and path. Raises ``OptionError`` if it is invalid."""
-    try:
-        parts = urlsplit(url if "://" in url else f"ws://{url}")
-        host, _ = (parts.hostname or "").encode("idna"), parts.port  # raise ValueError for invalid names and ports
-    except ValueError as error:
-        raise OptionError(f"server {url!r} is not a valid address: {error}; use ws://HOST:PORT") from None
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not host:
-        raise OptionError(f"server {url!r} is not a valid address; use ws://HOST:PORT, or wss:// over TLS")
-    path = parts.path if parts.path not in ("", "/") else PATH
-    return urlunsplit((scheme, parts.netloc, path, "", ""))
-
-
-def raise_if_permanent(url: str, error: Exception, *, resuming: bool) -> None:
-    """Raise an error of the tree if a retry cannot help: a wrong key or model; a full or absent server at the first attempt."""
-    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
-        raise ServerError(f"{url} rejected a message: {error.rcvd.reason}") from error
-    if isinstance(error, InvalidURI):
-        raise OptionError(f"server {url!r} is not a valid address: {error}") from error
-    if isinstance(error, InvalidStatus):
-        status, message = error.response.status_code, _error_text(error)
-        if status in (401, 403):
-            raise AuthError(f"{url} rejected the API key: {message}; set key, --key or MMDUET_KEY") from error
-        if status == 503 and not resuming:
-            raise CapacityError(f"{url} is full: {message}") from error
-        if status not in (502, 503, 504):
-            raise ServerError(f"{url} responded with status {status}: {message}") from error
-    if not resuming:
-        raise ServerError(f"{url} cannot be reached ({error}); is a server running there?") from error
-
-
-def _error_text(error: InvalidStatus) -> str:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(error.response.body or b"")["error"]["message"])
-    return error.response.reason_phrase

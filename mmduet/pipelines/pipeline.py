@@ -227,7 +227,7 @@ def _run_locally(model: str | Path | LoadedModel) -> RunTasks:
 
 def _run_remotely(url: str, key: str | None, encoding: Encoding) -> RunTasks:
     """Return a runner at a server. Raises ``OptionError`` if ``url`` is not a valid address."""
-    from mmduet.client.session import websocket_url
+    from mmduet.client.address import websocket_url
     from mmduet.pipelines import remote
 
     websocket_url(url)

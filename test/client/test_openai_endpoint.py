@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -78,3 +80,23 @@ def test_rejected_responses_are_retried() -> None:
     ):
         client.post("embeddings", body, reject)
     assert len(server.bodies) == 3
+
+
+def test_a_redirect_is_reported_with_its_address() -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(308)
+            self.send_header("Location", "https://user:secret@other.example/v1")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with endpoint(f"http://127.0.0.1:{server.server_port}") as client, pytest.raises(ServerError) as caught:
+            client.chat("any", [("user", "Hello?")], {})
+        thread.join()
+    assert "redirects to https://other.example/v1; use that address" in str(caught.value)

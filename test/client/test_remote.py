@@ -15,8 +15,8 @@ from duet_rig import Rig, frames, lively_model, picture
 from live_server import RunningServer, run_test_server
 
 from mmduet.client import RemoteSession, RemoteStream
+from mmduet.client.address import websocket_url
 from mmduet.client.outbox import Outbox
-from mmduet.client.session import websocket_url
 from mmduet.engine import recommended_options
 from mmduet.errors import AuthError, CapacityError, ConnectionLostError, OptionError, ServerError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Reply, Scores, StreamEnded
@@ -237,7 +237,7 @@ def test_unconsumed_messages_are_sent_again() -> None:
     [
         ("localhost:8765", "ws://localhost:8765/v1/realtime"),
         ("https://a.example", "wss://a.example/v1/realtime"),
-        ("ws://[::1]:9/other/path?x=1", "ws://[::1]:9/other/path"),
+        ("ws://[::1]:9/other/path?x=1", "ws://[::1]:9/other/path/v1/realtime"),
     ],
 )
 def test_an_address_is_completed(url: str, expected: str) -> None:

@@ -1,0 +1,109 @@
+"""Opens a WebSocket: follows redirects within the host, and states why a connection is not possible."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+
+from mmduet.client.address import SCHEMES
+from mmduet.errors import AuthError, CapacityError, MmduetError, ServerError
+from mmduet.redaction import redact
+from mmduet.text import shorten
+
+CONNECT_SECONDS = 10.0
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+RETRYABLE_STATUSES = frozenset({502, 503, 504})
+
+
+async def open_connection(url: str, headers: Mapping[str, str]) -> ClientConnection:
+    """Open a WebSocket. Raises ``ServerError`` for a redirect that is not followed, else the exceptions of ``connect``."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await _Connect(url, additional_headers=headers, compression=None, max_size=None, ping_interval=20)
+    except ServerError as error:
+        raise error from None  # the response that it was raised from adds nothing
+
+
+class _Connect(connect):
+    """``connect`` that sends the headers, which hold the key, to no other host than the given one."""
+
+    redirect_count = 0
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Return the address to try next, or the error to raise."""
+        if not isinstance(exc, InvalidStatus) or exc.response.status_code not in REDIRECTS:
+            return exc
+        self.redirect_count += 1
+        location = exc.response.headers.get("Location", "")
+        shown, target = shorten(redact(self.uri)), shorten(redact(location))
+        if not location:
+            return ServerError(f"{shown} redirects without an address; use the server's own address")
+        if self.redirect_count > MAX_REDIRECTS:
+            return ServerError(f"{shown} redirects more than {MAX_REDIRECTS} times; use the server's own address")
+        try:
+            return _redirect_target(self.uri, location)
+        except ValueError as error:
+            return ServerError(f"{shown} redirects to {target}, {error}; use the server's own address")
+
+
+def _redirect_target(url: str, location: str) -> str:
+    """Return the WebSocket URL of a redirect within the host of ``url``. Raises ``ValueError`` with the reason otherwise."""
+    old, new = urlsplit(url), _join(url, location)
+    scheme = SCHEMES.get(new.scheme)
+    if scheme is None or not new.hostname:
+        raise ValueError("which is not an address of a server")
+    if new.hostname != old.hostname:
+        raise ValueError("which is another host")
+    if (old.scheme, scheme) == ("wss", "ws"):
+        raise ValueError("which is not encrypted")
+    user, at, _ = old.netloc.rpartition("@")
+    host = new.netloc.rpartition("@")[2]
+    return urlunsplit((scheme, f"{user}{at}{host}", new.path, new.query or old.query, ""))
+
+
+def _join(url: str, location: str) -> SplitResult:
+    try:
+        parts = urlsplit(urljoin(url, location))
+        _ = parts.port
+    except ValueError:
+        raise ValueError("which is not a valid address") from None
+    return parts
+
+
+def permanent_error(url: str, error: Exception, *, resuming: bool) -> MmduetError | None:
+    """Return the error if a retry cannot help: a wrong key or model; at the first attempt a full or absent server."""
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
+        return ServerError(f"{url} rejected a message: {error.rcvd.reason}")
+    if isinstance(error, InvalidStatus):
+        status, message = error.response.status_code, _error_text(error)
+        if status in (401, 403):
+            return AuthError(f"{url} rejected the API key: {message}; set key, --key or MMDUET_KEY")
+        if status == 503 and not resuming:
+            return CapacityError(f"{url} is full: {message}")
+        if status not in RETRYABLE_STATUSES:
+            return ServerError(f"{url} responded with status {status}: {message}")
+    if not resuming:
+        return ServerError(f"{url} cannot be reached ({reason_of(error)}); is a server running there?")
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an exception, with what was received instead of a valid response."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_SECONDS:g} s"
+    if isinstance(error, InvalidMessage) and error.__cause__ is not None:
+        return shorten(f"{error}: {error.__cause__}")
+    return shorten(str(error)) or type(error).__name__
+
+
+def _error_text(error: InvalidStatus) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(error.response.body or b"")["error"]["message"])
+    return error.response.reason_phrase
