@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmduet.client import RemoteStream
@@ -15,6 +17,7 @@ from mmduet.client.images import Encoding
 from mmduet.client.tasks import configure, model_defaults
 from mmduet.errors import CapacityError, MmduetError, SessionClosedError
 from mmduet.events import Output
+from mmduet.pipelines.daemon import start_daemon
 from mmduet.pipelines.jobs import R, VideoResult
 from mmduet.pipelines.ordering import Finished
 from mmduet.pipelines.task_run import TaskRun
@@ -44,23 +47,29 @@ def run_tasks(
         Future[VideoResult[Path, R]]
     ]()  # those that had another one beside them, which may have taken the place
     streams, limit = _OpenStreams(server, stop), max_concurrent
-    with ThreadPoolExecutor(max_concurrent, "mmduet-video") as pool:
-        try:
-            while pending or running:
-                while pending and len(running) < limit:
-                    run = pending.popleft()
-                    running[pool.submit(_run_task, streams, run)] = run
-                    shared |= running.keys() if len(running) > 1 else set()
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda future: running[future].index):
-                    run, result = running.pop(future), future.result()
-                    if future in shared and _was_rejected(result):
-                        pending.appendleft(run)
-                        limit = max(len(running), 1)
-                    else:
-                        yield run.index, result
-        finally:
-            streams.close()
+
+    def close() -> None:
+        streams.close()
+        wait(running)
+
+    atexit.register(close)  # a script may end while its results are open
+    try:
+        while pending or running:
+            while pending and len(running) < limit:
+                run = pending.popleft()
+                running[start_daemon(partial(_run_task, streams, run), "mmduet-video")] = run
+                shared |= running.keys() if len(running) > 1 else set()
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda future: running[future].index):
+                run, result = running.pop(future), future.result()
+                if future in shared and _was_rejected(result):
+                    pending.appendleft(run)
+                    limit = max(len(running), 1)
+                else:
+                    yield run.index, result
+    finally:
+        atexit.unregister(close)
+        close()
 
 
 def _was_rejected(result: VideoResult[Path, R]) -> bool:
@@ -80,25 +89,26 @@ class _OpenStreams:
     def open(self) -> Iterator[RemoteStream]:
         """Provide a new stream. Raises ``SessionClosedError`` once ``close`` has been called."""
         server = self._server
-        with RemoteStream(server.url, key=server.key, encoding=server.encoding, block_when_behind=True) as stream:
-            with self._lock:
-                if self._stop.is_set():
-                    raise SessionClosedError("the pipeline was closed; call it again")
-                self._streams.add(stream)
-            try:
+        stream = RemoteStream(server.url, key=server.key, encoding=server.encoding, block_when_behind=True)
+        with self._lock:
+            if self._stop.is_set():
+                raise SessionClosedError("the pipeline was closed; call it again")
+            self._streams.add(stream)  # before it connects, which a server that does not respond delays
+        try:
+            with stream:
                 yield stream
-            finally:
-                with self._lock:
-                    self._streams.discard(stream)
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
 
     def close(self) -> None:
         """Set ``stop`` and close all streams, so that no video waits for the server any longer."""
         with self._lock:
             self._stop.set()
             streams = tuple(self._streams)
-        if streams:  # in parallel, because a server that does not respond delays each of them
-            with ThreadPoolExecutor(len(streams), "mmduet-close") as pool:
-                list(pool.map(RemoteStream.close, streams))
+        wait(
+            [start_daemon(stream.close, "mmduet-close") for stream in streams]
+        )  # in parallel: a server may not respond
 
 
 def _run_task(streams: _OpenStreams, run: TaskRun[R]) -> VideoResult[Path, R]:

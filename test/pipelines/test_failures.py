@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -302,3 +304,23 @@ def test_a_second_call_during_the_first_is_an_error_when_it_is_read(where: dict,
 def worker_threads() -> list[threading.Thread]:
     names = ("mmduet-video", "mmduet-source", "mmduet-client", "mmduet-close")
     return [thread for thread in threading.enumerate() if thread.name.startswith(names)]
+
+
+OPEN_AT_EXIT = """
+import sys
+import mmduet
+
+results = mmduet.pipeline("highlight", server=sys.argv[1], fps=4.0)(sys.argv[2:])
+print(next(results).error.code)
+"""
+
+
+def test_a_script_ends_while_results_are_open_and_the_server_is_silent(videos: list[Path]) -> None:
+    def score_four_frames(send: Callable[[server_events.ServerEvent], None], message: str | bytes) -> None:
+        if isinstance(message, str) or int.from_bytes(message[4:8], "little") < 4:
+            fail_at_the_end(send, message)  # the second video has more frames and waits for ever
+
+    with fake_server(score_four_frames) as url:
+        command = [sys.executable, "-c", OPEN_AT_EXIT, url, *map(str, videos)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no_capacity\n", "")
