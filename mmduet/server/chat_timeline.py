@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mmduet.duet import SYSTEM_PROMPT, Piece, Role, make_feed
 from mmduet.engine.defaults import REPLY_OVERHEAD_TOKENS
 from mmduet.engine.session import PreparedFrame
-from mmduet.errors import ProtocolError
+from mmduet.errors import ProtocolError, VideoError
 from mmduet.events import AssistantTurn, Frame, Query
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.options import SessionOptions
@@ -114,6 +114,7 @@ class TimelineBuilder:
 
     async def _open_video(self, part: VideoPart, files: AsyncExitStack) -> _Video:
         path = await files.enter_async_context(self._media.open_upload(part.video_url.url))
+        files.enter_context(_naming_no_path(path))
         info = await asyncio.to_thread(probe, path)
         self._media.check_size(info)
         seconds = info.duration if info.duration else await asyncio.to_thread(_measure_seconds, path)
@@ -163,6 +164,15 @@ class TimelineBuilder:
         frame = Frame(self._frame_count, self._frame_count / self._fps, image)
         self._items.append(await self._engine.prepare(frame))
         self._frame_count += 1
+
+
+@contextmanager
+def _naming_no_path(path: Path) -> Iterator[None]:
+    """Name "the video" instead of its temporary file in the errors of the block."""
+    try:
+        yield
+    except VideoError as error:
+        raise type(error)(str(error).replace(str(path), "the video")) from None
 
 
 def count_text_tokens(tokenizer: Tokenizer, system_prompt: str, entries: Sequence[Entry]) -> int:

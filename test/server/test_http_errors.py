@@ -10,6 +10,7 @@ import logging
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -340,3 +341,19 @@ def test_the_log_of_the_server_is_quiet_about_probes() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "Something else." in done.stderr
     assert "Invalid HTTP" not in done.stderr
+
+
+def test_errors_of_uploads_name_no_temporary_file(server: RunningServer, mp4: bytes) -> None:
+    audio = b"ID3\x04" + bytes(500)
+    for data in (b"", b"no video at all" * 100, mp4[:300], mp4[: len(mp4) // 2], audio):
+        response = httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body(video_part(data)))
+        error = check_error(response, 400)
+        assert "the video" in error["message"]
+        assert "mmduet-" not in error["message"]
+        assert tempfile.gettempdir() not in error["message"]
+
+
+def test_the_api_description_has_the_parameters_of_chat_completions(server: RunningServer) -> None:
+    schemas = httpx2.get(f"{server.http}/openapi.json").json()["components"]["schemas"]
+    assert {"messages", "frequency_penalty", "response_format", "user"} <= set(schemas["ChatRequest"]["properties"])
+    assert schemas["ChatRequest"]["required"] == ["model", "messages"]
