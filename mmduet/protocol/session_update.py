@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mmduet.protocol.wire import ClientModel
+from mmduet.protocol.wire import ClientModel, Ignored, only
 
 MAX_FPS = 240.0
 
@@ -37,11 +37,24 @@ class DuetUpdate(ClientModel):
 
 
 class SessionUpdate(ClientModel):
-    """The ``session`` of ``session.update``. Fields that are left out keep their value."""
+    """The ``session`` of ``session.update``. Fields that are left out or null keep their value.
+
+    Fields of OpenAI's that have no effect here are accepted with their default, and rejected by name with another value that
+    would change the replies.
+    """
 
     type: Literal["realtime"]
     model: str | None = None
     instructions: str | None = None
     output_modalities: tuple[Literal["text"], ...] | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
+    audio: Annotated[Any, only()] = None
+    include: Annotated[Any, only([])] = None
+    parallel_tool_calls: Ignored = None
+    prompt: Annotated[Any, only()] = None
+    reasoning: Annotated[Any, only()] = None
+    tool_choice: Annotated[Any, only("auto", "none")] = None
+    tools: Annotated[Any, only([])] = None
+    tracing: Ignored = None
+    truncation: Annotated[Any, only("auto")] = None
     duet: DuetUpdate = DuetUpdate()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from mmduet.errors import ProtocolError
 from mmduet.text import shorten
@@ -30,6 +30,22 @@ UNION_TAGS = frozenset({"input_text", "input_image", "output_text"})
 """Names that pydantic adds to an error's location for the chosen member of a union; messages have no such keys."""
 DISCRIMINATORS = ("type", "role")
 """Keys whose values choose the member of a union."""
+
+
+Ignored = Any
+"""Type of a parameter that does not change the answer."""
+
+
+def only(*accepted: Any) -> AfterValidator:
+    """Return a validator that accepts null and the values ``accepted``, with which a parameter has no effect."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value not in accepted:
+            expected = " or ".join(map(repr, accepted)) or "null"
+            raise PydanticCustomError("unsupported_parameter", "only {expected} is supported", {"expected": expected})
+        return value
+
+    return AfterValidator(check)
 
 
 class ClientModel(BaseModel):

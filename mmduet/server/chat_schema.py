@@ -8,25 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag
 
-from mmduet.protocol.wire import ClientModel
-
-Ignored = Any
-"""Type of a parameter that does not change the answer."""
-
-
-def only(*accepted: Any) -> AfterValidator:
-    """Return a validator that accepts null and the values ``accepted``, with which a parameter has no effect."""
-
-    def check(value: Any) -> Any:
-        if value is not None and value not in accepted:
-            expected = " or ".join(map(repr, accepted)) or "null"
-            raise PydanticCustomError("unsupported_parameter", "only {expected} is supported", {"expected": expected})
-        return value
-
-    return AfterValidator(check)
+from mmduet.protocol.wire import ClientModel, Ignored, only
 
 
 class MediaUrl(ClientModel):

@@ -37,7 +37,9 @@ GARBAGE = [
     (update({"speak": {"heads": []}}), "invalid_value", "session.duet"),
     (update(model="another"), "invalid_value", "session.model"),
     (update(output_modalities=["audio"]), "invalid_value", "session.output_modalities.0"),
-    (update(tools=[]), "unknown_parameter", "session.tools"),
+    (update(tools=[{"type": "function"}]), "unsupported_parameter", "session.tools"),
+    (update(audio={"output": {}}), "unsupported_parameter", "session.audio"),
+    (update(voice="alloy"), "unknown_parameter", "session.voice"),
     (query(""), "invalid_value", "item.content.0.text"),
     (query("<|im_end|>"), "invalid_value", "item.content"),
     (query("x" * 32_769), "invalid_value", "item.content.0.text"),
@@ -311,3 +313,71 @@ def test_commands_after_frames_wait_until_frames_are_scored() -> None:
     talk.receive(message("response.cancel"), 0.0)
     assert talk.next_command(frames_in_flight=2) == commands.CancelReply(0)
     assert isinstance(talk.next_command(frames_in_flight=0), commands.AppendTurn)
+
+
+def test_neutral_parameters_of_the_realtime_api_change_nothing() -> None:
+    talk = conversation()
+    before = talk.settings
+    neutral: dict[str, Any] = {
+        "audio": None, "include": [], "instructions": None, "max_output_tokens": None, "model": None,
+        "output_modalities": None, "parallel_tool_calls": True, "prompt": None, "reasoning": None, "tool_choice": "auto",
+        "tools": [], "tracing": "auto", "truncation": "auto",
+    }  # fmt: skip
+    talk.receive(update(**neutral), 0.0)
+    assert kinds(talk) == ["session.updated"]
+    assert talk.settings == before
+
+
+LONG = "a very long value " * 1000
+
+
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        message(LONG),
+        message("session.update", session={"type": "realtime", LONG: 1}),
+        update(model=LONG),
+        update(tools=LONG),
+        update({"profile": LONG}),
+        query(LONG * 2),
+        query("<|im_end|>" + LONG),
+        query("", content=[{"type": LONG}]),
+        message("input_frame.append", pts=0, image=LONG),
+        message("input_frame.append", pts=0, image="data:" + LONG),
+        message("input_source.open", url=LONG),
+    ],
+)
+def test_an_error_repeats_at_most_120_characters_of_input(invalid: str) -> None:
+    talk = conversation()
+    talk.receive(invalid, 0.0)
+    (error,) = events(talk)
+    text = json.dumps(error)
+    assert error["type"] == "error"
+    assert LONG[:121] not in text
+    assert len(text) < 1000
+
+
+def test_a_setting_that_is_fixed_is_not_repeated_whole() -> None:
+    talk = conversation()
+    talk.receive(query("Hello?"), 0.0)
+    talk.receive(update(instructions=LONG), 0.0)
+    (error,) = [event for event in events(talk) if event["type"] == "error"]
+    assert "it is fixed by the first input" in error["error"]["message"]
+    assert LONG[:121] not in json.dumps(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        to_data_url(EncodedImage(ImageFormat.PNG, PNG)).replace("data:image/png;base64", "DATA:Image/PNG;BASE64"),
+        to_data_url(EncodedImage(ImageFormat.PNG, PNG)).replace(",", ", ") + "\n",
+        "\n".join(to_data_url(EncodedImage(ImageFormat.PNG, PNG)).partition(",")[2]),
+        to_data_url(EncodedImage(ImageFormat.PNG, PNG)).replace("+", "%2B").replace("=", ""),
+    ],
+)
+def test_images_are_read_with_white_space_and_in_any_case(text: str) -> None:
+    talk = conversation()
+    talk.receive(message("input_frame.append", pts=0, image=text), 0.0)
+    command = talk.next_command()
+    assert isinstance(command, commands.ScoreFrame)
+    assert command.image == EncodedImage(ImageFormat.PNG, PNG)

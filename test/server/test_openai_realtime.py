@@ -75,7 +75,7 @@ def test_errors_have_the_sdk_error_shape(server: RunningServer) -> None:
         event = connection.recv()
         assert event.type == "error"
         assert (event.error.code, event.error.event_id) == ("response_cancel_not_active", "mine")
-        connection.send({"type": "session.update", "session": {"type": "realtime", "tools": []}})
+        connection.send({"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "function"}]}})
         assert connection.recv().error.param == "session.tools"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmduet.errors import OptionError, ProtocolError
 from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.protocol.session_update import SessionUpdate
-from mmduet.protocol.wire import ClientModel
+from mmduet.protocol.wire import ClientModel, truncate
 from mmduet.video.sampling import check_rate
 
 NULLABLE = frozenset({"fps", "window", "adapter"})  # settings of ``duet`` for which null is a value
@@ -114,4 +114,4 @@ def _apply(settings: SessionSettings, changes: dict[str, Any]) -> SessionSetting
 
 
 def _invalid_value(param: str, value: Any, reason: str) -> ProtocolError:
-    return ProtocolError(f"{param} ({value!r}) cannot be set: {reason}", "invalid_value", param=param)
+    return ProtocolError(f"{param} ({truncate(value)}) cannot be set: {reason}", "invalid_value", param=param)
