@@ -22,12 +22,8 @@ MODEL_HELP = (
     "The model: nano, random:SIZE, the directory of a checkpoint, or OWNER/NAME\\[@REVISION] on the Hugging Face hub, which is "
     "downloaded once."
 )
-AllowPickle = Annotated[
-    bool,
-    Option(
-        "--allow-pickle", help="Also read .bin weights. These are pickles and can run code: only use trusted files."
-    ),
-]
+ALLOW_PICKLE_HELP = "Also read .bin weights. These are pickles and can run code: only use trusted files."
+AllowPickle = Annotated[bool, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)]
 Adapter = Annotated[
     Path | None,
     Option(

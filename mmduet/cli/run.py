@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from mmduet.cli._session_options import (
     TurnOptions,
 )
 from mmduet.cli._speak_warning import frame_count, warn_if_extreme
+from mmduet.cli._threads import Threads, use_threads
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
@@ -93,7 +93,7 @@ class ModelOptions:
             "--realtime", help="Process at the speed of the video, as a live camera would, not as fast as possible."
         ),
     ] = False
-    threads: Annotated[int | None, Option(min=1, help="Number of CPU threads.", show_default="PyTorch's")] = None
+    threads: Threads = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,7 @@ def prepare(options: RunOptions) -> RunPlan:
     turns = options.parse_turns()
     session_options(options, SessionOptions(), fps=1.0)
     options.check_files(options.video)
-    if options.threads is not None:  # PyTorch reads these when it is imported
-        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+    use_threads(options.threads)
     video = probe(options)
     source = find(options.model, options.adapter, options.allow_pickle, options.quiet)
     with spinner(f"loading {options.model}", options.quiet) as progress:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Quantized, load
+from mmduet.cli._loading import ALLOW_PICKLE_HELP, MODEL_HELP, MODEL_METAVAR, Adapter, Quantized, load
 from mmduet.cli._options import takes_options
+from mmduet.cli._threads import Threads, use_threads
+
+if TYPE_CHECKING:
+    from mmduet.server.config import ServerConfig
+
+NOT_SETTINGS = ("config", "named_adapter")
+"""Options that are not the setting of the same name: the file of settings, and ``adapters``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +25,10 @@ class ServeOptions:
     """The options of ``mmduet serve``. An option that is None keeps the value of the configuration file or the environment."""
 
     config: Annotated[
-        Path | None, Option(help="TOML file of settings; environment variables and options take precedence.")
+        Path | None,
+        Option(
+            envvar="MMDUET_CONFIG", help="TOML file of settings; environment variables and options take precedence."
+        ),
     ] = None
     model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
@@ -27,11 +37,21 @@ class ServeOptions:
     ] = None
     dtype: Annotated[str | None, Option(help="Data type: float32, bfloat16, float16 or stored.")] = None
     quantized: Quantized = None
-    allow_pickle: AllowPickle = False
+    allow_pickle: Annotated[bool | None, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)] = None
+    threads: Threads = None
     host: Annotated[
         str | None, Option(help="Address to listen on; any but a loopback address requires an API key.")
     ] = None
     port: Annotated[int | None, Option(help="Port to listen on; 0 selects a free one.")] = None
+    tls_certificate: Annotated[
+        Path | None, Option(metavar="FILE", help="PEM file of the certificate chain: serve https and wss.")
+    ] = None
+    tls_key: Annotated[
+        Path | None, Option(metavar="FILE", help="PEM file of the private key; by default in that of the certificate.")
+    ] = None
+    root_path: Annotated[
+        str | None, Option(metavar="PATH", help="Path prefix under which a reverse proxy publishes the server.")
+    ] = None
     max_sessions: Annotated[
         int | None, Option(help="Maximum number of sessions; by default as many as the memory allows.")
     ] = None
@@ -51,55 +71,42 @@ class ServeOptions:
 @takes_options(ServeOptions)
 def serve(options: ServeOptions) -> None:
     """Serve live streams over WebSockets until SIGTERM or Ctrl-C. API keys come from MMDUET_KEYS or the config file."""
-    from mmduet.server.app import create_app
     from mmduet.server.config import load_config
+    from mmduet.server.environment import warn_about_client_key
+    from mmduet.server.file_descriptors import raise_limit
     from mmduet.server.logging_config import configure_logging
+
+    flags = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in NOT_SETTINGS}
+    settings = load_config(options.config, adapters=options.named_adapter, **flags)
+    configure_logging(settings.log_level, as_json=settings.log_json)
+    warn_about_client_key(settings.keys)
+    use_threads(settings.threads)
+    raise_limit()
+
+    from mmduet.server.app import create_app  # imports torch, which reads the number of threads
     from mmduet.server.uvicorn_server import run_server
 
-    settings = load_config(
-        options.config,
-        model=options.model,
-        adapter=options.adapter,
-        adapters=parse_named_adapters(options.named_adapter),
-        dtype=options.dtype,
-        host=options.host,
-        port=options.port,
-        max_sessions=options.max_sessions,
-        kv_memory_mb=options.kv_memory_mb,
-        tracing=options.tracing,
-        journal=options.journal,
-        log_level=options.log_level,
-        log_json=options.log_json,
-    )
-    configure_logging(settings.log_level, as_json=settings.log_json)
     loaded = load(
         settings.model,
         settings.adapter,
-        options.allow_pickle,
+        settings.allow_pickle,
         settings.dtype,
-        options.quantized,
+        settings.quantized,
         adapters=settings.adapters,
     )
     app = create_app(loaded, settings)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
 
     def report_address(port: int) -> None:
         max_sessions = app.state.manager.budget.max_sessions
         typer.echo(
-            f"mmduet serves {settings.model} at ws://{host}:{port}/v1/realtime, memory for {max_sessions} sessions"
+            f"mmduet serves {settings.model} at {server_url(settings, port)}, memory for {max_sessions} sessions"
         )
 
     run_server(app, settings, report_address)
 
 
-def parse_named_adapters(texts: list[str] | None) -> dict[str, Path] | None:
-    """Return the directories of ``NAME=DIR`` by name, or None without any. Raises ``OptionError``."""
-    from mmduet.errors import OptionError
-
-    adapters = {}
-    for text in texts or ():
-        name, separator, path = text.partition("=")
-        if not (name and separator and path):
-            raise OptionError(f"--named-adapter must have the form NAME=DIR (cooking=adapters/cooking), got {text!r}")
-        adapters[name] = Path(path)
-    return adapters or None
+def server_url(settings: ServerConfig, port: int) -> str:
+    """Return the address at which the server listens, as a client on this machine writes it."""
+    scheme = "wss" if settings.tls_certificate is not None else "ws"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{port}/v1/realtime"

@@ -10,11 +10,12 @@ import psutil
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import MmduetError, NotFoundError
+from mmduet.errors import MmduetError, NotFoundError, OptionError
 from mmduet.model import LoadedModel
 from mmduet.server import chat_completions, model_routes, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
@@ -24,12 +25,15 @@ from mmduet.server.config import ServerConfig
 from mmduet.server.cors import CORSMiddleware
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.error_response import error_response, http_exception_response, validation_response
+from mmduet.server.file_descriptors import DescriptorBudget
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.openapi import document_bodies
+from mmduet.server.proxy_middleware import LocalOnlyMiddleware, PublicPathMiddleware
 from mmduet.server.realtime import handle_socket
+from mmduet.server.request_log import RequestLogMiddleware
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.text import shorten
@@ -48,7 +52,8 @@ def create_app(
 
     ``media`` and ``journals`` replace the objects built from ``config``.
 
-    Raises ``CapacityError`` if there is too little memory for a single session.
+    Raises ``CapacityError`` if there is too little memory, or too few file descriptors, for a single session, and
+    ``OptionError`` if ``root_path`` is part of an endpoint's path.
     """
     metrics = Metrics()
     thread = EngineThread(Engine(model), on_step=metrics.on_step)
@@ -56,7 +61,7 @@ def create_app(
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
         journals = JournalFolder(config.journal)
-    manager = SessionManager(config, engine, _kv_budget(engine, config), media, metrics, journals)
+    manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, journals)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -91,10 +96,30 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
         error = NotFoundError(f"there is no WebSocket endpoint at /{shorten(path)}; connect to /v1/realtime")
         await ws.send_denial_response(error_response(error))
 
+    _check_root_path(app, manager.config.root_path)
     _add_error_handlers(app)
-    app.add_middleware(ErrorMiddleware)
-    app.add_middleware(CORSMiddleware, allowed_origins=manager.config.allowed_origins)  # also for errors: outermost
+    _add_middleware(app, manager.config, keys)
     document_bodies(app, {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession})
+
+
+def _check_root_path(app: FastAPI, root_path: str) -> None:
+    """Raise ``OptionError`` for a prefix that could not be distinguished from the paths of endpoints."""
+    for route in app.routes:
+        path = getattr(route, "path", "")
+        if root_path and (path == root_path or path.startswith(f"{root_path}/")):
+            raise OptionError(f"root_path {root_path} is the beginning of the endpoint {path}; choose another prefix")
+
+
+def _add_middleware(app: FastAPI, config: ServerConfig, keys: KeyStore) -> None:
+    """Add what every request and WebSocket passes through, from the innermost to the outermost."""
+    app.add_middleware(PublicPathMiddleware, root_path=config.root_path)
+    if not keys.required:
+        app.add_middleware(LocalOnlyMiddleware)
+    app.add_middleware(ErrorMiddleware)
+    app.add_middleware(CORSMiddleware, allowed_origins=config.allowed_origins)  # also for errors
+    app.add_middleware(RequestLogMiddleware)
+    if config.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(config.trusted_proxies))
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -121,8 +146,11 @@ def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
     )
 
 
-def _kv_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
+def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     options = recommended_options(engine.model_config.recommended)
     free_bytes = psutil.virtual_memory().available * KV_SHARE_OF_FREE_MEMORY
     total_bytes = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free_bytes)
-    return KVBudget(total_bytes, engine.slot_bytes(options), config.max_sessions, config.max_sessions_per_key)
+    descriptors = DescriptorBudget.measure(journaled=config.journal is not None, with_sources=config.allows_sources)
+    limits = [config.max_sessions, descriptors.sessions if descriptors is not None else None]
+    session_limit = min((limit for limit in limits if limit is not None), default=None)
+    return KVBudget(total_bytes, engine.slot_bytes(options), session_limit, config.max_sessions_per_key)

@@ -13,7 +13,7 @@ from time import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from mmduet.engine import Session
@@ -25,6 +25,7 @@ from mmduet.server.auth import KeyStore
 from mmduet.server.chat_schema import ChatRequest, SystemMessage, message_text
 from mmduet.server.chat_timeline import Timeline, TimelineBuilder, TimelineItem
 from mmduet.server.error_response import error_body, http_status, to_mmduet_error
+from mmduet.server.event_stream import EventStream
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
 
@@ -195,11 +196,11 @@ def session_options(body: ChatRequest, defaults: SessionOptions) -> SessionOptio
     )
 
 
-class StreamingCompletion(StreamingResponse):
+class StreamingCompletion(EventStream):
     """A completion sent as it is generated; closes it even if the response is interrupted or never starts."""
 
     def __init__(self, completion: ChatCompletion, body: ChatRequest, request_id: str) -> None:
-        super().__init__(_stream_chunks(completion, body, request_id), media_type="text/event-stream")
+        super().__init__(_stream_chunks(completion, body, request_id))
         self._completion = completion
         completion.closed_by_response = True
 

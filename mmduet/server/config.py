@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import tomllib
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -19,16 +22,19 @@ from pydantic_settings import (
 
 from mmduet.errors import OptionError
 from mmduet.protocol.session.limits import SessionLimits
+from mmduet.server.environment import CLIENT_KEY_VARIABLE, ENV_PREFIX, check_variables
+from mmduet.server.tls import create_tls_context
 from mmduet.server.url_policy import UrlPolicy
 
-ENV_PREFIX = "MMDUET_"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ServerConfig(BaseSettings):
     """Every setting of a server, with its description for ``docs/settings.md``. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True, env_ignore_empty=True
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on. A non-loopback address requires `keys`.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
@@ -39,19 +45,45 @@ class ServerConfig(BaseSettings):
     adapter: Path | None = Field(
         default=None, description="LoRA adapter to merge into the model: a directory, or `OWNER/NAME` on the hub."
     )
-    adapters: dict[str, Path] = Field(
+    adapters: Annotated[dict[str, Path], NoDecode] = Field(
         default={},
         description="LoRA adapters, by name, that a session can select with `duet.adapter`; values as for `adapter`.",
     )
-    dtype: str = Field(default="float32", description="Compute dtype: `stored`, `float32`, `bfloat16` or `float16`.")
+    dtype: Literal["stored", "float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Data type of weights and computation"
+    )
+    quantized: Literal["int8", "nf4"] | None = Field(
+        default=None, description="Quantize the weights of the language model: `int8` or `nf4`; needs `mmduet[quant]`."
+    )
+    allow_pickle: bool = Field(
+        default=False, description="Also read `.bin` weights, which can run code; only use trusted files."
+    )
+    threads: int | None = Field(default=None, ge=1, description="Number of CPU threads; by default PyTorch's choice.")
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="API keys. Without keys the server only listens on loopback."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins whose pages may connect, over WebSockets and HTTP (CORS); `*` allows any."
     )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate chain; the server then uses TLS (https and wss)."
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate's private key; by default in the file of the certificate.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used. "
+        "Requires `keys`.",
+    )
+    root_path: str = Field(
+        default="", description="Path prefix under which a reverse proxy publishes the server, such as `/mmduet`."
+    )
     max_sessions: int | None = Field(
-        default=None, ge=1, description="Maximum number of sessions; by default as many as fit into `kv_memory_mb`."
+        default=None,
+        ge=1,
+        description="Maximum number of sessions; by default as many as fit into `kv_memory_mb` and the file descriptor limit.",
     )
     max_sessions_per_key: int | None = Field(
         default=None, ge=1, description="Maximum number of sessions per API key; unlimited by default."
@@ -137,15 +169,44 @@ class ServerConfig(BaseSettings):
         """Return what the server may access for clients."""
         return UrlPolicy(self.pull_hosts, self.pull_networks, self.pull_roots, self.pull_webcams)
 
-    @field_validator("pull_networks")
+    @property
+    def allows_sources(self) -> bool:
+        """Return whether clients may let the server read any source."""
+        return bool(self.pull_hosts or self.pull_roots or self.pull_webcams)
+
+    @field_validator("pull_networks", "trusted_proxies")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)  # raises ValueError with the network in its message
         return value
 
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[\w.~-]+)*/?", value, re.ASCII):
+            raise ValueError(f"it must be a path such as /mmduet, got {value!r}")
+        return value.rstrip("/")
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _parse_adapters(cls, value: Any) -> Any:
+        """Convert ``NAME=DIR`` (a list, or separated by commas) or a JSON object to directories by name."""
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            return json.loads(value)
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        return dict(parse_adapter(text) for text in value) if isinstance(value, list) else value
+
     @field_validator(
-        "keys", "allowed_origins", "pull_hosts", "pull_networks", "pull_roots", "pull_webcams", mode="before"
+        "keys",
+        "allowed_origins",
+        "trusted_proxies",
+        "pull_hosts",
+        "pull_networks",
+        "pull_roots",
+        "pull_webcams",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
@@ -156,9 +217,10 @@ class ServerConfig(BaseSettings):
 def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
     """Return the settings from the TOML file ``path``, the environment and ``flags``; later ones override earlier ones.
 
-    A flag that is None was not given. Raises ``OptionError`` that names the setting and its source.
+    A flag that is None was not given. Raises ``OptionError`` that names the setting and its source, also for an unknown
+    environment variable with the prefix of settings.
     """
-
+    check_variables(os.environ, ServerConfig.model_fields)
     from_file = {} if path is None else _read_toml(path)
 
     class LayeredConfig(ServerConfig):
@@ -178,12 +240,35 @@ def load_config(path: Path | None = None, **flags: Any) -> ServerConfig:
         config = LayeredConfig(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise OptionError(_describe(error, path)) from None
+    _check_consistent(config)
+    return config
+
+
+def _check_consistent(config: ServerConfig) -> None:
+    """Raise ``OptionError`` for settings that exclude each other, and for TLS files that cannot be used."""
+    hint = f" ({CLIENT_KEY_VARIABLE} is for clients)" if CLIENT_KEY_VARIABLE in os.environ else ""
     if config.host not in LOOPBACK_HOSTS and not config.keys:
         raise OptionError(
             f"host {config.host} is reachable from other machines and no key is set; "
-            f"set {ENV_PREFIX}KEYS or listen on 127.0.0.1"
+            f"set {ENV_PREFIX}KEYS{hint} or listen on 127.0.0.1"
         )
-    return config
+    if config.trusted_proxies and not config.keys:
+        raise OptionError(
+            "trusted_proxies is set and no key is; a server without keys is for its own machine only: "
+            f"set {ENV_PREFIX}KEYS{hint}"
+        )
+    if config.tls_certificate is not None:
+        create_tls_context(config.tls_certificate, config.tls_key)
+    elif config.tls_key is not None:
+        raise OptionError("tls_key is set and tls_certificate is not; set both, or neither for plain HTTP")
+
+
+def parse_adapter(text: Any) -> tuple[str, Path]:
+    """Return name and directory of ``NAME=DIR``. Raises ``ValueError``."""
+    name, separator, path = str(text).partition("=")
+    if not (name and separator and path):
+        raise ValueError(f"an adapter must have the form NAME=DIR (cooking=adapters/cooking), got {text!r}")
+    return name, Path(path)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -203,7 +288,7 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return f"setting {name}: {first['msg']}; see docs/settings.md"
+        return f"setting {name}: {first['msg'].removeprefix('Value error, ')}; see docs/settings.md"
     similar = get_close_matches(name, ServerConfig.model_fields, 1)
     suggestion = f", did you mean {similar[0]}?" if similar else ";"
     return f"{path or 'the command line'}: unknown setting {name}{suggestion} docs/settings.md lists all settings"

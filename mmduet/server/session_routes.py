@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mmduet.errors import NotFoundError
@@ -16,6 +16,7 @@ from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server.auth import KeyStore
+from mmduet.server.event_stream import EventStream
 from mmduet.server.live_session import LiveSession, Subscriber
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
@@ -66,7 +67,8 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
             session.close("failed")
             raise
         description = session.conversation.to_session(limits=manager.limits(session.conversation.settings))
-        return JSONResponse(description.model_dump(), 201, {"Location": f"/v1/sessions/{session.id}"})
+        location = f"{request.scope.get('root_path', '')}/v1/sessions/{session.id}"
+        return JSONResponse(description.model_dump(), 201, {"Location": location})
 
     @router.get("/{name}/events")
     async def events(name: str, request: Request) -> Response:
@@ -74,7 +76,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         session = find_session(name, request)
         after = parse_event_id(request.headers.get("last-event-id", "")) or 0
         subscriber = session.attach(max(after, session.conversation.log.first_number - 1))
-        return StreamingResponse(_stream_events(session, subscriber), media_type="text/event-stream")
+        return EventStream(_stream_events(session, subscriber))
 
     @router.delete("/{name}", status_code=204)
     async def delete(name: str, request: Request) -> Response:

@@ -19,6 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
 from mmduet.server.error_response import error_body
+from mmduet.server.tls import create_tls_context
 
 log = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT_SECONDS = 5
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
         self, app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None
     ) -> None:
         """``on_started`` is called with the port once the server is listening."""
+        tls = create_tls_context(config.tls_certificate, config.tls_key) if config.tls_certificate else None
         super().__init__(
             uvicorn.Config(
                 app,
@@ -73,6 +75,8 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,  # the application has its own rule for them
+                ssl_context_factory=(lambda *_: tls) if tls is not None else None,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
             )
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
+from mmduet.cli.main import app
 from mmduet.errors import OptionError
 from mmduet.server.config import ServerConfig, load_config
+from mmduet.server.environment import warn_about_client_key
 from mmduet.server.settings_page import render_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +47,16 @@ def test_lists_in_the_environment_are_comma_separated(monkeypatch: pytest.Monkey
         ("pull_networks = ['x']", "pull_networks"),
         ("log_level = 'loud'", "log_level"),
         ("host = '0.0.0.0'", "no key"),
+        ("trusted_proxies = ['10.0.0.1']", "no key"),
+        ("trusted_proxies = ['proxy']", "trusted_proxies.*'proxy'"),
+        ("root_path = 'mmduet'", "root_path: it must be a path such as /mmduet, got 'mmduet'"),
+        ("root_path = '/a b'", "root_path"),
+        ("tls_key = 'key.pem'", "tls_certificate is not"),
+        ("tls_certificate = 'none.pem'", "tls_certificate none.pem cannot be read"),
+        ("dtype = 'float8'", "dtype"),
+        ("quantized = 'int4'", "quantized"),
+        ("threads = 0", "threads"),
+        ("adapters = ['cooking']", "NAME=DIR"),
     ],
 )
 def test_invalid_settings_are_named_in_the_error(text: str, words: str, tmp_path: Path) -> None:
@@ -51,6 +64,109 @@ def test_invalid_settings_are_named_in_the_error(text: str, words: str, tmp_path
     file.write_text(text)
     with pytest.raises(OptionError, match=words):
         load_config(file)
+
+
+SET_ELSEWHERE = {"config", "help"}
+SETTING_OF_FLAG = {"named_adapter": "adapters"}
+EXAMPLES = {
+    "model": "m",
+    "adapter": "a",
+    "adapters": "x=dir/x,y=dir/y",
+    "dtype": "bfloat16",
+    "quantized": "nf4",
+    "allow_pickle": "true",
+    "threads": "3",
+    "host": "localhost",
+    "port": "99",
+    "root_path": "/mmduet",
+    "max_sessions": "5",
+    "kv_memory_mb": "6",
+    "tracing": "true",
+    "journal": "j",
+    "log_level": "error",
+    "log_json": "true",
+}
+
+
+def serve_flags() -> set[str]:
+    """Return the names of the flags of ``mmduet serve``."""
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    return {parameter.name for parameter in command.params} - SET_ELSEWHERE
+
+
+def test_whatever_a_flag_sets_can_be_set_in_the_file_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {SETTING_OF_FLAG.get(flag, flag) for flag in serve_flags()}
+    assert settings <= set(ServerConfig.model_fields)
+    assert settings == EXAMPLES.keys() | {"tls_certificate", "tls_key"}  # whose files have to exist: test_tls.py
+    file = tmp_path / "a.toml"
+    plain = {name: text for name, text in EXAMPLES.items() if name != "adapters"}
+    lines = [
+        f"{name} = {text if text in ('true', '3', '5', '6', '99') else repr(text)}" for name, text in plain.items()
+    ]
+    file.write_text("\n".join(lines) + "\n[adapters]\nx = 'dir/x'\ny = 'dir/y'\n")
+    from_file = load_config(file)
+    for name, text in EXAMPLES.items():
+        monkeypatch.setenv(f"MMDUET_{name.upper()}", text)
+    from_environment = load_config()
+    assert from_file.model_dump() == from_environment.model_dump()
+    assert from_file.adapters == {"x": Path("dir/x"), "y": Path("dir/y")}
+    assert all(
+        getattr(from_file, name) != getattr(ServerConfig.model_fields[name], "default", None) for name in EXAMPLES
+    )
+
+
+def test_adapters_in_the_environment_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMDUET_ADAPTERS", '{"x": "a,b"}')
+    assert load_config().adapters == {"x": Path("a,b")}
+    monkeypatch.setenv("MMDUET_ADAPTERS", '{"x": ')
+    with pytest.raises(OptionError, match="setting adapters"):
+        load_config()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MMDUET_KEYSS", "MMDUET_KEYS"),
+        ("MMDUET_MAX_SESSION", "MMDUET_MAX_SESSIONS"),
+        ("mmduet_prot", "MMDUET_PORT"),
+        ("MMDUET_NAMED_ADAPTER", "MMDUET_ADAPTER"),
+    ],
+)
+def test_unknown_variables_are_reported_with_what_is_meant(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(OptionError, match=rf"unknown environment variable {name}, did you mean {meant}\?"):
+        load_config()
+
+
+def test_unknown_variable_without_a_similar_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMDUET_SERVICE_HOST", "10.0.0.1")  # Kubernetes sets it for a service of that name
+    with pytest.raises(OptionError, match="unknown environment variable MMDUET_SERVICE_HOST; unset it"):
+        load_config()
+
+
+def test_variables_of_other_commands_are_accepted_and_empty_ones_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MMDUET_KEY", "MMDUET_DEBUG", "MMDUET_JUDGE_KEY", "MMDUET_CONFIG"):
+        monkeypatch.setenv(name, "1")
+    for name in ("MMDUET_JOURNAL", "MMDUET_PORT", "MMDUET_KEYS"):
+        monkeypatch.setenv(name, "")
+    config = load_config()
+    assert (config.journal, config.port, config.keys) == (None, 8765, ())
+
+
+def test_a_client_key_in_the_servers_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MMDUET_KEY", "k")
+    with pytest.raises(OptionError, match=r"set MMDUET_KEYS \(MMDUET_KEY is for clients\)"):
+        load_config(host="0.0.0.0")
+    warn_about_client_key(load_config(keys="k").keys)
+    assert not caplog.records
+    warn_about_client_key(load_config().keys)
+    assert "MMDUET_KEYS" in caplog.text
 
 
 def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
