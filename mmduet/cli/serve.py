@@ -98,9 +98,7 @@ def serve(options: ServeOptions) -> None:
 
     def report_address(port: int) -> None:
         max_sessions = app.state.manager.budget.max_sessions
-        typer.echo(
-            f"mmduet serves {settings.model} at {server_url(settings, port)}, memory for {max_sessions} sessions"
-        )
+        typer.echo(f"mmduet serves {settings.model} at {server_url(settings, port)}, up to {max_sessions} sessions")
 
     run_server(app, settings, report_address)
 
