@@ -22,8 +22,8 @@ A setting can come from three places. Later ones override earlier ones:
 An unknown name is an error in all three. `{CLIENT_KEY_VARIABLE}` is the key that clients send; the server only warns if it
 is set and `keys` is not.
 
-deploy/ has an example TOML file, a systemd unit and a Dockerfile. Sizes are in bytes and times in seconds
-unless the name says otherwise.
+[Deploy the server](deploy.md) shows how settings are used, and deploy/ has an example TOML file.
+Sizes are in bytes and times in seconds unless the name says otherwise.
 
 | Setting | Default | Description |
 |---|---|---|

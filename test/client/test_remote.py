@@ -237,6 +237,9 @@ def test_unconsumed_messages_are_sent_again() -> None:
     [
         ("localhost:8765", "ws://localhost:8765/v1/realtime"),
         ("https://a.example", "wss://a.example/v1/realtime"),
+        ("https://a.example/mmduet", "wss://a.example/mmduet/v1/realtime"),
+        ("https://a.example/mmduet/v1/", "wss://a.example/mmduet/v1/realtime"),
+        ("wss://a.example/mmduet/v1/realtime", "wss://a.example/mmduet/v1/realtime"),
         ("ws://[::1]:9/other/path?x=1", "ws://[::1]:9/other/path/v1/realtime"),
     ],
 )
