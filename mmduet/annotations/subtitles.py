@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,16 @@ class Cue(NamedTuple):
     def from_text(cls, start: float, end: float, text: str) -> Cue:
         """Return a cue of one line, without control characters."""
         return cls(start, end, (to_printable(text).strip(),))
+
+
+def shift_cues(cues: Iterable[Cue], duration: float | None, start: float = 0.0) -> Iterator[Cue]:
+    """Yield the cues on the clock of a container in which the video begins at ``start`` seconds, as players count.
+
+    Cues end with the video, whose duration is given in seconds (None: unknown); those that start later are kept as they are.
+    """
+    for cue in cues:
+        end = cue.end if duration is None or cue.start >= duration else min(cue.end, duration)
+        yield Cue(cue.start + start, end + start, cue.lines)
 
 
 def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:

@@ -101,15 +101,20 @@ def _raise_system_exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def write_subtitle_file(path: Path | None, transcript: Transcript) -> None:
-    """Write the replies as subtitles, if there is a path; blank replies have no cue."""
+def write_subtitle_file(
+    path: Path | None, transcript: Transcript, duration: float | None = None, start: float = 0.0
+) -> None:
+    """Write the replies as subtitles, if there is a path; blank replies have no cue.
+
+    Cues end with the video after ``duration`` seconds. They count from the container's start, ``start`` seconds before it.
+    """
     if path is None:
         return
-    from mmduet.annotations.subtitles import write_subtitles
+    from mmduet.annotations.subtitles import shift_cues, write_subtitles
     from mmduet.viz.subtitle_timing import reply_cues
 
     replies = [(reply.time, reply.display_text) for reply in transcript.replies if reply.text.strip()]
-    write_subtitles(path, reply_cues(replies))
+    write_subtitles(path, shift_cues(reply_cues(replies), duration, start))
 
 
 def write_plot(

@@ -125,7 +125,7 @@ class Reporter(Generic[R]):
             entry |= to_json_entry(result.model, config, stream, output, result.damage)
             write_title(self.console, result.video.name, result.model, stream)
             write_table(self.console, self.view.columns, self.view.rows(output))
-            self._write_subtitles(result.video, output)
+            self._write_subtitles(result, stream, output)
             if strip is not None and stream.scores:
                 self._write_plot(result.video, self._to_plot(result, config, stream, output, strip))
             for line in self.view.postprocess(result.video, output):
@@ -134,11 +134,13 @@ class Reporter(Generic[R]):
             warn_about_damage(result.video, result.damage, self.options.quiet)
         result.raise_for_error()
 
-    def _write_subtitles(self, video: Path, output: R) -> None:
+    def _write_subtitles(self, result: VideoResult[Path, R], stream: StreamResult, output: R) -> None:
         if isinstance(self.options, ReplyTaskOptions) and self.options.subtitles is not None:
-            from mmduet.annotations.subtitles import write_subtitles
+            from mmduet.annotations.subtitles import shift_cues, write_subtitles
 
-            write_subtitles(self.options.path_for(self.options.subtitles, video), self.view.cues(output))
+            start = 0.0 if result.info is None else result.info.start
+            cues = shift_cues(self.view.cues(output), stream.duration, start)
+            write_subtitles(self.options.path_for(self.options.subtitles, result.video), cues)
 
     def _write_plot(self, video: Path, plot: TaskPlot) -> None:
         if self.options.plot is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ class HighlightOptions(TaskOptions):
         Option(metavar="TEXT", help="What the highlights are about.", show_default="whatever the model would describe"),
     ] = None
     top: Annotated[int, Option(min=1, help="Maximum number of highlights.")] = 5
+    max_seconds: Annotated[
+        float | None,
+        Option(help="Maximum length of a highlight in seconds.", show_default="a quarter of the video, at most 10"),
+    ] = None
     cut: Annotated[
         Path | None,
         Option(metavar="DIR", help="Write each highlight as an MP4 into this directory, and a reel of all."),
@@ -48,6 +53,8 @@ class HighlightOptions(TaskOptions):
         super().check()
         if self.query is not None:
             check_text("--query", self.query)
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise OptionError(f"--max-seconds must be a number above 0, got {self.max_seconds}")
         if self.copy and self.cut is None:
             raise OptionError("--copy has no effect without --cut; add --cut DIR")
 
@@ -64,7 +71,8 @@ def highlight(options: HighlightOptions) -> None:
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import HighlightDetection
 
-    run_and_report(options, HighlightDetection(options.query, options.top, options.profile), view(options))
+    task = HighlightDetection(options.query, options.top, options.profile, options.max_seconds)
+    run_and_report(options, task, view(options))
 
 
 def make_folder(folder: Path) -> None:

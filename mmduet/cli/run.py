@@ -118,12 +118,13 @@ class RunPlan:
 def run(options: RunOptions) -> None:
     """Process VIDEO as a stream: the model sees it frame by frame and decides when to speak."""
     plan = prepare(options)
+    frames = open_video(options, plan)
     transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
     start = time.monotonic()
     with exit_on_sigterm(), ExitStack() as at_exit:  # files and summary are written whatever ends the run
 
         def write_files() -> None:
-            write_subtitle_file(options.subtitles, transcript)
+            write_subtitle_file(options.subtitles, transcript, frames.duration, plan.video.start)
             remark = f"watched by {plan.engine.model.config.name}"
             write_plot(options.plot, plan.video.name, remark, transcript, strip, plan.session.speak)
 
@@ -133,7 +134,6 @@ def run(options: RunOptions) -> None:
         display = DisplayOptions(
             plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
         )
-        frames = open_video(options, plan)
         at_exit.callback(lambda: warn_about_damage(options.video, frames.damage, options.quiet or options.strict_video))
         with (
             open_json_lines(options.output, lambda: frames.damage) as write_json_line,

@@ -159,7 +159,8 @@ def show_stream(
     start = time.monotonic()
 
     def write_files() -> None:
-        write_subtitle_file(options.subtitles, transcript)
+        info = plan.source.info
+        write_subtitle_file(options.subtitles, transcript, info.duration, info.start)
         write_plot(options.plot, plan.source.info.name, f"watched by {plan.model}", transcript, strip, plan.speak)
 
     with ExitStack() as at_exit:

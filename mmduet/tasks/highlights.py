@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from mmduet.tasks.prompts import grounding_query, narration_query
 
 CLIP_SECONDS = 2.0  # QVHighlights
 MAX_HIGHLIGHT_SECONDS = 10.0
+MAX_HIGHLIGHT_SHARE = 0.25  # of the video
 # share of the peak's saliency that extends a highlight, and of the best highlight's saliency that starts another one
 MIN_PEAK_SHARE = 0.5
 CLIP_EDGE_TOLERANCE = 1e-6  # of a clip: assigns a frame at a clip's start to that clip despite rounded times
@@ -51,21 +53,26 @@ class Highlights:
 class HighlightDetection:
     """Find the moments that are most about ``query``, by relevance; without a query, the most informative ones.
 
+    ``max_seconds`` limits the length of a highlight; None: a quarter of the video, at most 10 s.
+
     Raises:
-        OptionError: ``max_highlights`` is less than 1.
+        OptionError: ``max_highlights`` is less than 1, or ``max_seconds`` is not a positive number.
     """
 
     query: str | None = None
     max_highlights: int = 5
     profile: Profile = "fixed"
+    max_seconds: float | None = None
 
     name: ClassVar[str] = "highlight detection"
     paper: ClassVar[PaperConfig] = PaperConfig(1.0, 400, NEVER_SPEAK)
 
     def __post_init__(self) -> None:
-        """Check ``max_highlights``."""
+        """Check the limits."""
         if self.max_highlights < 1:
             raise OptionError(f"the number of top highlights must be at least 1, got {self.max_highlights}")
+        if self.max_seconds is not None and not (math.isfinite(self.max_seconds) and self.max_seconds > 0):
+            raise OptionError(f"max_seconds must be a number of seconds above 0, got {self.max_seconds}")
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -85,9 +92,16 @@ class HighlightDetection:
         times, scores = stream.times, stream.mean_scores(self.heads)
         smoothing = (CLIP_SECONDS / 2, CLIP_SECONDS / 2) if self.query is not None else (0.0, CLIP_SECONDS)
         min_saliency = 0.0 if self.profile == "paper" else MIN_SALIENCY
-        found = top_highlights(times, scores, self.max_highlights, smoothing, min_saliency=min_saliency)
-        top = tuple(span._replace(end=stream.clip_end(span.start, span.end)) for span in found)
+        limit = self.max_seconds or min(MAX_HIGHLIGHT_SHARE * stream.duration, MAX_HIGHLIGHT_SECONDS)
+        found = top_highlights(times, scores, self.max_highlights, smoothing, limit, min_saliency)
+        top = tuple(span._replace(end=_clip_end(stream, span, limit)) for span in found)
         return Highlights(self.query, top, tuple(clip_saliency(times, scores, stream.duration)))
+
+
+def _clip_end(stream: StreamResult, span: ScoredSpan, max_seconds: float) -> float:
+    """Return the end of a highlight within the video; a last frame that is displayed for long makes it no longer."""
+    end = stream.clip_end(span.start, span.end)
+    return end if len(stream.scores) == 1 else min(end, max(span.end, span.start + max_seconds))
 
 
 def clip_saliency(

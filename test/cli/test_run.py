@@ -27,6 +27,7 @@ from command_line import (
     check_subtitles,
     of_type,
     read_events,
+    write_late_video,
     write_video,
 )
 from safetensors.torch import save_file
@@ -274,6 +275,26 @@ def test_files_that_are_not_videos_are_rejected(run: Command, tmp_path: Path) ->
         assert (done.status, done.out) == (4, "")
         assert done.err.startswith(f"error[{code}]: ")
         assert path.name in done.err
+
+
+@pytest.mark.parametrize("name", ["late.mp4", "late.mkv", "late.ts"])
+def test_subtitles_use_the_clock_of_the_container_and_end_with_the_video(
+    run: Command, tmp_path: Path, name: str
+) -> None:
+    """A player counts from the sound, which starts 1.5 s before the video."""
+    video, log, subtitles = write_late_video(tmp_path / name, 3, 1.5), tmp_path / "a.jsonl", tmp_path / "a.srt"
+    assert run(video, *TALKING, "--query", "What?", "--output", log, "--subtitles", subtitles).status == 0
+    times = [event["time"] for event in of_type(read_events(log), "reply") if event["text"].strip()]
+    cues = [cue.splitlines()[1].split(" --> ") for cue in subtitles.read_text().strip().split("\n\n")]
+    starts, ends = (sorted({to_seconds(cue[k]) for cue in cues}) for k in (0, 1))
+    assert starts == pytest.approx(sorted({1.5 + time for time in times}), abs=0.1)  # AAC starts 64 ms early
+    assert ends[-1] == pytest.approx(4.5, abs=0.1)
+
+
+def to_seconds(text: str) -> float:
+    """Return the seconds of a time in a SubRip file."""
+    hours, minutes, seconds = text.replace(",", ".").split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 # early ends

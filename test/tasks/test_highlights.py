@@ -35,9 +35,9 @@ def test_highlight_covers_the_frames_with_half_of_the_peak_saliency() -> None:
 
 def test_highlight_without_a_query_lies_before_its_informative_frames() -> None:
     scores = [0.0] * 12 + [1.0, 1.0] + [0.0] * 10  # informative at 3 and 3.25 s
-    (found,) = HighlightDetection().result(make_stream(scores)).top
+    (found,) = HighlightDetection(max_seconds=10).result(make_stream(scores)).top
     assert found == ScoredSpan(1.25, 3.25, pytest.approx(0.25))
-    (around,) = HighlightDetection("x").result(make_stream(scores)).top
+    (around,) = HighlightDetection("x", max_seconds=10).result(make_stream(scores)).top
     assert around.start < 3.0 < 3.5 <= around.end
 
 
@@ -53,6 +53,23 @@ def test_highlights_of_a_long_scene_have_bounded_length() -> None:
     scores = [0.8] * 200
     found = top_highlights([k / 4 for k in range(200)], scores, 2)
     assert [h.end - h.start for h in found] == [MAX_HIGHLIGHT_SECONDS, MAX_HIGHLIGHT_SECONDS]
+
+
+@pytest.mark.parametrize(("frames", "limit"), [(64, 4.0), (400, 10.0)])
+def test_a_highlight_is_at_most_a_quarter_of_the_video(frames: int, limit: float) -> None:
+    """A video of 16 s or 100 s is about the query all the time."""
+    stream = make_stream([0.8] * frames)
+    assert [h.end - h.start for h in HighlightDetection("x", 2).result(stream).top] == [limit, limit]
+    (longer,) = HighlightDetection("x", 1, max_seconds=7.5).result(stream).top
+    assert longer.end - longer.start == 7.5
+    held = StreamResult(stream.scores, (), stream.duration + 60, stream.duration + 60)
+    assert max(h.end - h.start for h in HighlightDetection("x", 20, max_seconds=5).result(held).top) == 5
+
+
+@pytest.mark.parametrize("max_seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_invalid_maximum_length_is_rejected(max_seconds: float) -> None:
+    with pytest.raises(OptionError, match="max_seconds must be a number of seconds above 0"):
+        HighlightDetection("x", max_seconds=max_seconds)
 
 
 def test_low_scores_give_highlights_only_in_the_paper_profile() -> None:

@@ -6,10 +6,12 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +31,27 @@ def write_video(path: Path, seconds: float, fps: float = 8.0) -> Path:
     with VideoWriter(path, 64, 48, fps, gop=4) as writer:
         for _ in range(round(seconds * fps)):
             writer.write(generator.integers(0, 255, (48, 64, 3), np.uint8))
+    return path
+
+
+def write_late_video(path: Path, seconds: float, delay: float) -> Path:
+    """Write a video of noise at 8 fps that starts ``delay`` seconds after its sound."""
+    generator = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for k in range(round((seconds + delay) * 16000 / 1024)):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            samples.sample_rate, samples.pts = 16000, 1024 * k
+            container.mux(sound.encode(samples))
+        for k in range(round(seconds * 8)):
+            frame = av.VideoFrame.from_ndarray(generator.integers(0, 255, (48, 64, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = round(1000 * (delay + k / 8)), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
     return path
 
 
