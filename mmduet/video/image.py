@@ -30,7 +30,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
                     raise VideoError(f"the image of {width}x{height} has more than {max_pixels} pixels; scale it down")
                 if image.format == "JPEG" and image.mode in ("RGB", "L") and not image.getexif():
                     return np.asarray(simplejpeg.decode_jpeg(data, "RGB"), np.uint8)
-                return _to_rgb(image)
+                return to_rgb(image)
     except (VideoError, MemoryError):
         raise
     except UnidentifiedImageError:  # its message has the address of an object
@@ -41,7 +41,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         ) from None
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the upright image as uint8 ``[H, W, 3]``; transparency becomes black."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         upright = upright.convert("RGBA")

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mmduet.errors import CorruptVideoError, NoVideoStreamError, VideoError
 from mmduet.events import Frame
 from mmduet.video import container as containers
+from mmduet.video.animated_webp import is_animated_webp, read_animated_webp
 from mmduet.video.damage import Damage, DamageLog
-from mmduet.video.decoding import Decoder
+from mmduet.video.decoding import Decoder, TimedFrame
 from mmduet.video.demuxing import error_reason
 from mmduet.video.source import VideoInfo
 from mmduet.video.structure import is_truncated
@@ -140,6 +141,8 @@ class VideoFile:
         self.close()
 
     def _probe(self) -> VideoInfo:
+        if is_animated_webp(self.path):
+            return self._probe_animation()
         with containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path)
             duration, fps = containers.get_duration(container, stream), stream.average_rate
@@ -164,6 +167,15 @@ class VideoFile:
         start = max(float(origin) - container_start, 0.0)
         return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start)
 
+    def _probe_animation(self) -> VideoInfo:
+        log, count, last = DamageLog(), 0, None
+        for last in read_animated_webp(self.path, log):  # noqa: B007 - the last one is used below
+            count += 1
+        if last is None:
+            raise self._no_frames_error(log)
+        size, duration = last.av_frame, last.time + last.duration
+        return VideoInfo(self.path.name, size.width, size.height, duration, count / duration)
+
     def _scan_timeline(self) -> Timeline:
         with containers.open_container(self.path) as container, contextlib.suppress(CorruptVideoError):
             return scan_timeline(container, containers.select_video_stream(container, self.path))
@@ -178,18 +190,26 @@ class VideoFile:
 
     def _frames(self) -> Generator[DecodedFrame]:
         progress = self._progress = _Progress()
-        with containers.as_video_error(self.path), containers.open_container(self.path) as container:
-            stream = containers.select_video_stream(container, self.path)
-            decoder = Decoder(container, stream, progress.log, path=self.path)
-            for frame in decoder.frames():
+        with containers.as_video_error(self.path), contextlib.closing(self._read(progress.log)) as frames:
+            for frame in frames:
                 if self._closed:
                     return
                 self._check_strict(progress.log, progress.frames)
                 progress.frames, progress.end = progress.frames + 1, frame.time + frame.duration
                 yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration)
+            self._check_strict(progress.log, progress.frames)
+
+    def _read(self, log: DamageLog) -> Generator[TimedFrame]:
+        """Yield the good frames; ``log`` is complete after the last."""
+        if is_animated_webp(self.path):
+            yield from read_animated_webp(self.path, log)
+            return
+        with containers.open_container(self.path) as container:
+            stream = containers.select_video_stream(container, self.path)
+            decoder = Decoder(container, stream, log, path=self.path)
+            yield from decoder.frames()
             failed, bytes_read = decoder.fails_at_end, decoder.bytes_read
             decoder.finish(is_truncated(container, stream, self.path, failed=failed, bytes_read=bytes_read))
-            self._check_strict(progress.log, progress.frames)
 
     def _check_strict(self, log: DamageLog, delivered: int) -> None:
         """Raise CorruptVideoError if there is damage and damage is an error."""

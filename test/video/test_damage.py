@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import greys, make, packets, picture
 
 from mmduet.errors import CorruptVideoError, NoDecoderError, VideoError
@@ -295,3 +296,24 @@ def test_a_frame_that_cannot_be_converted_is_skipped(tmp_path: Path, monkeypatch
     assert reader.damage == Damage(1, (pytest.approx(Span(0.4, 0.44)),))
     with pytest.raises(CorruptVideoError, match="after 10 frames"):
         list(FrameReader(FaultyFile(path, strict=True), 5, "fixed", None))
+
+
+# animated WebP
+
+
+def write_webp(path: Path, durations_ms: list[int]) -> Path:
+    images = [Image.fromarray(np.full((48, 64, 3), 20 * k, np.uint8)) for k in range(len(durations_ms))]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations_ms, lossless=True)
+    return path
+
+
+def test_an_animated_webp_is_a_video(tmp_path: Path) -> None:
+    path = write_webp(tmp_path / "a.webp", [100, 100, 300, 100, 1000])
+    file = VideoFile(path, strict=True)
+    assert file.info.duration == pytest.approx(1.6)
+    frames = list(file)
+    assert [frame.time for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 0.5, 0.6])
+    assert [int(frame.image.mean()) for frame in frames] == [0, 20, 40, 60, 80]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(VideoError, match=r"a\.webp"):
+        VideoFile(path)
