@@ -22,7 +22,9 @@ FROM_MODEL = "the model's; paper: the paper's"
 class TaskOptions:
     """The options of every task command; None where an option was not given."""
 
-    videos: Annotated[list[Path], Argument(metavar="VIDEO...", help="Video files.", show_default=False)]
+    videos: Annotated[
+        list[Path], Argument(metavar="VIDEO...", help="Video files; - reads standard input.", show_default=False)
+    ]
     model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
     allow_pickle: AllowPickle = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -16,6 +16,7 @@ from mmduet.annotations.subtitles import Cue
 from mmduet.cli._display import is_terminal, warn_about_damage
 from mmduet.cli._session_io import exit_on_sigterm
 from mmduet.cli._speak_warning import warn_if_extreme
+from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
 from mmduet.errors import MmduetError
@@ -63,6 +64,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
 
     The error of a single video is raised. Of several videos, errors are reported and the exit status is 1.
     """
+    options = replace(options, videos=[resolve_video(video) for video in options.videos])
     report: Json = {"task": task.name, "profile": options.profile, "videos": []}
     failed = warned = False
     with exit_on_sigterm(), ExitStack() as at_exit:

@@ -34,6 +34,7 @@ from mmduet.cli._session_options import (
     TurnOptions,
 )
 from mmduet.cli._speak_warning import frame_count, warn_if_extreme
+from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._threads import Threads, use_threads
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.events import Context, Query
@@ -100,7 +101,9 @@ class ModelOptions:
 class RunOptions(TurnOptions, ModelOptions, ResultOptions):
     """The options of ``mmduet run``."""
 
-    video: Annotated[Path, Argument(metavar="VIDEO", help="The video file to process.", show_default=False)]
+    video: Annotated[
+        Path, Argument(metavar="VIDEO", help="The video file to process; - reads standard input.", show_default=False)
+    ]
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class RunPlan:
 @takes_options(RunOptions)
 def run(options: RunOptions) -> None:
     """Process VIDEO as a stream: the model sees it frame by frame and decides when to speak."""
+    options = replace(options, video=resolve_video(options.video))
     plan = prepare(options)
     frames = open_video(options, plan)
     transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None

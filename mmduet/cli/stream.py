@@ -35,6 +35,7 @@ from mmduet.cli._session_options import (
     TurnOptions,
 )
 from mmduet.cli._speak_warning import frame_count, warn_if_extreme
+from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.errors import OptionError, ServerError
 from mmduet.events import Context, Frame, Query
@@ -79,7 +80,11 @@ class StreamOptions(TurnOptions, ServerOptions, ResultOptions):
 
     video: Annotated[
         str,
-        Argument(metavar="VIDEO", help="A file, webcam[:N], or an rtsp:// or http(s):// address.", show_default=False),
+        Argument(
+            metavar="VIDEO",
+            help="A file, - for standard input, webcam[:N], or an rtsp:// or http(s):// address.",
+            show_default=False,
+        ),
     ]
 
 
@@ -104,6 +109,7 @@ def stream(options: StreamOptions) -> None:
     from mmduet.client import RemoteStream
     from mmduet.video.open_source import open_source
 
+    options = replace(options, video=str(resolve_video(Path(options.video))) if options.video == "-" else options.video)
     turns = validate(options)
     transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
     remote = RemoteStream(

@@ -22,6 +22,7 @@ from mmduet.errors import (
     VideoError,
     VideoNotFoundError,
 )
+from mmduet.files import is_special_file
 from mmduet.redaction import redact
 from mmduet.video.demuxing import error_reason as error_reason
 from mmduet.video.local_file import open_local
@@ -59,7 +60,9 @@ def open_container(path: Path) -> InputContainer:
         raise VideoNotFoundError(f"{redact(str(path))} does not exist; check the name")
     if path.is_dir():
         raise VideoError(f"{path} is a directory; give a video file inside it")
-    if path.is_file() and path.stat().st_size == 0:
+    if is_special_file(path):
+        raise VideoError(f"{path} is a pipe or a device, which can be read only once; send it to `mmduet run -`")
+    if path.stat().st_size == 0:
         raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
         return open_local(path)

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import av
 import pytest
 from command_line import MODEL, Command, CommandResult, Terminal, check_plot, check_subtitles, in_process, write_video
 from live_server import RunningServer, run_test_server
@@ -53,6 +54,67 @@ def test_output_names_are_used_unchanged_for_a_single_video(caption: Command, cl
     cues = (tmp_path / "a.srt").read_text().rstrip("\n").split("\n\n")
     assert [cue.splitlines()[0] for cue in cues] == [str(k) for k in range(1, len(cues) + 1)]
     assert cues[0].splitlines()[2] == clips.truth[0]["events"][0]["text"]
+
+
+@pytest.mark.parametrize("stage", ["open", "streams", "demux", "decode"])
+def test_an_exception_of_a_library_ends_only_its_video(
+    caption: Command, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """PyAV raises for one of three videos. Damage that every packet has leaves nothing to decode."""
+    faulty = write_video(tmp_path / "faulty.mp4", 2)
+    original = av.open
+
+    def open_faulty(name: str, *arguments: Any, **options: Any) -> Any:
+        if "faulty" not in name:
+            return original(name, *arguments, **options)
+        if stage == "open":
+            raise RuntimeError("a fault inside the library")
+        return FaultyContainer(original(name, *arguments, **options), stage)
+
+    monkeypatch.setattr(av, "open", open_faulty)
+    done = caption(video, faulty, write_video(tmp_path / "last.mp4", 2), *TALKING)
+    assert done.status == 1
+    assert list(tables(done)) == ["clip.mp4", "last.mp4"]
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"{faulty}: error[corrupt_video]: {faulty} ")
+    assert "a fault inside the library" in line
+
+
+class FaultyContainer:
+    """A container of PyAV that raises ``RuntimeError`` in one stage of reading."""
+
+    def __init__(self, container: Any, stage: str) -> None:
+        self._container, self._stage = container, stage
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._stage:
+            raise RuntimeError("a fault inside the library")
+        return getattr(self._container, name)
+
+    def demux(self, *streams: Any) -> Iterator[Any]:
+        for packet in self._container.demux(*streams):
+            if self._stage == "demux":
+                raise RuntimeError("a fault inside the library")
+            yield FaultyPacket(packet) if self._stage == "decode" else packet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+
+class FaultyPacket:
+    """A packet that cannot be decoded."""
+
+    def __init__(self, packet: Any) -> None:
+        self._packet = packet
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._packet, name)
+
+    def decode(self) -> Any:
+        raise RuntimeError("a fault inside the library")
 
 
 def test_failing_videos_are_reported_and_the_others_are_processed(

@@ -12,6 +12,7 @@ import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,40 @@ def to_seconds(text: str) -> float:
     """Return the seconds of a time in a SubRip file."""
     hours, minutes, seconds = text.replace(",", ".").split(":")
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+@contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    """Send ``data`` to this process's standard input through a pipe."""
+    before, (reading, writing) = os.dup(0), os.pipe()
+    os.dup2(reading, 0)
+    os.close(reading)
+    sender = threading.Thread(target=lambda: [os.write(writing, data), os.close(writing)])
+    sender.start()
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        sender.join()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_video_is_read_from_standard_input(run: Command, video: Path, tmp_path: Path, name: str) -> None:
+    expected = run(video, *TALKING, "--query", "What?")
+    with standard_input(video.read_bytes()):
+        done = run(name, *TALKING, "--query", "What?")
+    assert (done.status, done.out) == (0, expected.out)
+    with standard_input(b""):
+        done = run(name, *TALKING)
+    assert done == CommandResult(4, "", "error[corrupt_video]: standard input is empty; send a video to it\n")
+
+
+def test_a_named_pipe_is_rejected(run: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = run(tmp_path / "pipe", *TALKING)
+    assert done.status == 4
+    assert "can be read only once; send it to `mmduet run -`" in done.err
 
 
 # early ends
