@@ -15,7 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
-from mmduet.errors import MmduetError, NotFoundError, OptionError
+from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
 from mmduet.server import chat_completions, model_routes, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
@@ -90,6 +90,10 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
     @app.websocket("/v1/realtime")
     async def realtime(ws: WebSocket) -> None:
         await handle_socket(ws, manager, keys)
+
+    @app.get("/v1/realtime", include_in_schema=False)
+    async def realtime_without_upgrade() -> Response:
+        raise ProtocolError("/v1/realtime is a WebSocket endpoint; connect with a WebSocket client", "upgrade_required")
 
     @app.websocket("/{path:path}")
     async def unknown_path(ws: WebSocket, path: str) -> None:

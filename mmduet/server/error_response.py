@@ -32,7 +32,7 @@ STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
     (EngineError, 500),
     (StorageError, 507),
 )
-STATUS_BY_CODE = {"too_large": 413, "unsupported_media_type": 415, MmduetError.code: 500}
+STATUS_BY_CODE = {"too_large": 413, "unsupported_media_type": 415, "upgrade_required": 426, MmduetError.code: 500}
 ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
 RETRY_AFTER_SECONDS = 2
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})

@@ -13,6 +13,7 @@ import pytest
 from live_server import RunningServer, endless_model, jpeg, run_test_server
 from openai.types.chat import completion_create_params
 
+HTTP = httpx2.Client(verify=False, timeout=30)  # one client, because each makes a TLS context
 HELLO = [{"role": "user", "content": "Hello?"}]
 IMAGE = base64.b64encode(jpeg(1)).decode()
 PARAMETERS = sorted(
@@ -223,5 +224,5 @@ def test_data_urls_are_read_as_browsers_read_them(server: RunningServer, url: st
 def test_a_body_needs_no_content_type(server: RunningServer) -> None:
     body = b'{"model": "random:tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}'
     for headers in ({}, {"content-type": "application/json; charset=utf-8"}, {"content-type": "Application/JSON"}):
-        response = httpx2.post(f"{server.http}/v1/chat/completions", content=body, headers=headers)
+        response = HTTP.post(f"{server.http}/v1/chat/completions", content=body, headers=headers)
         assert response.status_code == 200

@@ -17,7 +17,7 @@ from live_server import RunningServer, encode_image, endless_model, jpeg, run_te
 from mmduet.model import LoadedModel
 from mmduet.video import VideoWriter, open_frames
 
-CONTEXT, FPS = 1024, 2.0  # of the model that is served here
+CONTEXT, FPS = 640, 2.0  # of the model that is served here
 REPLY = 8  # tokens
 
 
@@ -36,8 +36,8 @@ def small_model() -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A film of 250 s: more frames at the model's rate than its context holds."""
-    return write_video(tmp_path_factory.mktemp("film") / "long.mp4", range(500), 2.0)
+    """A film of 150 s: more frames at the model's rate than its context holds."""
+    return write_video(tmp_path_factory.mktemp("film") / "long.mp4", range(300), 2.0)
 
 
 def write_video(path: Path, shades: range, fps: float) -> bytes:
@@ -85,8 +85,8 @@ def test_a_long_film_is_spread_over_the_context(server: RunningServer, long_film
     completion = complete(server, video(long_film))
     usage = completion.usage
     assert usage.video_fps < FPS
-    assert usage.video_frames == pytest.approx(250 * usage.video_fps, abs=1)
-    assert CONTEXT * 0.95 < usage.prompt_tokens + usage.completion_tokens <= CONTEXT
+    assert usage.video_frames == pytest.approx(150 * usage.video_fps, abs=1)
+    assert CONTEXT * 0.9 < usage.prompt_tokens + usage.completion_tokens <= CONTEXT
     assert usage.completion_tokens == REPLY
 
 
@@ -152,7 +152,7 @@ def write_matroska(path: Path, frames: int, declared: float | None) -> bytes:
 
 
 def test_a_film_leaves_room_for_text_and_for_a_long_reply(server: RunningServer, long_film: bytes) -> None:
-    wordy = complete(server, video(long_film), text="What? " * 60)
+    wordy = complete(server, video(long_film), text="What? " * 30)
     assert wordy.usage.prompt_tokens + REPLY <= CONTEXT
     assert wordy.usage.video_frames < complete(server, video(long_film)).usage.video_frames
     lengthy = complete(server, video(long_film), max_tokens=100_000, stream=True)
@@ -162,7 +162,7 @@ def test_a_film_leaves_room_for_text_and_for_a_long_reply(server: RunningServer,
 
 
 def test_a_reply_may_be_as_long_as_the_context_allows(server: RunningServer) -> None:
-    usage = complete(server, text="x" * 600, max_tokens=100_000).usage
+    usage = complete(server, text="x" * 300, max_tokens=100_000).usage
     assert CONTEXT - 64 < usage.total_tokens <= CONTEXT
 
 
@@ -175,7 +175,7 @@ def test_a_reply_may_be_as_long_as_the_context_allows(server: RunningServer) -> 
     ],
 )
 def test_every_length_of_text_is_answered_or_rejected(server: RunningServer, parts: tuple, codes: set[str]) -> None:
-    lengths, accepted, errors = range(780, 840, 3), list[int](), list[openai.BadRequestError]()
+    lengths, accepted, errors = range(396, 456, 3), list[int](), list[openai.BadRequestError]()
     for length in lengths:
         try:
             usage = complete(server, *parts, text="x" * length).usage

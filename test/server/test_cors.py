@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from live_server import RunningServer, run_test_server
 
+HTTP = httpx2.Client(verify=False, timeout=30)  # one client, because each makes a TLS context
 PAGE, STRANGER = "https://page.example", "https://stranger.example"
 CHAT = {"model": "random:tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -24,7 +25,7 @@ def preflight(url: str, origin: str, method: str = "POST") -> httpx2.Response:
         "access-control-request-method": method,
         "access-control-request-headers": "authorization,content-type,x-stainless-os,last-event-id",
     }
-    return httpx2.options(url, headers=headers)
+    return HTTP.options(url, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -79,16 +80,16 @@ def test_responses_and_errors_have_cors_headers_for_allowed_origins(
     server: RunningServer, method: str, path: str, options: dict, status: int
 ) -> None:
     headers = options.get("headers", {})
-    response = httpx2.request(method, server.http + path, **{**options, "headers": {**headers, "origin": PAGE}})
+    response = HTTP.request(method, server.http + path, **{**options, "headers": {**headers, "origin": PAGE}})
     assert response.status_code == status
     assert response.headers["access-control-allow-origin"] == PAGE
     assert "x-request-id" in response.headers["access-control-expose-headers"]
     assert response.headers["vary"] == "Origin"
-    plain = httpx2.request(method, server.http + path, **options)
+    plain = HTTP.request(method, server.http + path, **options)
     assert plain.status_code == status
     assert "access-control-allow-origin" not in plain.headers
     assert plain.headers["vary"] == "Origin"  # a cache must not give it to a page
-    stranger = httpx2.request(method, server.http + path, **{**options, "headers": {**headers, "origin": STRANGER}})
+    stranger = HTTP.request(method, server.http + path, **{**options, "headers": {**headers, "origin": STRANGER}})
     assert "access-control-allow-origin" not in stranger.headers
     assert stranger.status_code == (403 if status not in (404, 405) else status)
 
@@ -96,11 +97,11 @@ def test_responses_and_errors_have_cors_headers_for_allowed_origins(
 def test_events_of_a_session_have_cors_headers() -> None:
     with run_test_server(allowed_origins=PAGE) as server:
         page = {"origin": PAGE}
-        created = httpx2.post(f"{server.http}/v1/sessions", json={"source": "/nothing.mp4"}, headers=page)
+        created = HTTP.post(f"{server.http}/v1/sessions", json={"source": "/nothing.mp4"}, headers=page)
         assert created.status_code == 201
         assert created.headers["access-control-allow-origin"] == PAGE
         assert "Location" in created.headers["access-control-expose-headers"]
-        events = httpx2.get(server.http + created.headers["location"] + "/events", headers=page)
+        events = HTTP.get(server.http + created.headers["location"] + "/events", headers=page)
         assert events.headers["content-type"].startswith("text/event-stream")
         assert events.headers["access-control-allow-origin"] == PAGE
         assert "session.closed" in events.text
@@ -113,7 +114,7 @@ def test_an_unexpected_exception_has_cors_headers() -> None:
         async def fault() -> None:
             raise ZeroDivisionError
 
-        response = httpx2.get(f"{server.http}/fault", headers={"origin": PAGE})
+        response = HTTP.get(f"{server.http}/fault", headers={"origin": PAGE})
     assert response.status_code == 500
     assert response.headers["access-control-allow-origin"] == PAGE
     assert response.json()["error"]["type"] == "server_error"
@@ -122,9 +123,9 @@ def test_an_unexpected_exception_has_cors_headers() -> None:
 def test_any_origin_is_allowed_by_a_star_and_none_by_default() -> None:
     with run_test_server(allowed_origins="*") as server:
         assert preflight(f"{server.http}/v1/models", STRANGER).headers["access-control-allow-origin"] == "*"
-        response = httpx2.get(f"{server.http}/v1/models", headers={"origin": STRANGER})
+        response = HTTP.get(f"{server.http}/v1/models", headers={"origin": STRANGER})
         assert response.headers["access-control-allow-origin"] == "*"
     with run_test_server() as server:
         assert preflight(f"{server.http}/v1/models", STRANGER).status_code == 403
-        own = httpx2.get(f"{server.http}/v1/models", headers={"origin": server.http})
+        own = HTTP.get(f"{server.http}/v1/models", headers={"origin": server.http})
         assert own.status_code == 200

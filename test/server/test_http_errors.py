@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from websockets.exceptions import InvalidStatus
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.media import MediaLoader
 from mmduet.server.url_policy import UrlPolicy
-from mmduet.video import VideoWriter
+from mmduet.video import VideoInfo, VideoWriter
 
 MODEL = "random:tiny"
 JSON = {"content-type": "application/json"}
 SECRET = "/home/operator/secret"
+HTTP = httpx2.Client(verify=False, timeout=30)  # one client, because each makes a TLS context
 LONG = "a very long value, " * 300
 
 
@@ -83,6 +84,7 @@ def check_error(response: httpx2.Response, status: int, code: str | None = None)
         ("POST", "/v1/models", {}, 405, "method_not_allowed"),
         ("GET", "/v1/chat/completions", {}, 405, "method_not_allowed"),
         ("PUT", "/health", {}, 405, "method_not_allowed"),
+        ("GET", "/v1/realtime", {}, 426, "upgrade_required"),
         ("OPTIONS", "/v1/models", {}, 405, "method_not_allowed"),
         ("POST", "/v1/chat/completions", {"content": b"{", "headers": JSON}, 400, "invalid_json"),
         ("POST", "/v1/chat/completions", {"content": b"\xff\xfe", "headers": JSON}, 400, "invalid_json"),
@@ -104,7 +106,7 @@ def check_error(response: httpx2.Response, status: int, code: str | None = None)
 def test_errors_have_the_shape_of_the_openai_api(
     small_server: RunningServer, method: str, path: str, options: dict, status: int, code: str
 ) -> None:
-    check_error(httpx2.request(method, small_server.http + path, **options), status, code)
+    check_error(HTTP.request(method, small_server.http + path, **options), status, code)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_an_invalid_path_parameter_has_the_shape_too() -> None:
         async def typed(number: int) -> int:
             return number
 
-        error = check_error(httpx2.get(f"{server.http}/typed/{LONG}"), 422, "invalid_value")
+        error = check_error(HTTP.get(f"{server.http}/typed/{LONG}"), 422, "invalid_value")
     assert error["param"] == "number"
 
 
@@ -137,7 +139,7 @@ def test_models_are_retrieved_by_the_sdk(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/version", "/metrics", "/v1/models", f"/v1/models/{MODEL}"])
 def test_head_is_answered_like_get_without_a_body(server: RunningServer, path: str) -> None:
-    head, get = httpx2.head(server.http + path), httpx2.get(server.http + path)
+    head, get = HTTP.head(server.http + path), HTTP.get(server.http + path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == get.headers["content-type"]
 
@@ -174,7 +176,7 @@ BIG = base64.b64encode(np.random.default_rng(0).bytes(30_000)).decode()
     ],
 )
 def test_an_error_repeats_at_most_120_characters_of_input(server: RunningServer, change: dict) -> None:
-    response = httpx2.post(f"{server.http}/v1/chat/completions", json={**chat_body(), **change})
+    response = HTTP.post(f"{server.http}/v1/chat/completions", json={**chat_body(), **change})
     error = check_error(response, 404 if "model" in change else 400)
     for start in ("", "data:image/png;base64,", "http://", "http://localhost/"):
         for text in (error["message"], error["param"] or ""):
@@ -188,51 +190,71 @@ def test_an_error_repeats_at_most_120_characters_of_input(server: RunningServer,
     [(f"/{BIG[:9000]}", {}), ("/v1/models", {"origin": BIG[:9000]}), ("/v1/models", {"host": LONG.strip()})],
 )
 def test_paths_and_headers_are_not_repeated_whole(server: RunningServer, path: str, headers: dict) -> None:
-    assert len(httpx2.get(server.http + path, headers=headers).content) < 600
+    assert len(HTTP.get(server.http + path, headers=headers).content) < 600
 
 
 class FailingMedia(MediaLoader):
-    """A media loader of which one method raises ``error``."""
+    """A media loader of which the method ``failing`` raises ``error``."""
 
-    def __init__(self, method: str, error: Exception) -> None:
-        super().__init__(UrlPolicy(), 1 << 20, 1 << 20, 64, 28)
-        self.reached = False
+    failing, reached = "", False
+    error: Exception = Exception()
 
-        def fail(*_: object) -> None:
+    def _reach(self, method: str) -> None:
+        if method == self.failing:
             self.reached = True
-            raise error
+            raise self.error
 
-        async def fail_later(*_: object) -> None:
-            fail()
+    async def load_image(self, url: str) -> np.ndarray:
+        self._reach("load_image")
+        return await super().load_image(url)
 
-        @asynccontextmanager
-        async def fail_to_open(_: str) -> AsyncIterator[Path]:
-            fail()
-            yield Path()
+    @asynccontextmanager
+    async def open_upload(self, url: str) -> AsyncIterator[Path]:
+        self._reach("open_upload")
+        async with super().open_upload(url) as path:
+            yield path
 
-        replaced: dict[str, Callable] = {"load_image": fail_later, "open_upload": fail_to_open}
-        setattr(self, method, replaced.get(method, fail))
+    def check_size(self, info: VideoInfo) -> None:
+        self._reach("check_size")
+        super().check_size(info)
+
+    def letterbox(self, image: np.ndarray) -> np.ndarray:
+        self._reach("letterbox")
+        return super().letterbox(image)
+
+    def fetch(self, url: str) -> bytes:
+        self._reach("fetch")
+        return super().fetch(url)
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[tuple[RunningServer, FailingMedia]]:
+    media = FailingMedia(UrlPolicy(), 1 << 20, 1 << 20, 64, 28)
+    with run_test_server(media=media) as server:
+        yield server, media
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("method", ["load_image", "open_upload", "check_size", "letterbox", "fetch"])
 def test_any_exception_while_loading_media_is_an_internal_error(
-    mp4: bytes, method: str, stream: bool, caplog: pytest.LogCaptureFixture
+    failing: tuple[RunningServer, FailingMedia], mp4: bytes, method: str, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    media = FailingMedia(method, AttributeError(f"'NoneType' object has no attribute {SECRET!r}"))
+    server, media = failing
+    media.failing, media.reached = method, False
+    media.error = AttributeError(f"'NoneType' object has no attribute {SECRET!r}")
     part = {"load_image": image_part(), "fetch": image_part("http://localhost/x.png")}.get(method, video_part(mp4))
-    with run_test_server(media=media) as server:
-        response = httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body(part, stream=stream))
-        error = check_error(response, 500, "internal")
-        assert media.reached
-        assert SECRET not in response.text
-        request_id = response.headers["x-request-id"]
-        assert request_id in error["message"]
-        logged = [record for record in caplog.records if request_id in record.getMessage()]
-        assert len(logged) == 1
-        assert SECRET in str(logged[0].exc_info)
-        wait_for(lambda: server.manager.budget.used_bytes == 0)
-        assert httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body()).status_code == 200
+    response = HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body(part, stream=stream))
+    error = check_error(response, 500, "internal")
+    assert media.reached
+    assert SECRET not in response.text
+    request_id = response.headers["x-request-id"]
+    assert request_id in error["message"]
+    logged = [record for record in caplog.records if request_id in record.getMessage()]
+    assert len(logged) == 1
+    assert SECRET in str(logged[0].exc_info)
+    wait_for(lambda: server.manager.budget.used_bytes == 0)
+    media.failing = ""
+    assert HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body()).status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -243,7 +265,7 @@ def test_an_exception_in_the_model_is_an_internal_error(stream: bool, caplog: py
     model = lively_model()
     model.network.lm.embed_tokens.register_forward_pre_hook(fail)
     with run_test_server(model) as server:
-        response = httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body(image_part(), stream=stream))
+        response = HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body(image_part(), stream=stream))
         if stream:
             events = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
             error = json.loads(events[-1])["error"]
@@ -254,8 +276,8 @@ def test_an_exception_in_the_model_is_an_internal_error(stream: bool, caplog: py
         assert SECRET not in response.text
         assert any(SECRET in str(record.exc_info or "") for record in caplog.records)
         wait_for(lambda: server.manager.budget.used_bytes == 0)
-        assert httpx2.get(f"{server.http}/health").status_code == 500
-        check_error(httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body()), 503)
+        assert HTTP.get(f"{server.http}/health").status_code == 500
+        check_error(HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body()), 503)
 
 
 @pytest.mark.parametrize(
@@ -266,19 +288,23 @@ def test_an_exception_in_the_model_is_an_internal_error(stream: bool, caplog: py
         (OSError(30, "Read-only file system", f"{SECRET}/mmduet-x1"), "Read-only file system"),
     ],
 )
-def test_a_full_or_unwritable_disk_is_named_without_its_paths(mp4: bytes, error: OSError, reason: str) -> None:
-    with run_test_server(media=FailingMedia("open_upload", error)) as server:
-        response = httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body(video_part(mp4)))
-        assert reason in check_error(response, 507, "storage")["message"]
-        assert SECRET not in response.text
-        wait_for(lambda: server.manager.budget.used_bytes == 0)
+def test_a_full_or_unwritable_disk_is_named_without_its_paths(
+    failing: tuple[RunningServer, FailingMedia], mp4: bytes, error: OSError, reason: str
+) -> None:
+    server, media = failing
+    media.failing, media.error = "open_upload", error
+    response = HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body(video_part(mp4)))
+    assert reason in check_error(response, 507, "storage")["message"]
+    assert SECRET not in response.text
+    wait_for(lambda: server.manager.budget.used_bytes == 0)
+    media.failing = ""
 
 
 def test_a_session_that_cannot_be_set_up_is_not_left_behind() -> None:
     with run_test_server(message_burst=1, messages_per_second=0.001) as server:
         body = {"source": "/nothing.mp4", "query": "What?", "session": {"type": "realtime", "duet": {"fps": 4}}}
         for _ in range(2):
-            response = httpx2.post(f"{server.http}/v1/sessions", json=body)
+            response = HTTP.post(f"{server.http}/v1/sessions", json=body)
             assert response.status_code == 201, response.text  # the client has sent one request
         wait_for(lambda: server.manager.active_count == 0)
         assert server.manager.budget.used_bytes == 0
@@ -327,7 +353,7 @@ def test_what_is_not_http_gets_an_error_in_json(server: RunningServer, data: byt
     assert json.loads(body)["error"]["code"] == "invalid_http"
     with socket.create_connection(("127.0.0.1", server.port)):
         pass  # a probe that sends nothing
-    assert httpx2.get(f"{server.http}/health").status_code == 200
+    assert HTTP.get(f"{server.http}/health").status_code == 200
 
 
 def test_the_log_of_the_server_is_quiet_about_probes() -> None:
@@ -346,7 +372,7 @@ def test_the_log_of_the_server_is_quiet_about_probes() -> None:
 def test_errors_of_uploads_name_no_temporary_file(server: RunningServer, mp4: bytes) -> None:
     audio = b"ID3\x04" + bytes(500)
     for data in (b"", b"no video at all" * 100, mp4[:300], mp4[: len(mp4) // 2], audio):
-        response = httpx2.post(f"{server.http}/v1/chat/completions", json=chat_body(video_part(data)))
+        response = HTTP.post(f"{server.http}/v1/chat/completions", json=chat_body(video_part(data)))
         error = check_error(response, 400)
         assert "the video" in error["message"]
         assert "mmduet-" not in error["message"]
@@ -354,6 +380,6 @@ def test_errors_of_uploads_name_no_temporary_file(server: RunningServer, mp4: by
 
 
 def test_the_api_description_has_the_parameters_of_chat_completions(server: RunningServer) -> None:
-    schemas = httpx2.get(f"{server.http}/openapi.json").json()["components"]["schemas"]
+    schemas = HTTP.get(f"{server.http}/openapi.json").json()["components"]["schemas"]
     assert {"messages", "frequency_penalty", "response_format", "user"} <= set(schemas["ChatRequest"]["properties"])
     assert schemas["ChatRequest"]["required"] == ["model", "messages"]
