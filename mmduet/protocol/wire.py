@@ -21,7 +21,7 @@ ERROR_CODES = {
 REMEDIES = {
     "unknown_parameter": "remove it; {guide} lists the known parameters",
     "missing_parameter": "add it",
-    "invalid_json": "send one JSON object per message",
+    "invalid_json": "send {whole} as one JSON object",
     "unknown_event": "{guide} lists the known events",
     "invalid_value": "{guide} lists the valid values",
     "unsupported_parameter": "leave it out",
@@ -61,12 +61,17 @@ class ServerModel(BaseModel):
 
 
 def to_protocol_error(
-    error: ValidationError, event_id: str | None = None, *, document: object = None, guide: str = "docs/protocol.md"
+    error: ValidationError,
+    event_id: str | None = None,
+    *,
+    document: object = None,
+    guide: str = "docs/protocol.md",
+    whole: str = "the message",
 ) -> ProtocolError:
     """Convert the first validation error, with its code, the dotted name of the parameter and the remedy.
 
     ``document`` is the parsed message, for which unions may be discriminated by any key of ``DISCRIMINATORS``. ``guide``
-    is the page that remedies refer to.
+    is the page that remedies refer to, ``whole`` what the error is about if it names no parameter.
     """
     first = error.errors(include_url=False, include_context=True)[0]
     param = shorten(field_path(first["loc"]) if document is None else field_path_in(document, first["loc"]))
@@ -79,8 +84,8 @@ def to_protocol_error(
     value = "" if code in ("missing_parameter", "invalid_json") else f" ({truncate(first['input'])})"
     reason = "" if code in ("unknown_parameter", "missing_parameter") else f": {_reason(first)}"
     problem = {"unknown_parameter": "is not known", "missing_parameter": "is missing"}.get(code, "is not valid")
-    subject = f"{param}{value}" if param else "the message"
-    remedy = REMEDIES[code].format(guide=guide)
+    subject = f"{param}{value}" if param else whole
+    remedy = REMEDIES[code].format(guide=guide, whole=whole)
     return ProtocolError(f"{subject} {problem}{reason}; {remedy}", code, param=param or None, event_id=event_id)
 
 

@@ -181,6 +181,17 @@ class ServerConfig(BaseSettings):
             ip_network(network)  # raises ValueError with the network in its message
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalize_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the origins as browsers send them: in lower case, without a slash at the end."""
+        for origin in value:
+            if origin not in ("*", "null") and not re.fullmatch(
+                r"[a-z][a-z0-9+.-]*://[^/\s]+/?", origin, re.IGNORECASE
+            ):
+                raise ValueError(f"it must be an origin such as https://page.example, got {origin!r}")
+        return tuple(origin.lower().rstrip("/") for origin in value)
+
     @field_validator("root_path")
     @classmethod
     def _check_root_path(cls, value: str) -> str:

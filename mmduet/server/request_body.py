@@ -31,7 +31,7 @@ async def parse_body(request: Request, model: type[ModelT], max_bytes: int) -> M
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise to_protocol_error(error, document=_parse_or_none(body), guide=GUIDE) from None
+        raise to_protocol_error(error, document=_parse_or_none(body), guide=GUIDE, whole="the request body") from None
 
 
 def _check_encoding(request: Request) -> None:

@@ -227,6 +227,8 @@ def test_an_address_that_is_not_valid_is_an_option_error(connect_to: Callable[[s
 def test_a_prefix_reaches_a_server_behind_a_proxy(served: RunningServer) -> None:
     with pytest.raises(ServerError, match="no WebSocket endpoint at /mmduet/v1/realtime"):
         connect_blocking(f"http://127.0.0.1:{served.port}/mmduet", KEY)
+    with run_test_server(root_path="/mmduet") as prefixed:
+        assert connect_blocking(f"http://127.0.0.1:{prefixed.port}/mmduet/") == "random:tiny"
     assert connect_blocking(f"http://127.0.0.1:{served.port}/v1", KEY) == "random:tiny"
 
 

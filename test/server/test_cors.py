@@ -8,6 +8,9 @@ import httpx2
 import pytest
 from live_server import RunningServer, run_test_server
 
+from mmduet.errors import OptionError
+from mmduet.server.config import load_config
+
 HTTP = httpx2.Client(verify=False, timeout=30)  # one client, because each makes a TLS context
 PAGE, STRANGER = "https://page.example", "https://stranger.example"
 CHAT = {"model": "random:tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "Hello?"}]}
@@ -118,6 +121,14 @@ def test_an_unexpected_exception_has_cors_headers() -> None:
     assert response.status_code == 500
     assert response.headers["access-control-allow-origin"] == PAGE
     assert response.json()["error"]["type"] == "server_error"
+
+
+def test_origins_in_the_settings_are_those_that_browsers_send() -> None:
+    with run_test_server(allowed_origins="https://PAGE.example/") as server:
+        assert preflight(f"{server.http}/v1/models", PAGE).headers["access-control-allow-origin"] == PAGE
+    for invalid in ("page.example", "https://page.example/path", "https://"):
+        with pytest.raises(OptionError, match=r"allowed_origins: .* must be an origin such as https://page.example"):
+            load_config(allowed_origins=invalid)
 
 
 def test_any_origin_is_allowed_by_a_star_and_none_by_default() -> None:
