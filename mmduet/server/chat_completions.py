@@ -51,7 +51,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         try:
             await completion.open()
             if body.stream:
-                return StreamingCompletion(completion, body, request.state.request_id)
+                return StreamingCompletion(completion, request.state.request_id)
             async for _ in completion.deltas():
                 pass
             return JSONResponse(completion.to_completion())
@@ -86,6 +86,11 @@ class ChatCompletion:
         self._options = session_options(self.body, self.manager.default_settings().options)
         self.manager.engine.check(self._options)
         self.manager.budget.reserve(self.id, self.manager.engine.slot_bytes(self._options), self.owner)
+
+    @property
+    def includes_usage(self) -> bool:
+        """Return whether the client has asked for a last chunk with the token counts; the others then have null."""
+        return self.body.stream_options is not None and bool(self.body.stream_options.include_usage)
 
     async def open(self) -> None:
         """Load the media of the messages, and open the engine session. Raises as ``TimelineBuilder.build`` does."""
@@ -156,7 +161,8 @@ class ChatCompletion:
     def to_chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         """Return a ``chat.completion.chunk`` object."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return {**self._envelope("chat.completion.chunk"), "choices": [choice]}
+        usage = {"usage": None} if self.includes_usage else {}
+        return {**self._envelope("chat.completion.chunk"), "choices": [choice], **usage}
 
     def to_usage_chunk(self) -> dict[str, Any]:
         """Return the last chunk, which has the token counts."""
@@ -199,8 +205,8 @@ def session_options(body: ChatRequest, defaults: SessionOptions) -> SessionOptio
 class StreamingCompletion(EventStream):
     """A completion sent as it is generated; closes it even if the response is interrupted or never starts."""
 
-    def __init__(self, completion: ChatCompletion, body: ChatRequest, request_id: str) -> None:
-        super().__init__(_stream_chunks(completion, body, request_id))
+    def __init__(self, completion: ChatCompletion, request_id: str) -> None:
+        super().__init__(_stream_chunks(completion, request_id))
         self._completion = completion
         completion.closed_by_response = True
 
@@ -212,7 +218,7 @@ class StreamingCompletion(EventStream):
             self._completion.manager.run_in_background(self._completion.close())
 
 
-async def _stream_chunks(completion: ChatCompletion, body: ChatRequest, request_id: str) -> AsyncIterator[str]:
+async def _stream_chunks(completion: ChatCompletion, request_id: str) -> AsyncIterator[str]:
     """Yield server-sent events up to ``[DONE]``; an error while generating is sent as an event."""
     try:
         yield _sse_event(completion.to_chunk({"role": "assistant", "content": ""}))
@@ -220,7 +226,7 @@ async def _stream_chunks(completion: ChatCompletion, body: ChatRequest, request_
             yield _sse_event(completion.to_chunk({"content": delta}))
         assert completion.reply is not None
         yield _sse_event(completion.to_chunk({}, FINISH_REASONS[completion.reply.finish]))
-        if body.stream_options is not None and body.stream_options.include_usage:
+        if completion.includes_usage:
             yield _sse_event(completion.to_usage_chunk())
         yield "data: [DONE]\n\n"
     except Exception as error:

@@ -73,6 +73,7 @@ def test_streamed_completion_equals_whole_completion(server: RunningServer) -> N
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole.choices[0].message.content
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
     assert chunks[-1].usage == whole.usage
+    assert all("usage" in chunk.to_dict() and chunk.usage is None for chunk in chunks[:-1])
     other = complete(server, image(3), image(2), "What?")
     assert other.choices[0].message.content != whole.choices[0].message.content  # the reply depends on the images
 

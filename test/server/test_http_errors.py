@@ -383,3 +383,18 @@ def test_the_api_description_has_the_parameters_of_chat_completions(server: Runn
     schemas = HTTP.get(f"{server.http}/openapi.json").json()["components"]["schemas"]
     assert {"messages", "frequency_penalty", "response_format", "user"} <= set(schemas["ChatRequest"]["properties"])
     assert schemas["ChatRequest"]["required"] == ["model", "messages"]
+
+
+@pytest.mark.parametrize("method", ["check_size", "letterbox"])
+def test_any_exception_while_reading_a_source_ends_its_session(mp4: bytes, tmp_path: Path, method: str) -> None:
+    (tmp_path / "film.mp4").write_bytes(mp4)
+    media = FailingMedia(UrlPolicy(roots=(tmp_path,)), 1 << 20, 1 << 20, 64, 28)
+    media.failing, media.error = method, ZeroDivisionError(SECRET)
+    with run_test_server(media=media) as server:
+        created = HTTP.post(f"{server.http}/v1/sessions", json={"source": "film.mp4", "query": "What?"})
+        events = HTTP.get(server.http + created.headers["location"] + "/events").text
+        assert media.reached
+        assert "event: error" in events
+        assert "event: session.closed" in events
+        assert SECRET not in events
+        wait_for(lambda: server.manager.active_count == 0 and server.manager.budget.used_bytes == 0)
