@@ -101,6 +101,7 @@ def _cached(hub_id: HubId, select: Select, reason: Exception) -> Path:
     """Return what an earlier run has downloaded. Raises ``DownloadError`` if that is not complete."""
     import huggingface_hub as hub
 
+    offline = isinstance(reason, hub.errors.OfflineModeIsEnabled)
     try:
         files = [file.path for file in hub.get_cached_repo_tree(hub_id.repository, revision=hub_id.revision)]
         snapshot = _download(hub_id, select(files), offline=True)
@@ -109,9 +110,9 @@ def _cached(hub_id: HubId, select: Select, reason: Exception) -> Path:
     except (hub.errors.CachedRepoTreeNotFoundError, hub.errors.LocalEntryNotFoundError):
         missing = "is not in the cache"
     else:
-        logger.info("%s is used from the cache, because the hub cannot be reached", hub_id)
+        if not offline:
+            logger.info("%s is used from the cache, because the hub cannot be reached", hub_id)
         return snapshot
-    offline = isinstance(reason, hub.errors.OfflineModeIsEnabled)
     why = "HF_HUB_OFFLINE forbids downloading" if offline else f"{_endpoint()} cannot be reached ({_brief(reason)})"
     advice = "unset it" if offline else "try again with a network"
     raise DownloadError(
@@ -204,4 +205,4 @@ def _two_readings(hub_id: HubId) -> str:
 
 def _brief(error: Any) -> str:
     """Return the kind of an error and the beginning of its message, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    return f"{type(error).__name__}: {' '.join(str(error).partition('For more information')[0].split())}"[:200]

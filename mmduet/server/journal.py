@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mmduet.errors import OptionError
+from mmduet.files import visible_files
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.journal import MAGIC, JournalWriter, complete_length, read_records
 from mmduet.protocol.session.recovery import RecoveredSession, recover
@@ -136,7 +137,7 @@ class JournalFolder:
         """Yield every session left by the previous server; log and rename journals that cannot be read."""
         for part in self._path.glob(f"*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
-        for path in sorted(self._path.glob(f"*{SUFFIX}")):
+        for path in visible_files(self._path, f"*{SUFFIX}"):
             try:
                 found = recover(read_records(path.read_bytes()))
                 if found.opened is None or found.state is None:

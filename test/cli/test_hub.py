@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +111,33 @@ def test_published_weights_narrate_a_video_and_only_needed_files_are_downloaded_
         assert again == (0, "", "")
         assert (mmduet.folder / "events.jsonl").read_text() == first
     assert mmduet.hub.downloaded() == NEEDED
+
+
+def test_downloads_show_progress_on_a_terminal(mmduet: Commands) -> None:
+    reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    command = [shutil.which("mmduet", path=mmduet.path) or "mmduet", "inspect", DUET]
+    done = subprocess.run(command, stderr=terminal, stdout=subprocess.PIPE, cwd=mmduet.folder, check=False)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of the terminal
+        while part := os.read(reader, 1 << 16):
+            shown += part
+    os.close(reader)
+    assert done.returncode == 0
+    assert re.search(rb"Fetching 5 files: +100%", shown), shown
+
+
+@pytest.mark.slow
+def test_offline_mode_uses_the_cache(mmduet: Commands) -> None:
+    assert mmduet("inspect", DUET).status == 0
+    mmduet.hub.requests.clear()
+    environment = {**os.environ, "HF_ENDPOINT": mmduet.hub.url, "HF_HOME": str(mmduet.cache), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "mmduet", "inspect", DUET, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["revisions"]) == 2
+    assert mmduet.hub.requests == []
 
 
 def test_inspect_names_the_commits(mmduet: Commands) -> None:

@@ -210,9 +210,13 @@ def test_unreadable_or_unwritable_journal_does_not_stop_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "sess_x.0.journal").write_bytes(b"nonsense")
+    hidden = tmp_path / "._sess_x.0.journal"
+    hidden.write_bytes(b"written by macOS")
     with run_test_server(journal=tmp_path) as server:
         assert "cannot be read" in caplog.text
         assert [path.name for path in tmp_path.glob("sess*")] == ["sess_x.0.unreadable"]
+        assert str(hidden) not in caplog.text
+        hidden.unlink()
         with server.connect() as client:
             client.receive()
             monkeypatch.setattr(os, "write", lambda *_: 0)
