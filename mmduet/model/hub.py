@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmduet.errors import DownloadError, MmduetError, ModelNotFoundError
+from mmduet.files import is_disk_error
 
 PREFIX = "hf:"
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
@@ -172,10 +172,10 @@ def _explain(hub_id: HubId, error: Exception) -> MmduetError:
         )
     if status == 403:
         return DownloadError(f"the token in HF_TOKEN may not read {hub_id} ({_brief(error)}); use another token")
-    if any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
+    if disk_error := next(filter(is_disk_error, _causes(error)), None):
         return DownloadError(
-            f"the disk of {constants.HF_HUB_CACHE} is full while downloading {hub_id}; make space, or set HF_HOME to a folder "
-            "on another disk, and run the command again: it continues"
+            f"{hub_id} cannot be written to {constants.HF_HUB_CACHE} ({getattr(disk_error, 'strerror', None)}); make space, or "
+            "set HF_HOME to a folder on another disk, and run the command again: it continues"
         )
     return DownloadError(f"{hub_id} cannot be downloaded ({_brief(error)}); run the command again: it continues")
 

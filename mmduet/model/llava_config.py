@@ -112,7 +112,7 @@ def check_supported(path: Path, values: dict[str, Any], text: dict[str, Any]) ->
         "hidden_act": (text.get("hidden_act", "silu"), "silu"),
         "projector_hidden_act": (values.get("projector_hidden_act", "gelu"), "gelu"),
         "mm_projector_type": (values.get("mm_projector_type", "mlp2x_gelu"), "mlp2x_gelu"),
-        "mm_spatial_pool_mode": (values.get("mm_spatial_pool_mode", "bilinear"), "bilinear"),
+        "mm_spatial_pool_mode": (values.get("mm_spatial_pool_mode") or "bilinear", "bilinear"),
         "vision_feature_layer": (layer if isinstance(layer, int) and layer < 0 else repr(layer), layer),
     }
     unsupported = [f"{name} {value!r}" for name, (value, supported) in settings.items() if value != supported]

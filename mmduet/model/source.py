@@ -93,7 +93,7 @@ def _find(name: str, pickles: bool, is_base: bool = False) -> ModelSource:
     if name.startswith(RANDOM):
         return ModelSource(None, name.removeprefix(RANDOM))
     directory, hub_id = BUNDLED.get(name, Path(name)), HubId.parse(name)
-    if directory.is_dir():
+    if name and directory.is_dir():
         found, label = FoundFiles(directory), directory.resolve().name
     elif hub_id is not None:
         found, label = _download_model(hub_id, pickles), hub_id.repository.partition("/")[2]

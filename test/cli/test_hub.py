@@ -358,8 +358,27 @@ def test_a_disk_without_space_is_reported_before_downloading(mmduet: Commands) -
 def test_an_unusable_cache_is_reported(mmduet: Commands) -> None:
     mmduet.cache.parent.mkdir(exist_ok=True)
     mmduet.cache.write_bytes(b"a file")
-    fails(mmduet("inspect", DUET), 5, "download_failed", f"{DUET} cannot be downloaded")
+    fails(mmduet("inspect", DUET), 5, "download_failed", f"{DUET} cannot be written to {mmduet.cache}/hub (")
     mmduet.cache.unlink()
+
+
+def test_a_disk_that_is_full_is_reported_and_the_next_command_continues(mmduet: Commands) -> None:
+    """The system's limit on the size of files stands for a full disk; it allows for the adapter, not for the base."""
+    program = (
+        "import resource, sys\n"
+        "from mmduet.cli.main import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"sys.argv = ['mmduet', 'inspect', '{DUET}']\n"
+        "main()"
+    )
+    fails(
+        mmduet("-c", program), 5, "download_failed", f"{BASE}@", f"cannot be written to {mmduet.cache}/hub (File too large)",
+        "make space, or set HF_HOME to a folder on another disk, and run the command again: it continues",
+    )  # fmt: skip
+    assert not list(mmduet.cache.rglob("*.incomplete"))
+    mmduet.hub.requests.clear()
+    assert mmduet("inspect", DUET).status == 0
+    assert f"{DUET}/adapter_model.safetensors" not in mmduet.hub.downloaded()
 
 
 def test_another_kind_of_model_is_refused_before_its_weights_are_downloaded(mmduet: Commands, tmp_path: Path) -> None:

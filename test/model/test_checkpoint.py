@@ -180,7 +180,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_rejected(tmp_path: Path) -> No
         load_checkpoint(directory)
 
 
-@pytest.mark.parametrize("name", ["nano-2", "random:11b", "random:", "/no/such/directory"])
+@pytest.mark.parametrize("name", ["nano-2", "random:11b", "random:", "/no/such/directory", ""])
 def test_an_unknown_model_name_is_rejected_with_the_known_names(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="tiny") as caught:
         load_model(name)
