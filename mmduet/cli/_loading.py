@@ -22,25 +22,27 @@ MODEL_HELP = (
     "The model: nano, random:SIZE, the directory of a checkpoint, or OWNER/NAME\\[@REVISION] on the Hugging Face hub, which is "
     "downloaded once."
 )
+PROFILE_HELP = "fixed: the recommended format and settings; paper: exactly those of the MMDuet paper, faults included."
 ALLOW_PICKLE_HELP = "Also read .bin weights. These are pickles and can run code: only use trusted files."
 AllowPickle = Annotated[bool, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)]
 Adapter = Annotated[
     Path | None,
     Option(
         metavar="DIR|OWNER/NAME",
-        help="Merge a LoRA adapter saved by PEFT, from a directory or the hub, into the model.",
+        help="LoRA adapter saved by PEFT, in a directory or on the hub, which is merged into the model.",
     ),
 ]
 Quantized = Annotated[
     Literal["int8", "nf4"] | None,
-    Option(help="Quantize the weights of the language model; needs mmduet\\[quant]."),
+    Option(help="Store the language model's weights in 8 or 4 bits, which saves memory; needs mmduet\\[quant]."),
 ]
 Dtype = Annotated[
     Literal["stored", "float32", "bfloat16", "float16"],
-    Option(help="Data type of weights and computation; stored: that of the checkpoint."),
+    Option(help="Number format of weights and computation; stored: that of the checkpoint."),
 ]
 MaxConcurrent = Annotated[
-    int, Option("--at-once", min=1, help="Maximum number of videos processed at the same time; each needs memory.")
+    int,
+    Option("--at-once", min=1, help="Maximum number of videos that are processed at the same time; each needs memory."),
 ]
 
 

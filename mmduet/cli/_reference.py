@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import typer
+
+from mmduet.cli._help import build_command, walk
 
 HEADER = """# Command line
 
@@ -17,18 +18,9 @@ Generated from the code (`make docs`). `mmduet COMMAND --help` prints the same.
 def render(app: typer.Typer) -> str:
     """Return the reference of every command of ``app``, sub-commands included."""
     sections = [HEADER]
-    for names, command in walk((), typer.main.get_command(app)):
+    for names, command in walk((), build_command(app)):
         sections.append(render_command(names, command))
     return "\n".join(sections)
-
-
-def walk(names: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the words and the definition of every command that can be run, in the order of ``--help``."""
-    children: dict[str, Any] = getattr(command, "commands", {})
-    if not children:
-        yield names, command
-    for name, child in children.items():
-        yield from walk((*names, name), child)
 
 
 def render_command(names: tuple[str, ...], command: Any) -> str:
@@ -69,6 +61,8 @@ def default_of(option: Any) -> str:
     if isinstance(option.show_default, str):
         return cell(option.show_default)
     default = option.default() if callable(option.default) else option.default
+    if option.is_flag and option.secondary_opts:
+        return f"`{(option.opts if default else option.secondary_opts)[0]}`"
     if default is None or default == [] or default == () or option.is_flag:
         return ""
     return f"`{default}`"
@@ -76,4 +70,4 @@ def default_of(option: Any) -> str:
 
 def cell(text: str | None) -> str:
     """Return a text as a table's cell."""
-    return " ".join((text or "").split()).replace("|", "\\|")
+    return " ".join((text or "").split()).replace("\\[", "[").replace("|", "\\|")

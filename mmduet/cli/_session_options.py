@@ -18,10 +18,17 @@ TURN_METAVAR = "TEXT[@SECONDS]"
 WINDOW_METAVAR = "N|SECONDSs|none"
 SPEAK_METAVAR = "threshold:V|sum:V|never"
 SPEAK_HELP = (
-    "When to speak: if the score of a frame exceeds V, if the sum of scores since the last reply exceeds V, or never."
+    "When to speak: if the score of a frame is above V (from 0 to 1), if the sum of the scores since the last reply is above "
+    "V, or never."
 )
-HEADS_HELP = "Score heads that --speak adds up: informative, relevance or both."
-WINDOW_HELP = "Frames that stay in the context: a number, a duration such as 6s, or none for no limit."
+HEADS_HELP = (
+    "The scores that --speak uses: informative (something new happens), relevance (the frame matches the query), or both, "
+    "whose sum then counts."
+)
+WINDOW_HELP = "How much the model remembers: a number of frames, a duration such as 6s, or none for no limit."
+KEEP_HELP = "Keep the model's replies in its memory, or remove each one when it is complete."
+TOKENS_HELP = "Maximum length of a reply, in tokens (parts of words)."
+PENALTY_HELP = "Values above 1 make repetition within a reply less likely."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +36,25 @@ class TurnOptions:
     """The turns of the user."""
 
     query: Annotated[
-        list[str] | None, Option(metavar=TURN_METAVAR, help="Ask this query, from this time on; repeatable.")
+        list[str] | None,
+        Option(
+            metavar=TURN_METAVAR,
+            help="Ask or instruct this from the beginning, or from this time of the video on; repeatable.",
+        ),
     ] = None
     no_query: Annotated[
-        bool, Option("--no-query", help="Ask nothing, not even the model's default query; the model may speak at once.")
+        bool,
+        Option(
+            "--no-query",
+            help="Ask nothing, not even the query that the model has by default; it may then speak at once.",
+        ),
     ] = False
     context: Annotated[
-        list[str] | None, Option(metavar=TURN_METAVAR, help="Insert this line of context at this time; repeatable.")
+        list[str] | None,
+        Option(
+            metavar=TURN_METAVAR,
+            help="Show this text to the model at this time, such as a line of a transcript; repeatable.",
+        ),
     ] = None
 
     def parse_turns(self) -> list[Query | Context]:
@@ -52,7 +71,8 @@ class ResultOptions:
     """What is displayed and written."""
 
     output: Annotated[
-        Path | None, Option(metavar="FILE.jsonl", help="Write every event as one line of JSON to this file.")
+        Path | None,
+        Option(metavar="FILE.jsonl", help="Write scores, queries and replies to this file, one JSON object per line."),
     ] = None
     plot: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw scores and replies over time (.png, .pdf or .svg).")
@@ -61,7 +81,7 @@ class ResultOptions:
         Path | None, Option(metavar="FILE.vtt|.srt", help="Write the replies as WebVTT or SubRip subtitles.")
     ] = None
     strict_video: StrictVideo = False
-    scores: Annotated[bool, Option("--scores", help="Display the scores of every frame as a line, too.")] = False
+    scores: Annotated[bool, Option("--scores", help="Display also a line with the scores of every frame.")] = False
     quiet: Annotated[bool, Option("--quiet", help="Display nothing but warnings and errors.")] = False
 
     def check_files(self, video: Path) -> None:

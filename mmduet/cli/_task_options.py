@@ -9,9 +9,19 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, MaxConcurrent, Quantized
+from mmduet.cli._loading import (
+    MODEL_HELP,
+    MODEL_METAVAR,
+    PROFILE_HELP,
+    Adapter,
+    AllowPickle,
+    Dtype,
+    MaxConcurrent,
+    Quantized,
+)
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
+from mmduet.cli._session_options import SPEAK_HELP, SPEAK_METAVAR
 from mmduet.errors import OptionError
 from mmduet.options import Profile, SpeakOptions
 
@@ -23,7 +33,7 @@ class TaskOptions:
     """The options of every task command; None where an option was not given."""
 
     videos: Annotated[
-        list[Path], Argument(metavar="VIDEO...", help="Video files; - reads standard input.", show_default=False)
+        list[Path], Argument(metavar="VIDEO", help="Video files; - reads standard input.", show_default=False)
     ]
     model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
@@ -33,19 +43,27 @@ class TaskOptions:
     server: Annotated[
         str | None, Option(metavar="URL", help="Use the model of a running `mmduet serve` instead of loading one.")
     ] = None
-    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="Key for the server.", show_default=False)] = None
+    key: Annotated[
+        str | None, Option(envvar="MMDUET_KEY", help="API key of the server, if it requires one.", show_default=False)
+    ] = None
     encoding: Annotated[
         Literal["jpeg", "png", "raw"], Option(help="Encoding of frames that are sent to the server.")
     ] = "jpeg"
-    fps: Annotated[float | None, Option(help="Frames per second that are processed.", show_default=FROM_MODEL)] = None
-    profile: Annotated[Profile, Option(help="The model's recommended settings, or those of the paper.")] = "fixed"
+    fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None
+    profile: Annotated[Profile, Option(help=PROFILE_HELP)] = "fixed"
     at_once: MaxConcurrent = 8
     strict_video: StrictVideo = False
-    output: Annotated[Path | None, Option(metavar="FILE.json", help="Write results and scores as JSON.")] = None
-    plot: Annotated[
-        Path | None, Option(metavar="FILE.png", help="Draw the result over film strip and scores; one file per video.")
+    output: Annotated[
+        Path | None, Option(metavar="FILE.json", help="Write the results and all scores to this file.")
     ] = None
-    quiet: Annotated[bool, Option("--quiet", help="Show nothing but warnings and errors.")] = False
+    plot: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE.png",
+            help="Draw the result over film strip and scores (.png, .pdf or .svg); one file per video.",
+        ),
+    ] = None
+    quiet: Annotated[bool, Option("--quiet", help="Display nothing but warnings and errors.")] = False
 
     @property
     def several(self) -> bool:
@@ -102,7 +120,7 @@ class ReplyTaskOptions(TaskOptions):
     """The options of the tasks whose result is made of the model's replies."""
 
     speak: Annotated[
-        str | None, Option(metavar="threshold:V|sum:V", help="Speak policy.", show_default=FROM_MODEL)
+        str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_MODEL)
     ] = None  # fmt: skip
     subtitles: Annotated[
         Path | None, Option(metavar="FILE.vtt|.srt", help="Write the result as subtitles; one file per video.")

@@ -21,15 +21,15 @@ class AskOptions(ReplyTaskOptions):
     """The options of ``mmduet ask``."""
 
     query: Annotated[
-        str, Option(metavar="TEXT[@SECONDS]", help="The question, and when it is asked.", show_default=False)
+        str, Option(metavar="TEXT[@SECONDS]", help="The question, and from when on it is asked.", show_default=False)
     ]
 
 
 @takes_options(AskOptions)
 def ask(options: AskOptions) -> None:
-    """Question answering: every answer to a question about each VIDEO, with its time.
+    """Answer a question about each VIDEO, with the time of every answer.
 
-    The same answer repeated within five seconds is one answer that lasts.
+    An answer that is repeated within five seconds is listed once, from its first time to its last.
 
     The exit status is 1 if some of several videos failed.
     """

@@ -31,13 +31,13 @@ def bench() -> None:
 
 @app.command()
 def soak(
-    hours: Annotated[float, Option(help="Hours of stream, processed as fast as possible.")] = 24.0,
+    hours: Annotated[float, Option(help="Hours of video to process, as fast as possible.")] = 24.0,
     fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
     model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
-    lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Duration of the scene that is repeated.")] = 120.0,
+    lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Seconds of the scene that is repeated.")] = 120.0,
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Query at the beginning; by default the model's recommended one.")
     ] = None,
@@ -100,23 +100,34 @@ class ServeOptions:
     """The options of ``mmduet bench serve``."""
 
     fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0
-    streams: Annotated[int, Option(help="Number of concurrent streams; with --most, the number to start with.")] = 4
+    streams: Annotated[
+        int, Option(help="Number of streams at the same time; with --most, the number to start with.")
+    ] = 4
     seconds: Annotated[
-        float, Option(help="Duration of one measurement; its first fifth is a warm-up and not counted.")
+        float, Option(help="Seconds of one measurement; the first fifth is a warm-up that is not counted.")
     ] = 20.0
-    find_max: Annotated[bool, Option("--most", help="Find the largest number of streams that is held.")] = False
+    find_max: Annotated[
+        bool, Option("--most", help="Find the largest number of streams that the server keeps up with.")
+    ] = False
     overhead: Annotated[
-        bool, Option("--overhead", help="Measure with one stream what the server adds to the engine's time.")
+        bool, Option("--overhead", help="Measure the time that the server adds to that of the model, with one stream.")
     ] = False
     connections: Annotated[
-        int, Option("--connects", metavar="N", help="Open and close this number of sessions instead.")
+        int,
+        Option(
+            "--connects",
+            metavar="N",
+            help="Instead, open and close this number of sessions, and report their times and memory.",
+        ),
     ] = 0
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Query of each stream; by default the model's recommended one.")
     ] = None
     model: Annotated[str, Option(help="Model of the server that is started.")] = "nano"
     server: Annotated[str | None, Option(metavar="URL", help="Measure this server instead of starting one.")] = None
-    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="API key of that server.", show_default=False)] = None
+    key: Annotated[
+        str | None, Option(envvar="MMDUET_KEY", help="API key of that server, if it requires one.", show_default=False)
+    ] = None
     seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0
     json_path: Annotated[Path | None, Option("--json", help="Write the result to this file as well.")] = None
 
@@ -208,7 +219,7 @@ def _format_result(result: ServeResult) -> str:
 
 @app.command()
 def chaos(
-    minutes: Annotated[float, Option(help="Duration of the run.")] = 30.0,
+    minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0,
     honest: Annotated[int, Option(help="Number of well-behaved clients, whose results are compared.")] = 24,
     hostile: Annotated[int, Option("--villains", help="Number of clients that break the protocol.")] = 8,
     fps: Annotated[float, Option(help="Frames per second of each well-behaved client.")] = 2.0,

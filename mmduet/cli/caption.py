@@ -21,13 +21,13 @@ class CaptionOptions(ReplyTaskOptions):
     """The options of ``mmduet caption``."""
 
     query: Annotated[
-        str | None, Option(metavar="TEXT", help="Instruction for the model.", show_default="the model's own")
+        str | None, Option(metavar="TEXT", help="What the model shall describe.", show_default="the model's own")
     ] = None
 
 
 @takes_options(CaptionOptions)
 def caption(options: CaptionOptions) -> None:
-    """Dense captioning: what happens in each VIDEO, from when to when.
+    """Describe what happens in each VIDEO, from when to when (dense captioning).
 
     The exit status is 1 if some of several videos failed.
     """

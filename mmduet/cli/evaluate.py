@@ -24,24 +24,29 @@ JUDGE = "magqa, proactive:"
 class EvaluateOptions:
     """The options of ``mmduet evaluate``."""
 
-    benchmark: Annotated[BenchmarkName, Argument(help="Benchmark whose metrics are computed.", show_default=False)]
-    predictions: Annotated[Path, Option(metavar="FILE", help="Predictions of a model for the test set.")]
+    benchmark: Annotated[BenchmarkName, Argument(help="The benchmark.", show_default=False)]
+    predictions: Annotated[Path, Option(metavar="FILE", help="File of a model's predictions.")]
     annotations: Annotated[
-        list[Path] | None, Option(metavar="FILE", help="The test set; dense-captioning takes several references.")
+        list[Path] | None, Option(metavar="FILE", help="File of the right answers; dense-captioning takes several.")
     ] = None
     profile: Annotated[
         Literal["fixed", "paper"],
-        Option(help="The algorithms as published, or the original evaluators with their bugs."),
+        Option(
+            help="fixed: the algorithms as published; paper: exactly what the original evaluators compute, faults included."
+        ),
     ] = "fixed"
-    json_path: Annotated[Path | None, Option("--json", metavar="OUT", help="Write the report as JSON.")] = None
+    json_path: Annotated[Path | None, Option("--json", metavar="FILE.json", help="Write the report to this file.")] = (
+        None
+    )
     html: Annotated[
-        Path | None, Option(metavar="OUT", help="Write the report as an HTML page, with curves and worst cases.")
+        Path | None,
+        Option(metavar="FILE.html", help="Write the report as a web page, with curves and the worst cases."),
     ] = None
-    videos: Annotated[Path | None, Option(metavar="DIR", help="Videos, for the film strips of the HTML page.")] = None
-    per_item: Annotated[
-        bool, Option("--per-item", help="Add the values of each query or video to the JSON report.")
-    ] = False
-    strict: Annotated[bool, Option("--strict", help="Fail on predictions that cannot be used as they are.")] = False
+    videos: Annotated[
+        Path | None, Option(metavar="DIR", help="With --html: directory of the videos, for film strips.")
+    ] = None
+    per_item: Annotated[bool, Option("--per-item", help="With --json: add the values of each query or video.")] = False
+    strict: Annotated[bool, Option("--strict", help="Fail if any prediction cannot be used as it is.")] = False
     smoothing: Annotated[
         int | None,
         Option(
@@ -52,7 +57,10 @@ class EvaluateOptions:
     ] = None
     threshold: Annotated[
         float | None,
-        Option(help="grounding: frames with at least this normalised score are in the span.", show_default="0.5"),
+        Option(
+            help="grounding: a frame is in the span if its score, scaled to 0 to 1, is at least this.",
+            show_default="0.5",
+        ),
     ] = None
     sample: Annotated[
         bool | None, Option("--sample", help="grounding: evaluate only queries that have a prediction.")
@@ -77,24 +85,34 @@ class EvaluateOptions:
     ] = None
     judge: Annotated[
         str | None,
-        Option(metavar="URL|exact", help=f"{JUDGE} an OpenAI-compatible endpoint, or exact to compare the texts."),
+        Option(
+            metavar="URL|exact",
+            help=f"{JUDGE} address of an OpenAI-compatible server whose model grades the answers, or exact to compare texts.",
+        ),
     ] = None
-    judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} the model at that endpoint.")] = None
+    judge_model: Annotated[str | None, Option(metavar="NAME", help=f"{JUDGE} name of the model at that server.")] = None
     judge_cache: Annotated[
         Path | None,
-        Option(metavar="FILE", help=f"{JUDGE} file that keeps the replies.", show_default="PREDICTIONS.judge.jsonl"),
+        Option(
+            metavar="FILE",
+            help=f"{JUDGE} keep the judge's replies in this file.",
+            show_default="PREDICTIONS.judge.jsonl",
+        ),
     ] = None
     judgements: Annotated[
-        Path | None, Option(metavar="FILE", help=f"{JUDGE} replies of a judge that were collected before.")
+        Path | None, Option(metavar="FILE", help=f"{JUDGE} file of a judge's replies that were collected before.")
     ] = None
     judge_prompt: Annotated[
         Path | None,
-        Option(metavar="FILE", help=f"{JUDGE} prompt with the placeholders {{question}}, {{gold}} and {{answer}}."),
+        Option(
+            metavar="FILE",
+            help=f"{JUDGE} file of the judge's prompt, with the placeholders {{question}}, {{gold}} and {{answer}}.",
+        ),
     ] = None
     num_examples: Annotated[
-        int | None, Option(help="magqa: number of questions in the test set; missing predictions are padded.")
+        int | None, Option(help="magqa: number of questions in the test set; missing predictions count as wrong.")
     ] = None
-    seed: Annotated[int | None, Option(min=0, help="Seed of the bootstrap.", show_default="0")] = None
+    seed: Annotated[int | None, Option(min=0, help="Random seed of the confidence intervals.", show_default="0")] = None
 
     @property
     def queries_model(self) -> bool:
@@ -114,7 +132,7 @@ class EvaluateOptions:
 
 @takes_options(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
-    """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the field's own formats.
+    """Compute a benchmark's metrics. Predictions are those of `mmduet predict`, or files in the formats of other projects.
 
     The API key of the judge is read from the environment variable MMDUET_JUDGE_KEY.
     """

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 class GroundOptions(TaskOptions):
     """The options of ``mmduet ground``."""
 
-    query: Annotated[str, Option(metavar="TEXT", help="What to find.", show_default=False)]
+    query: Annotated[str, Option(metavar="TEXT", help="What to find, in words.", show_default=False)]
     online: Annotated[
         bool, Option("--online", help="Decide frame by frame, and report when each start and end was decided.")
     ] = False
     threshold: Annotated[
-        float, Option(min=0.0, max=1.0, help="Relevance above which a frame belongs to a span.")
+        float, Option(min=0.0, max=1.0, help="A frame belongs to a span if its relevance is above this.")
     ] = 0.5  # fmt: skip
 
 
 @takes_options(GroundOptions)
 def ground(options: GroundOptions) -> None:
-    """Temporal grounding: the spans of each VIDEO that a query is about.
+    """Find the times in each VIDEO that match a query (temporal grounding).
 
     The exit status is 1 if some of several videos failed.
     """

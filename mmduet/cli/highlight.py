@@ -37,10 +37,16 @@ class HighlightOptions(TaskOptions):
     ] = None
     cut: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Write each highlight as an MP4 into this directory, and a reel of all."),
+        Option(
+            metavar="DIR", help="Write each highlight as an MP4 file into this directory, and a reel of all of them."
+        ),
     ] = None
     copy: Annotated[
-        bool, Option("--copy", help="Cut without re-encoding; each clip then starts at the key frame before it.")
+        bool,
+        Option(
+            "--copy",
+            help="With --cut: copy instead of re-encoding, which is quicker; each clip then starts at the key frame before it.",
+        ),
     ] = False
 
     @property
@@ -61,7 +67,7 @@ class HighlightOptions(TaskOptions):
 
 @takes_options(HighlightOptions)
 def highlight(options: HighlightOptions) -> None:
-    """Highlights: the best moments of each VIDEO, the best first.
+    """Find the best moments of each VIDEO, the best first.
 
     The exit status is 1 if some of several videos failed.
     """

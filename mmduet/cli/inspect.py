@@ -20,7 +20,7 @@ GIB = 2**30
 def inspect(
     model: Annotated[str, Argument(metavar=MODEL_METAVAR, help=f"{MODEL_HELP} Or the directory of an adapter.")],
     adapter: Adapter = None,
-    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print a JSON object instead of a table.")] = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Show what a model consists of, whether it can be loaded, and the memory that it needs.

@@ -32,6 +32,7 @@ from mmduet.cli import (
     train,
     version,
 )
+from mmduet.cli._help import build_command
 from mmduet.errors import MmduetError, OptionError
 from mmduet.files import is_disk_error
 
@@ -75,7 +76,7 @@ def main(commands: typer.Typer = app) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     silence_libraries()
     try:
-        commands()
+        build_command(commands)()
     except MmduetError as error:
         fail(error)
     except OSError as error:

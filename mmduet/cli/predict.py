@@ -12,6 +12,7 @@ from typer import Option
 from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
+    PROFILE_HELP,
     Adapter,
     AllowPickle,
     Dtype,
@@ -22,6 +23,16 @@ from mmduet.cli._loading import (
 )
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._progress import progress_bar
+from mmduet.cli._session_options import (
+    HEADS_HELP,
+    KEEP_HELP,
+    PENALTY_HELP,
+    SPEAK_HELP,
+    SPEAK_METAVAR,
+    TOKENS_HELP,
+    WINDOW_HELP,
+    WINDOW_METAVAR,
+)
 from mmduet.cli._speak_warning import warn_if_extreme
 from mmduet.text import to_printable
 
@@ -33,36 +44,42 @@ if TYPE_CHECKING:
     from mmduet.model import LoadedModel
     from mmduet.options import DecodeOptions
 
-Window = Annotated[
-    str | None,
-    Option(metavar="N|SECONDSs|none", help="What stays in the context.", show_default="the model's recommended window"),
+FROM_MODEL = "the model's"
+Output = Annotated[
+    Path,
+    Option(
+        metavar="PRED.jsonl",
+        help="Write the predictions to this file, one per line; if it exists, the run continues it.",
+    ),
 ]
+MaxFrames = Annotated[
+    int | None, Option(min=1, help="Process at most this many frames of each video.", show_default="all")
+]
+Window = Annotated[str | None, Option(metavar=WINDOW_METAVAR, help=WINDOW_HELP, show_default=FROM_MODEL)]
 
 
 def predict(
-    annotations: Annotated[Path, Option(metavar="TEST.json", help="The test set.")],
-    videos: Annotated[Path, Option(metavar="DIR", help="Directory of the videos.")],
-    output: Annotated[Path, Option(metavar="PRED.jsonl", help="Prediction file; an interrupted run continues it.")],
+    annotations: Annotated[Path, Option(metavar="TEST.json", help="The questions: a test set of a benchmark.")],
+    videos: Annotated[Path, Option(metavar="DIR", help="Directory of the test set's videos.")],
+    output: Output,
     model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     quantized: Quantized = None,
     dtype: Dtype = "float32",
-    fps: Annotated[float | None, Option(help="Frames per second; the model's recommended rate by default.")] = None,
-    max_frames: Annotated[int | None, Option(min=1, help="Process at most this many frames.")] = None,
-    speak: Annotated[str | None, Option(help="threshold:VALUE, sum:VALUE or never.")] = None,
-    score_heads: Annotated[str | None, Option(metavar="HEADS", help="Heads whose scores are added.")] = None,
-    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help="Keep replies in context.")] = False,
-    max_new_tokens: Annotated[int | None, Option(min=1, help="Maximum length of a reply in tokens.")] = None,
-    repetition_penalty: Annotated[float | None, Option(help="Above 1 avoids repetition; 1 by default.")] = None,
+    fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None,
+    max_frames: MaxFrames = None,
+    speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_MODEL)] = None,
+    score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS_HELP, show_default=FROM_MODEL)] = None,
+    keep_replies: Annotated[bool, Option("--keep-replies/--remove-replies", help=KEEP_HELP)] = False,
+    max_new_tokens: Annotated[int | None, Option(min=1, help=TOKENS_HELP, show_default=FROM_MODEL)] = None,
+    repetition_penalty: Annotated[float | None, Option(help=PENALTY_HELP, show_default="1")] = None,
     window: Window = None,
-    profile: Annotated[
-        Literal["fixed", "paper"], Option(help="The corrected template and algorithms, or those as published.")
-    ] = "fixed",
+    profile: Annotated[Literal["fixed", "paper"], Option(help=PROFILE_HELP)] = "fixed",
     at_once: MaxConcurrent = 8,
     strict_video: StrictVideo = False,
 ) -> None:
-    """Answer every question of a test set. The exit status is 1 if some could not be answered."""
+    """Answer every question of a benchmark's test set. The exit status is 1 if some could not be answered."""
     from mmduet.annotations.prediction_files import PredictionFile
     from mmduet.annotations.prediction_settings import PredictionSettings, file_digest
     from mmduet.annotations.test_sets import read_test_set

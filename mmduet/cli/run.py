@@ -14,7 +14,17 @@ from typer import Argument, Option
 
 from mmduet.cli._display import DisplayOptions, open_display, spinner, warn_about_damage
 from mmduet.cli._json_lines import open_json_lines
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Quantized, find, load
+from mmduet.cli._loading import (
+    MODEL_HELP,
+    MODEL_METAVAR,
+    PROFILE_HELP,
+    Adapter,
+    AllowPickle,
+    Dtype,
+    Quantized,
+    find,
+    load,
+)
 from mmduet.cli._options import takes_options
 from mmduet.cli._session_io import (
     at_realtime,
@@ -26,8 +36,11 @@ from mmduet.cli._session_io import (
 )
 from mmduet.cli._session_options import (
     HEADS_HELP,
+    KEEP_HELP,
+    PENALTY_HELP,
     SPEAK_HELP,
     SPEAK_METAVAR,
+    TOKENS_HELP,
     WINDOW_HELP,
     WINDOW_METAVAR,
     ResultOptions,
@@ -66,32 +79,29 @@ class ModelOptions:
     ] = None
     keep_replies: Annotated[
         bool,
-        Option("--keep-replies/--remove-replies", help="Keep replies in the context, or remove each one at its end."),
+        Option("--keep-replies/--remove-replies", help=KEEP_HELP),
     ] = False
-    profile: Annotated[
-        Literal["fixed", "paper"], Option(help="The corrected duet format, or exactly the format of the paper.")
-    ] = "fixed"
+    profile: Annotated[Literal["fixed", "paper"], Option(help=PROFILE_HELP)] = "fixed"
     window: Annotated[str | None, Option(metavar=WINDOW_METAVAR, help=WINDOW_HELP, show_default=FROM_MODEL_OR_NONE)] = (
         None
     )
-    max_frames: Annotated[int | None, Option(help="Stop after this number of frames.")] = None
-    max_new_tokens: Annotated[
-        int | None, Option(help="Maximum length of a reply in tokens.", show_default=FROM_MODEL)
-    ] = None
+    max_frames: Annotated[int | None, Option(help="Stop after this number of frames.", show_default="at the end")] = (
+        None
+    )
+    max_new_tokens: Annotated[int | None, Option(help=TOKENS_HELP, show_default=FROM_MODEL)] = None
     temperature: Annotated[
         float | None, Option(help="Sampling temperature; 0 always picks the most likely token.", show_default="0")
     ] = None
     top_p: Annotated[
         float | None, Option(help="Sample from the most likely tokens with this total probability.", show_default="1")
     ] = None
-    repetition_penalty: Annotated[
-        float | None, Option(help="Values above 1 make repetition within a reply less likely.", show_default="1")
-    ] = None
+    repetition_penalty: Annotated[float | None, Option(help=PENALTY_HELP, show_default="1")] = None
     seed: Annotated[int | None, Option(help="Random seed for sampling.", show_default="0")] = None
     realtime: Annotated[
         bool,
         Option(
-            "--realtime", help="Process at the speed of the video, as a live camera would, not as fast as possible."
+            "--realtime",
+            help="Process at the speed of the video, as if it came from a camera, instead of as fast as possible.",
         ),
     ] = False
     threads: Threads = None

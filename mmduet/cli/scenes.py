@@ -18,14 +18,17 @@ app = typer.Typer(help="Render video clips with exact annotations, and evaluate 
 @app.command()
 def make(
     directory: Annotated[Path, typer.Argument(help="Output directory of the clips and their annotations.")],
-    split: Annotated[Literal["train", "val", "test"], typer.Option(help="One of the disjoint splits.")] = "test",
+    split: Annotated[
+        Literal["train", "val", "test"],
+        typer.Option(help="Which of the three sets of clips, which never share a clip."),
+    ] = "test",
     count: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of the clips; equal seeds give equal clips.")] = 0,
-    min_seconds: Annotated[float, typer.Option(help="Minimum duration of a clip.")] = 10.0,
-    max_seconds: Annotated[float, typer.Option(help="Maximum duration of a clip.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Random seed; equal seeds give equal clips.")] = 0,
+    min_seconds: Annotated[float, typer.Option(help="Minimum duration of a clip in seconds.")] = 10.0,
+    max_seconds: Annotated[float, typer.Option(help="Maximum duration of a clip in seconds.")] = 20.0,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 256,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
-    workers: Annotated[int, typer.Option(min=0, help="Rendering processes; 0 uses one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that render; 0: one per CPU core.")] = 0,
 ) -> None:
     """Render COUNT clips with annotations into DIRECTORY."""
     from mmduet.scenes import SplitSpec, make_split
@@ -40,14 +43,14 @@ def make(
 
 @app.command()
 def score(
-    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
+    directory: Annotated[Path, typer.Argument(help="Directory made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the table to this file as well.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the table to this file, too.")] = None,
 ) -> None:
-    """Evaluate MODEL on a split: timing and text of replies, answers, grounding, highlights and speed."""
+    """Evaluate a model on rendered clips: timing and text of replies, answers, grounding, highlights and speed."""
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.scene_scores import score_scenes
     from mmduet.files import write_json
@@ -63,16 +66,24 @@ def score(
 
 @app.command()
 def window(
-    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`, with clips of minutes.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Directory made by `mmduet scenes make`, with clips of some minutes.")
+    ],
     model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
-    windows: Annotated[str, typer.Option(metavar="N|SECONDSs|none,...", help="Windows to evaluate.")] = "2,4,8,16,32",
+    windows: Annotated[
+        str,
+        typer.Option(
+            metavar="N|SECONDSs|none,...",
+            help="The windows to compare: numbers of frames, durations, or none for no limit.",
+        ),
+    ] = "2,4,8,16,32",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the results into this file.")] = None,
 ) -> None:
-    """Evaluate MODEL with windows of several sizes: what a smaller window costs in quality and saves in memory."""
+    """Compare how a model does when it remembers more or fewer frames, and the memory that this takes."""
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.window_ablation import run_window_ablation
     from mmduet.files import write_json
@@ -94,12 +105,14 @@ def window(
 
 @app.command()
 def drift(
-    directory: Annotated[Path, typer.Argument(help="A split made by `mmduet scenes make`.")],
+    directory: Annotated[Path, typer.Argument(help="Directory made by `mmduet scenes make`.")],
     model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
-    quantized: Annotated[Literal["int8", "nf4"], typer.Option(help="Quantisation to compare with.")] = "int8",
+    quantized: Annotated[
+        Literal["int8", "nf4"], typer.Option(help="Number of bits of the weights to compare with.")
+    ] = "int8",
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Report how quantised weights change scores, decisions, texts and memory."""

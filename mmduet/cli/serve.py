@@ -27,20 +27,26 @@ class ServeOptions:
     config: Annotated[
         Path | None,
         Option(
-            envvar="MMDUET_CONFIG", help="TOML file of settings; environment variables and options take precedence."
+            metavar="FILE.toml",
+            envvar="MMDUET_CONFIG",
+            help="File of settings; environment variables and options take precedence.",
         ),
     ] = None
     model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
     adapter: Adapter = None
     named_adapter: Annotated[
-        list[str] | None, Option(metavar="NAME=DIR", help="Adapter that sessions can select by name; repeatable.")
+        list[str] | None,
+        Option(metavar="NAME=DIR", help="LoRA adapter that sessions can select by this name; repeatable."),
     ] = None
-    dtype: Annotated[str | None, Option(help="Data type: float32, bfloat16, float16 or stored.")] = None
+    dtype: Annotated[
+        str | None, Option(help="Number format: float32, bfloat16, float16, or stored for that of the checkpoint.")
+    ] = None
     quantized: Quantized = None
     allow_pickle: Annotated[bool | None, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)] = None
     threads: Threads = None
     host: Annotated[
-        str | None, Option(help="Address to listen on; any but a loopback address requires an API key.")
+        str | None,
+        Option(help="Address to listen on. All but addresses of this machine alone (loopback) require an API key."),
     ] = None
     port: Annotated[int | None, Option(help="Port to listen on; 0 selects a free one.")] = None
     tls_certificate: Annotated[
@@ -53,7 +59,7 @@ class ServeOptions:
         str | None, Option(metavar="PATH", help="Path prefix under which a reverse proxy publishes the server.")
     ] = None
     max_sessions: Annotated[
-        int | None, Option(help="Maximum number of sessions; by default as many as the memory allows.")
+        int | None, Option(help="Maximum number of sessions at the same time; by default as many as the memory allows.")
     ] = None
     kv_memory_mb: Annotated[
         int | None, Option(help="Memory for sessions in MiB; by default half of the free memory.")
@@ -62,9 +68,10 @@ class ServeOptions:
         bool | None, Option("--tracing", help="Export OpenTelemetry traces, configured by the OTEL_* variables.")
     ] = None
     journal: Annotated[
-        Path | None, Option(metavar="DIR", help="Directory of journals, from which sessions resume after a crash.")
+        Path | None,
+        Option(metavar="DIR", help="Record sessions in this directory, so that they continue after a crash."),
     ] = None
-    log_level: Annotated[str | None, Option(help="Log level: debug, info, warning or error.")] = None
+    log_level: Annotated[str | None, Option(help="What to log: debug, info, warning or error and above.")] = None
     log_json: Annotated[bool | None, Option("--log-json", help="Log one JSON object per line.")] = None
 
 

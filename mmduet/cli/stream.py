@@ -29,6 +29,7 @@ from mmduet.cli._session_options import (
     HEADS_HELP,
     SPEAK_HELP,
     SPEAK_METAVAR,
+    TOKENS_HELP,
     WINDOW_HELP,
     WINDOW_METAVAR,
     ResultOptions,
@@ -55,14 +56,14 @@ class ServerOptions:
     """Which server processes the video, and how."""
 
     server: Annotated[str, Option(metavar="URL", help="Address of `mmduet serve`.")] = "ws://127.0.0.1:8765"
-    key: Annotated[str | None, Option(envvar="MMDUET_KEY", help="API key of the server.", show_default=False)] = None
+    key: Annotated[
+        str | None, Option(envvar="MMDUET_KEY", help="API key of the server, if it requires one.", show_default=False)
+    ] = None
     fps: Annotated[float | None, Option(help="Frames per second to send.", show_default=FROM_SERVER)] = None
     speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_SERVER)] = None
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS_HELP, show_default=FROM_SERVER)] = None
     window: Annotated[str | None, Option(metavar=WINDOW_METAVAR, help=WINDOW_HELP, show_default=FROM_SERVER)] = None
-    max_new_tokens: Annotated[
-        int | None, Option(help="Maximum length of a reply in tokens.", show_default=FROM_SERVER)
-    ] = None
+    max_new_tokens: Annotated[int | None, Option(help=TOKENS_HELP, show_default=FROM_SERVER)] = None
     encoding: Annotated[Literal["jpeg", "png", "raw"], Option(help="Encoding of the frames that are sent.")] = "jpeg"
     transport: Annotated[Literal["tcp", "udp"], Option(help="Transport protocol of an RTSP camera.")] = "tcp"
     seconds: Annotated[

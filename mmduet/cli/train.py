@@ -12,22 +12,29 @@ import typer
 if TYPE_CHECKING:
     from mmduet.recipes.nano.recipe import Progress
 
-app = typer.Typer(help="Train models.", no_args_is_help=True)
+app = typer.Typer(help="Train the bundled model.", no_args_is_help=True)
 
 
 @app.command()
 def nano(
     out: Annotated[Path, typer.Argument(help="Directory of the new checkpoint.")],
     work: Annotated[
-        Path, typer.Option(help="Directory of clips, frames and training states; training resumes from it.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Directory of clips, frames and saved states, from which an interrupted run continues."
+        ),
     ],
-    clips: Annotated[int, typer.Option(help="Number of training clips; 0: as in the recipe.")] = 0,
+    clips: Annotated[int, typer.Option(help="Number of training clips; 0: the recipe's.")] = 0,
     pretraining_steps: Annotated[
-        int, typer.Option("--lesson-steps", help="Steps of the vision tower's pretraining; 0: as in the recipe.")
+        int,
+        typer.Option(
+            "--lesson-steps",
+            help="Steps of the first stage, in which the vision part is trained alone; 0: the recipe's.",
+        ),
     ] = 0,
     duet_steps: Annotated[
         int,
-        typer.Option(help="Steps of the duet training; its refinement is scaled in proportion. 0: as in the recipe."),
+        typer.Option(help="Steps of the main stage; the refinement after it is scaled in proportion. 0: the recipe's."),
     ] = 0,
 ) -> None:
     """Train nano from scratch: clips, vocabulary, tower, duet. The same command continues an interrupted run."""
