@@ -42,7 +42,7 @@ def render_command(names: tuple[str, ...], command: Any) -> str:
 def argument_name(argument: Any) -> str:
     """Return an argument's name as the usage shows it."""
     name = (argument.metavar or argument.name.upper()).strip("{}")
-    return str(name)
+    return f"{name}..." if argument.nargs != 1 else str(name)
 
 
 def option_name(option: Any, context: Any) -> str:

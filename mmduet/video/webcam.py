@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -67,6 +68,7 @@ class Webcam:
 
 def _open_camera(device: int | str, name: str) -> Any:
     try:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # its lines name parts of its source code
         import cv2
     except ImportError:
         raise OptionError("webcams need OpenCV; run: pip install 'mmduet[webcam]'") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +57,10 @@ def test_reading_ends_when_the_camera_is_closed(video: Path) -> None:
 def test_a_missing_camera_is_named_in_the_error(name: str) -> None:
     with pytest.raises(SourceError, match=name):
         Webcam(name)
+
+
+def test_a_missing_camera_is_one_line_without_messages_of_opencv() -> None:
+    command = [sys.executable, "-m", "mmduet", "stream", "webcam:97"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == SourceError.exit_status
+    assert done.stderr == "error[bad_source]: webcam:97 cannot be opened; name another camera as webcam:NUMBER\n"
