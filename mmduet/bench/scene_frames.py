@@ -10,6 +10,7 @@ from mmduet.annotations.scene_files import read_clips
 from mmduet.client.images import encode_image
 from mmduet.engine import Engine
 from mmduet.engine.session import PreparedFrame
+from mmduet.errors import OptionError, VideoWriteError
 from mmduet.events import Frame
 from mmduet.scenes import SplitSpec, make_split
 from mmduet.video import open_frames
@@ -28,5 +29,9 @@ def prepared_scene_frames(engine: Engine, seconds: float, fps: float, seed: int)
 def _render_frames(seconds: float, fps: float, seed: int) -> Iterator[Frame]:
     """Yield the frames of the scene of ``seed``, which is rendered into a temporary folder."""
     with TemporaryDirectory() as folder:
-        make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
+        try:
+            make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
+        except VideoWriteError as error:
+            message = str(error).replace(f"{folder}/", "")
+            raise OptionError(f"the scene cannot be rendered into a temporary folder: {message}") from error
         yield from open_frames(Path(folder) / "videos" / read_clips(folder)[0]["video"], fps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,21 +73,34 @@ def highlight(options: HighlightOptions) -> None:
     The exit status is 1 if some of several videos failed.
     """
     options.check()
-    if options.cut is not None:
-        make_folder(options.cut)
     from mmduet.cli._task_output import run_and_report
     from mmduet.tasks import HighlightDetection
 
     task = HighlightDetection(options.query, options.top, options.profile, options.max_seconds)
-    run_and_report(options, task, view(options))
+    with created_folder(options.cut):
+        run_and_report(options, task, view(options))
 
 
-def make_folder(folder: Path) -> None:
-    """Create the directory. Raises ``OptionError`` if it cannot be created."""
+@contextmanager
+def created_folder(folder: Path | None) -> Iterator[None]:
+    """Create the directory, if there is one, and delete it at the end if it did not exist and is empty.
+
+    Raises ``OptionError`` if it cannot be created.
+    """
     from mmduet.files import as_option_error
 
+    if folder is None:
+        yield
+        return
+    existed = folder.exists()
     with as_option_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 def view(options: HighlightOptions) -> View[Highlights]:

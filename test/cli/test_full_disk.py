@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert str(tmp_path / "out") in done.err
     assert not TEMPORARY_NAME.search(done.err)
     assert [name for name in files_in(tmp_path / "out") if name != "s/scenes.json"] == []
+    assert not (tmp_path / "out" / "cut").exists()
+
+
+def test_temporary_videos_are_not_named(mmduet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with full_disk():
+        done = mmduet("bench", "soak", *MODEL, "--hours", "0.001", "--lap-seconds", "10")
+    assert done.status == 2
+    assert "rendered into a temporary folder: videos/00000.mp4" in done.err
+    assert "(File too large)" in done.err
+    assert str(tmp_path) not in done.err
+    assert files_in(tmp_path) == []
 
 
 def test_events_of_a_run_are_whole_lines(run: Command, video: Path, tmp_path: Path) -> None:
