@@ -305,9 +305,11 @@ def test_a_socket_that_is_not_a_session_is_an_error(
 
 
 FAILURES = """
-import asyncio, gc, sys, threading
+import asyncio, gc, logging, sys, threading
 from mmduet.client import RemoteSession, RemoteStream
 from mmduet.errors import MmduetError
+
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing"))  # slow machine
 
 async def enter(url):
     try:
