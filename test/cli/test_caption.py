@@ -64,12 +64,12 @@ def test_an_exception_of_a_library_ends_only_its_video(
     faulty = write_video(tmp_path / "faulty.mp4", 2)
     original = av.open
 
-    def open_faulty(name: str, *arguments: Any, **options: Any) -> Any:
-        if "faulty" not in name:
-            return original(name, *arguments, **options)
+    def open_faulty(file: Any, *arguments: Any, **options: Any) -> Any:
+        if "faulty" not in str(getattr(file, "name", file)):
+            return original(file, *arguments, **options)
         if stage == "open":
             raise RuntimeError("a fault inside the library")
-        return FaultyContainer(original(name, *arguments, **options), stage)
+        return FaultyContainer(original(file, *arguments, **options), stage)
 
     monkeypatch.setattr(av, "open", open_faulty)
     done = caption(video, faulty, write_video(tmp_path / "last.mp4", 2), *TALKING)
