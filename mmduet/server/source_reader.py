@@ -18,9 +18,8 @@ from mmduet.protocol.frames import EncodedImage, ImageFormat
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.redaction import redact
-from mmduet.server.live_sources import is_live_source
-from mmduet.server.media import MediaLoader, probe
-from mmduet.video import Damage, VideoInfo, open_frames
+from mmduet.server.media import MediaLoader
+from mmduet.video import Damage, VideoInfo
 from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
@@ -78,14 +77,7 @@ class SourceReader:
 
     async def _run(self) -> None:
         try:
-            if is_live_source(self._address):
-                await self._read_live_source()
-            else:
-                async with self._media.open_file(self._address) as path:
-                    info = await self._run_in_thread(probe, path)
-                    frames = await self._run_in_thread(open_frames, path, self._conversation.settings.fps)
-                    self._get_damage = lambda: frames.damage
-                    await self._read(info, frames, live=False)
+            await self._read_source()
         except MmduetError as error:
             self._fail(str(error), error.code)
         except Exception:
@@ -94,10 +86,8 @@ class SourceReader:
         else:
             self._report_closed("ended")
 
-    async def _read_live_source(self) -> None:
-        opening = asyncio.ensure_future(
-            self._run_in_thread(self._media.open_live_source, self._address, self._transport)
-        )
+    async def _read_source(self) -> None:
+        opening = asyncio.ensure_future(self._run_in_thread(self._media.open_source, self._address, self._transport))
         try:
             video = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -107,7 +97,7 @@ class SourceReader:
         try:
             await self._read(video.info, video.frames(self._conversation.settings.fps), live=video.live)
         finally:
-            await asyncio.to_thread(video.close)  # sends TEARDOWN to a camera, which may block
+            await asyncio.to_thread(video.close)  # deletes a file, or sends TEARDOWN to a camera: both may block
 
     def _fail(self, message: str, code: str) -> None:
         if not self._owner_closed:

@@ -85,7 +85,7 @@ def as_video_error(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def select_video_stream(container: InputContainer, path: Path) -> VideoStream:
+def select_video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """Return the video stream to read, set to decode on several threads; the other streams are not read.
 
     That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image. Raises
@@ -124,8 +124,10 @@ def _rank(stream: VideoStream, most_pixels: int) -> tuple[bool, int]:
     return is_default, _pixels(stream)
 
 
-def _codec_name(path: Path) -> str:
+def _codec_name(path: Path | str) -> str:
     """Return the name of the video codec as the file states it; FFmpeg does not report it without a decoder."""
+    if isinstance(path, str):
+        return "of its video stream"
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

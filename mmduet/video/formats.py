@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 CONTAINER_FORMATS = (
     # containers
     "mov", "matroska", "mpegts", "mpeg", "avi", "flv", "live_flv", "ogg", "asf", "asf_o", "mxf", "gxf", "nut", "rm", "wtv",
@@ -16,3 +18,8 @@ CONTAINER_FORMATS = (
     "wav", "w64", "mp3", "aac", "flac", "ac3", "eac3", "dts", "aiff", "amr", "caf", "au", "tta", "wv", "ape", "loas",
     "tty", "bin", "xbin", "adf", "idf",
 )  # fmt: skip
+
+
+def refuse_to_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:
+    """Raise PermissionError: what FFmpeg would open besides the file that it was given."""
+    raise PermissionError("the file names another one, which is not opened")

@@ -1,45 +1,49 @@
-"""Read a live stream with FFmpeg and reconnect when the connection breaks."""
+"""Read a stream as frames and reconnect when the connection breaks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, suppress
-from itertools import chain
-from pathlib import Path
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from threading import Event
-
-import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
 from mmduet.video import container as containers
+from mmduet.video.connection import Connection, StreamFrame
 from mmduet.video.damage import Damage, DamageLog
-from mmduet.video.decoding import Decoder
 from mmduet.video.sampling import sample_by_pts
 from mmduet.video.source import VideoInfo
-from mmduet.video.video_file import DecodedFrame
 
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 4.0
-Opener = Callable[[], AbstractContextManager[InputContainer]]
+
+
+@dataclass(frozen=True, eq=False)
+class _NumberedFrame:
+    """A frame of any connection: ``index`` from 0, ``time`` in seconds from the stream's first frame."""
+
+    index: int
+    time: float
+    frame: StreamFrame
 
 
 class LiveVideo:
-    """A stream of which ``open_stream`` opens every connection; ``name`` identifies it in errors.
+    """A stream of which ``connect`` opens every connection; ``name`` identifies it in errors.
 
-    A stream of known duration ends at its end. Any other is opened again when the connection breaks, until no frame has come
+    A stream that is not live ends at its end. A live one is opened again when the connection breaks, until no frame has come
     for ``reconnect_seconds``; its times then continue by the wall clock. The constructor waits for the first frame. Raises
     ``SourceError``.
     """
 
-    def __init__(self, name: str, open_stream: Opener, reconnect_seconds: float = 20.0) -> None:
-        self._name, self._open, self._reconnect_seconds = name, open_stream, reconnect_seconds
+    def __init__(self, name: str, connect: Callable[[], Connection], reconnect_seconds: float = 20.0) -> None:
+        self._name, self._connect, self._reconnect_seconds = name, connect, reconnect_seconds
         self._stopped = Event()
         self._log = DamageLog()
+        self._connection: Connection | None = None
         self._info: VideoInfo | None = None
-        self._frames = self._decode_all()
+        self._live, self._keeps_unread = True, False  # as of the first frame
+        self._frames = self._read_all()
         self._first = next(self._frames, None)
         if self._first is None:
             raise SourceError(f"{name} has no frames; check the address")
@@ -53,7 +57,7 @@ class LiveVideo:
     @property
     def live(self) -> bool:
         """Whether the stream runs on its own: frames that are not read in time are lost."""
-        return self.info.duration is None
+        return self._live and not self._keeps_unread
 
     @property
     def damage(self) -> Damage:
@@ -62,27 +66,42 @@ class LiveVideo:
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB. May be called once."""
-        decoded = chain([self._first] if self._first else [], self._frames)
-        for index, frame in enumerate(sample_by_pts(decoded, fps)):
-            yield Frame(index, frame.time, frame.to_rgb(), frame.index)
+        index = 0
+        for numbered in sample_by_pts(self._all_frames(), fps):
+            try:
+                image = numbered.frame.to_rgb()
+            except Exception:  # noqa: BLE001 - a damaged image, which only the converter detects; the next one may be good
+                self._log.add_frames(1, numbered.time, numbered.time)
+                continue
+            yield Frame(index, numbered.time, image, numbered.index)
+            index += 1
 
     def close(self) -> None:
         """Stop reading. May be called from another thread; reading then ends at the next frame."""
         self._stopped.set()
+        if (connection := self._connection) is not None:
+            connection.close()
         with suppress(ValueError):  # raised while another thread is reading
             self._frames.close()
 
-    def _decode_all(self) -> Generator[DecodedFrame, None, None]:
+    def _all_frames(self) -> Iterator[_NumberedFrame]:
+        if self._first is not None:
+            yield self._first
+        yield from self._frames
+
+    def _read_all(self) -> Generator[_NumberedFrame, None, None]:
         """Yield the frames of all connections."""
         index, pause = 0, MIN_RETRY_SECONDS
         started = last_frame = time.monotonic()
-        error: Exception | None = None
         while not self._stopped.is_set():
+            error: Exception | None = None
             try:
-                for frame in self._decode_connection(index, time.monotonic() - started if index else 0.0):
-                    index, last_frame, pause = frame.index + 1, time.monotonic(), MIN_RETRY_SECONDS
-                    yield frame
-                if self._stopped.is_set() or not index or not self.live or self._has_ended():
+                start = time.monotonic() - started if index else 0.0
+                with closing(self._read_connection(index, start)) as frames:
+                    for frame in frames:
+                        index, last_frame, pause = frame.index + 1, time.monotonic(), MIN_RETRY_SECONDS
+                        yield frame
+                if not index or not self._live or self._has_ended():
                     return
             except VideoError as raised:
                 if not isinstance(raised, SourceError):
@@ -92,35 +111,38 @@ class LiveVideo:
                 error = raised
             if self._stopped.is_set():
                 return
-            if not index or not self.live or time.monotonic() - last_frame > self._reconnect_seconds:
+            if not index or not self._live or time.monotonic() - last_frame > self._reconnect_seconds:
                 raise self._connection_error(error)
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
 
-    def _decode_connection(self, index: int, start: float) -> Iterator[DecodedFrame]:
+    def _read_connection(self, index: int, start: float) -> Generator[_NumberedFrame]:
         """Yield the frames of one connection, numbered from ``index``, the first one at ``start`` seconds."""
-        with self._open() as container:
-            stream = containers.select_video_stream(container, Path(self._name))
-            decoder = Decoder(container, stream, self._log, live=True, start=start)
-            for frame in decoder.frames():
-                if self._stopped.is_set():
-                    return
-                self._info = self._info or self._describe(container, stream, frame.av_frame)
-                yield DecodedFrame(index, frame.time, frame.av_frame, frame.duration)
-                index += 1
-
-    def _describe(self, container: InputContainer, stream: VideoStream, frame: av.VideoFrame) -> VideoInfo:
-        duration = container.duration / av.time_base if container.duration else None
-        fps = float(stream.average_rate) if stream.average_rate else None
-        return VideoInfo(self._name, frame.width, frame.height, duration, fps)
+        connection = self._connection = self._connect()
+        try:
+            with closing(_as_generator(connection.frames(self._log, start))) as frames:
+                for number, frame in enumerate(frames, index):
+                    if self._stopped.is_set():
+                        return
+                    if self._info is None:
+                        self._live, self._keeps_unread = connection.live, connection.keeps_unread
+                        self._info = VideoInfo(
+                            self._name, frame.width, frame.height, connection.duration, connection.fps
+                        )
+                    yield _NumberedFrame(number, frame.time, frame)
+        finally:
+            connection.close()
 
     def _has_ended(self) -> bool:
-        """Whether the stream has a duration by now: an HLS playlist gets one when it ends."""
-        with self._open() as container:
-            return bool(container.duration)
+        return self._connection is not None and self._connection.ended
 
     def _connection_error(self, error: Exception | None) -> VideoError:
         if isinstance(error, VideoError):
             return error
         reason = containers.error_reason(error) if error is not None else "the connection broke"
         return SourceError(f"{self._name} cannot be read ({reason}); check the address, and that the device is on")
+
+
+def _as_generator(frames: Iterator[StreamFrame]) -> Generator[StreamFrame]:
+    """Return an iterator that can be closed."""
+    yield from frames

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from mmduet.errors import CorruptVideoError, VideoError
 from mmduet.redaction import redact
 from mmduet.video.aes import BLOCK_BYTES, decrypt_cbc
-from mmduet.video.formats import CONTAINER_FORMATS
+from mmduet.video.formats import CONTAINER_FORMATS, refuse_to_open
 from mmduet.video.hls_playlist import (
     DEFAULT_FRAME_SIZE,
     MAX_PLAYLIST_BYTES,
@@ -52,7 +52,7 @@ def open_local(path: Path) -> InputContainer:
                 return _open_playlist(path)
     options = {"format_whitelist": ",".join(CONTAINER_FORMATS)}
     try:
-        return av.open(_LocalFile(path), "r", options=options, io_open=_refuse_to_open)
+        return av.open(_LocalFile(path), "r", options=options, io_open=refuse_to_open)
     except av.ArgumentError:
         raise CorruptVideoError(
             f"{redact(str(path))} is not in a video format that is read, or is a list of other files; give a video file"
@@ -95,10 +95,6 @@ class _Playlist(io.BytesIO):
     """The text of a playlist, with a name by which FFmpeg recognises the format."""
 
     name = "playlist.m3u8"
-
-
-def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:
-    raise PermissionError("the file names another one, which is not opened")
 
 
 def _open_playlist(path: Path) -> InputContainer:
