@@ -45,8 +45,12 @@ class MediaLoader:
 
     async def load_image(self, url: str) -> NDArray[np.uint8]:
         """Return the image of a data URL or an http(s) URL as RGB ``[H, W, 3]``. Raises ``SourceError`` or ``VideoError``."""
-        load = decode_data_url if is_data_url(url) else self._client.fetch
+        load = decode_data_url if is_data_url(url) else self.fetch
         return await asyncio.to_thread(decode_image, await asyncio.to_thread(load, check_url(url)), self._max_pixels)
+
+    def fetch(self, url: str) -> bytes:
+        """Download a URL, checking it and every redirect; blocking. Raises ``SourceError``."""
+        return self._client.fetch(url)
 
     def check_size(self, info: VideoInfo) -> None:
         """Raise ``VideoError`` if a video's frames have more than ``max_pixels`` pixels."""
