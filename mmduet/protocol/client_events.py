@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.session_update import SessionUpdate
-from mmduet.protocol.wire import ClientModel, to_protocol_error
+from mmduet.protocol.wire import INTEGRAL, ClientModel, to_protocol_error
 
 MAX_PTS = 2**53 - 1
 """Largest number of microseconds that a JSON number holds exactly in every language; 285 years."""
@@ -51,7 +51,7 @@ class ItemDuet(ClientModel):
     """
 
     keep: bool = False
-    pts: int | None = Field(default=None, ge=0, le=MAX_PTS)
+    pts: Annotated[int, Field(ge=0, le=MAX_PTS), INTEGRAL] | None = None
 
 
 class ItemInput(ClientModel):
@@ -122,8 +122,8 @@ class AppendFrame(ClientEventBase):
     """
 
     type: Literal["input_frame.append"]
-    pts: int = Field(ge=0, le=MAX_PTS)
-    seq: int | None = Field(default=None, ge=0, le=MAX_SEQ)
+    pts: Annotated[int, Field(ge=0, le=MAX_PTS), INTEGRAL]
+    seq: Annotated[int, Field(ge=0, le=MAX_SEQ), INTEGRAL] | None = None
     image: str
 
 

@@ -147,7 +147,7 @@ def describe_type(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{value}`" if value is not None else "null" for value in schema["enum"])
     options = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
     if options:
         return " or ".join(dict.fromkeys(describe_type(option) for option in options))

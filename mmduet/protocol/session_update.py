@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mmduet.protocol.wire import ClientModel, Ignored, only
+from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, only
 
 MAX_FPS = 240.0
 
@@ -15,10 +15,10 @@ class SpeakUpdate(ClientModel):
     """When the model speaks. Fields that are left out keep their value."""
 
     policy: Literal["threshold", "sum", "never"] | None = None
-    value: float | None = None
-    heads: tuple[Literal["informative", "relevance"], ...] | None = None
-    min_interval: float | None = None
-    repeat_window: float | None = None
+    value: float | None = Field(default=None, ge=0)
+    heads: tuple[Literal["informative", "relevance"], ...] | None = Field(default=None, min_length=1)
+    min_interval: float | None = Field(default=None, ge=0)
+    repeat_window: float | None = Field(default=None, ge=0)
     at_end: bool | None = None
     unasked: bool | None = None
 
@@ -30,7 +30,7 @@ class DuetUpdate(ClientModel):
     speak: SpeakUpdate = SpeakUpdate()
     keep_replies: bool | None = None
     profile: Literal["fixed", "paper"] | None = None
-    window: int | None = None
+    window: Annotated[int, Field(ge=1), INTEGRAL] | None = None
     adapter: str | None = None
     scores: bool | None = None
     ack: bool | None = None
@@ -47,7 +47,7 @@ class SessionUpdate(ClientModel):
     model: str | None = None
     instructions: str | None = None
     output_modalities: tuple[Literal["text"], ...] | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: Annotated[int, Field(ge=1), INTEGRAL] | None = None
     audio: Annotated[Any, only()] = None
     include: Annotated[Any, only([])] = None
     parallel_tool_calls: Ignored = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from mmduet.errors import ProtocolError
 from mmduet.text import shorten
@@ -36,16 +39,46 @@ Ignored = Any
 """Type of a parameter that does not change the answer."""
 
 
-def only(*accepted: Any) -> AfterValidator:
-    """Return a validator that accepts null and the values ``accepted``, with which a parameter has no effect."""
+def _to_integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    def check(value: Any) -> Any:
-        if value is not None and value not in accepted:
-            expected = " or ".join(map(repr, accepted)) or "null"
+
+INTEGRAL = BeforeValidator(_to_integer)
+"""Annotation of an integer that may be written with a decimal point (``3.0``), which is the same number in JSON.
+
+It stands after the field's bounds, which are missing in the JSON schema otherwise.
+"""
+
+
+def only(*accepted: Any) -> NeutralValues:
+    """Return the annotation of a parameter that accepts null and the values ``accepted``, with which it has no effect."""
+    return NeutralValues(accepted)
+
+
+@dataclass(frozen=True, eq=False)  # typing caches equal annotations, and False equals 0
+class NeutralValues:
+    """Validator and JSON schema of a parameter that accepts null and the values ``accepted``."""
+
+    accepted: tuple[Any, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the parameter with the check after it."""
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the accepted values as JSON schema."""
+        return {"enum": [None, *self.accepted]}
+
+    def _check(self, value: Any) -> Any:
+        if value is not None and not any(_is_same_json(value, accepted) for accepted in self.accepted):
+            expected = " or ".join(map(repr, self.accepted)) or "null"
             raise PydanticCustomError("unsupported_parameter", "only {expected} is supported", {"expected": expected})
         return value
 
-    return AfterValidator(check)
+
+def _is_same_json(value: Any, other: Any) -> bool:
+    """Return whether two values are equal in JSON, where a boolean is not a number."""
+    return value == other and isinstance(value, bool) is isinstance(other, bool)
 
 
 class ClientModel(BaseModel):

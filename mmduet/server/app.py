@@ -17,20 +17,23 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
+from mmduet.protocol.wire import ClientModel
 from mmduet.server import chat_completions, model_routes, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
 from mmduet.server.config import ServerConfig
 from mmduet.server.cors import CORSMiddleware
+from mmduet.server.docs_page import docs_page
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.error_response import error_response, http_exception_response, validation_response
+from mmduet.server.error_schema import describe_errors
 from mmduet.server.file_descriptors import DescriptorBudget
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
-from mmduet.server.openapi import document_bodies
+from mmduet.server.openapi import complete_openapi
 from mmduet.server.proxy_middleware import LocalOnlyMiddleware, PublicPathMiddleware
 from mmduet.server.realtime import handle_socket
 from mmduet.server.request_log import RequestLogMiddleware
@@ -73,7 +76,7 @@ def create_app(
             await manager.close()
             engine.close()
 
-    app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan)
+    app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.manager = manager
     _add_routes(app, manager, KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds))
     return app
@@ -85,7 +88,12 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
 
     dependencies = [Depends(require_allowed_origin)]
     for routes in (status_routes, model_routes, session_routes, chat_completions):
-        app.include_router(routes.build_router(manager, keys), dependencies=dependencies)
+        app.include_router(
+            routes.build_router(manager, keys),
+            dependencies=dependencies,
+            responses=describe_errors(401, 403, "default"),
+        )
+    app.add_route("/docs", docs_page(app), include_in_schema=False)
 
     @app.websocket("/v1/realtime")
     async def realtime(ws: WebSocket) -> None:
@@ -103,7 +111,9 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
     _check_root_path(app, manager.config.root_path)
     _add_error_handlers(app)
     _add_middleware(app, manager.config, keys)
-    document_bodies(app, {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession})
+    bodies: dict[str, type[ClientModel]] = {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession}
+    choices = {"SessionUpdate.model": [manager.model_name], "DuetUpdate.adapter": sorted(manager.config.adapters)}
+    complete_openapi(app, bodies, choices, keys_required=keys.required)
 
 
 def _check_root_path(app: FastAPI, root_path: str) -> None:

@@ -25,12 +25,20 @@ from mmduet.server.auth import KeyStore
 from mmduet.server.chat_schema import ChatRequest, SystemMessage, message_text
 from mmduet.server.chat_timeline import Timeline, TimelineBuilder, TimelineItem
 from mmduet.server.error_response import error_body, http_status, to_mmduet_error
+from mmduet.server.error_schema import describe_errors
 from mmduet.server.event_stream import EventStream
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
 
 log = logging.getLogger(__name__)
 FINISH_REASONS = {"stop": "stop", "length": "length", "cancelled": "stop"}
+COMPLETION: dict[str, Any] = {
+    "description": "OpenAI's `chat.completion` object; with `stream`, `chat.completion.chunk` objects as events.",
+    "content": {
+        "application/json": {"schema": {"type": "object"}},
+        EventStream.media_type: {"schema": {"type": "string"}},
+    },
+}
 MAX_FRAMES_IN_FLIGHT = 8
 """Frames of one request in the engine at a time, so that a long video does not crowd out live sessions."""
 MIN_TEMPERATURE = 0.01
@@ -41,7 +49,9 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     """Return the endpoint."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions")
+    @router.post(
+        "/v1/chat/completions", responses={200: COMPLETION, **describe_errors(400, 404, 413, 415, 500, 503, 507)}
+    )
     async def completions(request: Request) -> Response:
         """Reply to the last message."""
         owner = keys.owner(request.headers)

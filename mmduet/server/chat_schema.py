@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from mmduet.protocol.wire import ClientModel, Ignored, only
+from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, only
 
 
 class MediaUrl(ClientModel):
@@ -126,11 +126,11 @@ class ChatRequest(ClientModel):
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Annotated[int, Field(ge=1), INTEGRAL] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1), INTEGRAL] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = None
+    seed: Annotated[int, INTEGRAL] | None = None
 
     # accepted with the values that leave the answer as it is
     audio: Annotated[Any, only()] = None

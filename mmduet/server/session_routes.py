@@ -7,15 +7,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from mmduet.errors import NotFoundError
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
+from mmduet.protocol.server_events import Session
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server.auth import KeyStore
+from mmduet.server.error_schema import describe_errors
 from mmduet.server.event_stream import EventStream
 from mmduet.server.live_session import LiveSession, Subscriber
 from mmduet.server.request_body import parse_body
@@ -23,6 +25,8 @@ from mmduet.server.session_manager import SessionManager
 from mmduet.text import shorten
 
 MAX_BODY_BYTES = 1 << 20
+LOCATION = {"description": "Path of the session.", "schema": {"type": "string"}}
+READ_COMPLETELY = {"description": "The session has ended and has no events after `Last-Event-ID`."}
 KEEPALIVE_SECONDS = 15.0
 """Interval of SSE comments, which keep proxies from closing a quiet stream."""
 
@@ -48,37 +52,42 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
             )
         return session
 
-    @router.post("", status_code=201)
+    @router.post(
+        "",
+        status_code=201,
+        responses={
+            201: {"model": Session, "headers": {"Location": LOCATION}},
+            **describe_errors(400, 413, 415, 503, 507),
+        },
+    )
     async def create(request: Request) -> Response:
         """Open a session on a source."""
         owner = keys.owner(request.headers)
         body = await parse_body(request, CreateSession, MAX_BODY_BYTES)
-        manager.check_accepting(None)
-        settings = manager.default_settings()
-        if body.session is not None:
-            settings = settings.with_update(body.session, started=False)
-        session = manager.admit(owner, settings)
-        session.conversation.ends_with_source = True
-        try:
-            for message in _client_messages(body):
-                session.receive(json.dumps(message), limit_rate=False)
-        except BaseException:
-            session.finished = True
-            session.close("failed")
-            raise
+        session = _open_session(manager, owner, body)
         description = session.conversation.to_session(limits=manager.limits(session.conversation.settings))
         location = f"{request.scope.get('root_path', '')}/v1/sessions/{session.id}"
         return JSONResponse(description.model_dump(), 201, {"Location": location})
 
-    @router.get("/{name}/events")
-    async def events(name: str, request: Request) -> Response:
-        """Stream the session's events until it closes, from the beginning or after `Last-Event-ID`."""
+    @router.get(
+        "/{name}/events",
+        status_code=200,
+        response_class=EventStream,
+        responses={204: READ_COMPLETELY, **describe_errors(404, 422)},
+    )
+    async def events(name: str, request: Request, last_event_id: Annotated[str, Header()] = "") -> Response:
+        """Stream the session's events until it closes, from the beginning or after `Last-Event-ID`.
+
+        Events of a session that has ended can be read for `time_to_live` seconds.
+        """
         session = find_session(name, request)
-        after = parse_event_id(request.headers.get("last-event-id", "")) or 0
+        after = parse_event_id(last_event_id) or 0
+        if session.closed and after == session.conversation.log.last_number:
+            return Response(status_code=204)  # an EventSource, which reconnects when a stream ends, stops
         subscriber = session.attach(max(after, session.conversation.log.first_number - 1))
         return EventStream(_stream_events(session, subscriber))
 
-    @router.delete("/{name}", status_code=204)
+    @router.delete("/{name}", status_code=204, responses=describe_errors(404, 422))
     async def delete(name: str, request: Request) -> Response:
         """Close the session."""
         session = find_session(name, request)
@@ -87,6 +96,24 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         return Response(status_code=204)
 
     return router
+
+
+def _open_session(manager: SessionManager, owner: str, body: CreateSession) -> LiveSession:
+    """Return a session that reads the body's source and ends with it. Raises as ``SessionManager.admit`` does."""
+    manager.check_accepting(None)
+    settings = manager.default_settings()
+    if body.session is not None:
+        settings = settings.with_update(body.session, started=False)
+    session = manager.admit(owner, settings)
+    session.conversation.ends_with_source = True
+    try:
+        for message in _client_messages(body):
+            session.receive(json.dumps(message), limit_rate=False)
+    except BaseException:
+        session.finished = True
+        session.close("failed")
+        raise
+    return session
 
 
 def _client_messages(body: CreateSession) -> list[dict[str, Any]]:
@@ -110,7 +137,6 @@ async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncI
                 kind = json.loads(entry.text)["type"]
                 yield f"id: {format_event_id(entry.number)}\nevent: {kind}\ndata: {entry.text}\n\n"
             elif session.closed:
-                session.finished = True
                 return
             else:
                 subscriber.wakeup.clear()

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from file_server import serve_files
 from live_server import RunningServer, run_test_server, wait_for
-from openapi_spec_validator import validate
 
 from mmduet.server.media import MediaLoader
 from mmduet.server.url_policy import UrlPolicy
@@ -207,7 +206,7 @@ def test_session_without_socket_streams_all_events(server: RunningServer) -> Non
     assert ids == sorted(set(ids))
     assert events[-1]["frames"]["scored"] == events[-1]["frames"]["received"] > 0
     wait_for(lambda: created.json()["id"] not in [session.id for session in server.manager.sessions])
-    assert httpx2.get(url).status_code == 404
+    assert httpx2.get(url, headers={"Last-Event-ID": ids[-1]}).status_code == 204
 
 
 def test_events_of_an_ended_session_can_still_be_read(server: RunningServer) -> None:
@@ -255,16 +254,6 @@ def test_session_is_invisible_to_other_keys(folder: Path) -> None:
         assert httpx2.delete(url, headers=yours).status_code == 404
         assert httpx2.post(f"{server.http}/v1/sessions", json={"source": "long.mp4"}).status_code == 401
         assert httpx2.delete(url, headers=mine).status_code == 204
-
-
-def test_openapi_document_is_valid_and_complete(server: RunningServer) -> None:
-    document = httpx2.get(f"{server.http}/openapi.json").json()
-    for path in ("/health", "/ready", "/version", "/metrics", "/v1/models", "/v1/sessions", "/v1/chat/completions"):
-        assert path in document["paths"]
-    validate(document)
-    body = document["paths"]["/v1/sessions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    fields = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
-    assert {"source", "query", "session", "transport"} == set(fields)
 
 
 # Playlists
