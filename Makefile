@@ -6,10 +6,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CLIP   := outputs/demo
 WORKERS ?= auto
+SECONDS ?= 60
+SEED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test slow lint types check docs format clean distclean
+.PHONY: help setup demo test slow fuzz lint types check docs format clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +28,9 @@ test: $(READY) ## run the default tests in WORKERS processes (ARGS="-k layers" t
 
 slow: $(READY) ## run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+fuzz: $(READY) ## run the fuzz targets for SECONDS in all, from SEED on (ARGS="-k playlists" to choose)
+	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -n 0 -s test/fuzz $(ARGS)
 
 lint: $(READY) ## check style and formatting
 	$(BIN)/ruff check .

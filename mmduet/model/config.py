@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from mmduet.errors import CheckpointError
+from mmduet.model.field_checks import check_fields
 from mmduet.video.domain import VisualDomain
 
 VisionFamily = Literal["siglip", "siglip2"]
@@ -37,8 +38,9 @@ class VisionShape:
     position_side: int = 0  # siglip2 only; 0: the number of patches along a side
 
     def __post_init__(self) -> None:
-        """Raise ``CheckpointError`` for an unsupported family."""
+        """Raise ``CheckpointError`` for an unsupported family or an impossible size."""
         check_family("vision tower", self.family, VisionFamily)
+        check_fields("vision tower", self, may_be_zero=("position_side",))
 
     @property
     def grid(self) -> int:
@@ -64,8 +66,9 @@ class TextShape:
     family: TextFamily = "qwen2"
 
     def __post_init__(self) -> None:
-        """Raise ``CheckpointError`` for an unsupported family."""
+        """Raise ``CheckpointError`` for an unsupported family or an impossible size."""
         check_family("language model", self.family, TextFamily)
+        check_fields("language model", self)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class Recommended:
     min_interval: float = 0.0  # seconds between replies
     max_new_tokens: int = 200
     query: str = ""  # used if the user gives no query
+
+    def __post_init__(self) -> None:
+        """Raise ``CheckpointError`` for values of another type."""
+        check_fields("recommended settings", self, may_be_zero=("min_interval",))
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,10 @@ class DuetConfig:
     pooling_stride: int = 4
     recommended: Recommended = field(default_factory=Recommended)
     domain: VisualDomain | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ``CheckpointError`` for a name or a stride of another type."""
+        check_fields("model", self)
 
     @property
     def frame_tokens(self) -> int:
@@ -140,7 +151,7 @@ class DuetConfig:
     def from_dict(cls, values: dict[str, Any]) -> DuetConfig:
         """Build a description from ``to_dict``'s values. Raises ``CheckpointError`` naming missing or unknown names."""
         try:
-            recommended = dict(values.get("recommended", {}))
+            recommended = {**values.get("recommended", {})}  # TypeError for a list
             recommended["score_heads"] = tuple(recommended.get("score_heads", ("informative",)))
             return cls(
                 name=values["name"],
@@ -150,7 +161,7 @@ class DuetConfig:
                 recommended=Recommended(**recommended),
                 domain=None if values.get("domain") is None else VisualDomain.from_dict(values["domain"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"the model description in the manifest cannot be read: {error}; convert the model again"
             ) from error

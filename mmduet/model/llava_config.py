@@ -41,7 +41,7 @@ def read_config(root: Path, tensors: Mapping[str, Shape]) -> DuetConfig:
             pooling_stride=int(values.get("video_pooling_stride", POOLING_STRIDE)),
             recommended=RECOMMENDED,
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} does not describe a LLaVA-OneVision model ({type(error).__name__}: {error}); check the directory"
         ) from error

@@ -198,3 +198,27 @@ def test_a_tokenizer_without_special_tokens_is_rejected() -> None:
 def test_a_configuration_can_be_written_to_json_and_read(size: str) -> None:
     config = random_config(size)
     assert DuetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("vision", "intermediate_size", {"a": 1}), ("vision", "layers", 10**9), ("vision", "patch_size", 0),
+        ("text", "hidden_size", [1]), ("text", "rope_theta", float("nan")), ("text", "tied", 1), ("text", "heads", True),
+        ("recommended", "fps", "fast"), ("recommended", "max_new_tokens", -1), ("recommended", "query", 3),
+    ],
+)  # fmt: skip
+def test_descriptions_with_impossible_values_are_rejected_by_name(part: str, name: str, value: object) -> None:
+    values = random_config("tiny").to_dict()
+    values[part][name] = value
+    with pytest.raises(CheckpointError, match=rf"has {name} .*, expected"):
+        DuetConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("value", [[], 3, "x", None])
+def test_descriptions_that_are_no_objects_are_rejected(value: object) -> None:
+    for part in ("vision", "text", "recommended", "domain"):
+        if value is None and part == "domain":
+            continue
+        with pytest.raises(CheckpointError, match="description"):
+            DuetConfig.from_dict(random_config("tiny").to_dict() | {part: value})

@@ -122,9 +122,9 @@ def test_random_models_have_the_requested_dtype() -> None:
 
 
 def test_a_failing_build_restores_the_default_dtype() -> None:
-    impossible = replace(SHAPES["tiny"].text, intermediate_size=-1)
-    with pytest.raises(RuntimeError, match="negative dimension"):
-        random_model(replace(SHAPES["tiny"], text=impossible), dtype=torch.float16)
+    impossible = replace(SHAPES["tiny"].vision, heads=5)
+    with pytest.raises(ValueError, match="divisible"):
+        random_model(replace(SHAPES["tiny"], vision=impossible), dtype=torch.float16)
     assert torch.get_default_dtype() == torch.float32
 
 
