@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmduet.cli._transcript import OutputListener
 from mmduet.events import Output, StreamEnded, output_to_dict
 from mmduet.files import LineWriter
-from mmduet.video.damage import Damage
+
+if TYPE_CHECKING:
+    from mmduet.video.damage import Damage
 
 
 @contextmanager
