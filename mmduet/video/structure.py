@@ -17,7 +17,8 @@ from av.video.stream import VideoStream
 MP4_BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix free skip wide meta uuid emsg prft pdin udta".split())
 EBML_SEGMENT, EBML_CLUSTER, EBML_BLOCK_GROUP = 0x18538067, 0x1F43B675, 0xA0
 BLOCK_HEADER = 4  # bytes before the data of a Matroska block
-TS_PACKET_SIZES = (188, 192, 204)
+TS_SYNC_BYTE, TS_CHECKED_PACKETS = b"\x47", 4
+TS_SYNC_OFFSETS = {188: 0, 192: 4, 204: 0}  # position of the sync byte within a packet, by the length of packets
 FLV_TAGS = (8, 9, 18)  # audio, video, script data
 FLV_TAG_HEADER, FLV_TAG_END = 11, 4  # bytes
 MAX_PADDING_BYTES = 1 << 16
@@ -174,7 +175,13 @@ def _is_flv_cut(file: BinaryIO, size: int) -> bool:
 
 
 def _is_ts_cut(file: BinaryIO, size: int) -> bool:
-    return all(size % length for length in TS_PACKET_SIZES)
+    file.seek(0)
+    head = file.read(TS_CHECKED_PACKETS * max(TS_SYNC_OFFSETS))
+    for length, offset in TS_SYNC_OFFSETS.items():
+        starts = head[offset::length]
+        if starts and not starts.strip(TS_SYNC_BYTE):
+            return size % length > 0
+    return False  # packets do not start where the file does
 
 
 def _is_gif_cut(file: BinaryIO, size: int) -> bool:
