@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 
 from mmduet.model import load_model
 from mmduet.model.checkpoint import save_checkpoint
-from mmduet.model.inspection import inspect_directory
+from mmduet.model.inspection import inspect_model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def damage(path: Path, json_changes: list, byte_changes: list) -> None:
 
 def load(kind: str, folder: Path) -> None:
     with only_own_errors():
-        inspect_directory(folder)
+        inspect_model(folder)
     with only_own_errors():
         if kind == "adapter":
             load_model("random:tiny", adapter=folder)
