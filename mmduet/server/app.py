@@ -28,7 +28,7 @@ from mmduet.server.docs_page import docs_page
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.error_response import error_response, http_exception_response, validation_response
 from mmduet.server.error_schema import describe_errors
-from mmduet.server.file_descriptors import DescriptorBudget
+from mmduet.server.file_descriptors import session_capacity
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.media import MediaLoader
@@ -164,7 +164,7 @@ def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     options = recommended_options(engine.model_config.recommended)
     free_bytes = psutil.virtual_memory().available * KV_SHARE_OF_FREE_MEMORY
     total_bytes = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free_bytes)
-    descriptors = DescriptorBudget.measure(journaled=config.journal is not None, with_sources=config.allows_sources)
-    limits = [config.max_sessions, descriptors.sessions if descriptors is not None else None]
+    descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
+    limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
     return KVBudget(total_bytes, engine.slot_bytes(options), session_limit, config.max_sessions_per_key)

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmduet.server.error_response import error_response, to_mmduet_error
+from mmduet.text import shorten, to_printable
 
 log = logging.getLogger(__name__)
 REQUEST_ID_HEADER = "x-request-id"
@@ -49,6 +50,6 @@ class ErrorMiddleware:
         except Exception as error:
             if started:
                 raise
-            log.exception("request %s failed: %s", request_id, scope["path"])
+            log.exception("request %s failed: %s", request_id, to_printable(shorten(scope["path"])))
             await error_response(to_mmduet_error(error, request_id))(scope, receive, send_with_id)
         return None

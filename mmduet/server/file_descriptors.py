@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from dataclasses import dataclass
 
 import psutil
 
@@ -13,6 +12,8 @@ from mmduet.errors import CapacityError
 PER_SOCKET, PER_JOURNAL, PER_SOURCE = 1, 1, 8
 """Descriptors of one session: its client, its journal, and a camera over RTSP with UDP, which needs more than other sources."""
 MIN_RESERVE, MAX_RESERVE, RESERVE_SHARE = 32, 1024, 8
+"""Descriptors for requests and for clients that are rejected: an eighth of the limit, within these bounds."""
+SCARCE = 1024
 OPENED_AT_START = 16
 """Descriptors that the process opens after the count: listening sockets, the event loop, files of libraries."""
 
@@ -24,29 +25,27 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-@dataclass(frozen=True)
-class DescriptorBudget:
-    """Descriptors for sessions and for other connections (HTTP requests, clients that are rejected)."""
+def is_scarce() -> bool:
+    """Return whether the soft limit is so low that a burst of connections may exceed the reserve."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit != resource.RLIM_INFINITY and limit < SCARCE
 
-    sessions: int
-    reserve: int
 
-    @classmethod
-    def measure(cls, *, journaled: bool, with_sources: bool) -> DescriptorBudget | None:
-        """Return the budget of this process; None if there is no limit.
+def session_capacity(*, journaled: bool, with_sources: bool) -> int | None:
+    """Return how many sessions the soft limit allows beside a reserve for HTTP; None if there is no limit.
 
-        ``journaled`` and ``with_sources`` tell whether sessions have journals and may open sources.
+    ``journaled`` and ``with_sources`` are whether sessions have journals and may open sources.
 
-        Raises ``CapacityError`` if the limit leaves no room for a session.
-        """
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit == resource.RLIM_INFINITY:
-            return None
-        reserve = min(max(limit // RESERVE_SHARE, MIN_RESERVE), MAX_RESERVE)
-        per_session = PER_SOCKET + PER_JOURNAL * journaled + PER_SOURCE * with_sources
-        sessions = (limit - psutil.Process().num_fds() - OPENED_AT_START - reserve) // per_session
-        if sessions < 1:
-            raise CapacityError(
-                f"the limit of {limit} open files leaves no room for a session; raise it (ulimit -n, LimitNOFILE=)"
-            )
-        return cls(sessions, reserve)
+    Raises ``CapacityError`` if the limit leaves no room for a session.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    reserve = min(max(limit // RESERVE_SHARE, MIN_RESERVE), MAX_RESERVE)
+    per_session = PER_SOCKET + PER_JOURNAL * journaled + PER_SOURCE * with_sources
+    sessions = (limit - psutil.Process().num_fds() - OPENED_AT_START - reserve) // per_session
+    if sessions < 1:
+        raise CapacityError(
+            f"the limit of {limit} open files leaves no room for a session; raise it (ulimit -n, LimitNOFILE=)"
+        )
+    return int(sessions)

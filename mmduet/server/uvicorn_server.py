@@ -19,6 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
 from mmduet.server.error_response import error_body
+from mmduet.server.file_descriptors import is_scarce
 from mmduet.server.tls import create_tls_context
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
+                # Out of descriptors, uvloop closes new connections unanswered; asyncio accepts them when some are free.
+                loop="asyncio" if is_scarce() else "auto",
                 proxy_headers=False,  # the application has its own rule for them
                 ssl_context_factory=(lambda *_: tls) if tls is not None else None,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -92,10 +93,19 @@ def test_sessions_end_before_file_descriptors_do(tmp_path: Path) -> None:
                 connection = requests.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=10)))
                 assert get_status(connection, "/ready") == 503
                 assert get_status(connection, "/health") == 200
+        with ThreadPoolExecutor(100) as pool:
+            assert set(pool.map(lambda _: handshake_status(url), range(100))) == {503}
         for client in clients:
             client.ws.close()
         again, _ = open_until_refused(url, stack)
         assert len(again) == max_sessions
+
+
+def handshake_status(url: str) -> int:
+    """Return the status with which a handshake is rejected."""
+    with pytest.raises(InvalidStatus) as rejected:
+        connect(url, compression=None, legacy=True, open_timeout=30)
+    return rejected.value.response.status_code
 
 
 def get_status(connection: HTTPConnection, path: str) -> int:
