@@ -18,6 +18,7 @@ from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from certificates import write_certificate
 from live_server import RunningServer, SocketClient, run_test_server
@@ -25,6 +26,7 @@ from proxies import documented, run_caddy, run_nginx
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from mmduet.client import RemoteStream
 from mmduet.server.config import ServerConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +41,12 @@ class Proxied:
 
     server: RunningServer
     port: int
-    tls: ssl.SSLContext
+    certificate: Path
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Return a TLS context that trusts the proxy's certificate."""
+        return ssl.create_default_context(cafile=str(self.certificate))
 
     @contextmanager
     def request(
@@ -69,7 +76,7 @@ def proxied(name: str, folder: Path, **settings: Any) -> Iterator[Proxied]:
         run_test_server(root_path="/mmduet", **settings) as server,
         PROXIES[name](folder, server.port, certificate, key) as port,
     ):
-        yield Proxied(server, port, ssl.create_default_context(cafile=str(certificate)))
+        yield Proxied(server, port, certificate)
 
 
 @pytest.fixture(scope="module", params=sorted(PROXIES))
@@ -99,6 +106,16 @@ def test_websockets_pass(proxy: Proxied) -> None:
     with pytest.raises(InvalidStatus) as rejected:
         proxy.connect()
     assert rejected.value.response.status_code == 401
+
+
+def test_our_client_and_the_openai_sdk_pass(proxy: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(proxy.certificate))
+    with RemoteStream(f"wss://localhost:{proxy.port}/mmduet", key="k") as stream:
+        assert stream.session.model == "random:tiny"
+    with openai.OpenAI(base_url=f"https://localhost:{proxy.port}/mmduet/v1", api_key="k") as client:
+        message = {"role": "user", "content": "What?"}
+        chunks = client.chat.completions.create(model="random:tiny", max_tokens=4, messages=[message], stream=True)  # type: ignore[call-overload]
+        assert [chunk.choices[0].finish_reason for chunk in chunks][-1] is not None
 
 
 def test_server_sent_events_arrive_while_the_stream_is_open(proxy: Proxied) -> None:
