@@ -25,6 +25,8 @@ from mmduet.server.tls import create_tls_context
 log = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT_SECONDS = 5
 CLOSE_FRAME_SECONDS = 0.2
+REQUEST_TIMEOUT_SECONDS = 20.0
+"""Time for the head of a connection's first request."""
 
 
 class AbortableWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -43,7 +45,19 @@ class AbortableWebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class JsonErrorHTTPProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol, with an error in the OpenAI API's shape for what is not HTTP."""
+    """Uvicorn's HTTP protocol, with an error in the OpenAI API's shape for what is not HTTP, and a timeout for requests.
+
+    A connection whose first request does not arrive would hold a file descriptor for ever.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timeout of the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_TIMEOUT_SECONDS, self._close_without_request)
+
+    def _close_without_request(self) -> None:
+        if getattr(self, "scope", None) is None:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Reject the connection's data and close it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,23 @@ def get_status(connection: HTTPConnection, path: str) -> int:
     response = connection.getresponse()
     response.read()
     return response.status
+
+
+@pytest.mark.slow
+def test_connections_without_a_request_are_closed() -> None:
+    with run_test_server() as server, ExitStack() as stack:
+        silent, partial, kept = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(3)
+        )
+        partial.sendall(b"GET /health HTTP/1.1\r\nHost:")
+        kept.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
+        with server.connect() as client:
+            for connection in (silent, partial):
+                connection.settimeout(30)
+                assert connection.recv(1) == b""
+            client.send_frames(1)
+            assert client.end_stream()[-1]["frames"]["received"] == 1
+        assert kept.recv(12) == b"HTTP/1.1 200"
 
 
 @pytest.mark.slow
