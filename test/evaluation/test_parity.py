@@ -130,7 +130,7 @@ def test_predictions_equal_those_of_the_reference(
 
 
 def assert_equal_lines(line: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert line.keys() == expected.keys()
+    assert line.keys() == expected.keys() | {"damage"}  # an addition to the format of the reference
     assert line["question_id"] == expected["question_id"]
     assert line["video_duration"] == pytest.approx(expected["video_duration"])
     assert line["model_response_list"] == expected["model_response_list"]
