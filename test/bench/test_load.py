@@ -19,15 +19,15 @@ from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 def test_loading_needs_little_more_memory_than_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The checkpoint has 128 MB in many tensors, none of which is a large part of it."""
+    """The checkpoint has 64 MB in many tensors, none of which is a large part of it."""
     shape = SHAPES["tiny"]
-    text = replace(shape.text, hidden_size=512, intermediate_size=2048, layers=8, heads=8, head_dim=64)
+    text = replace(shape.text, hidden_size=512, intermediate_size=2048, layers=4, heads=8, head_dim=64)
     network = random_model(replace(shape, text=text))
     path = save_checkpoint(tmp_path / "model", network, byte_tokenizer())
     done = in_process(monkeypatch, capsys, "bench", "load", path)()
     found = re.search(r"(\d+) MiB of weights in float32, at most (\d+) MiB while loading: ([\d.]+) times", done.out)
     assert found, done
-    assert int(found[1]) == sum(p.nbytes for p in network.parameters()) // 2**20 > 100
+    assert int(found[1]) == sum(p.nbytes for p in network.parameters()) // 2**20 > 50
     assert 0.9 < float(found[3]) < 1.2
     assert done.status == 0
 

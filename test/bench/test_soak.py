@@ -77,6 +77,7 @@ def test_greedy_decisions_recur() -> None:
     assert report.largest_score_change < 1e-4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_reports_the_frames_so_far() -> None:
     engine = Engine(lively_model())
     lap = [engine.prepare(frame) for frame in frames(10)]

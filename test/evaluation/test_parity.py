@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class World:
         self.heads = spread(HEADS, seed, 1.2)
         self.adapter = root / "adapter"
         self.model = self._tuned(base, seed)
+        self._answers: dict[tuple[Settings, str], tuple[Reference, dict[str, Any]]] = {}
 
     def _tuned(self, base: LlavaOnevisionForConditionalGeneration, seed: int) -> LlavaOnevisionForConditionalGeneration:
         torch.manual_seed(seed)
@@ -49,6 +51,14 @@ class World:
         whole = {f"base_model.model.{IN_THE_WILD[k]}.weight": v for k, v in self.heads.items()}
         save_file(pairs | whole, path)
         return tuned.merge_and_unload().eval()
+
+    def answer(self, task: Settings, question: dict[str, Any], videos: Path) -> tuple[Reference, dict[str, Any]]:
+        """Return the reference after it has answered a question, and its line; computed once for all tests."""
+        key = task, question["question_id"]
+        if key not in self._answers:
+            reference = Reference(self.model, self.heads, self.tokenizer, task)
+            self._answers[key] = reference, reference.answer(question, videos / question["video"])
+        return self._answers[key]
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +133,7 @@ def test_predictions_equal_those_of_the_reference(
     )
     lines = [json.loads(line) for line in (tmp_path / "pred.jsonl").read_text().splitlines()]
     for question, line in zip(QUESTIONS, lines, strict=True):
-        expected = Reference(world.model, world.heads, world.tokenizer, task).answer(
-            question, videos / question["video"]
-        )
-        assert_equal_lines(line, expected)
+        assert_equal_lines(line, world.answer(task, question, videos)[1])
 
 
 def assert_equal_lines(line: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -144,8 +151,7 @@ def test_the_settings_cover_different_behaviour(world: World, videos: Path) -> N
     """Scores differ, the model speaks at some frames only, replies end by token or by length, and reach the limit."""
     lengths, spoke, silent, scores = [], 0, 0, []
     for task in TASKS.values():
-        reference = Reference(world.model, world.heads, world.tokenizer, task)
-        line = reference.answer(QUESTIONS[0], videos / "a.mp4")
+        reference, line = world.answer(task, QUESTIONS[0], videos)
         replies = sum(turn["role"] == "assistant" for turn in line["model_response_list"])
         spoke, silent = spoke + replies, silent + len(line["debug_data"]) - replies
         scores += [row["relevance_score"] for row in line["debug_data"]]
@@ -159,12 +165,8 @@ def test_the_settings_cover_different_behaviour(world: World, videos: Path) -> N
 def test_the_settings_cover_every_state_before_a_frame_and_before_a_query(world: World, videos: Path) -> None:
     """Before it came nothing, the system turn, a query, a frame, or a reply that ended or was cut and was kept or removed."""
     steps = Counter[tuple[str, str]]()
-    for name in ("a penalty over all replies, kept", "a penalty over all replies, removed", "a sum, replies removed"):
-        task = TASKS[name]
-        for question in QUESTIONS:
-            reference = Reference(world.model, world.heads, world.tokenizer, task)
-            reference.answer(question, videos / question["video"])
-            steps += reference.steps
+    for task, question in product(TASKS.values(), QUESTIONS):
+        steps += world.answer(task, question, videos)[0].steps
     after_replies = {"kept", "cut", "removed", "removed and cut"}
     assert {state for state, step in steps if step == "query"} == {"start", "stream", *after_replies}
     assert {state for state, step in steps if step == "frame"} == {"system", "user", "stream", *after_replies}
