@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mmduet.duet import SYSTEM_PROMPT, Piece, Role, make_feed
 from mmduet.engine.defaults import REPLY_OVERHEAD_TOKENS
 from mmduet.engine.session import PreparedFrame
-from mmduet.errors import ProtocolError, VideoError
+from mmduet.errors import ProtocolError, SourceError, VideoError
 from mmduet.events import AssistantTurn, Frame, Query
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.options import SessionOptions
@@ -61,14 +61,16 @@ class TimelineBuilder:
         self._engine, self._media, self._options = engine, media, options
         self._fps = engine.model_config.recommended.fps
         self._items: list[TimelineItem] = []
+        self._part_names: dict[int, str] = {}  # of images and videos, by their identity
         self._frame_count = 0
 
     async def build(self, messages: Sequence[Message]) -> Timeline:
         """Return the timeline: for each message its images and videos, then its text.
 
         Raises ``ProtocolError`` if the texts or the images do not fit the context, ``FormatError`` for a text with a marker
-        of the format, and ``SourceError`` or ``VideoError`` for media that cannot be read.
+        of the format. The ``ProtocolError`` for media that cannot be read names the part and has the code of the cause.
         """
+        self._part_names = _part_names(messages)
         entries = [entry for message in messages for entry in _entries(message)]
         if not entries:
             raise ProtocolError(
@@ -113,22 +115,36 @@ class TimelineBuilder:
         return min((free_tokens - reply) // frame_tokens, limit)
 
     async def _open_video(self, part: VideoPart, files: AsyncExitStack) -> _Video:
-        path = await files.enter_async_context(self._media.open_upload(part.video_url.url))
-        files.enter_context(_naming_no_path(path))
-        info = await asyncio.to_thread(probe, path)
-        self._media.check_size(info)
-        seconds = info.duration if info.duration else await asyncio.to_thread(_measure_seconds, path)
+        with self._errors_named(part):
+            path = await files.enter_async_context(self._media.open_upload(part.video_url.url))
+        with self._errors_named(part, path):
+            info = await asyncio.to_thread(probe, path)
+            self._media.check_size(info)
+            seconds = info.duration if info.duration else await asyncio.to_thread(_measure_seconds, path)
         return _Video(path, seconds)
+
+    @contextmanager
+    def _errors_named(self, part: MediaPart, path: Path | None = None) -> Iterator[None]:
+        """Name the content part in the errors of the block, and "the video" instead of its temporary file."""
+        try:
+            yield
+        except (SourceError, VideoError) as error:
+            name = self._part_names[id(part)]
+            reason = str(error) if path is None else str(error).replace(str(path), "the video")
+            raise ProtocolError(f"{name}: {reason}", error.code, param=name) from None
 
     async def _read(self, entries: Sequence[Entry], videos: dict[int, _Video], max_frames: int) -> list[float]:
         """Append every entry, with at most ``max_frames`` frames of videos. Return the rates of the videos."""
         fps, rates = even_rate([video.seconds for video in videos.values()], self._fps, max_frames), list[float]()
         for number, entry in enumerate(entries):
             if isinstance(entry, ImagePart):
-                await self._append_frame(await self._media.load_image(entry.image_url.url))
+                with self._errors_named(entry):
+                    image = await self._media.load_image(entry.image_url.url)
+                await self._append_frame(image)
             elif isinstance(entry, VideoPart):
                 reserved = sum(tick_count(video.seconds, fps) for other, video in videos.items() if other > number)
-                images, rate = await self._sample_evenly(videos[number], fps, max_frames - reserved)
+                with self._errors_named(entry, videos[number].path):
+                    images, rate = await self._sample_evenly(videos[number], fps, max_frames - reserved)
                 for image in images:
                     await self._append_frame(image)
                 max_frames -= len(images)
@@ -166,13 +182,15 @@ class TimelineBuilder:
         self._frame_count += 1
 
 
-@contextmanager
-def _naming_no_path(path: Path) -> Iterator[None]:
-    """Name "the video" instead of its temporary file in the errors of the block."""
-    try:
-        yield
-    except VideoError as error:
-        raise type(error)(str(error).replace(str(path), "the video")) from None
+def _part_names(messages: Sequence[Message]) -> dict[int, str]:
+    """Return the dotted names of the images and videos in ``messages``, by the identity of the parts."""
+    return {
+        id(part): f"messages.{number}.content.{index}.{part.type}"
+        for number, message in enumerate(messages)
+        if isinstance(message.content, tuple)
+        for index, part in enumerate(message.content)
+        if isinstance(part, ImagePart | VideoPart)
+    }
 
 
 def count_text_tokens(tokenizer: Tokenizer, system_prompt: str, entries: Sequence[Entry]) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from mmduet.errors import (
@@ -21,6 +20,7 @@ from mmduet.errors import (
     OriginError,
     StorageError,
 )
+from mmduet.files import is_disk_error
 from mmduet.text import shorten, shorten_words
 
 STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
@@ -35,8 +35,6 @@ STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
 STATUS_BY_CODE = {"too_large": 413, "unsupported_media_type": 415, "upgrade_required": 426, MmduetError.code: 500}
 ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
 RETRY_AFTER_SECONDS = 2
-STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
-"""Errors of a disk that is full or cannot be written."""
 
 
 def http_status(error: MmduetError) -> int:
@@ -61,7 +59,7 @@ def error_response(error: MmduetError) -> JSONResponse:
 
 def http_exception_response(request: Request, error: HTTPException) -> JSONResponse:
     """Return the response for an error of the framework: an unknown path, or a method that a path does not support."""
-    headers: Mapping[str, str] = error.headers or {}
+    headers = Headers(error.headers)
     path, status = shorten(request.url.path), error.status_code
     if status == 404:
         message, code = f"there is no endpoint at {path}; docs/serving.md lists them", NotFoundError.code
@@ -85,7 +83,7 @@ def to_mmduet_error(error: Exception, request_id: str) -> MmduetError:
     """Return the error that a client may see instead of an unexpected exception, which may contain paths or secrets."""
     if isinstance(error, MmduetError):
         return error
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+    if isinstance(error, OSError) and is_disk_error(error):
         return StorageError(
             f"the server cannot store the request's data ({error.strerror}); "
             "its operator has to free space or fix the temporary directory"

@@ -221,6 +221,27 @@ def test_data_urls_are_read_as_browsers_read_them(server: RunningServer, url: st
     assert ask(url) == ask("data:image/jpeg;base64," + IMAGE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "code"),
+    [
+        ("image_url", "data:image/png;base64,AAAA", "bad_video"),
+        ("image_url", "data:image/png;base64,?", "bad_source"),
+        ("video_url", "data:video/mp4;base64,AAAA", "corrupt_video"),
+        ("video_url", "ftp://host/video.mp4", "bad_source"),
+    ],
+)
+def test_an_error_names_the_image_or_video_that_cannot_be_read(
+    server: RunningServer, kind: str, url: str, code: str
+) -> None:
+    good = {"type": "image_url", "image_url": {"url": "data:;base64," + IMAGE}}
+    content = [{"type": "text", "text": "What?"}, good, {"type": kind, kind: {"url": url}}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(server, [{"role": "user", "content": "Hello."}, {"role": "user", "content": content}])
+    assert (caught.value.param, caught.value.code) == (f"messages.1.content.2.{kind}", code)
+    assert caught.value.body["message"].startswith(f"messages.1.content.2.{kind}: ")
+    assert "/tmp" not in caught.value.message
+
+
 def test_a_body_needs_no_content_type(server: RunningServer) -> None:
     body = b'{"model": "random:tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}'
     for headers in ({}, {"content-type": "application/json; charset=utf-8"}, {"content-type": "Application/JSON"}):

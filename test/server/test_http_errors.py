@@ -109,6 +109,12 @@ def test_errors_have_the_shape_of_the_openai_api(
     check_error(HTTP.request(method, small_server.http + path, **options), status, code)
 
 
+def test_an_error_names_the_methods_of_a_path(server: RunningServer) -> None:
+    response = HTTP.delete(f"{server.http}/v1/chat/completions")
+    assert response.headers["allow"] == "POST"
+    assert "use POST" in check_error(response, 405, "method_not_allowed")["message"]
+
+
 @pytest.fixture(scope="module")
 def small_server() -> Iterator[RunningServer]:
     with run_test_server(max_request_bytes=20_000) as server:
