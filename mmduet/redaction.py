@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SCHEMES = "rtsps?|rtmps?|https?|wss?|ftps?|srt|udp|rtp"  # recognised even if the colon or the slashes are missing
-_URL_START = rf"(?:[a-z][a-z0-9+.-]*:[/\\]+|(?:{_SCHEMES})(?::|(?=//))/*)"
+_URL_START = rf"(?:[a-z][a-z0-9+.-]+:[/\\]+|[a-z]:/{{2,}}|(?:{_SCHEMES})(?::|(?=//))/*)"
 _STARTS_AS_URL = re.compile(rf"\s*({_URL_START})", re.IGNORECASE)
 _CREDENTIALS_IN_TEXT = re.compile(rf"({_URL_START})\S*@", re.IGNORECASE)
 _DATA_URL = re.compile(r"\s*(data:[\w.+/;=-]{0,60}),", re.IGNORECASE)

@@ -59,6 +59,8 @@ def test_file_names_are_returned_unchanged(name: str) -> None:
         ("DATA:AAAA", "data:"),
         ("holiday@12:30?.mp4", "holiday@12:30?.mp4"),
         ("http/me@home.mp4", "http/me@home.mp4"),
+        ("C:\\me@work\\take#1.mp4", "C:\\me@work\\take#1.mp4"),
+        ("C:/me@work/take.mp4", "C:/me@work/take.mp4"),
     ],
 )
 def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:

@@ -88,8 +88,8 @@ def as_video_error(path: Path | str) -> Iterator[None]:
 def select_video_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """Return the video stream to read, set to decode on several threads; the other streams are not read.
 
-    That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image. Raises
-    ``VideoError`` if there is none, or no decoder for any.
+    That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image, and a still
+    picture only if there is nothing else. Raises ``VideoError`` if there is none, or no decoder for any.
     """
     if container.format.name in TEXT_FORMATS:
         raise CorruptVideoError(f"{path} is text, not a video; give a video file")
@@ -118,10 +118,11 @@ def _pixels(stream: VideoStream) -> int:
     return stream.width * stream.height
 
 
-def _rank(stream: VideoStream, most_pixels: int) -> tuple[bool, int]:
+def _rank(stream: VideoStream, most_pixels: int) -> tuple[bool, bool, int]:
+    is_still = stream.frames == 1 and stream.duration is None  # the cover of an animated AVIF
     is_preview = _pixels(stream) <= PREVIEW_SHARE * most_pixels < most_pixels
     is_default = bool(stream.disposition & Disposition.default) and not is_preview
-    return is_default, _pixels(stream)
+    return not is_still, is_default, _pixels(stream)
 
 
 def _codec_name(path: Path | str) -> str:

@@ -317,3 +317,13 @@ def test_an_animated_webp_is_a_video(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(VideoError, match=r"a\.webp"):
         VideoFile(path)
+
+
+def test_an_animated_avif_is_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    images = [Image.fromarray(np.full((48, 64, 3), 40 * k, np.uint8)) for k in range(4)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=200)
+    frames = list(VideoFile(path, strict=True))
+    assert [frame.time for frame in frames] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    images[0].save(path)
+    assert len(list(VideoFile(path))) == 1
