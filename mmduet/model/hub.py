@@ -29,10 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubId:
-    """A model on the hub: ``owner/name`` and a branch, tag or commit; None is the default branch."""
+    """A model on the hub: ``owner/name`` and a branch, tag or commit; None is the default branch.
+
+    ``is_certain`` is false if the text could also have been the name of a directory.
+    """
 
     repository: str
     revision: str | None = None
+    is_certain: bool = False
 
     def __str__(self) -> str:
         """Return the id as it is written."""
@@ -46,7 +50,7 @@ class HubId:
             raise ModelNotFoundError(
                 f"a model on the hub is named hf:OWNER/NAME or hf:OWNER/NAME@REVISION, got {text!r}"
             )
-        return None if match is None else cls(match["repository"], match["revision"])
+        return None if match is None else cls(match["repository"], match["revision"], text.startswith(PREFIX))
 
 
 def fetch(hub_id: HubId, select: Select) -> Path:
@@ -116,8 +120,8 @@ def _cached(hub_id: HubId, select: Select, reason: Exception) -> Path:
     why = "HF_HUB_OFFLINE forbids downloading" if offline else f"{_endpoint()} cannot be reached ({_brief(reason)})"
     advice = "unset it" if offline else "try again with a network"
     raise DownloadError(
-        f"{_two_readings(hub_id)}: there is no such directory, and the model {missing} ({hub.constants.HF_HUB_CACHE}), while "
-        f"{why}; {advice}, or give the directory of a checkpoint"
+        f"{_readings(hub_id)}the model {missing} ({hub.constants.HF_HUB_CACHE}), while {why}; {advice}, or give the directory "
+        "of a checkpoint"
     ) from reason
 
 
@@ -167,8 +171,8 @@ def _explain(hub_id: HubId, error: Exception) -> MmduetError:
         return ModelNotFoundError(f"{hub_id.repository} has no revision {hub_id.revision!r}; see {page}/tree/main")
     if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return ModelNotFoundError(
-            f"{_two_readings(hub_id)}: there is no such directory, and no such model at {_endpoint()} that is public or that "
-            "HF_TOKEN may read; check the name, or set HF_TOKEN for a private model"
+            f"{_readings(hub_id)}there is no such model at {_endpoint()} that is public or that HF_TOKEN may read; check the "
+            "name, or set HF_TOKEN for a private model"
         )
     if status == 403:
         return DownloadError(f"the token in HF_TOKEN may not read {hub_id} ({_brief(error)}); use another token")
@@ -199,8 +203,11 @@ def _endpoint() -> str:
     return constants.ENDPOINT
 
 
-def _two_readings(hub_id: HubId) -> str:
-    return f"{str(hub_id)!r} can be a directory or a model on the hub"
+def _readings(hub_id: HubId) -> str:
+    """Return the beginning of a message: what the name can mean, and what was not found before the hub was asked."""
+    if hub_id.is_certain:
+        return f"{str(hub_id)!r} is not available: "
+    return f"{str(hub_id)!r} can be a directory or a model on the hub: there is no such directory, and "
 
 
 def _brief(error: Any) -> str:

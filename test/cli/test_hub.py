@@ -302,12 +302,14 @@ def fails(done: CommandResult, status: int, code: str, *words: str) -> None:
 
 
 def test_a_missing_model_is_reported_with_both_readings(mmduet: Commands) -> None:
-    for name in ("no/such", "hf:no/such"):
-        fails(
-            mmduet("inspect", name), 5, "model_not_found",
-            "'no/such' can be a directory or a model on the hub: there is no such directory, and no such model at",
-            "set HF_TOKEN for a private model",
-        )  # fmt: skip
+    fails(
+        mmduet("inspect", "no/such"), 5, "model_not_found",
+        "'no/such' can be a directory or a model on the hub: there is no such directory, and there is no such model at",
+        "set HF_TOKEN for a private model",
+    )  # fmt: skip
+    missing = mmduet("inspect", "hf:no/such")
+    fails(missing, 5, "model_not_found", "'no/such' is not available: there is no such model at", "set HF_TOKEN")
+    assert "directory" not in missing.err
     fails(mmduet("inspect", f"{DUET}@v9"), 5, "model_not_found", f"{DUET} has no revision 'v9'")
     fails(
         mmduet("inspect", "a/b/c"),
