@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.session_update import SessionUpdate
-from mmduet.protocol.wire import INTEGRAL, ClientModel, to_protocol_error
+from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only, to_protocol_error
 
 MAX_PTS = 2**53 - 1
 """Largest number of microseconds that a JSON number holds exactly in every language; 285 years."""
@@ -25,11 +25,19 @@ class ClientEventBase(ClientModel):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
+OtherContent = Annotated[Any, only(), Field(exclude=True)]
+"""A field of other kinds of content, which may be null; it is not repeated in the server's events."""
+
+
 class InputText(ClientModel):
     """Text of a turn."""
 
     type: Literal["input_text"]
     text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
+    audio: OtherContent = None
+    image_url: OtherContent = None
+    transcript: OtherContent = None
+    detail: Annotated[Ignored, Field(exclude=True)] = None
 
 
 class InputImage(ClientModel):
@@ -37,7 +45,10 @@ class InputImage(ClientModel):
 
     type: Literal["input_image"]
     image_url: str
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Annotated[Literal["auto", "low", "high"], NullMeans("auto")] = "auto"
+    audio: OtherContent = None
+    text: OtherContent = None
+    transcript: OtherContent = None
 
 
 Content = Annotated[InputText | InputImage, Field(discriminator="type")]
@@ -50,7 +61,7 @@ class ItemDuet(ClientModel):
     events: the position of a turn is that of its message among the frames.
     """
 
-    keep: bool = False
+    keep: Annotated[bool, NullMeans(False)] = False
     pts: Annotated[int, Field(ge=0, le=MAX_PTS), INTEGRAL] | None = None
 
 
@@ -63,7 +74,7 @@ class ItemInput(ClientModel):
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)] | None = None
     object: Literal["realtime.item"] | None = None
     status: Literal["completed", "incomplete", "in_progress"] | None = None
-    duet: ItemDuet = ItemDuet()
+    duet: Annotated[ItemDuet, NullMeans(ItemDuet())] = ItemDuet()
 
     @property
     def text(self) -> str:
@@ -94,18 +105,30 @@ class CreateItem(ClientEventBase):
 
 
 class ResponseOptions(ClientModel):
-    """Options of one reply. ``metadata`` is repeated in the reply's events."""
+    """Options of one reply. ``metadata`` is repeated in the reply's events.
+
+    Fields of OpenAI's that have no effect here are accepted with their default, as in ``session.update``.
+    """
 
     output_modalities: tuple[Literal["text"], ...] | None = None
     conversation: Literal["auto"] | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    audio: Annotated[Any, only()] = None
+    input: Annotated[Any, only()] = None
+    instructions: Annotated[Any, only()] = None
+    max_output_tokens: Annotated[Any, only()] = None
+    parallel_tool_calls: Ignored = None
+    prompt: Annotated[Any, only()] = None
+    reasoning: Annotated[Any, only()] = None
+    tool_choice: Annotated[Any, only("auto", "none")] = None
+    tools: Annotated[Any, only([])] = None
 
 
 class CreateResponse(ClientEventBase):
     """Request a reply regardless of the speak policy."""
 
     type: Literal["response.create"]
-    response: ResponseOptions = ResponseOptions()
+    response: Annotated[ResponseOptions, NullMeans(ResponseOptions())] = ResponseOptions()
 
 
 class CancelResponse(ClientEventBase):
@@ -142,7 +165,7 @@ class OpenSource(ClientEventBase):
 
     type: Literal["input_source.open"]
     url: str = Field(min_length=1, max_length=4096)
-    transport: Literal["tcp", "udp"] = "tcp"
+    transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
 
 
 class CloseSource(ClientEventBase):

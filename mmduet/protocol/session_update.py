@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, only
+from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only
 
 MAX_FPS = 240.0
 
@@ -27,7 +27,7 @@ class DuetUpdate(ClientModel):
     """Settings that extend the Realtime API. ``window: null`` keeps every frame; ``fps: null`` accepts every frame sent."""
 
     fps: float | None = Field(default=None, gt=0, le=MAX_FPS)
-    speak: SpeakUpdate = SpeakUpdate()
+    speak: Annotated[SpeakUpdate, NullMeans(SpeakUpdate())] = SpeakUpdate()
     keep_replies: bool | None = None
     profile: Literal["fixed", "paper"] | None = None
     window: Annotated[int, Field(ge=1), INTEGRAL] | None = None
@@ -57,4 +57,4 @@ class SessionUpdate(ClientModel):
     tools: Annotated[Any, only([])] = None
     tracing: Ignored = None
     truncation: Annotated[Any, only("auto")] = None
-    duet: DuetUpdate = DuetUpdate()
+    duet: Annotated[DuetUpdate, NullMeans(DuetUpdate())] = DuetUpdate()

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core.core_schema import no_info_after_validator_function, nullable_schema
 
 from mmduet.errors import ProtocolError
 from mmduet.text import shorten
@@ -74,6 +74,23 @@ class NeutralValues:
             expected = " or ".join(map(repr, self.accepted)) or "null"
             raise PydanticCustomError("unsupported_parameter", "only {expected} is supported", {"expected": expected})
         return value
+
+
+@dataclass(frozen=True)
+class NullMeans:
+    """Annotation of a parameter that accepts null, which means ``default``."""
+
+    default: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the parameter or null, which is replaced afterwards.
+
+        A validator before it would pass on Python's values, where strict validation does not accept a list as a tuple.
+        """
+        return no_info_after_validator_function(self._replace_null, nullable_schema(handler(source)))
+
+    def _replace_null(self, value: Any) -> Any:
+        return self.default if value is None else value
 
 
 def _is_same_json(value: Any, other: Any) -> bool:

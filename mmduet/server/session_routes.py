@@ -15,7 +15,7 @@ from mmduet.errors import NotFoundError
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.server_events import Session
 from mmduet.protocol.session_update import SessionUpdate
-from mmduet.protocol.wire import ClientModel
+from mmduet.protocol.wire import ClientModel, NullMeans
 from mmduet.server.auth import KeyStore
 from mmduet.server.error_schema import describe_errors
 from mmduet.server.event_stream import EventStream
@@ -35,7 +35,7 @@ class CreateSession(ClientModel):
     """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
-    transport: Literal["tcp", "udp"] = "tcp"
+    transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
     query: str | None = None
     session: SessionUpdate | None = None
 

@@ -328,6 +328,44 @@ def test_neutral_parameters_of_the_realtime_api_change_nothing() -> None:
     assert talk.settings == before
 
 
+def test_null_means_the_default_in_every_event() -> None:
+    talk = conversation()
+    before = talk.settings
+    text = {"type": "input_text", "text": "What?", "audio": None, "image_url": None, "transcript": None, "detail": None}
+    image = {
+        "type": "input_image",
+        "image_url": to_data_url(EncodedImage(ImageFormat.PNG, PNG)),
+        "detail": None,
+        "text": None,
+    }
+    item = {"type": "message", "role": "user", "content": [text], "duet": None, "id": None, "status": None}
+    talk.receive(update(duet=None), 0.0)
+    talk.receive(update({"speak": None, "profile": None}), 0.0)
+    talk.receive(message("conversation.item.create", item=item | {"duet": {"keep": None, "pts": None}}), 0.0)
+    talk.receive(message("conversation.item.create", item=item | {"content": [text, image]}), 0.0)
+    talk.receive(message("input_source.open", url="http://host/x", transport=None), 0.0)
+    talk.receive(message("response.create", response=None), 0.0)
+    assert "error" not in kinds(talk)
+    assert talk.settings == before
+
+
+def test_neutral_options_of_a_reply_change_nothing_and_others_are_rejected_by_name() -> None:
+    talk = conversation()
+    neutral = {
+        "audio": None, "conversation": "auto", "input": None, "instructions": None, "max_output_tokens": None, "metadata": None,
+        "output_modalities": ["text"], "parallel_tool_calls": True, "prompt": None, "reasoning": None, "tool_choice": "auto",
+        "tools": [],
+    }  # fmt: skip
+    talk.receive(message("response.create", response=neutral), 0.0)
+    assert "error" not in kinds(talk)
+    rejected = {"instructions": "Be short.", "max_output_tokens": 5, "input": [], "tools": [{"name": "x"}]}
+    for name, value in rejected.items():
+        talk = conversation()
+        talk.receive(message("response.create", response={name: value}), 0.0)
+        (error,) = events(talk)
+        assert (error["error"]["code"], error["error"]["param"]) == ("unsupported_parameter", f"response.{name}")
+
+
 LONG = "a very long value " * 1000
 
 
