@@ -24,7 +24,7 @@ from mmduet.errors import (
 )
 from mmduet.files import is_special_file
 from mmduet.redaction import redact
-from mmduet.video.demuxing import error_reason as error_reason
+from mmduet.video.demuxing import error_reason
 from mmduet.video.local_file import open_local
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})

@@ -30,7 +30,5 @@ def demux(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Pack
 
 
 def error_reason(error: Exception) -> str:
-    """Return FFmpeg's error message without its number, or the type of another error and its message."""
-    if reason := getattr(error, "strerror", None):
-        return str(reason)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return FFmpeg's error message without its number, or the message of another error, else its type."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

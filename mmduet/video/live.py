@@ -10,9 +10,9 @@ from threading import Event
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
-from mmduet.video import container as containers
 from mmduet.video.connection import Connection, StreamFrame
 from mmduet.video.damage import Damage, DamageLog
+from mmduet.video.demuxing import error_reason
 from mmduet.video.sampling import sample_by_pts
 from mmduet.video.source import VideoInfo
 
@@ -139,7 +139,7 @@ class LiveVideo:
     def _connection_error(self, error: Exception | None) -> VideoError:
         if isinstance(error, VideoError):
             return error
-        reason = containers.error_reason(error) if error is not None else "the connection broke"
+        reason = error_reason(error) if error is not None else "the connection broke"
         return SourceError(f"{self._name} cannot be read ({reason}); check the address, and that the device is on")
 
 

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mmduet.errors import OptionError, VideoWriteError
-from mmduet.video.container import error_reason
+from mmduet.video.demuxing import error_reason
 from mmduet.video.letterbox import check_image
 from mmduet.video.sampling import check_rate
 
