@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,10 +18,9 @@ from mmduet.errors import CorruptVideoError
 from mmduet.video.clock import PresentationClock
 from mmduet.video.damage import DamageLog
 from mmduet.video.demuxing import demux, error_reason
-from mmduet.video.structure import is_broken_between
+from mmduet.video.structure import RIFF_HEADER, is_broken_between
 from mmduet.video.timeline import PacketTimeline, is_discontinuous
 
-RIFF_HEADER = 8  # bytes before the data of an AVI packet
 MAX_LOSS_SECONDS = 2  # of MPEG-TS packets that are not numbered consecutively; a longer gap is one between recordings
 MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
 
@@ -56,15 +56,21 @@ class Decoder:
         start: float = 0.0,
     ) -> None:
         self._path, self._live, self._start = path, live, start
-        self.clock = PresentationClock(stream.time_base or Fraction(1, 1000), stream.average_rate)
+        is_joined = is_discontinuous(container)  # by the timeline
+        self.clock = PresentationClock(
+            stream.time_base or Fraction(1, 1000), stream.average_rate, follows_jumps=not is_joined
+        )
         self._container, self._stream, self._log = container, stream, log
         self._timeline = PacketTimeline(self.clock.time_base, stream.average_rate, live=live)
         self._index_keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
-        self._packets_end = Fraction(0)  # of the packets read so far, in units of the time base
-        self._has_gap = False  # whether packets are missing before one that has been read
         self._loss_frames = 0  # number of the next frames before which packets may be missing
+        self._loss_seconds = 0.0  # up to which a gap before these is a loss
         self._index = _read_avi_index(stream) if container.format.name == "avi" else {}
-        self.bytes_read = 0  # position of the end of the last packet in the file
+        self._broken_at: float | None = (
+            None  # seconds from the first frame at which the file's structure is first broken
+        )
+        self._packets_read = 0
+        self.last_packet: Packet[Stream] | None = None  # whose position in the file is known
         self._has_key_frame = False
         self._first_key: int | None = None  # timestamp of the first key frame
         self._pending: set[int] = set()  # timestamps of packets from there whose frames have not come out
@@ -85,15 +91,28 @@ class Decoder:
 
     def finish(self, truncated: bool) -> None:
         """Record whether the video breaks off after the last good frame, or else which frames are missing there."""
-        end, missing = self.clock.end_seconds, len(self._pending) or self._errors
+        end = self.clock.end_seconds
         if truncated or self._breaks_off:
             self._log.truncate(end)
             return
-        if self._errors:
+        if self._errors or (self._loss_frames and self._pending):
+            missing = len(self._pending) or self._errors
             self._skip(missing, end, end + missing * self.clock.step_seconds)
         for stamp in sorted(self._index.values()):  # of packets that were not found
             start = self.clock.position(stamp)
             self._skip(1, start, start + self.clock.step_seconds)
+        self._record_uncounted()
+
+    def _record_uncounted(self) -> None:
+        """Record packets of AVI that the header counts but that are not there; without an index their times are unknown."""
+        missing = self._stream.frames - self._packets_read
+        if (
+            self._container.format.name == "avi"
+            and self._broken_at is not None
+            and missing > 0
+            and not self._log.damage
+        ):
+            self._skip(missing, self._broken_at, self._broken_at)
 
     @property
     def fails_at_end(self) -> bool:
@@ -109,7 +128,6 @@ class Decoder:
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         """Yield the packets with continuous timestamps."""
-        previous: Packet[Stream] | None = None
         try:
             for packet in demux(self._container, [self._stream]):
                 if is_discontinuous(self._container):
@@ -117,27 +135,28 @@ class Decoder:
                 if (stamp := self._index.pop(packet.pos or 0, None)) is not None:
                     # the demuxer of AVI only counts packets, also after damage
                     packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
-                if previous is not None:
-                    self._check_gap(previous, packet)
-                self.bytes_read, self._breaks_off = (packet.pos or 0) + packet.size, packet.is_corrupt
+                self._packets_read += 1
+                self._check_gap(packet)
+                self._breaks_off = packet.is_corrupt
+                if packet.pos is not None:
+                    self.last_packet = packet
                 yield packet
-                previous = packet
         except CorruptVideoError as error:
             self._breaks_off = True
             self._log.add_reason(str(error))
 
-    def _check_gap(self, previous: Packet[Stream], packet: Packet[Stream]) -> None:
-        """Note whether data is missing between two packets, or before one of the next ones."""
-        before, after = self._stamp(previous), self._stamp(packet)
-        if previous.is_corrupt:  # MPEG-TS: a gap in the packet numbers, which in joined recordings loses nothing
-            self._loss_frames = MAX_DELAY_FRAMES
-        if before is None or after is None or self._path is None:
-            return
-        self._packets_end = max(self._packets_end, Fraction(before + (previous.duration or 0)))
-        gap = (after - self._packets_end) * self.clock.time_base
-        if gap > self.clock.step_seconds / 2 and is_broken_between(self._container, self._path, previous, packet):
-            self._has_gap = True
-            self._count_error(after, "data is missing")
+    def _check_gap(self, packet: Packet[Stream]) -> None:
+        """Note whether data is missing before a packet; the frames that are lost may be shown before or after it."""
+        previous = self.last_packet
+        if self._path is not None and is_broken_between(self._container, self._path, previous, packet):
+            is_joined = is_discontinuous(self._container)
+            self._loss_frames, self._loss_seconds = MAX_DELAY_FRAMES, MAX_LOSS_SECONDS if is_joined else math.inf
+            self._broken_at = self.clock.end_seconds if self._broken_at is None else self._broken_at
+            if previous is None and self._stamp(packet):  # these containers count from 0
+                self._pending.add(0)
+        elif previous is not None and previous.is_corrupt:
+            # MPEG-TS: a gap in the packet numbers, which in joined recordings loses nothing
+            self._loss_frames, self._loss_seconds = MAX_DELAY_FRAMES, MAX_LOSS_SECONDS
 
     def _stamp(self, item: Packet[Stream] | VideoFrame) -> int | None:
         """Return the presentation timestamp; AVI has none, but there the decode time is the same without reordering."""
@@ -220,16 +239,15 @@ class Decoder:
         if lost:
             self.clock.start_at(lost[0])
         self._waits_for_key = self._waits_for_key or not self._keys.isdisjoint(lost)
-        end, step = self.clock.position(pts), self.clock.step_seconds
+        end, due, interval = self.clock.position(pts), self.clock.next_seconds, self.clock.interval_seconds
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
-        gap = end - self.clock.end_seconds
-        if self._has_gap or (self._loss_frames and gap <= MAX_LOSS_SECONDS):
-            start = min(self.clock.end_seconds, start)
-            count = max(count, round((end - start) / step))
+        if self._loss_frames and end - due <= self._loss_seconds:
+            start = min(due, start)
+            count = max(count, round((end - start) / interval))
         if count:
             self._log.add_reason("data is missing")
             self._skip(count, start, end)
-            self._errors, self._has_gap = 0, False
+            self._errors = 0
 
 
 def _read_avi_index(stream: VideoStream) -> dict[int, int]:

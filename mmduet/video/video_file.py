@@ -208,8 +208,8 @@ class VideoFile:
             stream = containers.select_video_stream(container, self.path)
             decoder = Decoder(container, stream, log, path=self.path)
             yield from decoder.frames()
-            failed, bytes_read = decoder.fails_at_end, decoder.bytes_read
-            decoder.finish(is_truncated(container, stream, self.path, failed=failed, bytes_read=bytes_read))
+            failed, last = decoder.fails_at_end, decoder.last_packet
+            decoder.finish(is_truncated(container, stream, self.path, failed=failed, last_packet=last))
 
     def _check_strict(self, log: DamageLog, delivered: int) -> None:
         """Raise CorruptVideoError if there is damage and damage is an error."""
