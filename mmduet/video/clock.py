@@ -33,6 +33,11 @@ class PresentationClock:
         return self._origin or Fraction(0)
 
     @property
+    def has_started(self) -> bool:
+        """Whether there was a timestamp to count from."""
+        return self._origin is not None
+
+    @property
     def step_seconds(self) -> float:
         """The average duration of a frame in seconds."""
         return float(self._step)

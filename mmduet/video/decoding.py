@@ -64,12 +64,13 @@ class Decoder:
         self._timeline = PacketTimeline(self.clock.time_base, stream.average_rate, live=live)
         self._index_keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
         self._loss_frames = 0  # number of the next frames before which packets may be missing
-        self._loss_seconds = 0.0  # up to which a gap before these is a loss
+        self._is_marked = False  # whether that is only because FFmpeg marks a packet as corrupt
         self._index = _read_avi_index(stream) if container.format.name == "avi" else {}
         self._broken_at: float | None = (
             None  # seconds from the first frame at which the file's structure is first broken
         )
         self._packets_read = 0
+        self._sections = 1  # of the timeline
         self.last_packet: Packet[Stream] | None = None  # whose position in the file is known
         self._has_key_frame = False
         self._first_key: int | None = None  # timestamp of the first key frame
@@ -120,18 +121,14 @@ class Decoder:
         return self._errors > 0
 
     def _live_packets(self) -> Iterator[Packet[Stream]]:
-        for packet in self._container.demux([self._stream]):
-            if packet.size:
-                if is_discontinuous(self._container):
-                    self._timeline.correct(packet)
-                yield packet
+        packets = (packet for packet in self._container.demux([self._stream]) if packet.size)
+        yield from self._timeline.correct_all(packets) if is_discontinuous(self._container) else packets
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         """Yield the packets with continuous timestamps."""
         try:
-            for packet in demux(self._container, [self._stream]):
-                if is_discontinuous(self._container):
-                    self._timeline.correct(packet)
+            packets = demux(self._container, [self._stream])
+            for packet in self._timeline.correct_all(packets) if is_discontinuous(self._container) else packets:
                 if (stamp := self._index.pop(packet.pos or 0, None)) is not None:
                     # the demuxer of AVI only counts packets, also after damage
                     packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
@@ -147,16 +144,18 @@ class Decoder:
 
     def _check_gap(self, packet: Packet[Stream]) -> None:
         """Note whether data is missing before a packet; the frames that are lost may be shown before or after it."""
-        previous = self.last_packet
+        previous, sections = self.last_packet, len(self._timeline.offsets)
         if self._path is not None and is_broken_between(self._container, self._path, previous, packet):
-            is_joined = is_discontinuous(self._container)
-            self._loss_frames, self._loss_seconds = MAX_DELAY_FRAMES, MAX_LOSS_SECONDS if is_joined else math.inf
+            self._loss_frames, self._is_marked = MAX_DELAY_FRAMES, False
             self._broken_at = self.clock.end_seconds if self._broken_at is None else self._broken_at
             if previous is None and self._stamp(packet):  # these containers count from 0
                 self._pending.add(0)
-        elif previous is not None and previous.is_corrupt:
-            # MPEG-TS: a gap in the packet numbers, which in joined recordings loses nothing
-            self._loss_frames, self._loss_seconds = MAX_DELAY_FRAMES, MAX_LOSS_SECONDS
+        elif sections > self._sections and self._is_marked:
+            self._loss_frames = 0
+        elif previous is not None and previous.is_corrupt and not self._loss_frames:
+            # MPEG-TS: a gap in the packet numbers, which loses nothing if recordings are joined here or a few packets later
+            self._loss_frames, self._is_marked = MAX_DELAY_FRAMES, True
+        self._sections = sections
 
     def _stamp(self, item: Packet[Stream] | VideoFrame) -> int | None:
         """Return the presentation timestamp; AVI has none, but there the decode time is the same without reordering."""
@@ -241,7 +240,8 @@ class Decoder:
         self._waits_for_key = self._waits_for_key or not self._keys.isdisjoint(lost)
         end, due, interval = self.clock.position(pts), self.clock.next_seconds, self.clock.interval_seconds
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
-        if self._loss_frames and end - due <= self._loss_seconds:
+        limit = MAX_LOSS_SECONDS if is_discontinuous(self._container) else math.inf
+        if self._loss_frames and self.clock.has_started and end - due <= limit:
             start = min(due, start)
             count = max(count, round((end - start) / interval))
         if count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,6 +17,7 @@ from mmduet.video.demuxing import demux
 
 FORMATS = frozenset({"mpegts", "hls"})
 MAX_GAP_SECONDS = 10  # of a stream; a longer one is a discontinuity, as in FFmpeg
+MAX_HELD_PACKETS = 64
 REORDER_SECONDS = 1  # by which presentation times may run backwards in decode order
 
 
@@ -42,6 +43,9 @@ class PacketTimeline:
     before it by that one's duration. ``offsets`` has the shift of each section in seconds. Given the offsets of the video,
     another stream of the same file takes these instead of its own, so that both stay in step. In a ``live`` stream, a step
     forwards during which time has really passed is none.
+
+    If the clock of an encoder jumps, presentation times after the jump come with decode times before it, because frames are
+    reordered. Such packets are held back until the decode times have jumped too.
     """
 
     def __init__(
@@ -59,25 +63,73 @@ class PacketTimeline:
         self.offsets = list(offsets[:1]) or [Fraction(0)]
         self._last: Fraction | None = None  # decode time of the last packet, as stored
         self._step = 1 / (rate or FALLBACK_RATE)
+        self._end: Fraction | None = None  # of the frame that is shown last, shifted
+        self._last_dts: int | None = None  # shifted
+        self._held: list[Packet[Stream]] = []
 
     @property
     def packet_duration(self) -> Fraction:
         """The duration of the last packet in seconds: its own, or else that of the one before it, or the average."""
         return self._step
 
-    def correct(self, packet: Packet[Stream]) -> None:
-        """Shift the packet's timestamps."""
-        stamp = packet.pts if packet.dts is None else packet.dts
-        if stamp is None:
-            return
-        now, elapsed = stamp * self._time_base, self._seconds_since_last_packet()
-        if self._last is not None and self._is_discontinuity(now - self._last, elapsed, packet.dts is None):
-            self._start_section(self._last + self._step - now)
-        self._last = now
-        self._step = packet.duration * self._time_base if packet.duration else self._step
-        shift = round(self.offsets[-1] / self._time_base)
-        packet.pts = None if packet.pts is None else packet.pts + shift
-        packet.dts = None if packet.dts is None else packet.dts + shift
+    def correct_all(self, packets: Iterable[Packet[Stream]]) -> Iterator[Packet[Stream]]:
+        """Yield all packets with their timestamps shifted."""
+        for packet in packets:
+            yield from self.correct(packet)
+        yield from self.flush()
+
+    def correct(self, packet: Packet[Stream]) -> list[Packet[Stream]]:
+        """Shift the timestamps of the packet and of those held back, and return them; none if it is held back too."""
+        self._held.append(packet)
+        if len(self._held) > MAX_HELD_PACKETS or all(self._is_near_a_decode_time(held.pts) for held in self._held):
+            return self.flush()
+        return []
+
+    def flush(self) -> list[Packet[Stream]]:
+        """Shift the timestamps of the packets that are held back, and return them."""
+        packets, self._held = self._held, []
+        elapsed, is_crossing = self._seconds_since_last_packet(), len(packets) > 1
+        sections = [(_decode_time(packet), self._advance(packet, elapsed, is_crossing)) for packet in packets]
+        for packet, (_, shift) in zip(packets, sections, strict=True):
+            if packet.pts is not None:
+                shown, known = packet.pts, [section for section in sections if section[0] is not None]
+                is_near = packet.dts is None or abs(shown - packet.dts) <= MAX_GAP_SECONDS / self._time_base
+                packet.pts = shown + (shift if is_near else min(known, key=lambda one: abs(shown - (one[0] or 0)))[1])
+                end = packet.pts * self._time_base + self._step
+                self._end = end if self._end is None else max(self._end, end)
+            if packet.dts is not None:
+                packet.dts = self._increasing(packet.dts + shift, packet.pts)
+        return packets
+
+    def _increasing(self, dts: int, pts: int | None) -> int:
+        """Return a later decode time if a section's decode times start before the end of those of the section before."""
+        if self._last_dts is not None and len(self.offsets) > 1:
+            latest = dts if pts is None else max(pts, dts)
+            dts = min(max(dts, self._last_dts + 1), latest)
+        self._last_dts = dts
+        return dts
+
+    def _is_near_a_decode_time(self, stamp: int | None) -> bool:
+        """Return whether a presentation time may be of the same section as the decode time of a packet that is held back."""
+        known = [packet.dts for packet in self._held if packet.dts is not None]
+        limit = MAX_GAP_SECONDS / self._time_base
+        return stamp is None or not known or any(abs(stamp - other) <= limit for other in known)
+
+    def _advance(self, packet: Packet[Stream], elapsed: float, is_crossing: bool) -> int:
+        """Return the shift of a packet, in units of the time base."""
+        stamp = _decode_time(packet)
+        if stamp is not None:
+            now = stamp * self._time_base
+            if self._last is not None and self._is_discontinuity(now - self._last, elapsed, packet.dts is None):
+                if is_crossing or packet.pts is None or self._end is None:
+                    self._start_section(self.offsets[-1] + self._last + self._step - now)
+                else:
+                    self._start_section(self._end - packet.pts * self._time_base)
+            elif self._last is not None and 0 < now - self._last < REORDER_SECONDS:
+                self._step = now - self._last
+            self._last = now
+            self._step = packet.duration * self._time_base if packet.duration else self._step
+        return round(self.offsets[-1] / self._time_base)
 
     def _seconds_since_last_packet(self) -> float:
         before, self._read_at = self._read_at, self._clock()
@@ -88,7 +140,7 @@ class PacketTimeline:
 
     def _start_section(self, shift: Fraction) -> None:
         number = min(len(self.offsets), len(self._given) - 1)
-        self.offsets.append(self._given[number] if self._given else self.offsets[-1] + shift)
+        self.offsets.append(self._given[number] if self._given else shift)
 
 
 def is_discontinuous(container: InputContainer) -> bool:
@@ -102,12 +154,19 @@ def correct_packets(
     """Yield the packets with continuous timestamps; those of formats without discontinuities are unchanged."""
     timelines: dict[int, PacketTimeline] = {}
     for packet in packets:
-        if packet.size and is_discontinuous(container):
-            index = packet.stream.index
-            if index not in timelines:
-                timelines[index] = PacketTimeline(packet.time_base, _rate(packet.stream), offsets)
-            timelines[index].correct(packet)
-        yield packet
+        if not packet.size or not is_discontinuous(container):
+            yield packet
+            continue
+        index = packet.stream.index
+        if index not in timelines:
+            timelines[index] = PacketTimeline(packet.time_base, _rate(packet.stream), offsets)
+        yield from timelines[index].correct(packet)
+    for timeline in timelines.values():
+        yield from timeline.flush()
+
+
+def _decode_time(packet: Packet[Stream]) -> int | None:
+    return packet.pts if packet.dts is None else packet.dts
 
 
 def _rate(stream: Stream) -> Fraction | None:
@@ -117,8 +176,7 @@ def _rate(stream: Stream) -> Fraction | None:
 def scan_timeline(container: InputContainer, stream: Stream) -> Timeline:
     """Read the timestamps of all packets of a stream; its declared duration is wrong if timestamps jump."""
     timeline, end = PacketTimeline(stream.time_base or Fraction(1, 90000), stream.average_rate), None
-    for packet in demux(container, [stream]):
-        timeline.correct(packet)
+    for packet in timeline.correct_all(demux(container, [stream])):
         if packet.pts is not None:
             packet_end = packet.pts * packet.time_base + timeline.packet_duration
             end = packet_end if end is None else max(end, packet_end)

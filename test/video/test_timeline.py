@@ -60,6 +60,65 @@ def test_joined_recordings_continue(tmp_path: Path, reorder: str, lengths: tuple
     assert len(list(reader)) == pytest.approx(sum(lengths) / 5, abs=1)
 
 
+def write_jumps(path: Path, starts: list[tuple[float, int]], reorder: str, fps: int = 25) -> Path:
+    """Write sections with one encoder, which does not know of the jumps: decode times jump a few packets later."""
+    with av.open(str(path), "w", format="mpegts", options={"mpegts_copyts": "1"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options={"g": "12", "bf": reorder})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90000)
+        for start, count in starts:
+            for k in range(count):
+                frame = av.VideoFrame.from_ndarray(picture(k, 48, 64), "rgb24")
+                frame.pts, frame.time_base = round(start * 90000) + 90000 // fps * k, Fraction(1, 90000)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+WRAPAROUND = (1 << 33) / 90000
+
+
+@pytest.mark.parametrize("reorder", ["0", "2", "5"])
+@pytest.mark.parametrize(
+    "starts",
+    [
+        [(0, 36), (600, 20)], [(0, 37), (600, 20)], [(0, 38), (600, 20)], [(0, 25), (14, 25)],
+        [(0, 25), (600, 17), (5000, 19), (9000, 13)], [(0, 25), (600, 2), (5000, 20)],
+        [(WRAPAROUND - 0.5, 25), (WRAPAROUND + 700, 25)],
+    ],
+)  # fmt: skip
+def test_a_jump_within_reordered_frames_is_a_discontinuity(
+    tmp_path: Path, starts: list[tuple[float, int]], reorder: str
+) -> None:
+    path, count = write_jumps(tmp_path / "a.ts", starts, reorder), sum(count for _, count in starts)
+    file = VideoFile(path, strict=True)
+    assert [frame.time for frame in file.decode()] == every_40_ms(count)
+    assert file.info.duration == pytest.approx(count / 25, abs=0.05)
+
+
+@pytest.mark.parametrize("reorder", ["0", "2"])
+def test_joined_recordings_of_other_rates_continue(tmp_path: Path, reorder: str) -> None:
+    slow = write_jumps(tmp_path / "slow.ts", [(300, 21)], reorder, fps=10)
+    fast = write_jumps(tmp_path / "fast.ts", [(0, 40)], "2" if reorder == "0" else "0")
+    wrapping = write_jumps(tmp_path / "wrap.ts", [(WRAPAROUND - 0.5, 25)], reorder)
+    lengths = {slow: (21, 10), fast: (40, 25), wrapping: (25, 25)}
+    for parts in ([slow, fast], [fast, slow], [slow, fast, slow, fast], [wrapping, slow, wrapping, fast], [fast] * 5):
+        expected, time = [], 0.0
+        for part in parts:
+            count, rate = lengths[part]
+            expected += [time + k / rate for k in range(count)]
+            time += count / rate
+        file = VideoFile(join(tmp_path / "all.ts", *parts), strict=True)
+        assert [frame.time for frame in file.decode()] == pytest.approx(expected, abs=2e-3)
+        assert file.info.duration == pytest.approx(time, abs=0.11)
+
+
+def test_very_short_recordings_are_joined_without_loss(tmp_path: Path) -> None:
+    part = write_jumps(tmp_path / "a.ts", [(0, 4)], "2")
+    file = VideoFile(join(tmp_path / "all.ts", *[part] * 6), strict=True)
+    assert [frame.time for frame in file.decode()] == every_40_ms(24)
+
+
 @pytest.mark.parametrize("gap", [11.0, 95_000.0])
 def test_a_jump_forwards_is_a_discontinuity_in_mpeg_ts(tmp_path: Path, gap: float) -> None:
     path = join(tmp_path / "all.ts", write_ts(tmp_path / "a.ts", [(0, 20)]), write_ts(tmp_path / "b.ts", [(gap, 20)]))
