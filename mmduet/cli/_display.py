@@ -19,13 +19,10 @@ from mmduet.events import ContextRead, Output, QueryRead, Reply, ReplyDelta, Rep
 from mmduet.text import to_printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
     from rich.text import Text
 
-    from mmduet.video.damage import Damage
 
 STYLES = {
     "user": "bold cyan",
@@ -70,12 +67,6 @@ def spinner(message: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
     with Console(stderr=True).status(message) as status:
         yield lambda done, total: status.update(f"{message} {done / total:.0%}")
-
-
-def warn_about_damage(video: Path | str, damage: Damage, quiet: bool) -> None:
-    """Print a warning to stderr if a video is damaged."""
-    if damage and not quiet:
-        typer.echo(f"{video}: warning: {damage.describe()}", err=True)
 
 
 def is_terminal(stream: object) -> bool:

@@ -12,12 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from mmduet.cli._transcript import OutputListener, Transcript, turn_text
-from mmduet.events import Context, Frame, Output, Query, SessionFailed, SessionWarning
+from mmduet.events import Context, Frame, Query, SessionFailed
 from mmduet.options import SpeakOptions
-from mmduet.text import to_printable
 
 if TYPE_CHECKING:
     from mmduet.tasks.streaming import Stream
@@ -67,17 +64,10 @@ def at_realtime(frames: Iterable[Frame], stop: threading.Event) -> Iterator[Fram
         yield frame
 
 
-def write_warning(output: Output) -> None:
-    """Print a warning on stderr, also with ``--quiet``; other outputs are ignored."""
-    if isinstance(output, SessionWarning):
-        typer.echo(f"warning[{output.code}]: {to_printable(output.message)}", err=True)
-
-
 def dispatch_outputs(stream: Stream, listeners: Sequence[OutputListener]) -> SessionFailed | None:
     """Hand every output to every listener; return the failure that ended the session, if any."""
     failure = None
     for output in stream.outputs():
-        write_warning(output)
         for listen in listeners:
             listen(output)
         failure = output if isinstance(output, SessionFailed) else None

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import typer
 
 from mmduet.annotations.subtitles import Cue
-from mmduet.cli._display import is_terminal, warn_about_damage
+from mmduet.cli._display import is_terminal
 from mmduet.cli._session_io import exit_on_sigterm
-from mmduet.cli._speak_warning import warn_if_extreme
 from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
+from mmduet.cli._warnings import print_warning, warn_about_damage, warn_if_extreme
 from mmduet.errors import MmduetError
 from mmduet.events import SessionWarning
 from mmduet.files import write_json
@@ -93,7 +93,7 @@ def warn_about_speak(options: TaskOptions, result: VideoResult[Path, Any]) -> bo
     """Warn if the speak policy that was given lets the model speak never or always; return whether it does."""
     if not isinstance(options, ReplyTaskOptions) or options.speak is None or not (result.config and result.stream):
         return False
-    return warn_if_extreme(result.config.speak, len(result.stream.scores), options.quiet)
+    return warn_if_extreme(result.config.speak, len(result.stream.scores))
 
 
 def write_report(path: Path | None, report: Json) -> None:
@@ -117,8 +117,7 @@ class Reporter(Generic[R]):
         for warning in result.warnings:
             if warning.code not in self.warned:
                 self.warned.add(warning.code)
-                where = f"{to_printable(redact(str(result.video)))}: " if self.options.several else ""
-                typer.echo(f"{where}warning[{warning.code}]: {to_printable(warning.message)}", err=True)
+                print_warning(warning.code, warning.message, result.video)
 
     def add(self, result: VideoResult[Path, R], strip: FilmStrip | None, entry: Json) -> None:
         """Show one video's result, add it to ``entry`` and write its files; then raise the error that ended it early."""
@@ -133,7 +132,7 @@ class Reporter(Generic[R]):
             for line in self.view.postprocess(result.video, output):
                 self.console.print(line, markup=False, soft_wrap=True)
         if result.error is None:
-            warn_about_damage(result.video, result.damage, self.options.quiet)
+            warn_about_damage(result.video, result.damage)
         result.raise_for_error()
 
     def _write_subtitles(self, result: VideoResult[Path, R], stream: StreamResult, output: R) -> None:

@@ -33,8 +33,7 @@ from mmduet.cli._session_options import (
     WINDOW_HELP,
     WINDOW_METAVAR,
 )
-from mmduet.cli._speak_warning import warn_if_extreme
-from mmduet.text import to_printable
+from mmduet.cli._warnings import print_warning, warn_about_damage, warn_if_extreme
 
 if TYPE_CHECKING:
     from mmduet.annotations.prediction_files import PredictionFile
@@ -136,7 +135,7 @@ def _predict(
     def warn(example: Example, warning: SessionWarning) -> None:
         if warning.code not in warned:  # once, whatever the number of videos
             warned.add(warning.code)
-            typer.echo(f"{to_printable(example.video)}: warning[{warning.code}]: {warning.message}", err=True)
+            print_warning(warning.code, warning.message, example.video)
 
     with progress_bar("questions") as report:
         results = predict_examples(Engine(model), examples, config, at_once, warn)
@@ -146,7 +145,6 @@ def _predict(
                 typer.echo(f"{result.question_id}: error[{result.error.code}]: {result.error}", err=True)
             else:
                 file.add(result.line)
-                if result.damage:
-                    typer.echo(f"{result.video}: warning: {result.damage.describe()}", err=True)
+                warn_about_damage(result.video, result.damage)
             report(done, len(examples))
     return failed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._display import DisplayOptions, open_display, spinner, warn_about_damage
+from mmduet.cli._display import DisplayOptions, open_display, spinner
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._loading import (
     MODEL_HELP,
@@ -46,10 +46,10 @@ from mmduet.cli._session_options import (
     ResultOptions,
     TurnOptions,
 )
-from mmduet.cli._speak_warning import frame_count, warn_if_extreme
 from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._threads import Threads, use_threads
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
+from mmduet.cli._warnings import frame_count, print_session_warnings, warn_about_damage, warn_if_extreme
 from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
 from mmduet.viz.film_strip import FilmStrip
@@ -148,13 +148,15 @@ def run(options: RunOptions) -> None:
         display = DisplayOptions(
             plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
         )
-        at_exit.callback(lambda: warn_about_damage(options.video, frames.damage, options.quiet or options.strict_video))
+        if not options.strict_video:
+            at_exit.callback(lambda: warn_about_damage(plan.video.name, frames.damage))
         with (
             open_json_lines(options.output, lambda: frames.damage) as write_json_line,
             open_display(display) as show,
         ):
             start = time.monotonic()
-            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show))
+            warn = print_session_warnings(plan.video.name)
+            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show), warn)
             process(options, plan, frames, listeners, strip)
 
 
@@ -186,7 +188,7 @@ def prepare(options: RunOptions) -> RunPlan:
     if not any(isinstance(turn, Query) for turn in turns):
         session = session.without_query()
     if options.speak or options.score_heads:
-        warn_if_extreme(session.speak, frame_count(video.duration, fps, options.max_frames), options.quiet)
+        warn_if_extreme(session.speak, frame_count(video.duration, fps, options.max_frames))
     engine.slot_tokens(session)  # raises if the window does not fit the model
     return RunPlan(engine, session, fps, tuple(turns), video)
 

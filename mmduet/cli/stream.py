@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._display import DisplayOptions, open_display, warn_about_damage
+from mmduet.cli._display import DisplayOptions, open_display
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._options import takes_options
 from mmduet.cli._session_io import (
@@ -35,9 +35,9 @@ from mmduet.cli._session_options import (
     ResultOptions,
     TurnOptions,
 )
-from mmduet.cli._speak_warning import frame_count, warn_if_extreme
 from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
+from mmduet.cli._warnings import frame_count, print_session_warnings, warn_about_damage, warn_if_extreme
 from mmduet.errors import OptionError, ServerError
 from mmduet.events import Context, Frame, Query
 from mmduet.options import SpeakOptions, parse_window
@@ -151,7 +151,7 @@ def configure(
         speak = replace(speak, speak_before_query=True)
     if options.speak or options.score_heads:
         durations = [end for end in (source.info.duration, options.seconds) if end is not None]
-        warn_if_extreme(speak, frame_count(min(durations, default=None), fps), options.quiet)
+        warn_if_extreme(speak, frame_count(min(durations, default=None), fps))
     window = defaults.window if options.window is None else parse_window(options.window, fps)
     duet: dict[str, Any] = {"fps": None, "speak": speak.to_dict(), "window": window}  # frames are sampled here
     remote.update(duet=duet, **drop_none(max_output_tokens=options.max_new_tokens))
@@ -176,14 +176,14 @@ def show_stream(
             at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
         duration = min((end for end in (plan.source.info.duration, options.seconds) if end is not None), default=None)
         display = DisplayOptions(duration, plan.window, options.realtime, options.scores, options.quiet)
-        at_exit.callback(
-            lambda: warn_about_damage(plan.source.info.name, plan.source.damage, options.quiet or options.strict_video)
-        )
+        if not options.strict_video:
+            at_exit.callback(lambda: warn_about_damage(plan.source.info.name, plan.source.damage))
         with (
             open_json_lines(options.output, lambda: plan.source.damage) as write_json_line,
             open_display(display) as show,
         ):
-            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show))
+            warn = print_session_warnings(plan.source.info.name)
+            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show), warn)
             process(options, plan, remote, listeners, strip)
 
 

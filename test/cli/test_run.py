@@ -351,8 +351,9 @@ def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path
         assert done.status == 0
         message, summary = done.err.splitlines()
         damage = read_events(log)[-1]["damage"]
-        assert message == f"{cut}: warning: the video is cut off at {damage['truncated_at']:.2f} s"
+        assert message == f"{cut.name}: warning[damaged_video]: the video is cut off at {damage['truncated_at']:.2f} s"
         assert (damage["skipped"], damage["spans"]) == (0, [])
+        assert run(cut, *TALKING, "--quiet") == CommandResult(0, "", f"{message}\n")
     frames = of_type(read_events(log), "scores")
     assert 4 < len(frames) < 24
     assert summary.startswith(f"{len(frames)} frames, ")

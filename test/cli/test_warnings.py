@@ -49,7 +49,7 @@ def test_run_warns_once_about_other_footage(mmduet_command: Command, folder: Pat
     done = mmduet_command("run", folder / FOREIGN, "--quiet", "--output", tmp_path / "a.jsonl")
     assert (done.status, done.out) == (0, "")
     assert len(done.err.splitlines()) == 1
-    assert done.err.startswith("warning[out_of_domain]: nano knows only rendered scenes of coloured shapes")
+    assert done.err.startswith(f"{FOREIGN}: warning[out_of_domain]: nano knows only rendered scenes of coloured shapes")
     (warning,) = [event for event in read_events(tmp_path / "a.jsonl") if event["type"] == "warning"]
     assert warning["code"] == "out_of_domain"
     assert "Bring your own weights" in warning["message"]
