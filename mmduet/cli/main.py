@@ -35,6 +35,7 @@ from mmduet.cli import (
 from mmduet.cli._help import build_command
 from mmduet.errors import MmduetError, OptionError
 from mmduet.files import is_disk_error
+from mmduet.text import to_printable
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
 
@@ -106,5 +107,5 @@ def fail(error: MmduetError) -> NoReturn:
     """Print ``error`` to stderr and exit with its status."""
     if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
         traceback.print_exception(error)
-    typer.echo(f"{typer.style(f'error[{error.code}]', fg='red', bold=True)}: {error}", err=True)
+    typer.echo(f"{typer.style(f'error[{error.code}]', fg='red', bold=True)}: {to_printable(str(error))}", err=True)
     sys.exit(error.exit_status)

@@ -116,7 +116,7 @@ class ResponseOptions(ClientModel):
     audio: Annotated[Any, only()] = None
     input: Annotated[Any, only()] = None
     instructions: Annotated[Any, only()] = None
-    max_output_tokens: Annotated[Any, only()] = None
+    max_output_tokens: Annotated[Any, only("inf")] = None
     parallel_tool_calls: Ignored = None
     prompt: Annotated[Any, only()] = None
     reasoning: Annotated[Any, only()] = None

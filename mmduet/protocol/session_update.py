@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only
 
 MAX_FPS = 240.0
+INF_MEANS_UNCHANGED = BeforeValidator(lambda value: None if value == "inf" else value)
+"""Annotation of a limit for which ``"inf"``, OpenAI's default, keeps the session's limit."""
 
 
 class SpeakUpdate(ClientModel):
@@ -47,7 +49,7 @@ class SessionUpdate(ClientModel):
     model: str | None = None
     instructions: str | None = None
     output_modalities: tuple[Literal["text"], ...] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1), INTEGRAL] | None = None
+    max_output_tokens: Annotated[Annotated[int, Field(ge=1), INTEGRAL] | None, INF_MEANS_UNCHANGED] = None
     audio: Annotated[Any, only()] = None
     include: Annotated[Any, only([])] = None
     parallel_tool_calls: Ignored = None

@@ -143,6 +143,10 @@ def _reason(error: ErrorDetails) -> str:
     """Return pydantic's message, without the client's value."""
     if error["type"] == "union_tag_invalid":
         return f"expected one of {error['ctx']['expected_tags']}"
+    if error["type"] == "too_short":
+        return f"expected at least {error['ctx']['min_length']}, got {error['ctx']['actual_length']}"
+    if error["type"] == "too_long":
+        return f"expected at most {error['ctx']['max_length']}"
     return error["msg"]
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from mmduet.errors import OptionError, SourceError
 from mmduet.redaction import redact
+from mmduet.text import shorten, to_printable
 from mmduet.video.hls_playlist import ByteRange
 
 if TYPE_CHECKING:
@@ -174,8 +175,15 @@ def _http_errors(url: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    words = {"ConnectError": "connection refused or host unknown", "ReadTimeout": "no data arrived in time"}
-    return words.get(type(error).__name__, type(error).__name__)
+    import httpx2
+
+    if isinstance(error, httpx2.ConnectError):
+        return "connection refused or host unknown"
+    if isinstance(error, httpx2.TimeoutException):
+        return "no data arrived in time"
+    if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
+        return "the connection broke off, or the answer is not HTTP"
+    return to_printable(shorten(str(error))) or "the connection failed"
 
 
 def _credentials(url: str) -> tuple[str | None, str]:

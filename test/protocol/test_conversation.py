@@ -319,7 +319,7 @@ def test_neutral_parameters_of_the_realtime_api_change_nothing() -> None:
     talk = conversation()
     before = talk.settings
     neutral: dict[str, Any] = {
-        "audio": None, "include": [], "instructions": None, "max_output_tokens": None, "model": None,
+        "audio": None, "include": [], "instructions": None, "max_output_tokens": "inf", "model": None,
         "output_modalities": None, "parallel_tool_calls": True, "prompt": None, "reasoning": None, "tool_choice": "auto",
         "tools": [], "tracing": "auto", "truncation": "auto",
     }  # fmt: skip
@@ -352,7 +352,7 @@ def test_null_means_the_default_in_every_event() -> None:
 def test_neutral_options_of_a_reply_change_nothing_and_others_are_rejected_by_name() -> None:
     talk = conversation()
     neutral = {
-        "audio": None, "conversation": "auto", "input": None, "instructions": None, "max_output_tokens": None, "metadata": None,
+        "audio": None, "conversation": "auto", "input": None, "instructions": None, "max_output_tokens": "inf", "metadata": None,
         "output_modalities": ["text"], "parallel_tool_calls": True, "prompt": None, "reasoning": None, "tool_choice": "auto",
         "tools": [],
     }  # fmt: skip
