@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from mmduet.engine import Session
 from mmduet.engine.session import PreparedFrame
 from mmduet.errors import EngineError, MmduetError, SessionClosedError
-from mmduet.events import Output, Reply, ReplyDelta, Scores, SessionFailed
+from mmduet.events import Output, Reply, ReplyDelta, Scores, SessionFailed, SessionWarning
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 from mmduet.server.auth import KeyStore
 from mmduet.server.chat_schema import ChatRequest, SystemMessage, message_text
@@ -41,6 +41,7 @@ COMPLETION: dict[str, Any] = {
 }
 MAX_FRAMES_IN_FLIGHT = 8
 """Frames of one request in the engine at a time, so that a long video does not crowd out live sessions."""
+DAMAGED_VIDEO = "damaged_video"
 MIN_TEMPERATURE = 0.01
 """Lower temperatures choose the most likely token, as 0 does."""
 
@@ -93,6 +94,7 @@ class ChatCompletion:
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
         self._engine_session: Session | None = None
         self._timeline = Timeline((), 1)
+        self._warnings: list[dict[str, str]] = []
         self._options = session_options(self.body, self.manager.default_settings().options)
         self.manager.engine.check(self._options)
         self.manager.budget.reserve(self.id, self.manager.engine.slot_bytes(self._options), self.owner)
@@ -106,6 +108,8 @@ class ChatCompletion:
         """Load the media of the messages, and open the engine session. Raises as ``TimelineBuilder.build`` does."""
         engine, options = self.manager.engine, self._options
         self._timeline = await TimelineBuilder(engine, self.manager.media, options).build(self.body.messages)
+        for damage in filter(None, self._timeline.damage):
+            self._warnings.append({"code": DAMAGED_VIDEO, "message": damage.describe()})
         options = replace(options, decode=replace(options.decode, max_new_tokens=self._timeline.max_new_tokens))
         self._engine_session = await engine.open_session(options, self._outputs.put_nowait)
 
@@ -143,7 +147,8 @@ class ChatCompletion:
                 await self._next_output()
 
     async def _next_output(self) -> Output:
-        output = await self._outputs.get()
+        while isinstance(output := await self._outputs.get(), SessionWarning):
+            self._warnings.append({"code": output.code, "message": output.message})
         if output is None:
             raise self.manager.engine.stopped_error()
         if isinstance(output, SessionFailed):
@@ -166,20 +171,22 @@ class ChatCompletion:
         message = {"role": "assistant", "content": self.text, "refusal": None}
         finish_reason = FINISH_REASONS[self.reply.finish]
         choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
-        return {**self._envelope("chat.completion"), "choices": [choice], "usage": self.usage()}
+        completion = {**self._envelope("chat.completion"), "choices": [choice], "usage": self.usage()}
+        return {**completion, "warnings": self._warnings}
 
     def to_chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-        """Return a ``chat.completion.chunk`` object."""
+        """Return a ``chat.completion.chunk`` object; the one with the reason of the end has the warnings."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         usage = {"usage": None} if self.includes_usage else {}
-        return {**self._envelope("chat.completion.chunk"), "choices": [choice], **usage}
+        warnings = {"warnings": self._warnings} if finish_reason is not None else {}
+        return {**self._envelope("chat.completion.chunk"), "choices": [choice], **usage, **warnings}
 
     def to_usage_chunk(self) -> dict[str, Any]:
         """Return the last chunk, which has the token counts."""
         return {**self._envelope("chat.completion.chunk"), "choices": [], "usage": self.usage()}
 
     def usage(self) -> dict[str, Any]:
-        """Return the token counts, and as extensions how many frames of videos were used, at which rate."""
+        """Return the token counts, and as extensions which frames of videos were used, and the damage of each video."""
         assert self.reply is not None
         prompt, completion = self.reply.context_tokens, self.reply.tokens
         return {
@@ -188,6 +195,7 @@ class ChatCompletion:
             "total_tokens": prompt + completion,
             "video_frames": self._timeline.video_frames,
             "video_fps": self._timeline.video_fps,
+            "damage": [damage.to_dict() for damage in self._timeline.damage],
         }
 
     def _envelope(self, kind: str) -> dict[str, Any]:

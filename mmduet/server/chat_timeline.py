@@ -25,7 +25,7 @@ from mmduet.options import SessionOptions
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.chat_schema import ImagePart, MediaPart, Message, SystemMessage, VideoPart, message_text
 from mmduet.server.media import MediaLoader, probe
-from mmduet.video import VideoFile, open_frames
+from mmduet.video import Damage, VideoFile, open_frames
 from mmduet.video.sampling import even_rate, tick_count
 
 TimelineItem = PreparedFrame | Query | AssistantTurn
@@ -39,13 +39,14 @@ class Timeline:
     """The input of one completion, and the limit for its reply that fits the context beside it.
 
     ``video_frames`` is the number of frames of videos, ``video_fps`` the rate at which they were taken, which is the lowest
-    one if there are several (None: no video).
+    one if there are several (None: no video). ``damage`` has what could not be read of each video.
     """
 
     items: Sequence[TimelineItem]
     max_new_tokens: int
     video_frames: int = 0
     video_fps: float | None = None
+    damage: Sequence[Damage] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class TimelineBuilder:
         self._items: list[TimelineItem] = []
         self._part_names: dict[int, str] = {}  # of images and videos, by their identity
         self._frame_count = 0
+        self._damage: list[Damage] = []
 
     async def build(self, messages: Sequence[Message]) -> Timeline:
         """Return the timeline: for each message its images and videos, then its text.
@@ -90,7 +92,8 @@ class TimelineBuilder:
             rates = await self._read(entries, videos, max_frames - images)
         free_tokens -= self._frame_count * self._engine.model_config.frame_tokens
         max_new_tokens = min(self._options.decode.max_new_tokens, free_tokens)
-        return Timeline(self._items, max_new_tokens, self._frame_count - images, min(rates, default=None))
+        fps = min(rates, default=None)
+        return Timeline(self._items, max_new_tokens, self._frame_count - images, fps, self._damage)
 
     def _max_frames(self, entries: Sequence[Entry], free_tokens: int, text_tokens: int) -> int:
         """Return how many frames fit beside the texts and the reply. Raises ``ProtocolError``."""
@@ -144,7 +147,8 @@ class TimelineBuilder:
             elif isinstance(entry, VideoPart):
                 reserved = sum(tick_count(video.seconds, fps) for other, video in videos.items() if other > number)
                 with self._errors_named(entry, videos[number].path):
-                    images, rate = await self._sample_evenly(videos[number], fps, max_frames - reserved)
+                    images, rate, damage = await self._sample_evenly(videos[number], fps, max_frames - reserved)
+                self._damage.append(damage)
                 for image in images:
                     await self._append_frame(image)
                 max_frames -= len(images)
@@ -153,23 +157,26 @@ class TimelineBuilder:
                 self._items.append(replace(entry, time=max(self._frame_count - 1, 0) / self._fps))
         return rates
 
-    async def _sample_evenly(self, video: _Video, fps: float, max_frames: int) -> tuple[list[NDArray[uint8]], float]:
-        """Return at most ``max_frames`` images from the whole video, and their rate."""
-        images = await self._sample(video.path, fps, max_frames + 1)
+    async def _sample_evenly(
+        self, video: _Video, fps: float, max_frames: int
+    ) -> tuple[list[NDArray[uint8]], float, Damage]:
+        """Return at most ``max_frames`` images from the whole video, their rate, and what could not be read."""
+        images, damage = await self._sample(video.path, fps, max_frames + 1)
         is_shorter = fps < self._fps and 2 * len(images) < tick_count(video.seconds, fps)
         if len(images) <= max_frames and not is_shorter:
-            return images, fps
+            return images, fps, damage
         seconds = await asyncio.to_thread(_measure_seconds, video.path)  # the container declares another duration
         fps = even_rate([seconds], self._fps, max_frames)
-        return await self._sample(video.path, fps, max_frames), fps
+        images, damage = await self._sample(video.path, fps, max_frames)
+        return images, fps, damage
 
-    async def _sample(self, path: Path, fps: float, max_frames: int) -> list[NDArray[uint8]]:
+    async def _sample(self, path: Path, fps: float, max_frames: int) -> tuple[list[NDArray[uint8]], Damage]:
         """Return the images at ``fps`` at the model's input size, which takes less memory than the video's."""
         frames = open_frames(path, fps, max_frames=max_frames)
         images = list[NDArray[uint8]]()
         while (image := await asyncio.to_thread(self._next_image, frames)) is not None:
             images.append(image)
-        return images
+        return images, frames.damage
 
     def _next_image(self, frames: Iterator[Frame]) -> NDArray[uint8] | None:
         frame = next(frames, None)

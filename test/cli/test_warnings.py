@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from command_line import Command, in_process, read_events
 from footage import out_of_domain, scene_frames, write_clip
@@ -95,6 +97,15 @@ def test_stream_shows_the_servers_warning(mmduet_command: Command, server: Runni
     done = mmduet_command("stream", folder / FOREIGN, "--server", f"ws://127.0.0.1:{server.port}", "--quiet")
     assert done.status == 0
     assert done.err.count("warning[out_of_domain]") == len(done.err.splitlines()) == 1
+
+
+def test_chat_completions_have_the_warnings(server: RunningServer, folder: Path) -> None:
+    for name, codes in ((SCENE, []), (FOREIGN, ["out_of_domain"])):
+        url = "data:video/mp4;base64," + base64.b64encode((folder / name).read_bytes()).decode()
+        content = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What happens?"}]
+        body = {"model": "nano", "max_tokens": 4, "messages": [{"role": "user", "content": content}]}
+        completion = httpx2.post(f"{server.http}/v1/chat/completions", json=body, timeout=60).json()
+        assert [warning["code"] for warning in completion["warnings"]] == codes
 
 
 def test_a_session_is_warned_once_also_across_a_restart(nano: LoadedModel, tmp_path: Path) -> None:

@@ -189,3 +189,18 @@ def test_every_length_of_text_is_answered_or_rejected(server: RunningServer, par
     assert {error.code for error in errors} == codes
     assert {error.param for error in errors} == {"messages"}
     wait_for(lambda: server.manager.budget.used_bytes == 0)
+
+
+def test_damage_is_reported(server: RunningServer, tmp_path: Path) -> None:
+    whole = write_matroska(tmp_path / "film.mkv", 20, 10.0)
+    cut = whole[: len(whole) // 2]
+    completion = complete(server, video(whole), video(cut))
+    intact, damage = completion.usage.damage
+    assert intact == {"skipped": 0, "spans": [], "truncated_at": None}
+    assert 1 < damage["truncated_at"] < 9
+    warning = {"code": "damaged_video", "message": f"the video is cut off at {damage['truncated_at']:.2f} s"}
+    assert completion.warnings == [warning]
+    *_, last, usage = complete(server, video(cut), stream=True, stream_options={"include_usage": True})
+    assert (last.choices[0].finish_reason, last.warnings) == ("length", [warning])
+    assert usage.usage.damage == [damage]
+    assert (complete(server, video(whole)).warnings, complete(server).usage.damage) == ([], [])
