@@ -241,7 +241,8 @@ class Decoder:
         end, due, interval = self.clock.position(pts), self.clock.next_seconds, self.clock.interval_seconds
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
         limit = MAX_LOSS_SECONDS if is_discontinuous(self._container) else math.inf
-        if self._loss_frames and self.clock.has_started and end - due <= limit:
+        is_gap = self._loss_frames and self.clock.has_started and end - due <= limit
+        if is_gap and not self._index:  # else it tells in the end what is missing
             start = min(due, start)
             count = max(count, round((end - start) / interval))
         if count:

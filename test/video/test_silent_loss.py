@@ -103,3 +103,13 @@ def test_a_lost_beginning_is_reported(tmp_path: Path) -> None:
     times, damage = read(path)
     assert times[0] > 0.1
     assert damage == Damage(round(times[0] * 25), (pytest.approx(Span(0.0, times[0]), abs=2e-3),))
+
+
+def test_frames_lost_from_an_avi_file_are_counted_once(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.avi", COUNT, codec="mpeg4", codec_options={"g": "12"})
+    start, stop, data = packets(path)[24][0] - 8, packets(path)[36][0] - 8, bytearray(path.read_bytes())
+    data[start:stop] = bytes(stop - start)
+    path.write_bytes(data)
+    times, damage = read(path)
+    assert len(times) == COUNT - 12
+    assert damage == Damage(12, (pytest.approx(Span(24 / 25, 36 / 25)),))
