@@ -352,9 +352,9 @@ def test_null_means_the_default_in_every_event() -> None:
 def test_neutral_options_of_a_reply_change_nothing_and_others_are_rejected_by_name() -> None:
     talk = conversation()
     neutral = {
-        "audio": None, "conversation": "auto", "input": None, "instructions": None, "max_output_tokens": "inf", "metadata": None,
-        "output_modalities": ["text"], "parallel_tool_calls": True, "prompt": None, "reasoning": None, "tool_choice": "auto",
-        "tools": [],
+        "audio": None, "conversation": "auto", "input": None, "instructions": None, "max_output_tokens": "inf",
+        "metadata": None, "output_modalities": ["text"], "parallel_tool_calls": True, "prompt": None, "reasoning": None,
+        "tool_choice": "auto", "tools": [],
     }  # fmt: skip
     talk.receive(message("response.create", response=neutral), 0.0)
     assert "error" not in kinds(talk)
