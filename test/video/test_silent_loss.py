@@ -58,7 +58,7 @@ def test_no_frame_is_lost_silently(tmp_path: Path, container: str) -> None:
         if len(times) < COUNT and not damage:
             silent.append(seed)
         assert times[-1] < COUNT / 25 + 0.5
-    assert played > 15
+    assert played > 5
     assert silent == []
 
 
