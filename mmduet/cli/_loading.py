@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -50,11 +49,10 @@ def find(
     model: str | ModelSource, adapter: Path | None = None, allow_pickle: bool = False, quiet: bool = False
 ) -> ModelSource:
     """Return the files of a model; what is on the hub is downloaded, with bars on a terminal and a line elsewhere."""
-    if quiet:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
+    from mmduet.model.hub import without_progress
     from mmduet.model.source import find_model
 
-    with nullcontext() if quiet else downloads_reported():
+    with without_progress() if quiet else downloads_reported():
         return find_model(model, adapter, pickles=allow_pickle)
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ GIB = 2**30
 Select = Callable[[Collection[str]], list[str]]  # from the names of a repository's files to those that are needed
 
 logger = logging.getLogger(__name__)
+_show_progress = ContextVar("show_progress", default=True)
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,27 @@ def fetch(hub_id: HubId, select: Select) -> Path:
         return _download(hub_id, names)
 
 
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Show no progress of downloads in the block."""
+    token = _show_progress.set(False)
+    try:
+        yield
+    finally:
+        _show_progress.reset(token)
+
+
 def _download(hub_id: HubId, names: Collection[str], offline: bool = False) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.utils.tqdm import tqdm
+
+    hidden = not _show_progress.get()
 
     class TerminalBar(tqdm):
         """A progress bar that is shown on terminals only."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": options.get("disable") or None})  # type: ignore[no-untyped-call]
+            super().__init__(*args, **{**options, "disable": options.get("disable") or hidden or None})  # type: ignore[no-untyped-call]
 
     patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in names]
     return Path(

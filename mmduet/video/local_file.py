@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,19 +51,24 @@ def open_local(path: Path) -> InputContainer:
             if is_playlist(file.read(64)):
                 return _open_playlist(path)
     options = {"format_whitelist": ",".join(CONTAINER_FORMATS)}
-    try:
-        return av.open(_LocalFile(path), "r", options=options, io_open=refuse_to_open)
-    except av.ArgumentError:
-        raise CorruptVideoError(
-            f"{redact(str(path))} is not in a video format that is read, or is a list of other files; give a video file"
-        ) from None
+    for named in (True, False):  # the name of an image chooses a format that reads numbered files, so then try without
+        with suppress(av.ArgumentError):
+            return av.open(_LocalFile(path, named), "r", options=options, io_open=refuse_to_open)
+    raise CorruptVideoError(
+        f"{redact(str(path))} is not in a video format that is read, or is a list of other files; give a video file"
+    )
 
 
 class _LocalFile(io.FileIO):
-    """A file that closes when the container that reads it is gone: PyAV does not close files that it is given."""
+    """A file that closes when the container that reads it is gone: PyAV does not close files that it is given.
 
-    def __init__(self, path: Path) -> None:
+    FFmpeg considers its name when it recognises the format, unless it is not ``named``.
+    """
+
+    def __init__(self, path: Path, named: bool) -> None:
         super().__init__(str(path), "rb")
+        if not named:
+            self.name = ""
 
     def __del__(self) -> None:
         self.close()

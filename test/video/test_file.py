@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import count_until_error, greys, make, packets, picture
 
 from mmduet.errors import OptionError, VideoError, VideoNotFoundError
@@ -297,3 +298,13 @@ def test_the_clock_continues_over_missing_and_backward_timestamps() -> None:
 def test_the_clock_starts_at_zero_from_a_negative_timestamp() -> None:
     clock = PresentationClock(Fraction(1, 90000), None)
     assert [clock.to_seconds(stamp) for stamp in (-9000, 0, 9000)] == pytest.approx([0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tiff", ".mp4", ""])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_large_still_image_is_one_frame_whatever_its_name(tmp_path: Path, kind: str, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 600, 3), np.uint8)
+    path = tmp_path / f"still{suffix}"
+    Image.fromarray(pixels).save(path, kind)
+    with VideoFile(path) as file:
+        assert [frame.image.shape for frame in file] == [(400, 600, 3)]
