@@ -13,6 +13,8 @@ from mmduet.model.tensor_files import StoredTensor, TensorFiles
 
 LM_HEAD = "lm_head.weight"
 Progress = Callable[[int, int], None]  # number of tensors read, total
+MAX_PROBLEMS = 20
+"""Tensors that an error lists; a wrong description makes hundreds of them wrong."""
 
 
 def load_weights(
@@ -79,7 +81,9 @@ def check_tensors(
             if only_heads
             else ""
         )
-        raise CheckpointError(f"the tensors of {files.root} do not match its description: {'; '.join(problems)}{hint}")
+        more = len(problems) - MAX_PROBLEMS
+        listed = "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+        raise CheckpointError(f"the tensors of {files.root} do not match its description: {listed}{hint}")
 
 
 def _describe_source(entry: StoredTensor) -> str:

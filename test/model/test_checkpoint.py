@@ -104,6 +104,14 @@ def test_one_error_names_every_problem_of_the_tensors(saved: Path) -> None:
     assert str(saved) in message
 
 
+def test_an_error_about_many_tensors_names_some_and_counts_the_others(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    save_file({f"{name}.x": weight for name, weight in weights.items()}, saved / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"; and {2 * len(weights) - 20} more$") as raised:
+        load_checkpoint(saved)
+    assert len(str(raised.value)) < 2500
+
+
 def test_a_stored_head_beside_a_tied_embedding_is_unexpected(tmp_path: Path) -> None:
     directory = save_checkpoint(tmp_path / "tied", random_model(TIED), byte_tokenizer())
     edit_tensors(directory, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(512, 48)}))
