@@ -79,6 +79,7 @@ class Decoder:
         self._waits_for_key = False  # because a key frame was lost, without which the next frames cannot be decoded
         self._errors = 0  # for which no skipped frames have been recorded
         self._frames_since_error = 0
+        self._skipped_until = 0.0  # seconds from the first frame
         self._breaks_off = False  # within a packet, or because of errors
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -192,24 +193,27 @@ class Decoder:
             stamp = self._stamp(frame)
             if frame.is_corrupt:
                 self._count_error(stamp, "the decoder marks a frame as corrupt")
+                self._keys.discard(stamp or 0)  # a part of it was decoded, enough for the frames that depend on it
                 continue
             self._record_lost(stamp)
-            if not self._is_without_key(stamp):
+            if stamp is not None and self._depends_on_lost_key(stamp):
+                start = self.clock.position(stamp)
+                self._skip(1, start, start + self.clock.step_seconds)
+            else:
                 time = self.clock.to_seconds(stamp, frame.duration)
                 yield TimedFrame(self._start + time, self.clock.last_duration, frame)
 
-    def _is_without_key(self, pts: int | None) -> bool:
-        """Return whether the frame depends on a lost key frame, and record it as lost."""
-        if not self._waits_for_key or pts is None or pts in self._keys:
-            self._waits_for_key = False
-            self._keys = {stamp for stamp in self._keys if pts is not None and stamp > pts}
-            return False
-        start = self.clock.position(pts)
-        self._skip(1, start, start + self.clock.step_seconds)
-        return True
+    def _depends_on_lost_key(self, pts: int) -> bool:
+        """Return whether the key frame without which this frame cannot be decoded was lost."""
+        if self._waits_for_key and pts not in self._keys:
+            return True
+        self._waits_for_key = False
+        self._keys = {stamp for stamp in self._keys if stamp > pts}
+        return False
 
     def _skip(self, count: int, start: float, end: float) -> None:
         self._log.add_frames(count, self._start + start, self._start + end)
+        self._skipped_until = max(self._skipped_until, end)
 
     def _count_error(self, pts: int | None, reason: str) -> None:
         if self._is_decodable(pts):
@@ -238,11 +242,12 @@ class Decoder:
         if lost:
             self.clock.start_at(lost[0])
         self._waits_for_key = self._waits_for_key or not self._keys.isdisjoint(lost)
-        end, due, interval = self.clock.position(pts), self.clock.next_seconds, self.clock.interval_seconds
+        end, interval = self.clock.position(pts), self.clock.interval_seconds
+        due = max(self.clock.next_seconds, self._skipped_until)
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
         limit = MAX_LOSS_SECONDS if is_discontinuous(self._container) else math.inf
         is_gap = self._loss_frames and self.clock.has_started and end - due <= limit
-        if is_gap and not self._index:  # else it tells in the end what is missing
+        if is_gap and self._container.format.name != "avi":  # whose timestamps have no gaps: packets are only counted
             start = min(due, start)
             count = max(count, round((end - start) / interval))
         if count:

@@ -130,11 +130,25 @@ def test_a_damaged_frame_is_skipped_and_reported(tmp_path: Path, name: str, reor
         list(VideoFile(path, strict=True).decode())
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
+@pytest.mark.parametrize("gop", [60, 20])
+def test_only_a_partly_damaged_key_frame_is_skipped(tmp_path: Path, name: str, gop: int) -> None:
+    path = make(tmp_path / name, 60, (120, 160), codec_options={"g": str(gop), "bf": "0", "sc_threshold": "0"})
+    damaged = 20 if gop == 20 else 0
+    position, size, _ = packets(path)[damaged]
+    data = bytearray(path.read_bytes())
+    data[position + size // 3 : position + size // 3 + 60] = NOISE[:60]
+    path.write_bytes(data)
+    times, damage = read(path)
+    assert damage == Damage(1, (pytest.approx(Span(damaged / 25, (damaged + 1) / 25), abs=2e-3),))
+    assert times == pytest.approx([k / 25 for k in range(60) if k != damaged], abs=2e-3)
+
+
 def test_frames_that_depend_on_a_lost_key_frame_are_skipped_too(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", 60, codec_options={"g": "20", "bf": "0", "sc_threshold": "0"})
     position, size, _ = packets(path)[20]
     data = bytearray(path.read_bytes())
-    data[position : position + size] = bytes(size)
+    data[position : position + 4] = bytes([255] * 4)  # the length of its first unit
     path.write_bytes(data)
     times, damage = read(path)
     assert damage.skipped == 20

@@ -58,6 +58,8 @@ def test_no_frame_is_lost_silently(tmp_path: Path, container: str) -> None:
         if len(times) < COUNT and not damage:
             silent.append(seed)
         assert times[-1] < COUNT / 25 + 0.5
+        # After a loss FFmpeg may output two frames late; they have been recorded as lost before.
+        assert len(times) + damage.skipped <= COUNT + 2, f"seed {seed}: frames are counted twice"
     assert played > 5
     assert silent == []
 
