@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmduet.video.demuxing import error_reason
 from mmduet.video.image import to_rgb
 
 HEADER_BYTES = 21
+RIFF_HEADER, CHUNK_HEADER = 12, 8  # bytes
 ANIMATION_FLAG = 0x02
 DEFAULT_DURATION_MS = 100  # of frames that declare none, as browsers display them
 
@@ -31,7 +33,8 @@ def is_animated_webp(path: Path) -> bool:
 def read_animated_webp(path: Path, log: DamageLog) -> Generator[TimedFrame]:
     """Yield the frames of one pass of the animation; ``log`` records where a truncated file breaks off."""
     time_ms = 0
-    with Image.open(path, formats=("WEBP",)) as image:
+    data, is_cut = _read_complete_chunks(path)
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
         for number in range(getattr(image, "n_frames", 1)):
             try:
                 image.seek(number)
@@ -45,3 +48,21 @@ def read_animated_webp(path: Path, log: DamageLog) -> Generator[TimedFrame]:
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             yield TimedFrame(time_ms / 1000, duration_ms / 1000, frame)
             time_ms += duration_ms
+    if is_cut:
+        log.truncate(time_ms / 1000)
+
+
+def _read_complete_chunks(path: Path) -> tuple[bytes, bool]:
+    """Return the file up to its last complete chunk, and whether it breaks off after that; libwebp reads only whole files."""
+    data = path.read_bytes()
+    declared = int.from_bytes(data[4:8], "little") + 8
+    end = RIFF_HEADER
+    while end + CHUNK_HEADER <= min(len(data), declared):
+        length = int.from_bytes(data[end + 4 : end + CHUNK_HEADER], "little")
+        following = end + CHUNK_HEADER + length + length % 2
+        if following > len(data):
+            break
+        end = following
+    if declared <= len(data):
+        return data, False
+    return data[:4] + (end - 8).to_bytes(4, "little") + data[8:end], True

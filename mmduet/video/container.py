@@ -26,6 +26,7 @@ from mmduet.files import is_special_file
 from mmduet.redaction import redact
 from mmduet.video.demuxing import error_reason
 from mmduet.video.local_file import open_local
+from mmduet.video.structure import is_cut
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
@@ -95,6 +96,8 @@ def select_video_stream(container: InputContainer, path: Path | str) -> VideoStr
         raise CorruptVideoError(f"{path} is text, not a video; give a video file")
     streams = [stream for stream in container.streams.video if not stream.disposition & NO_VIDEO]
     if not streams:
+        if isinstance(path, Path) and is_cut(container, path):
+            raise CorruptVideoError(f"{path} is cut off before its index; copy or record it again")
         raise NoVideoStreamError(f"{path} has no video stream; give a file with video")
     decodable = [stream for stream in streams if has_decoder(stream)]
     if not decodable:

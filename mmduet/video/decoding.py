@@ -18,10 +18,11 @@ from mmduet.errors import CorruptVideoError
 from mmduet.video.clock import PresentationClock
 from mmduet.video.damage import DamageLog
 from mmduet.video.demuxing import demux, error_reason
-from mmduet.video.structure import RIFF_HEADER, is_broken_between
+from mmduet.video.structure import CHUNK_HEADER, is_broken_between
 from mmduet.video.timeline import PacketTimeline, is_discontinuous
 
 MAX_LOSS_SECONDS = 2  # of MPEG-TS packets that are not numbered consecutively; a longer gap is one between recordings
+COUNTED_FORMATS = ("avi", "gif", "apng")  # a packet starts where the one before ends; what is lost leaves no gap
 MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
 
 
@@ -65,7 +66,8 @@ class Decoder:
         self._index_keys = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
         self._loss_frames = 0  # number of the next frames before which packets may be missing
         self._is_marked = False  # whether that is only because FFmpeg marks a packet as corrupt
-        self._index = _read_avi_index(stream) if container.format.name == "avi" else {}
+        self._format = container.format.name
+        self._index = _read_avi_index(stream) if self._format == "avi" else {}
         self._broken_at: float | None = (
             None  # seconds from the first frame at which the file's structure is first broken
         )
@@ -106,14 +108,11 @@ class Decoder:
         self._record_uncounted()
 
     def _record_uncounted(self) -> None:
-        """Record packets of AVI that the header counts but that are not there; without an index their times are unknown."""
-        missing = self._stream.frames - self._packets_read
-        if (
-            self._container.format.name == "avi"
-            and self._broken_at is not None
-            and missing > 0
-            and not self._log.damage
-        ):
+        """Record frames that are missing in formats whose timestamps do not show it, if nothing else has shown it."""
+        if self._broken_at is None or self._log.damage or self._format not in COUNTED_FORMATS:
+            return
+        missing = self._stream.frames - self._packets_read if self._format == "avi" else 1  # or more, nobody knows
+        if missing > 0:
             self._skip(missing, self._broken_at, self._broken_at)
 
     @property
@@ -247,7 +246,7 @@ class Decoder:
         start, count = (self.clock.position(lost[0]) if lost else end), len(lost)
         limit = MAX_LOSS_SECONDS if is_discontinuous(self._container) else math.inf
         is_gap = self._loss_frames and self.clock.has_started and end - due <= limit
-        if is_gap and self._container.format.name != "avi":  # whose timestamps have no gaps: packets are only counted
+        if is_gap and self._format not in COUNTED_FORMATS:
             start = min(due, start)
             count = max(count, round((end - start) / interval))
         if count:
@@ -258,4 +257,4 @@ class Decoder:
 
 def _read_avi_index(stream: VideoStream) -> dict[int, int]:
     """Return the timestamps of an AVI stream's packets by their positions."""
-    return {entry.pos + RIFF_HEADER: entry.timestamp for entry in stream.index_entries}
+    return {entry.pos + CHUNK_HEADER: entry.timestamp for entry in stream.index_entries}

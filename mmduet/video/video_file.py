@@ -153,6 +153,8 @@ class VideoFile:
             )
             decoder = Decoder(container, stream, log, path=self.path)
             first = next(decoder.frames(), None)
+            if first is None and is_truncated(container, stream, self.path, failed=False, last_packet=None):
+                log.add_reason("the file is cut off or overwritten")
         if first is None:
             raise self._no_frames_error(log)
         self._check_strict(log, 0)

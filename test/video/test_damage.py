@@ -63,7 +63,9 @@ CONTAINERS = {
     "mkv without durations": ("a.mkv", {"options": {"live": "1"}}), "webm": ("a.webm", {"codec": "libvpx-vp9"}),
     "ts": ("a.ts", {}), "avi": ("a.avi", {"codec": "mpeg4"}), "flv": ("a.flv", {}), "mov": ("a.mov", {}),
     "gif": ("a.gif", {"codec": "gif", "pix_fmt": "rgb8"}), "mpg": ("a.mpg", {"codec": "mpeg2video"}),
-    "wmv": ("a.wmv", {"codec": "wmv2"}), "raw": ("a.h264", {}),
+    "wmv": ("a.wmv", {"codec": "wmv2"}), "raw": ("a.h264", {}), "y4m": ("a.y4m", {"codec": "rawvideo"}),
+    "apng": ("a.apng", {"codec": "apng", "pix_fmt": "rgb24"}), "ivf": ("a.ivf", {"codec": "libvpx"}),
+    "webp": ("a.webp", {"codec": "libwebp_anim"}), "nut": ("a.nut", {"codec": "mpeg4"}),
 }  # fmt: skip
 
 
@@ -82,7 +84,7 @@ CUT = {
     "mp4": ("a.mp4", {"options": {"movflags": "faststart"}}), "mkv": ("a.mkv", {}), "ts": ("a.ts", {}),
     "fragmented": CONTAINERS["fragmented"], "mkv without durations": CONTAINERS["mkv without durations"],
     "webm": CONTAINERS["webm"], "flv": ("a.flv", {}), "avi": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
-    "gif": CONTAINERS["gif"],
+    "gif": CONTAINERS["gif"], "y4m": CONTAINERS["y4m"], "apng": CONTAINERS["apng"], "ivf": CONTAINERS["ivf"], "webp": CONTAINERS["webp"],
 }  # fmt: skip
 
 
@@ -98,6 +100,48 @@ def test_truncation_is_reported(tmp_path: Path, container: str, part: float) -> 
     assert 0.4 * part * 60 < len(times) <= 60
     with pytest.raises(CorruptVideoError, match="is cut off at"):
         list(VideoFile(path, strict=True).decode())
+
+
+@pytest.mark.parametrize("container", ["wmv", "nut", "mpg"])
+def test_a_last_frame_that_cannot_be_decoded_is_truncated_in_formats_without_an_end(
+    tmp_path: Path, container: str
+) -> None:
+    name, options = CONTAINERS[container]
+    path = make(tmp_path / name, 60, codec_options={"g": "10"}, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    times, damage = read(path)
+    assert damage == Damage(truncated_at=pytest.approx(times[-1] + 1 / 25, abs=2e-3))
+
+
+@pytest.mark.parametrize("container", ["gif", "apng"])
+def test_what_is_missing_from_an_animation_is_reported(tmp_path: Path, container: str) -> None:
+    name, options = CONTAINERS[container]
+    path = make(tmp_path / name, 60, codec_options={}, **options)
+    data = path.read_bytes()
+    for part in (0.3, 0.5, 0.7):
+        start = int(len(data) * part)
+        path.write_bytes(data[:start] + NOISE[:1500] + data[start + 1500 :])
+        times, damage = read(path)
+        assert 0 < len(times) < 60
+        assert damage
+
+
+@pytest.mark.parametrize("cut", [20, 200, 600])
+def test_a_file_that_is_cut_within_its_index_is_not_called_empty(tmp_path: Path, cut: int) -> None:
+    path = make(tmp_path / "a.mp4", options={"movflags": "faststart"})
+    data = path.read_bytes()
+    path.write_bytes(data[: data.find(b"moov") + cut])
+    with pytest.raises(CorruptVideoError, match="cut off before its index"):
+        VideoFile(path)
+
+
+def test_lost_first_fragments_are_not_called_an_empty_video(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", 60, **CONTAINERS["fragmented"][1])
+    data = path.read_bytes()
+    start = data.find(b"moof") - 4
+    path.write_bytes(data[:start] + NOISE[:400] + data[start + 400 :])
+    with pytest.raises(CorruptVideoError, match="cut off or overwritten"):
+        VideoFile(path)
 
 
 # damage in the middle
@@ -146,7 +190,7 @@ def test_only_a_partly_damaged_key_frame_is_skipped(tmp_path: Path, name: str, g
 
 def test_frames_that_depend_on_a_lost_key_frame_are_skipped_too(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", 60, codec_options={"g": "20", "bf": "0", "sc_threshold": "0"})
-    position, size, _ = packets(path)[20]
+    position = packets(path)[20][0]
     data = bytearray(path.read_bytes())
     data[position : position + 4] = bytes([255] * 4)  # the length of its first unit
     path.write_bytes(data)
@@ -328,7 +372,7 @@ def test_an_animated_webp_is_a_video(tmp_path: Path) -> None:
     frames = list(file)
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 0.5, 0.6])
     assert [int(frame.image.mean()) for frame in frames] == [0, 20, 40, 60, 80]
-    path.write_bytes(path.read_bytes()[:200])
+    path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(VideoError, match=r"a\.webp"):
         VideoFile(path)
 
