@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,7 @@ MAX_EMPTY_SECONDS, MIN_EMPTY_FRAMES = 8.0, 4  # a rendered scene is empty for le
 BAR_LEVEL, BAR_SHARE = 16, 0.1  # a line with fewer pixels above this level is part of a black bar
 STEP = 2  # every second pixel of every second line is measured
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+MAX_COLOURS = 64
 Colour = tuple[int, int, int]
 
 
@@ -59,18 +61,28 @@ class VisualDomain:
 
         The limits are set for frames whose longer side is about 64 pixels; larger ones take longer.
         """
-        pixels = _without_bars(image)[::STEP, ::STEP].reshape(-1, 3).astype(np.int16)  # [N, 3]
-        distance = np.abs(pixels[:, None] - np.array(self.colours, np.int16)).max(axis=2)  # [N, colours]
-        others = pixels[distance.min(axis=1) > self.colour_tolerance]
+        pixels = _without_bars(image)[::STEP, ::STEP].reshape(-1, 3)  # [N, 3]
+        red, green, blue = self._near_colours
+        others = pixels[(red[pixels[:, 0]] & green[pixels[:, 1]] & blue[pixels[:, 2]]) == 0]
         known = (len(pixels) - len(others)) / len(pixels)
         unknown = (len(others) - self._count_background(others)) / len(pixels)
         return FrameColours(known, unknown + max(known - MAX_OBJECTS, 0.0))
 
-    def _count_background(self, pixels: NDArray[np.int16]) -> int:
+    @cached_property
+    def _near_colours(self) -> NDArray[np.uint64]:
+        """For each channel and level, a set of bits: which colours the level is near, ``[3, 256]``."""
+        levels, colours = np.arange(256), np.array(self.colours).T[:, None]  # [3, 1, colours]
+        is_near = np.abs(levels[:, None] - colours) <= self.colour_tolerance  # [3, 256, colours]
+        bits = np.uint64(1) << np.arange(len(self.colours), dtype=np.uint64)
+        return np.asarray((is_near * bits).sum(axis=2, dtype=np.uint64))
+
+    def _count_background(self, pixels: NDArray[np.uint8]) -> int:
         if not len(pixels):
             return 0
-        near = np.abs(pixels - np.median(pixels, axis=0)).max(axis=1) <= self.background_range
-        luma, chroma = pixels @ LUMA, pixels.max(axis=1) - pixels.min(axis=1)
+        channels = np.ascontiguousarray(pixels.T, dtype=np.int16)  # [3, N]
+        median_colour = np.median(channels, axis=1, keepdims=True)
+        near = (np.abs(channels - median_colour) <= self.background_range).all(axis=0)
+        luma, chroma = LUMA @ channels, channels.max(axis=0) - channels.min(axis=0)
         low, high = self.background_luma
         return int((near & (luma >= low) & (luma <= high) & (chroma <= self.background_chroma)).sum())
 
@@ -90,8 +102,8 @@ class VisualDomain:
         """Build a description from ``to_dict``'s values. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for others."""
         low, high = (int(level) for level in values["background_luma"])
         colours = tuple((int(r), int(g), int(b)) for r, g, b in values["colours"])
-        if not colours:
-            raise ValueError("colours must name at least one colour")
+        if not 0 < len(colours) <= MAX_COLOURS:
+            raise ValueError(f"colours must name 1 to {MAX_COLOURS} colours")
         limits = {name: int(values[name]) for name in ("colour_tolerance", "background_chroma", "background_range")}
         return cls(str(values["description"]), colours, background_luma=(low, high), **limits)
 
@@ -156,9 +168,9 @@ def domain_warning(check: DomainCheck, frames: Iterable[tuple[float, NDArray[np.
 
 def _without_bars(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cut black bars off all sides; return an image that is all black unchanged."""
-    bright = image.max(axis=2) > BAR_LEVEL
-    rows = np.flatnonzero(bright.mean(axis=1) > BAR_SHARE)
-    columns = np.flatnonzero(bright.mean(axis=0) > BAR_SHARE)
+    bright = np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2]) > BAR_LEVEL  # [H, W]
+    rows = np.flatnonzero(bright.sum(axis=1) > BAR_SHARE * bright.shape[1])
+    columns = np.flatnonzero(bright.sum(axis=0) > BAR_SHARE * bright.shape[0])
     if not len(rows) or not len(columns):
         return image
     return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
