@@ -1,8 +1,9 @@
-"""The frames of one rendered scene, as the input of measurements."""
+"""One rendered scene and its frames, as the input of measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,11 +28,17 @@ def prepared_scene_frames(engine: Engine, seconds: float, fps: float, seed: int)
 
 
 def _render_frames(seconds: float, fps: float, seed: int) -> Iterator[Frame]:
-    """Yield the frames of the scene of ``seed``, which is rendered into a temporary folder."""
+    with rendered_scene(seconds, seed) as video:
+        yield from open_frames(video, fps)
+
+
+@contextmanager
+def rendered_scene(seconds: float, seed: int) -> Iterator[Path]:
+    """Render the scene of ``seed`` into a temporary folder, for the block. Raises OptionError if it cannot be written."""
     with TemporaryDirectory() as folder:
         try:
             make_split(folder, SplitSpec("test", 1, seed, seconds, seconds))
         except VideoWriteError as error:
             message = str(error).replace(f"{folder}/", "")
             raise OptionError(f"the scene cannot be rendered into a temporary folder: {message}") from error
-        yield from open_frames(Path(folder) / "videos" / read_clips(folder)[0]["video"], fps)
+        yield Path(folder) / "videos" / read_clips(folder)[0]["video"]

@@ -39,6 +39,10 @@ Dtype = Annotated[
     Literal["stored", "float32", "bfloat16", "float16"],
     Option(help="Number format of weights and computation; stored: that of the checkpoint."),
 ]
+Threads = Annotated[
+    int | None,
+    Option(min=1, help="Number of CPU threads.", show_default="1 for small models and few streams, else one per core"),
+]
 MaxConcurrent = Annotated[
     int,
     Option("--at-once", min=1, help="Maximum number of videos that are processed at the same time; each needs memory."),
@@ -64,8 +68,14 @@ def load(
     quantized: Literal["int8", "nf4"] | None = None,
     progress: Callable[[int, int], None] | None = None,
     adapters: Mapping[str, Path] | None = None,
+    streams: int | None = 1,
+    threads: int | None = None,
 ) -> LoadedModel:
-    """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr."""
+    """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr.
+
+    PyTorch then uses ``threads`` CPU threads, or as many as steps of up to ``streams`` streams need; None: of any number.
+    """
+    from mmduet.engine.cpu_threads import set_threads
     from mmduet.model import load_model
     from mmduet.model.inspection import resolve_dtype
     from mmduet.model.source import find_adapter
@@ -75,9 +85,11 @@ def load(
         named = {name: find_adapter(path, allow_pickle).path for name, path in (adapters or {}).items()}
     torch_dtype = resolve_dtype(dtype, source, allow_pickle)
     with progress_bar("loading", transient=True) if progress is None else nullcontext(progress) as report:
-        return load_model(
+        loaded = load_model(
             source, torch_dtype, adapters=named, quantized=quantized, pickles=allow_pickle, progress=report
         )
+    set_threads(loaded.network, streams, threads)
+    return loaded
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from mmduet.cli._loading import (
     Dtype,
     MaxConcurrent,
     Quantized,
+    Threads,
 )
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
@@ -52,6 +53,7 @@ class TaskOptions:
     fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None
     profile: Annotated[Profile, Option(help=PROFILE_HELP)] = "fixed"
     at_once: MaxConcurrent = 8
+    threads: Threads = None
     strict_video: StrictVideo = False
     output: Annotated[
         Path | None, Option(metavar="FILE.json", help="Write the results and all scores to this file.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, find, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, find, load
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
@@ -37,6 +37,7 @@ def soak(
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
+    threads: Threads = None,
     lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Seconds of the scene that is repeated.")] = 120.0,
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Query at the beginning; by default the model's recommended one.")
@@ -60,7 +61,7 @@ def soak(
     check_output_files({"--json": json_path})
     if not math.isfinite(hours):
         raise OptionError(f"--hours must be a finite number, got {hours}")
-    engine = Engine(load(model, adapter, allow_pickle, dtype))
+    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
     recommended = engine.model.config.recommended
     options = recommended_options(recommended)
     if window is not None:
@@ -244,6 +245,33 @@ def chaos(
         config = ChaosConfig(honest, hostile, fps, minutes, images, recommended_query(address), seed)
         report = asyncio.run(run_chaos(address, pid, config, lambda done: bar(round(done * 1000), 1000)))
     _finish(report.to_dict(), json_path)
+
+
+@app.command()
+def neighbours(
+    video: Annotated[
+        Path | None, Option(metavar="FILE", help="The video; by default a rendered scene of 60 seconds.")
+    ] = None,
+    runs: Annotated[int, Option(min=1, help="Number of runs under each condition.")] = 3,
+    seed: Annotated[int, Option(help="Seed of the scene.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
+) -> None:
+    """Measure how much slower `mmduet caption` is beside one and four busy processes, and beside itself.
+
+    The exit status is 1 if it is more than 1.5, 3 or 2.2 times slower: limits for two CPU cores.
+    """
+    from contextlib import nullcontext
+
+    from mmduet.bench.neighbours import measure_slowdown
+    from mmduet.bench.scene_frames import rendered_scene
+
+    check_output_files({"--json": json_path})
+    with (
+        rendered_scene(SCENE_SECONDS, seed) if video is None else nullcontext(video) as path,
+        progress_bar("measuring") as bar,
+    ):
+        result = measure_slowdown(path, runs, bar)
+    _finish(result.to_dict(), json_path)
 
 
 def _finish(report: dict[str, Any], json_path: Path | None) -> None:

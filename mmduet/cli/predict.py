@@ -18,6 +18,7 @@ from mmduet.cli._loading import (
     Dtype,
     MaxConcurrent,
     Quantized,
+    Threads,
     find,
     load,
 )
@@ -76,6 +77,7 @@ def predict(
     window: Window = None,
     profile: Annotated[Literal["fixed", "paper"], Option(help=PROFILE_HELP)] = "fixed",
     at_once: MaxConcurrent = 8,
+    threads: Threads = None,
     strict_video: StrictVideo = False,
 ) -> None:
     """Answer every question of a benchmark's test set. The exit status is 1 if some could not be answered."""
@@ -89,7 +91,7 @@ def predict(
 
     examples = read_test_set(annotations)
     source = find(model, adapter, allow_pickle)
-    loaded = load(source, None, allow_pickle, dtype, quantized)
+    loaded = load(source, None, allow_pickle, dtype, quantized, streams=at_once, threads=threads)
     recommended = loaded.config.recommended
     base, rate = recommended_options(recommended, profile), recommended.fps if fps is None else fps
     options = replace(

@@ -22,6 +22,7 @@ from mmduet.cli._loading import (
     AllowPickle,
     Dtype,
     Quantized,
+    Threads,
     find,
     load,
 )
@@ -47,7 +48,6 @@ from mmduet.cli._session_options import (
     TurnOptions,
 )
 from mmduet.cli._standard_input import resolve_video
-from mmduet.cli._threads import Threads, use_threads
 from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
 from mmduet.cli._warnings import frame_count, print_session_warnings, warn_about_damage, warn_if_extreme
 from mmduet.events import Context, Query
@@ -172,13 +172,14 @@ def prepare(options: RunOptions) -> RunPlan:
     turns = options.parse_turns()
     session_options(options, SessionOptions(), fps=1.0)
     options.check_files(options.video)
-    use_threads(options.threads)
     video = probe(options)
     source = find(options.model, options.adapter, options.allow_pickle, options.quiet)
     with spinner(f"loading {options.model}", options.quiet) as progress:
         from mmduet.engine import Engine, recommended_options
 
-        loaded = load(source, None, options.allow_pickle, options.dtype, options.quantized, progress)
+        loaded = load(
+            source, None, options.allow_pickle, options.dtype, options.quantized, progress, threads=options.threads
+        )
         engine = Engine(loaded)
     recommended = engine.model.config.recommended
     if recommended.query and not options.query and not options.no_query:

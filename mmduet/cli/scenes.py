@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, load
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
@@ -48,6 +48,7 @@ def score(
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
+    threads: Threads = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the table to this file, too.")] = None,
 ) -> None:
     """Evaluate a model on rendered clips: timing and text of replies, answers, grounding, highlights and speed."""
@@ -56,7 +57,7 @@ def score(
     from mmduet.files import write_json
 
     check_output_files({"--json": json_path})
-    engine = Engine(load(model, adapter, allow_pickle, dtype))
+    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
     with progress_bar("scoring") as report:
         table = score_scenes(directory, engine, report).to_dict()
     _print_table(table)
@@ -73,6 +74,7 @@ def window(
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
+    threads: Threads = None,
     windows: Annotated[
         str,
         typer.Option(
@@ -91,7 +93,7 @@ def window(
     from mmduet.viz.window_plot import save_window_plot
 
     check_output_files({"--json": json_path, "--plot": plot})
-    engine = Engine(load(model, adapter, allow_pickle, dtype))
+    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
     fps = engine.model.config.recommended.fps
     sizes = [parse_window(text.strip(), fps) for text in windows.split(",")]
     with progress_bar("scoring") as report:
@@ -110,6 +112,7 @@ def drift(
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
     dtype: Dtype = "float32",
+    threads: Threads = None,
     quantized: Annotated[
         Literal["int8", "nf4"], typer.Option(help="Number of bits of the weights to compare with.")
     ] = "int8",
@@ -122,8 +125,8 @@ def drift(
     from mmduet.model.quantize import weight_bytes
 
     check_output_files({"--json": json_path})
-    original = load(model, adapter, allow_pickle, dtype)
-    quantized_model = load(model, adapter, allow_pickle, dtype, quantized)
+    original = load(model, adapter, allow_pickle, dtype, threads=threads)
+    quantized_model = load(model, adapter, allow_pickle, dtype, quantized, threads=threads)
     sizes = {
         "plain_weight_bytes": weight_bytes(original.network),
         "weight_bytes": weight_bytes(quantized_model.network),

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from mmduet.cli._loading import ALLOW_PICKLE_HELP, MODEL_HELP, MODEL_METAVAR, Adapter, Quantized, load
+from mmduet.cli._loading import ALLOW_PICKLE_HELP, MODEL_HELP, MODEL_METAVAR, Adapter, Quantized, Threads, load
 from mmduet.cli._options import takes_options
-from mmduet.cli._threads import Threads, use_threads
 
 if TYPE_CHECKING:
     from mmduet.server.config import ServerConfig
@@ -87,10 +86,9 @@ def serve(options: ServeOptions) -> None:
     settings = load_config(options.config, adapters=options.named_adapter, **flags)
     configure_logging(settings.log_level, as_json=settings.log_json)
     warn_about_client_key(settings.keys)
-    use_threads(settings.threads)
     raise_limit()
 
-    from mmduet.server.app import create_app  # imports torch, which reads the number of threads
+    from mmduet.server.app import create_app
     from mmduet.server.uvicorn_server import run_server
 
     loaded = load(
@@ -100,6 +98,8 @@ def serve(options: ServeOptions) -> None:
         settings.dtype,
         settings.quantized,
         adapters=settings.adapters,
+        streams=None,
+        threads=settings.threads,
     )
     app = create_app(loaded, settings)
 

@@ -36,12 +36,18 @@ def nano(
         int,
         typer.Option(help="Steps of the main stage; the refinement after it is scaled in proportion. 0: the recipe's."),
     ] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of CPU threads.", show_default="one per core")
+    ] = None,
 ) -> None:
     """Train nano from scratch: clips, vocabulary, tower, duet. The same command continues an interrupted run."""
     from dataclasses import replace
 
+    from mmduet.engine.cpu_threads import use_threads
     from mmduet.recipes.nano.recipe import NanoRecipe, make_nano
 
+    if threads is not None:
+        use_threads(threads)
     recipe = NanoRecipe()
     if clips:
         recipe = replace(recipe, clips=clips)

@@ -58,7 +58,7 @@ class ServerConfig(BaseSettings):
     allow_pickle: bool = Field(
         default=False, description="Also read `.bin` weights, which can run code; only use trusted files."
     )
-    threads: int | None = Field(default=None, ge=1, description="Number of CPU threads; by default PyTorch's choice.")
+    threads: int | None = Field(default=None, ge=1, description="Number of CPU threads; by default one per core.")
     keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="API keys. Without keys the server only listens on loopback."
     )

@@ -84,6 +84,20 @@ def test_the_version_is_printed(
     assert capsys.readouterr().out.splitlines()[0] == f"mmduet {__version__}"
 
 
+RUNS_A_MODEL = [
+    "run", "caption", "ground", "highlight", "ask", "predict", "serve", "scenes score", "scenes window", "scenes drift",
+    "bench soak", "train nano",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", RUNS_A_MODEL)
+def test_every_command_that_runs_a_model_has_a_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert not status_of(monkeypatch, *command.split(), "--help")
+    assert "--threads" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_wait_passively_unless_the_user_chooses(
     monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
