@@ -177,6 +177,12 @@ class OriginError(AuthError):
     code = "forbidden_origin"
 
 
+class ConflictError(ServerError):
+    """A request that the session's state does not allow, such as pausing a source that has ended."""
+
+    code = "conflict"
+
+
 class NotFoundError(ServerError):
     """A path or session that does not exist on the server."""
 

@@ -28,6 +28,7 @@ from mmduet.cli import (
     run,
     scenes,
     serve,
+    sessions,
     stream,
     train,
     version,
@@ -48,6 +49,7 @@ app.command()(highlight.highlight)
 app.command()(ask.ask)
 app.command()(serve.serve)
 app.command()(stream.stream)
+app.add_typer(sessions.app, name="sessions")
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.add_typer(data.app, name="data")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmduet.client.blocking import RemoteStream
     from mmduet.client.session import RemoteSession
+    from mmduet.client.sessions import SessionsClient
 
-__all__ = ["RemoteSession", "RemoteStream"]
+__all__ = ["RemoteSession", "RemoteStream", "SessionsClient"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> object:
         from mmduet.client.session import RemoteSession
 
         return RemoteSession
+    if name == "SessionsClient":
+        from mmduet.client.sessions import SessionsClient
+
+        return SessionsClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

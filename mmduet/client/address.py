@@ -28,6 +28,13 @@ def websocket_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, _complete_path(parts.path), "", ""))
 
 
+def http_url(url: str) -> str:
+    """Return the address below which the HTTP endpoints of a server lie, for the addresses that ``websocket_url`` accepts."""
+    parts = urlsplit(websocket_url(url))
+    scheme = "https" if parts.scheme == "wss" else "http"
+    return urlunsplit((scheme, parts.netloc, parts.path.removesuffix("/realtime"), "", ""))
+
+
 def _split(url: str) -> SplitResult:
     if _SINGLE_SLASH.match(url) or any(char.isspace() for char in url):
         raise _invalid(url, "; use ws://HOST:PORT, or wss:// over TLS")

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.protocol.wire import ServerModel
 
-DropReason = Literal["late", "rate", "decode_error", "duplicate", "closed"]
+DropReason = Literal["late", "rate", "decode_error", "duplicate", "paused", "closed"]
 CloseReason = Literal["asked", "ended", "failed"]
 ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete"]
 
@@ -165,7 +165,7 @@ class FrameDropped(ServerEvent):
 
     Reasons: ``late``, newer frames replaced it in the queue, or its ``pts`` is before that of an earlier frame; ``rate``, it is
     between two frames of the session's fps; ``duplicate``, its ``seq`` or ``pts`` was used before; ``decode_error``, its image
-    is invalid; ``closed``, the session ended first.
+    is invalid; ``paused``, it comes from a live source that is paused; ``closed``, the session ended first.
     """
 
     type: Literal["input_frame.dropped"] = "input_frame.dropped"
@@ -181,6 +181,14 @@ class SourceOpened(ServerEvent):
     url: str
     width: int
     height: int
+
+
+class SourceUpdated(ServerEvent):
+    """Reading was paused or resumed over HTTP. Live frames of a paused source are dropped; a file is not read."""
+
+    type: Literal["input_source.updated"] = "input_source.updated"
+    url: str
+    state: Literal["paused", "live"]
 
 
 class SourceClosed(ServerEvent):
@@ -366,9 +374,9 @@ class UnknownEvent(ServerEvent):
 
 ServerEvents = Annotated[
     SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
-    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceClosed
-    | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone | ContentPartDone
-    | OutputItemDone | ResponseDone | ErrorEvent,
+    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
+    | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone
+    | ContentPartDone | OutputItemDone | ResponseDone | ErrorEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -17,8 +17,10 @@ from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
+from mmduet.protocol.client_events import ResponseOptions
+from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
-from mmduet.server import chat_completions, model_routes, session_routes, status_routes
+from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
@@ -37,6 +39,7 @@ from mmduet.server.openapi import complete_openapi
 from mmduet.server.proxy_middleware import LocalOnlyMiddleware, PublicPathMiddleware
 from mmduet.server.realtime import handle_socket
 from mmduet.server.request_log import RequestLogMiddleware
+from mmduet.server.session_control_routes import CreateQuery
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.text import shorten
@@ -78,7 +81,9 @@ def create_app(
 
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.manager = manager
-    _add_routes(app, manager, KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds))
+    signing_key = journals.signing_key() if journals is not None else None
+    keys = [key.get_secret_value() for key in config.keys]
+    _add_routes(app, manager, KeyStore(keys, config.client_secret_seconds, signing_key))
     return app
 
 
@@ -87,7 +92,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
         check_origin(request.headers, keys, manager.config.allowed_origins)
 
     dependencies = [Depends(require_allowed_origin)]
-    for routes in (status_routes, model_routes, session_routes, chat_completions):
+    for routes in (status_routes, model_routes, session_routes, session_control_routes, chat_completions):
         app.include_router(
             routes.build_router(manager, keys),
             dependencies=dependencies,
@@ -111,7 +116,13 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
     _check_root_path(app, manager.config.root_path)
     _add_error_handlers(app)
     _add_middleware(app, manager.config, keys)
-    bodies: dict[str, type[ClientModel]] = {"/v1/chat/completions": ChatRequest, "/v1/sessions": CreateSession}
+    bodies: dict[str, type[ClientModel]] = {
+        "POST /v1/chat/completions": ChatRequest,
+        "POST /v1/sessions": CreateSession,
+        "PATCH /v1/sessions/{name}": SessionUpdate,
+        "POST /v1/sessions/{name}/queries": CreateQuery,
+        "POST /v1/sessions/{name}/responses": ResponseOptions,
+    }
     choices = {"SessionUpdate.model": [manager.model_name], "DuetUpdate.adapter": sorted(manager.config.adapters)}
     complete_openapi(app, bodies, choices, keys_required=keys.required)
 

@@ -9,10 +9,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from time import time
 from urllib.parse import urlsplit
 
 from mmduet.errors import AuthError, OriginError
+from mmduet.server.client_secrets import PREFIX as SECRET_PREFIX
+from mmduet.server.client_secrets import ClientSecret, ClientSecrets
 from mmduet.server.config import LOOPBACK_HOSTS
 from mmduet.text import shorten
 
@@ -24,53 +25,63 @@ ANONYMOUS = "anybody"
 
 
 class KeyStore:
-    """The API keys of a server and the client secrets it has issued.
+    """The API keys of a server and the client secrets that it issues.
 
-    Without keys every request is accepted as ``ANONYMOUS``; the server then listens on loopback only.
+    Without keys every request is accepted: with a client secret as that visitor, otherwise as ``ANONYMOUS``. The server then
+    listens on loopback only. Without ``signing_key``, client secrets are valid until the server stops.
     """
 
-    def __init__(self, keys: Iterable[str], client_secret_seconds: float) -> None:
+    def __init__(self, keys: Iterable[str], client_secret_seconds: float, signing_key: bytes | None = None) -> None:
         self._keys = tuple(keys)
-        self._client_secret_seconds = client_secret_seconds
-        self._client_secrets: dict[str, tuple[str, float]] = {}  # digest -> owner, expiry
+        self._accounts = tuple(key_id(key) for key in self._keys) or (ANONYMOUS,)
+        self._client_secrets = ClientSecrets(signing_key or secrets.token_bytes(32), client_secret_seconds)
 
     def owner(
-        self, headers: Mapping[str, str], protocols: Iterable[str] = (), *, allow_client_secrets: bool = True
+        self,
+        headers: Mapping[str, str],
+        protocols: Iterable[str] = (),
+        *,
+        allow_client_secrets: bool = True,
+        allow_expired: bool = False,
     ) -> str:
-        """Return the id of the key that a request presents, which may be logged.
+        """Return the id of the key or client secret that a request presents, which may be logged.
 
-        Raises ``AuthError`` if there is no valid key. A client secret counts as its owner's key unless
-        ``allow_client_secrets`` is False.
+        ``allow_expired`` accepts a client secret after its expiry. Raises ``AuthError`` if there is no valid key.
         """
-        if not self._keys:
-            return ANONYMOUS
-        for key in presented_keys(headers, protocols):
-            found = [key_id(known) for known in self._keys if hmac.compare_digest(key.encode(), known.encode())]
-            owner = found[0] if found else self._owner_of_secret(key) if allow_client_secrets else None
+        keys = presented_keys(headers, protocols)
+        client_secrets = [key for key in keys if key.startswith(SECRET_PREFIX)] if allow_client_secrets else []
+        for key in keys:
+            for known in self._keys:
+                if hmac.compare_digest(key.encode(), known.encode()):
+                    return key_id(known)
+        for secret in client_secrets:
+            owner = self._client_secrets.owner_of(secret, self._accounts, allow_expired=allow_expired)
             if owner is not None:
                 return owner
-        raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")
+        if client_secrets:
+            raise AuthError(
+                "the client secret has expired or is not valid here (no valid key); create another, or renew it in time"
+            )
+        if self.required:
+            raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")
+        return ANONYMOUS
 
     @property
     def required(self) -> bool:
         """Return whether requests must present a key."""
         return bool(self._keys)
 
-    def create_client_secret(self, owner: str) -> tuple[str, float]:
-        """Return a new client secret for a browser and its expiry as a Unix time in seconds."""
-        self._remove_expired()
-        secret, expires = f"ek_{secrets.token_urlsafe(24)}", time() + self._client_secret_seconds
-        self._client_secrets[_digest(secret)] = owner, expires
-        return secret, expires
+    def create_client_secret(self, owner: str) -> ClientSecret:
+        """Return a secret for a new visitor; ``owner`` is the key that creates it."""
+        return self._client_secrets.create(owner)
 
-    def _owner_of_secret(self, key: str) -> str | None:
-        self._remove_expired()
-        found = self._client_secrets.get(_digest(key))  # looking up the digest does not leak timing
-        return found[0] if found is not None else None
-
-    def _remove_expired(self) -> None:
-        now = time()
-        self._client_secrets = {digest: entry for digest, entry in self._client_secrets.items() if entry[1] > now}
+    def renew_client_secret(self, headers: Mapping[str, str]) -> ClientSecret:
+        """Return a new secret for the visitor whose secret a request presents. Raises ``AuthError``."""
+        for key in presented_keys(headers, ()):
+            renewed = self._client_secrets.renew(key, self._accounts)
+            if renewed is not None:
+                return renewed
+        raise AuthError("no client secret that can be renewed came with the request; create another with the API key")
 
 
 def presented_keys(headers: Mapping[str, str], protocols: Iterable[str]) -> list[str]:

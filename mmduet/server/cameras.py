@@ -27,6 +27,14 @@ def is_camera(url: str) -> bool:
     return is_webcam(url) or url.lower().startswith(tuple(f"{scheme}:" for scheme in RTSP_SCHEMES))
 
 
+def check_camera(url: str, policy: UrlPolicy) -> None:
+    """Raise ``SourceError`` if the policy does not allow this camera; blocking, because it resolves the host."""
+    if is_webcam(url):
+        policy.check_webcam(url)
+    else:
+        policy.check_url(url, RTSP_SCHEMES)
+
+
 def open_camera(url: str, transport: Transport, policy: UrlPolicy) -> LiveSource:
     """Open a camera and wait for its first frame; blocking. Raises ``SourceError``."""
     if is_webcam(url):

@@ -86,7 +86,7 @@ class ServerConfig(BaseSettings):
         description="Maximum number of sessions; by default as many as fit into `kv_memory_mb` and the file descriptor limit.",
     )
     max_sessions_per_key: int | None = Field(
-        default=None, ge=1, description="Maximum number of sessions per API key; unlimited by default."
+        default=None, ge=1, description="Maximum number of sessions per API key or client secret; unlimited by default."
     )
     kv_memory_mb: int | None = Field(
         default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
@@ -132,7 +132,7 @@ class ServerConfig(BaseSettings):
         default=20.0, ge=0, description="How long replies may take to finish after SIGTERM, in seconds."
     )
     client_secret_seconds: float = Field(
-        default=60.0, gt=0, description="How long a client secret can open sessions, in seconds."
+        default=60.0, gt=0, description="How long a client secret is valid, in seconds. It can be renewed for 24 hours."
     )
     pull_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

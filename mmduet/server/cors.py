@@ -14,7 +14,7 @@ from mmduet.server.error_middleware import REQUEST_ID_HEADER
 from mmduet.server.error_response import error_response
 from mmduet.text import shorten
 
-METHODS = ("GET", "HEAD", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After")
 """Response headers that a page may read besides those that every page may."""
 

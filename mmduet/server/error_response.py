@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from mmduet.errors import (
     AuthError,
     CapacityError,
+    ConflictError,
     EngineError,
     MmduetError,
     ModelNotFoundError,
@@ -28,11 +29,21 @@ STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
     (AuthError, 401),
     (NotFoundError, 404),
     (ModelNotFoundError, 404),
+    (ConflictError, 409),
     (CapacityError, 503),
     (EngineError, 500),
     (StorageError, 507),
 )
-STATUS_BY_CODE = {"too_large": 413, "unsupported_media_type": 415, "upgrade_required": 426, MmduetError.code: 500}
+STATUS_BY_CODE = {
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "upgrade_required": 426,
+    "session_ended": 409,
+    "conversation_already_has_active_response": 409,
+    "too_many_waiting": 429,
+    CapacityError.code: 503,  # also as the code of a ProtocolError
+    MmduetError.code: 500,
+}
 ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
 RETRY_AFTER_SECONDS = 2
 
@@ -52,7 +63,8 @@ def error_body(message: str, status: int, code: str, param: str | None = None) -
 def error_response(error: MmduetError) -> JSONResponse:
     """Return the response for an error, with ``Retry-After`` or ``WWW-Authenticate`` where they apply."""
     status = http_status(error)
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(RETRY_AFTER_SECONDS)}}.get(status, {})
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: retry, 503: retry}.get(status, {})
     body = error_body(shorten_words(str(error)), status, error.code, getattr(error, "param", None))
     return JSONResponse(body, status, headers)
 

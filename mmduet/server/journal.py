@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,7 @@ from mmduet.protocol.session.recovery import RecoveredSession, recover
 log = logging.getLogger(__name__)
 SUFFIX, PART_SUFFIX, UNREADABLE_SUFFIX = ".journal", ".journal.part", ".unreadable"
 MIN_COMPACTION_BYTES = 1 << 20  # smaller files are never compacted
+SIGNING_KEY_BYTES = 32
 COMPACTION_GROWTH = 4  # a file is compacted when it exceeds this multiple of its last compacted size
 
 
@@ -128,6 +130,19 @@ class JournalFolder:
             raise OptionError(
                 f"journal {path} cannot be used ({error.strerror or error}); choose another folder"
             ) from None
+
+    def signing_key(self) -> bytes:
+        """Return the key that signs client secrets, so that they outlive the server. Raises ``OptionError``."""
+        path = self._path / "client_secrets.key"
+        try:
+            if not path.exists():
+                part = path.with_suffix(PART_SUFFIX)
+                part.touch(0o600)
+                part.write_bytes(secrets.token_bytes(SIGNING_KEY_BYTES))
+                part.replace(path)
+            return path.read_bytes()
+        except OSError as error:
+            raise OptionError(f"{path} cannot be read ({error.strerror or error}); delete it") from None
 
     def open(self, writer: JournalWriter) -> Journal:
         """Return a journal for a new session."""

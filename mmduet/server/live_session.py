@@ -15,7 +15,7 @@ from time import monotonic
 from mmduet.engine import Session
 from mmduet.errors import MmduetError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
-from mmduet.protocol import server_events
+from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.recovery import ReplayItem
@@ -24,6 +24,7 @@ from mmduet.server.journal import Journal
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay, scoring_only
+from mmduet.server.session_activity import SessionActivity
 from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,24 @@ class LiveSession:
         media: MediaLoader,
         metrics: Metrics,
         on_closed: Callable[[LiveSession], None],
+        activity: SessionActivity,
         journal: Journal | None = None,
         history: Sequence[ReplayItem] = (),
     ) -> None:
-        """``history`` is what the engine has to replay for a session that was restored from a journal."""
-        self.conversation, self.token, self.owner = conversation, token, owner
+        """``activity`` observes the session's events.
+
+        ``history`` is what the engine has to replay for a session that was restored from a journal.
+        """
+        self.conversation, self.token, self.owner, self.activity = conversation, token, owner, activity
         self.finished = False  # no client will read its remaining events
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
         self._replay = Replay(history)
-        self._source: SourceReader | None = None
+        self.source: SourceReader | None = None  # while the server reads one
+        self.source_unpaused = asyncio.Event()
+        self.source_unpaused.set()
         self._subscriber_count = 0
         self._frames_in_flight = 0  # frames handed to the engine and not yet scored
         self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
@@ -94,24 +101,27 @@ class LiveSession:
     @property
     def has_open_source(self) -> bool:
         """Return whether the server reads frames from a source, in which case no client needs to be connected."""
-        return self._source is not None
+        return self.source is not None
 
     def _journal_source(self) -> None:
         if self._journal is not None:
-            self._journal.writer.source_changed(self._source.url if self._source is not None else None)
+            self._journal.writer.source_changed(self.source.url if self.source is not None else None)
 
     # Clients
 
-    def receive(self, message: str | bytes, *, limit_rate: bool = True) -> None:
-        """Process one message from the client, or from the server in its place (``limit_rate=False``).
-
-        Raises ``ProtocolAbuse`` if the client exceeds its message rate.
-        """
+    def receive(self, message: str | bytes) -> None:
+        """Process one message from the client's socket. Raises ``ProtocolAbuse`` if it exceeds its message rate."""
         self.last_message_at = monotonic()
         counts = self.conversation.frame_counts
         before = counts["received"]
-        self.conversation.receive(message, self.last_message_at, limit_rate=limit_rate)
+        self.conversation.receive(message, self.last_message_at)
         self._metrics.frames_received.inc(counts["received"] - before)
+        self.wake()
+
+    def execute(self, event: client_events.ClientEventBase) -> None:
+        """Process an event that has not come through a socket. Raises ``ProtocolError``."""
+        self.last_message_at = monotonic()
+        self.conversation.handle_event(event, self.last_message_at)
         self.wake()
 
     def attach(self, after_event: int) -> Subscriber:
@@ -181,8 +191,8 @@ class LiveSession:
     async def _release(self) -> None:
         """Stop the source and release the engine's memory."""
         try:
-            if self._source is not None:
-                await self._source.stop()
+            if self.source is not None:
+                await self.source.stop()
             if self._engine_session is not None:
                 session, self._engine_session = self._engine_session, None  # drop our reference to its slot
                 with contextlib.suppress(MmduetError):
@@ -264,8 +274,8 @@ class LiveSession:
             case commands.UpdatePolicy(speak=speak):
                 await self._engine.call(lambda engine: engine.update_policy(session, speak))
             case commands.End():
-                if self._source is not None:
-                    await self._source.stop()
+                if self.source is not None:
+                    await self.source.stop()
                 await self._engine.call(lambda engine: engine.end(session))
 
     async def _score_frame(self, command: commands.ScoreFrame) -> None:
@@ -304,17 +314,17 @@ class LiveSession:
     # Sources
 
     def _open_source(self, command: commands.OpenSource) -> None:
-        if self._source is not None:
-            self.conversation.fail(f"source {self._source.url} is open; close it first", "source_is_open")
+        if self.source is not None:
+            self.conversation.fail(f"source {self.source.url} is open; close it first", "source_is_open")
             return
-        self._source = SourceReader(self, self._media, command.url, command.transport)
+        self.source = SourceReader(self, self._media, command.url, self.source_unpaused, command.transport)
         self._journal_source()
 
     async def _close_source(self) -> None:
-        if self._source is None:
+        if self.source is None:
             self.conversation.fail("no source is open; there is nothing to close", "no_source")
             return
-        await self._source.stop()
+        await self.source.stop()
 
     def on_source_frame(self) -> None:
         """Count a frame read from the source."""
@@ -322,18 +332,19 @@ class LiveSession:
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""
-        self._source = None
+        self.source = None
+        self.source_unpaused.set()
         self._journal_source()
         if not self.closed:
             self.conversation.emit(event)
         self.last_message_at = self.detached_at = monotonic()  # timeouts did not apply while the source was open
         self.wake()
-        if self.conversation.ends_with_source and not self.conversation.ended:
-            self.receive('{"type": "input_frame.end"}', limit_rate=False)
+        if self.conversation.ends_with_source and not self.conversation.ended and not self.closed:
+            self.execute(client_events.EndFrames(type="input_frame.end"))
 
     def _notify_source(self) -> None:
-        if self._source is not None:
-            self._source.notify_frame_finished()
+        if self.source is not None:
+            self.source.notify_frame_finished()
 
     # Outputs
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from mmduet.errors import SourceError, VideoError
 from mmduet.redaction import redact
-from mmduet.server.cameras import is_camera, open_camera
+from mmduet.server.cameras import check_camera, is_camera, open_camera
 from mmduet.server.stored_video import NamedVideo, StoredFile, StoredVideo
 from mmduet.server.url_policy import UrlPolicy
 from mmduet.text import decode_base64, shorten
 from mmduet.video import VideoFile, VideoInfo
 from mmduet.video.hls_playlist import DEFAULT_FRAME_SIZE
-from mmduet.video.http_client import HttpClient
+from mmduet.video.http_client import HTTP_SCHEMES, HttpClient
 from mmduet.video.http_source import HttpFile, open_http, open_http_connection
 from mmduet.video.image import decode_image
 from mmduet.video.letterbox import letterbox
@@ -90,6 +90,15 @@ class MediaLoader:
         """Return RGB ``[H, W, 3]`` letterboxed to the model's input size, which the engine then leaves unchanged."""
         return image if self._frame_size is None else letterbox(image, self._frame_size)
 
+    def check_source(self, url: str) -> None:
+        """Raise ``SourceError`` if the policy does not allow a source; blocking, because it resolves the host."""
+        if is_camera(url):
+            check_camera(url, self._policy)
+        elif is_http(url):
+            self._policy.check_url(check_url(url), HTTP_SCHEMES)
+        else:
+            self._policy.check_file(url)
+
     def open_source(self, url: str, transport: Transport) -> LiveSource:
         """Open a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
 
@@ -97,7 +106,7 @@ class MediaLoader:
         """
         if is_camera(url):
             return open_camera(url, transport, self._policy)
-        if not url.lower().startswith(("http:", "https:")):
+        if not is_http(url):
             return NamedVideo(self._policy.check_file(url), redact(url))
         frame_size = self._frame_size or DEFAULT_FRAME_SIZE
         opened = open_http(check_url(url), self._client, frame_size)
@@ -118,6 +127,11 @@ def probe(path: Path) -> VideoInfo:
     """Return a video file's metadata. Raises ``VideoError``."""
     with VideoFile(path) as file:
         return file.info
+
+
+def is_http(url: str) -> bool:
+    """Return whether ``url`` is an address on the web."""
+    return url.lower().startswith(tuple(f"{scheme}:" for scheme in HTTP_SCHEMES))
 
 
 def is_data_url(url: str) -> bool:

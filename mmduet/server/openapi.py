@@ -30,7 +30,7 @@ def complete_openapi(
 ) -> None:
     """Add what FastAPI does not know to the description of ``app``.
 
-    The endpoints read the ``bodies`` of POST requests, by path, in chunks (``parse_body``), and look for keys themselves.
+    The endpoints read the ``bodies`` of requests, by method and path, in chunks (``parse_body``), and look for keys themselves.
     ``choices`` are the values that this server accepts for a field of a body (``SessionUpdate.model``).
     """
     schema: dict[str, Any] = {}
@@ -54,9 +54,10 @@ def _add_bodies(schema: dict[str, Any], bodies: Mapping[str, type[ClientModel]])
         [(model, "validation") for model in bodies.values()], ref_template=SCHEMA_REF
     )
     schema["components"]["schemas"].update(definitions["$defs"])
-    for path, model in bodies.items():
+    for endpoint, model in bodies.items():
+        method, path = endpoint.lower().split(" ")
         content = {JSON: {"schema": refs[model, "validation"]}}
-        schema["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+        schema["paths"][path][method]["requestBody"] = {"required": True, "content": content}
 
 
 def _set_choices(schema: dict[str, Any], choices: Mapping[str, Sequence[str]]) -> None:

@@ -59,7 +59,8 @@ def _authenticate(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> str
     """Return the owner of the presented key. Raises ``HandshakeRejected``."""
     try:
         check_origin(ws.headers, keys, manager.config.allowed_origins)
-        owner = keys.owner(ws.headers, ws.scope["subprotocols"])
+        is_resume = "resume" in ws.query_params  # opens no session, and needs the resume token as well
+        owner = keys.owner(ws.headers, ws.scope["subprotocols"], allow_expired=is_resume)
         manager.check_accepting(ws.query_params.get("model"))
     except MmduetError as error:
         raise HandshakeRejected(error_response(error)) from error

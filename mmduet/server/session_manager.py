@@ -20,17 +20,20 @@ from mmduet.protocol.session.journal import JournalWriter, SessionOpened
 from mmduet.protocol.session.recovery import RecoveredSession, ReplayItem
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.server.async_engine import AsyncEngine
+from mmduet.server.client_secrets import account_of
 from mmduet.server.config import ServerConfig
 from mmduet.server.journal import Journal, JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.live_session import LiveSession
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
+from mmduet.server.session_activity import SessionActivity
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
+MAX_FORGOTTEN_SESSIONS = 10_000
 SERVICE_RESTART = 1012
 """WebSocket close code for a server that is shutting down."""
 
@@ -53,6 +56,7 @@ class SessionManager:
         self._journals, self._tracer = journals, create_tracer(config.tracing)
         self._sessions: dict[str, LiveSession] = {}
         self._ended: dict[str, LiveSession] = {}  # kept for clients that have not read the last events
+        self._forgotten: dict[str, str] = {}  # owners of sessions that cannot be found any more, oldest first
         self._background_tasks: set[asyncio.Task[None]] = set()
         metrics.bind_gauges(self)
 
@@ -120,8 +124,9 @@ class SessionManager:
         journal = None
         if self._journals is not None:
             journal = self._journals.open(JournalWriter(SessionOpened(session_id, token, owner, self.model_name)))
-        conversation = self._create_conversation(session_id, settings, reserve, journal)
-        session = self._start_session(conversation, token, owner, journal)
+        activity = SessionActivity()
+        conversation = self._create_conversation(session_id, settings, reserve, activity, journal)
+        session = self._start_session(conversation, token, owner, activity, journal)
         self.metrics.sessions_total.inc()
         log.info("session %s opened", session_id)
         query = self.engine.model_config.recommended.query
@@ -144,6 +149,7 @@ class SessionManager:
         session_id: str,
         settings: SessionSettings,
         reserve: Callable[[SessionSettings], None],
+        activity: SessionActivity,
         journal: Journal | None,
         entries: Sequence[LogEntry] = (),
     ) -> Conversation:
@@ -153,6 +159,7 @@ class SessionManager:
         def observe(event: server_events.ServerEvent) -> None:
             self.metrics.on_event(event)
             trace.on_event(event)
+            activity.on_event(event)
 
         events = EventLog(config.log_events, config.log_bytes, on_event=observe, entries=entries)
         writer = journal.writer if journal is not None else None
@@ -163,6 +170,7 @@ class SessionManager:
         conversation: Conversation,
         token: str,
         owner: str,
+        activity: SessionActivity,
         journal: Journal | None,
         history: Sequence[ReplayItem] = (),
     ) -> LiveSession:
@@ -174,6 +182,7 @@ class SessionManager:
             self.media,
             self.metrics,
             self._on_session_closed,
+            activity,
             journal,
             history,
         )
@@ -203,9 +212,10 @@ class SessionManager:
         if recovered.state.emitter.closed is None:
             reserve(settings)
         entries = [recovered.entries[number] for number in sorted(recovered.entries)][-self.config.log_events :]
-        conversation = self._create_conversation(opened.id, settings, reserve, journal, entries)
+        activity = SessionActivity()
+        conversation = self._create_conversation(opened.id, settings, reserve, activity, journal, entries)
         conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
-        session = self._start_session(conversation, opened.token, opened.owner, journal, recovered.history)
+        session = self._start_session(conversation, opened.token, opened.owner, activity, journal, recovered.history)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
             session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
@@ -215,22 +225,48 @@ class SessionManager:
     # Lookup
 
     def find_by_token(self, session_id: str, token: str, owner: str) -> LiveSession | None:
-        """Return the session if token and owner match, else None.
+        """Return the session if the token matches and owner and session have the same account, else None.
 
-        None does not reveal whether the session exists.
+        A new client secret of the same key may so continue the session of an expired one. None does not reveal whether the
+        session exists.
         """
         session = self._sessions.get(session_id) or self._ended.get(session_id)
         expected = session.token if session is not None else "no such token"
         token_matches = hmac.compare_digest(token.encode(), expected.encode())
-        found = session is not None and token_matches and session.owner == owner and not session.finished
-        return session if found else None
+        if session is None or not token_matches or session.finished:
+            return None
+        return session if account_of(session.owner) == account_of(owner) else None
 
     def find_by_owner(self, session_id: str, owner: str) -> LiveSession | None:
         """Return a session that this owner opened, else None."""
         session = self._sessions.get(session_id) or self._ended.get(session_id)
         return session if session is not None and session.owner == owner and not session.finished else None
 
+    def sessions_of(self, owner: str) -> list[LiveSession]:
+        """Return the sessions of this owner that can be found by id, newest first."""
+        sessions = reversed([*self._ended.values(), *self._sessions.values()])
+        found = [session for session in sessions if session.owner == owner and not session.finished]
+        return sorted(found, key=lambda session: session.activity.created_at, reverse=True)
+
     # Closing
+
+    def delete(self, session_id: str, owner: str) -> bool:
+        """Close a session of this owner, or do nothing if it is closed. Return False if it never existed."""
+        session = self._sessions.get(session_id) or self._ended.get(session_id)
+        if (session.owner if session is not None else self._forgotten.get(session_id)) != owner:
+            return False
+        if session is not None and not session.finished:
+            session.finished = True
+            session.close("ended")
+        return True
+
+    def _forget(self, session: LiveSession) -> None:
+        """Keep nothing of an ended session but its owner, for repeated deletions."""
+        del self._ended[session.id]
+        session.discard_journal()
+        self._forgotten[session.id] = session.owner
+        if len(self._forgotten) > MAX_FORGOTTEN_SESSIONS:
+            del self._forgotten[next(iter(self._forgotten))]
 
     def _on_session_closed(self, session: LiveSession) -> None:
         if self._sessions.pop(session.id, None) is not None:
@@ -257,8 +293,7 @@ class SessionManager:
                     session.close("idle")
             for session in list(self._ended.values()):
                 if session.finished or now - session.detached_at > self.config.time_to_live:
-                    del self._ended[session.id]
-                    session.discard_journal()
+                    self._forget(session)
 
     def _is_expired(self, session: LiveSession, now: float) -> bool:
         if session.has_open_source:

@@ -5,52 +5,60 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
-from mmduet.errors import NotFoundError
+from mmduet.errors import NotFoundError, ProtocolError, SourceError
+from mmduet.protocol.client_events import MAX_TEXT_CHARS, OpenSource
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.server_events import Session
+from mmduet.protocol.session_status import SourceStatus
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel, NullMeans
+from mmduet.redaction import redact
 from mmduet.server.auth import KeyStore
 from mmduet.server.error_schema import describe_errors
 from mmduet.server.event_stream import EventStream
 from mmduet.server.live_session import LiveSession, Subscriber
 from mmduet.server.request_body import parse_body
+from mmduet.server.session_commands import append_query
 from mmduet.server.session_manager import SessionManager
 from mmduet.text import shorten
 
 MAX_BODY_BYTES = 1 << 20
 LOCATION = {"description": "Path of the session.", "schema": {"type": "string"}}
 READ_COMPLETELY = {"description": "The session has ended and has no events after `Last-Event-ID`."}
+CREATE_EXAMPLE: JsonDict = {
+    "source": "rtsp://camera.example/stream",
+    "query": "Narrate the scene.",
+    "session": {"type": "realtime", "duet": {"fps": 2}},
+}
 KEEPALIVE_SECONDS = 15.0
 """Interval of SSE comments, which keep proxies from closing a quiet stream."""
 
 
 class CreateSession(ClientModel):
-    """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``."""
+    """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``.
+
+    With ``paused``, the source is paused from the beginning, for example until a client reads the events.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CREATE_EXAMPLE]})
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
     transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
-    query: str | None = None
+    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)] | None = None
     session: SessionUpdate | None = None
+    paused: Annotated[bool, NullMeans(False)] = False
 
 
 def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     """Return the endpoints; the key that opened a session may read and close it."""
     router = APIRouter(prefix="/v1/sessions")
-
-    def find_session(session_id: str, request: Request) -> LiveSession:
-        session = manager.find_by_owner(session_id, keys.owner(request.headers))
-        if session is None:
-            raise NotFoundError(
-                f"session {shorten(session_id)!r} does not exist or belongs to another key; check the id"
-            )
-        return session
 
     @router.post(
         "",
@@ -61,11 +69,12 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         },
     )
     async def create(request: Request) -> Response:
-        """Open a session on a source."""
+        """Open a session on a source that the server's settings allow; whether it can be read is seen in the status."""
         owner = keys.owner(request.headers)
         body = await parse_body(request, CreateSession, MAX_BODY_BYTES)
-        session = _open_session(manager, owner, body)
-        description = session.conversation.to_session(limits=manager.limits(session.conversation.settings))
+        session = await _open_session(manager, owner, body)
+        limits = manager.limits(session.conversation.settings)
+        description = session.conversation.to_session(limits=limits, resume_token=session.token)
         location = f"{request.scope.get('root_path', '')}/v1/sessions/{session.id}"
         return JSONResponse(description.model_dump(), 201, {"Location": location})
 
@@ -80,7 +89,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
 
         Events of a session that has ended can be read for `time_to_live` seconds.
         """
-        session = find_session(name, request)
+        session = find_session(manager, keys, name, request)
         after = parse_event_id(last_event_id) or 0
         if session.closed and after == session.conversation.log.last_number:
             return Response(status_code=204)  # an EventSource, which reconnects when a stream ends, stops
@@ -89,40 +98,55 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
 
     @router.delete("/{name}", status_code=204, responses=describe_errors(404, 422))
     async def delete(name: str, request: Request) -> Response:
-        """Close the session."""
-        session = find_session(name, request)
-        session.finished = True
-        session.close("ended")
+        """Close the session. Closing a session that has ended or was closed before has the same answer."""
+        if not manager.delete(name, keys.owner(request.headers)):
+            raise _not_found(name)
         return Response(status_code=204)
 
     return router
 
 
-def _open_session(manager: SessionManager, owner: str, body: CreateSession) -> LiveSession:
-    """Return a session that reads the body's source and ends with it. Raises as ``SessionManager.admit`` does."""
+def find_session(manager: SessionManager, keys: KeyStore, session_id: str, request: Request) -> LiveSession:
+    """Return a session of the key that a request presents. Raises ``AuthError`` or ``NotFoundError``."""
+    session = manager.find_by_owner(session_id, keys.owner(request.headers))
+    if session is None:
+        raise _not_found(session_id)
+    return session
+
+
+def _not_found(session_id: str) -> NotFoundError:
+    """Return the error for a session that an owner does not have; it does not reveal whether somebody else has."""
+    return NotFoundError(f"session {shorten(session_id)!r} does not exist or belongs to another key; check the id")
+
+
+async def _open_session(manager: SessionManager, owner: str, body: CreateSession) -> LiveSession:
+    """Return a session that reads the body's source and ends with it.
+
+    Raises as ``SessionManager.admit`` does, and ``ProtocolError`` for a source that the settings do not allow and for a
+    query that the model cannot read.
+    """
     manager.check_accepting(None)
     settings = manager.default_settings()
     if body.session is not None:
         settings = settings.with_update(body.session, started=False)
+    try:
+        await asyncio.to_thread(manager.media.check_source, body.source)
+    except SourceError as error:
+        raise ProtocolError(str(error), error.code, param="source") from None
     session = manager.admit(owner, settings)
     session.conversation.ends_with_source = True
+    session.activity.source = SourceStatus(url=redact(body.source), state="connecting")
+    if body.paused:
+        session.source_unpaused.clear()
     try:
-        for message in _client_messages(body):
-            session.receive(json.dumps(message), limit_rate=False)
+        if body.query is not None:
+            append_query(session, body.query)
+        session.execute(OpenSource(type="input_source.open", url=body.source, transport=body.transport))
     except BaseException:
         session.finished = True
         session.close("failed")
         raise
     return session
-
-
-def _client_messages(body: CreateSession) -> list[dict[str, Any]]:
-    """Return the messages that a client with a socket would have sent."""
-    messages: list[dict[str, Any]] = []
-    if body.query is not None:
-        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": body.query}]}
-        messages.append({"type": "conversation.item.create", "item": item})
-    return [*messages, {"type": "input_source.open", "url": body.source, "transport": body.transport}]
 
 
 async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncIterator[str]:

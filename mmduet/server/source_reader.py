@@ -16,10 +16,11 @@ from mmduet.events import Frame
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat
 from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session_status import SourceStatus
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.redaction import redact
 from mmduet.server.media import MediaLoader
-from mmduet.video import Damage, VideoInfo
+from mmduet.video import VideoInfo
 from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
@@ -48,11 +49,16 @@ class SourceOwner(Protocol):
 class SourceReader:
     """Read one source in a background task, until it ends or ``stop`` is called."""
 
-    def __init__(self, owner: SourceOwner, media: MediaLoader, url: str, transport: Transport = "tcp") -> None:
+    def __init__(
+        self, owner: SourceOwner, media: MediaLoader, url: str, unpaused: asyncio.Event, transport: Transport = "tcp"
+    ) -> None:
+        """While ``unpaused`` is clear, files are not read, and the frames of live sources are dropped."""
         self.url = redact(url)
+        self.fps: float | None = None  # rate at which the source is read
         self._owner, self._conversation = owner, owner.conversation
         self._media, self._address, self._transport = media, url, transport
-        self._get_damage: Callable[[], Damage] | None = None  # once the source is open
+        self._unpaused = unpaused
+        self._video: LiveSource | None = None  # once the source is open
         self._frame_finished = asyncio.Event()
         # one thread per source, because reading from a camera blocks
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmduet-source")
@@ -62,6 +68,17 @@ class SourceReader:
     def running(self) -> bool:
         """Return whether more frames may follow."""
         return not self._task.done()
+
+    @property
+    def status(self) -> SourceStatus:
+        """Return the state of the source."""
+        if not self._unpaused.is_set():
+            return SourceStatus(url=self.url, state="paused")
+        if self._video is None:
+            return SourceStatus(url=self.url, state="connecting")
+        if (retry_at := self._video.retry_at) is not None:
+            return SourceStatus(url=self.url, state="retrying", retry_in_s=round(max(retry_at - monotonic(), 0.0), 2))
+        return SourceStatus(url=self.url, state="live")
 
     def notify_frame_finished(self) -> None:
         """Report that a frame of the session was scored or dropped, so that the next one may be queued."""
@@ -93,9 +110,9 @@ class SourceReader:
         except asyncio.CancelledError:
             opening.add_done_callback(_close_when_opened)
             raise
-        self._get_damage = lambda: video.damage
+        self._video, self.fps = video, self._conversation.settings.fps
         try:
-            await self._read(video.info, video.frames(self._conversation.settings.fps), live=video.live)
+            await self._read(video.info, video.frames(self.fps), live=video.live)
         finally:
             await asyncio.to_thread(video.close)  # deletes a file, or sends TEARDOWN to a camera: both may block
 
@@ -113,6 +130,7 @@ class SourceReader:
             while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
                 if not live:
                     await self._wait_until_empty()
+                    await self._unpaused.wait()
                 self._push_frame(frame, first_pts)
         finally:
             await asyncio.to_thread(_close_frames, frames)
@@ -126,7 +144,8 @@ class SourceReader:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
         self._owner.on_source_frame()
-        self._conversation.push_source_frame(first_pts + round(frame.time * 1e6), image, monotonic())
+        pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
+        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused)
         self._owner.wake()
 
     async def _wait_until_empty(self) -> None:
@@ -136,7 +155,7 @@ class SourceReader:
 
     def _report_closed(self, reason: server_events.CloseReason, message: str | None = None) -> None:
         self._executor.shutdown(wait=False)
-        damage = None if self._get_damage is None else SourceDamage(**self._get_damage().to_dict())
+        damage = None if self._video is None else SourceDamage(**self._video.damage.to_dict())
         event = server_events.SourceClosed(url=self.url, reason=reason, message=message, damage=damage)
         self._owner.on_source_closed(event)
 

@@ -7,16 +7,23 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 
 import mmduet
 from mmduet.server.auth import KeyStore
+from mmduet.server.client_secrets import ClientSecret
 from mmduet.server.endpoints import add_get_and_head
 from mmduet.server.error_response import RETRY_AFTER_SECONDS
 from mmduet.server.session_manager import SessionManager
 
 STOPPED = "The engine has stopped; restart the server."
 FULL = "The server is full, shutting down, or its engine has stopped."
+SECRET_EXAMPLE: JsonDict = {
+    "value": "ek_...",
+    "expires_at": 1790000000,
+    "session": {"type": "realtime", "model": "nano"},
+}
 
 
 class Status(BaseModel):
@@ -31,8 +38,10 @@ class Readiness(Status):
     free_sessions: int
 
 
-class ClientSecret(BaseModel):
+class ClientSecretResponse(BaseModel):
     """A short-lived key for a browser, when it expires (Unix time in seconds), and the settings of its sessions."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SECRET_EXAMPLE]})
 
     value: str
     expires_at: int
@@ -74,11 +83,18 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         """Return metrics for Prometheus."""
         return Response(manager.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @router.post("/v1/realtime/client_secrets", responses={200: {"model": ClientSecret}})
+    def describe_secret(secret: ClientSecret) -> dict[str, Any]:
+        session = {"type": "realtime", **manager.default_settings().to_wire()}
+        return {"value": secret.value, "expires_at": secret.expires_at, "session": session}
+
+    @router.post("/v1/realtime/client_secrets", responses={200: {"model": ClientSecretResponse}})
     async def client_secrets(request: Request) -> dict[str, Any]:
-        """Create a short-lived key for a browser; its sessions belong to the key of this request."""
-        secret, expires = keys.create_client_secret(keys.owner(request.headers, allow_client_secrets=False))
-        settings = manager.default_settings()
-        return {"value": secret, "expires_at": int(expires), "session": {"type": "realtime", **settings.to_wire()}}
+        """Create a short-lived key for a browser, which has its own sessions and limits."""
+        return describe_secret(keys.create_client_secret(keys.owner(request.headers, allow_client_secrets=False)))
+
+    @router.post("/v1/realtime/client_secrets/renew", responses={200: {"model": ClientSecretResponse}})
+    async def renew_client_secret(request: Request) -> dict[str, Any]:
+        """Replace the client secret that comes as key by one that expires later and has the same sessions."""
+        return describe_secret(keys.renew_client_secret(request.headers))
 
     return router

@@ -18,6 +18,7 @@ class NamedVideo:
     """A file as a ``LiveSource`` that is not live; errors call it ``name``. Raises ``VideoError``."""
 
     live = False
+    retry_at = None
 
     def __init__(self, path: Path, name: str) -> None:
         self._path, self._name = path, name

@@ -43,6 +43,7 @@ class LiveVideo:
         self._connection: Connection | None = None
         self._info: VideoInfo | None = None
         self._live, self._keeps_unread = True, False  # as of the first frame
+        self.retry_at: float | None = None  # when a broken connection is opened again, on the monotonic clock
         self._frames = self._read_all()
         self._first = next(self._frames, None)
         if self._first is None:
@@ -99,8 +100,9 @@ class LiveVideo:
                 start = time.monotonic() - started if index else 0.0
                 with closing(self._read_connection(index, start)) as frames:
                     for frame in frames:
-                        index, last_frame, pause = frame.index + 1, time.monotonic(), MIN_RETRY_SECONDS
+                        index, self.retry_at, pause = frame.index + 1, None, MIN_RETRY_SECONDS
                         yield frame
+                        last_frame = time.monotonic()  # after a pause of the reader, in which no frame was awaited
                 if not index or not self._live or self._has_ended():
                     return
             except VideoError as raised:
@@ -113,6 +115,7 @@ class LiveVideo:
                 return
             if not index or not self._live or time.monotonic() - last_frame > self._reconnect_seconds:
                 raise self._connection_error(error)
+            self.retry_at = time.monotonic() + pause
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
 

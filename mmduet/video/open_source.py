@@ -14,6 +14,7 @@ class FileSource:
     """A file as a ``LiveSource`` that is not live: it ends, and waits for its reader."""
 
     live = False
+    retry_at = None
 
     def __init__(self, path: str, *, strict: bool = False) -> None:
         self._path, self._strict = path, strict

@@ -50,6 +50,11 @@ class LiveSource(Protocol):
         ...
 
     @property
+    def retry_at(self) -> float | None:
+        """When a broken connection is opened again, on the monotonic clock; None while there is a connection."""
+        ...
+
+    @property
     def damage(self) -> Damage:
         """What could not be decoded so far."""
         ...

@@ -30,6 +30,7 @@ class Webcam:
     """
 
     live = True
+    retry_at = None
     damage = NO_DAMAGE
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -39,6 +39,7 @@ def preflight(url: str, origin: str, method: str = "POST") -> httpx2.Response:
         ("/v1/sessions", "POST"),
         ("/v1/sessions/sess_1/events", "GET"),
         ("/v1/sessions/sess_1", "DELETE"),
+        ("/v1/sessions/sess_1", "PATCH"),
         ("/v1/realtime/client_secrets", "POST"),
     ],
 )
@@ -98,9 +99,9 @@ def test_responses_and_errors_have_cors_headers_for_allowed_origins(
 
 
 def test_events_of_a_session_have_cors_headers() -> None:
-    with run_test_server(allowed_origins=PAGE) as server:
+    with run_test_server(allowed_origins=PAGE, pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32") as server:
         page = {"origin": PAGE}
-        created = HTTP.post(f"{server.http}/v1/sessions", json={"source": "/nothing.mp4"}, headers=page)
+        created = HTTP.post(f"{server.http}/v1/sessions", json={"source": "http://127.0.0.1:1/film"}, headers=page)
         assert created.status_code == 201
         assert created.headers["access-control-allow-origin"] == PAGE
         assert "Location" in created.headers["access-control-expose-headers"]

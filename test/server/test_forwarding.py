@@ -18,7 +18,9 @@ KEY = {"Authorization": "Bearer k"}
 
 @pytest.fixture(scope="module")
 def prefixed() -> Iterator[RunningServer]:
-    with run_test_server(keys="k", root_path="/mmduet/") as running:
+    with run_test_server(
+        keys="k", root_path="/mmduet/", pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32"
+    ) as running:
         yield running
 
 

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from mmduet.errors import AuthError
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 from mmduet.server.auth import KeyStore, accepted_subprotocol, is_origin_allowed
+from mmduet.server.client_secrets import account_of
 
 
 def closed_with(client) -> int:
@@ -286,9 +287,10 @@ def test_keys_must_match_exactly_and_never_appear_in_errors() -> None:
     keys = KeyStore(["secret"], 60)
     owner = keys.owner({"authorization": "bearer secret"})
     assert "secret" not in owner
-    secret, _ = keys.create_client_secret(owner)
-    assert keys.owner({}, [f"mmduet.key.{secret}"]) == owner
-    assert keys.owner({}, [f"openai-insecure-api-key.{secret}"]) == owner
+    secret = keys.create_client_secret(owner).value
+    visitor = keys.owner({}, [f"mmduet.key.{secret}"])
+    assert account_of(visitor) == owner != visitor
+    assert keys.owner({}, [f"openai-insecure-api-key.{secret}"]) == visitor
     for wrong in (
         {},
         {"authorization": "secret"},
@@ -299,7 +301,7 @@ def test_keys_must_match_exactly_and_never_appear_in_errors() -> None:
             keys.owner(wrong)
         assert "secre" not in str(rejected.value).replace("no valid key", "")
     expiring = KeyStore(["secret"], -1)
-    expired, _ = expiring.create_client_secret(owner)
+    expired = expiring.create_client_secret(owner).value
     with pytest.raises(AuthError, match="no valid key"):
         expiring.owner({"authorization": f"Bearer {expired}"})
 

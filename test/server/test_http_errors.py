@@ -307,8 +307,11 @@ def test_a_full_or_unwritable_disk_is_named_without_its_paths(
 
 
 def test_a_session_that_cannot_be_set_up_is_not_left_behind() -> None:
-    with run_test_server(message_burst=1, messages_per_second=0.001) as server:
-        body = {"source": "/nothing.mp4", "query": "What?", "session": {"type": "realtime", "duet": {"fps": 4}}}
+    with run_test_server(
+        message_burst=1, messages_per_second=0.001, pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32"
+    ) as server:
+        source, session = "http://127.0.0.1:1/film", {"type": "realtime", "duet": {"fps": 4}}
+        body = {"source": source, "query": "What?", "session": session}
         for _ in range(2):
             response = HTTP.post(f"{server.http}/v1/sessions", json=body)
             assert response.status_code == 201, response.text  # the client has sent one request

@@ -22,7 +22,9 @@ JSON = "application/json"
 
 @pytest.fixture(scope="module")
 def protected() -> Iterator[RunningServer]:
-    with run_test_server(keys="k", max_sessions=1, root_path="/mmduet") as running:
+    with run_test_server(
+        keys="k", max_sessions=1, root_path="/mmduet", pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32"
+    ) as running:
         yield running
 
 
@@ -50,7 +52,7 @@ def test_a_server_without_keys_documents_none(server: RunningServer) -> None:
 def test_bodies_are_documented(api: dict[str, Any]) -> None:
     body = api["paths"]["/v1/sessions"]["post"]["requestBody"]["content"][JSON]["schema"]
     fields = api["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
-    assert {"source", "query", "session", "transport"} == set(fields)
+    assert {"source", "query", "session", "transport", "paused"} == set(fields)
 
 
 def test_errors_are_documented_with_their_schema(api: dict[str, Any]) -> None:
@@ -83,7 +85,7 @@ def test_media_types_are_documented(protected: RunningServer, api: dict[str, Any
 
 def test_a_full_server_answers_as_documented(protected: RunningServer, api: dict[str, Any]) -> None:
     responses = api["paths"]["/v1/sessions"]["post"]["responses"]
-    body = {"source": "file:///none.mp4"}
+    body = {"source": "http://127.0.0.1:1/film"}
     with protected.connect(additional_headers=KEY) as client:
         client.receive("session.created")
         response = httpx2.post(f"{protected.http}/v1/sessions", json=body, headers=KEY)
@@ -95,8 +97,14 @@ def test_a_full_server_answers_as_documented(protected: RunningServer, api: dict
     assert (response.status_code, set(responses["201"]["headers"])) == (201, {"Location"})
 
 
-def test_events_of_an_ended_session_can_be_read_again_until_it_is_deleted(server: RunningServer) -> None:
-    created = httpx2.post(f"{server.http}/v1/sessions", json={"source": "file:///none.mp4"})
+def test_events_of_an_ended_session_can_be_read_again_until_it_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(bytes(100))
+    with run_test_server(pull_roots=str(tmp_path)) as server:
+        created = httpx2.post(f"{server.http}/v1/sessions", json={"source": "broken.mp4"})
+        check_events_can_be_read_again(server, created)
+
+
+def check_events_can_be_read_again(server: RunningServer, created: httpx2.Response) -> None:
     url = server.http + created.headers["Location"]
     first = httpx2.get(f"{url}/events").text
     assert "event: session.closed" in first

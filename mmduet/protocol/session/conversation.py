@@ -19,6 +19,7 @@ from mmduet.protocol.session.conversation_state import ConversationState
 from mmduet.protocol.session.event_emitter import EventEmitter, RequestedReply
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame
+from mmduet.protocol.session.items import to_server_item
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
 from mmduet.protocol.session.limits import MessageRateLimiter, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
@@ -106,14 +107,12 @@ class Conversation:
         """Return an accepted frame that is neither scored nor dropped yet; None for any other index."""
         return self._emitter.frames.find(index)
 
-    def receive(self, message: str | bytes, now: float, *, limit_rate: bool = True) -> None:
-        """Process one message; invalid ones are reported as ``error`` events.
+    def receive(self, message: str | bytes, now: float) -> None:
+        """Process one message from the client's socket; invalid ones are reported as ``error`` events.
 
-        ``limit_rate`` is False for messages that the client has not sent itself. Raises ``ProtocolAbuse`` if the client
-        exceeds its message rate.
+        Raises ``ProtocolAbuse`` if the client exceeds its message rate.
         """
-        if limit_rate:
-            self._rate_limiter.check(now)
+        self._rate_limiter.check(now)
         self.consumed_count += 1
         if self._emitter.closed_event is not None:
             return
@@ -121,11 +120,12 @@ class Conversation:
             if isinstance(message, bytes):
                 self._accept_frame(frames.unpack_frame(message), now)
             else:
-                self._handle_event(client_events.parse_client_event(message), now)
+                self.handle_event(client_events.parse_client_event(message), now)
         except ProtocolError as error:
             self._emitter.emit_error(str(error), error.code, param=error.param, event_id=error.event_id)
 
-    def _handle_event(self, event: Any, now: float) -> None:
+    def handle_event(self, event: Any, now: float) -> None:
+        """Process an event, one of ``ClientEvent``, also if it has not come through a socket. Raises ``ProtocolError``."""
         match event:
             case client_events.UpdateSession():
                 self._update_settings(event)
@@ -194,7 +194,7 @@ class Conversation:
             raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
         for image in images:
             self._accept_frame(frames.WireFrame(None, self.next_pts(), image), now)
-        server_item = _to_server_item(item, item_id)
+        server_item = to_server_item(item, item_id)
         if not item.text:
             return self._emitter.add_item(server_item, None)
         self._turn_count += 1
@@ -256,12 +256,14 @@ class Conversation:
         self._item_count += 1
         return f"item_{self.id}_{self._item_count}"
 
-    def _accept_frame(self, frame: frames.WireFrame, now: float, *, sampled: bool = False) -> None:
+    def _accept_frame(
+        self, frame: frames.WireFrame, now: float, *, sampled: bool = False, paused: bool = False
+    ) -> None:
         self._check_not_ended(None)
         self.started = True
         seq = frame.seq if frame.seq is not None else self._last_frame.seq + 1 if self._last_frame else 0
         accepted = self._assign_time(seq, frame.pts, now)
-        reason = self._drop_reason(accepted, sampled)
+        reason = self._drop_reason(accepted, sampled) or ("paused" if paused else None)
         self._emitter.frames.accept(accepted)
         if reason is not None:
             return self._emitter.drop_frame(accepted.index, reason, now)
@@ -293,10 +295,18 @@ class Conversation:
         """Number of queued frames."""
         return self._commands.frame_count
 
-    def push_source_frame(self, pts: int, image: frames.EncodedImage, now: float) -> None:
-        """Add a frame that the server has read from the session's source."""
+    def push_source_frame(
+        self, pts: int, image: frames.EncodedImage, now: float, *, fps: float | None, paused: bool = False
+    ) -> None:
+        """Add a frame that the server has read from the session's source at ``fps``; drop it while the source is paused."""
         if not self.ended and self._emitter.closed_event is None:
-            self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=True)
+            sampled = fps == self.settings.fps  # otherwise the rate was lowered after the source was opened
+            self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=sampled, paused=paused)
+
+    @property
+    def last_frame_at(self) -> float | None:
+        """When the newest frame arrived, on the server's clock; None before the first one."""
+        return self._last_frame.received_at if self._last_frame is not None else None
 
     def next_pts(self) -> int:
         """Return the pts, in microseconds, of a frame that follows the last one by one sampling interval."""
@@ -385,13 +395,3 @@ class Conversation:
         settings = self.settings.to_wire()
         duet = server_events.SessionDuet(**settings.pop("duet"), **details)
         return server_events.Session(id=self.id, duet=duet, **settings)
-
-
-def _to_server_item(item: client_events.ItemInput, item_id: str) -> server_events.Item:
-    """Return a client's turn as the server reports it, without the data of its images."""
-    content = tuple(
-        {"type": "input_image"} if isinstance(part, client_events.InputImage) else part.model_dump()
-        for part in item.content
-    )
-    duet = None if item.duet.pts is None else {"pts": item.duet.pts}
-    return server_events.Item(id=item_id, role=item.role, content=content, duet=duet)
