@@ -102,7 +102,7 @@ def published_hub(folder: Path) -> Iterator[FakeHub]:
 def running_server(folder: Path) -> Iterator[None]:
     """Run `mmduet serve` in ``folder``, as in another terminal, for the length of a block."""
     command = [sys.executable, "-m", "mmduet", "serve"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MMDUET_PULL_ROOTS": "outputs/clips/videos"}
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             assert server.stdout is not None
@@ -152,6 +152,15 @@ def test_every_command_runs(workplace: Workplace, document: str, slow: bool) -> 
         assert count >= 12
         for name in README_FILES:
             assert (workplace.folder / "outputs" / name).stat().st_size > 0
+
+
+def test_blocks_that_share_variables_run_as_one_script(workplace: Workplace) -> None:
+    text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    done = workplace.run(f"set -eo pipefail\n{script}")
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "event: session.closed" in done.stdout
+    assert re.search(r"^source +00000\.mp4$", done.stdout, re.MULTILINE)
 
 
 #: Files, a WebSocket subprotocol and a domain, not Python names.

@@ -44,13 +44,16 @@ also be sent as binary messages, as `mmduet.client` does:
    leaves it together with the frames around it unless `keep` is set.
 5. A session reserves its memory when it opens. A full server rejects the handshake with HTTP 503 and `Retry-After`; an open
    session never runs out of memory.
-6. Close code 1000 from the client ends the session. After any other disconnect it can be resumed within `time_to_live_s`.
+6. A session that was opened with `POST /v1/sessions` is resumed in the same way, with the `resume_token` of that answer.
+   Requests over HTTP (queries, settings, pauses) are not counted as messages of the client.
+7. Close code 1000 from the client ends the session. After any other disconnect it can be resumed within `time_to_live_s`.
 
 ## Authentication
 
 Clients send `Authorization: Bearer KEY`. Browsers send the subprotocol `mmduet.key.KEY` beside `realtime`, or a client
-secret from `POST /v1/realtime/client_secrets`. The handshake fails with HTTP 401 for a wrong key and with 403 for a page of
-an origin that is not allowed.
+secret from `POST /v1/realtime/client_secrets`. Each client secret has its own sessions and limits. The handshake fails with
+HTTP 401 for a wrong key and with 403 for a page of an origin that is not allowed. With `?resume=1`, a client secret is
+accepted after its expiry: the session is found by its resume token, and the secret must be of the same API key.
 
 ## Close codes
 
