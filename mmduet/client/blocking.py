@@ -35,10 +35,11 @@ class RemoteStream:
         max_reconnect_seconds: float | None = None,
         encoding: Encoding = "jpeg",
         block_when_behind: bool = False,
+        session: server_events.Session | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "url": url, "key": key, "model": model, "max_reconnect_seconds": max_reconnect_seconds,
-            "block_when_behind": block_when_behind,
+            "block_when_behind": block_when_behind, "session": session,
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._lock = False, threading.Lock()

@@ -40,6 +40,10 @@ class Outbox:
             self._first += 1
         self._next = max(self._next, self._first)
 
+    def start_after(self, last_consumed: int) -> None:
+        """Number the messages after those that another client of the session has sent, before the first one is sent."""
+        self._first = self._next = last_consumed + 1
+
     def rewind(self, last_consumed: int) -> None:
         """Continue on a new connection with the message after index ``last_consumed``."""
         self.acknowledge(last_consumed)

@@ -51,11 +51,16 @@ class RemoteSession:
         model: str | None = None,
         max_reconnect_seconds: float | None = None,
         block_when_behind: bool = False,
+        session: server_events.Session | None = None,
     ) -> None:
-        """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped."""
+        """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped.
+
+        With ``session``, as ``SessionsClient`` returns it, that session is taken over instead of opening a new one.
+        """
         self._address = websocket_url(url)
         self.url = redact(self._address)  # for messages
-        self.created: server_events.Session | None = None
+        self.created = session
+        self._has_connected = False
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._model, self._max_reconnect_seconds, self._block_when_behind = (
             model,
@@ -82,7 +87,7 @@ class RemoteSession:
         opened = asyncio.create_task(self._connected.wait())
         try:
             await asyncio.wait([self._run, opened], timeout=CREATE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if self.created is None:
+            if not self._has_connected:
                 raise self._error or ServerError(
                     f"{self.url} accepts connections but is not an mmduet server; check it"
                 )
@@ -221,7 +226,7 @@ class RemoteSession:
                     if self._connected.is_set():
                         self._connected.clear()
                         lost_at, backoff = loop.time(), MIN_BACKOFF_SECONDS
-                    if (permanent := permanent_error(self.url, error, resuming=self.created is not None)) is not None:
+                    if (permanent := permanent_error(self.url, error, resuming=self._has_connected)) is not None:
                         raise permanent from None
                     if loop.time() + backoff - lost_at > self._reconnect_seconds:
                         raise ConnectionLostError(
@@ -322,15 +327,13 @@ class RemoteSession:
         """Update the session, the consumed messages and the unfinished frames from an event."""
         match event:
             case server_events.SessionCreated():
-                self.created = event.session
-                self._connected.set()
+                self._on_created(event.session)
             case server_events.SessionUpdated(session=session):
                 self._reports_every_frame = session.duet.ack
             case server_events.SessionResumed() | server_events.ResyncRequired():
                 if isinstance(event, server_events.ResyncRequired):
                     self._fail_pending_updates()
-                self._outbox.rewind(event.last_consumed_client_message_index)
-                self._connected.set()
+                self._on_resumed(event.last_consumed_client_message_index)
             case server_events.HeartbeatAck():
                 self._outbox.acknowledge(event.last_consumed_client_message_index)
                 self._capacity_freed.set()
@@ -339,6 +342,20 @@ class RemoteSession:
                 self._capacity_freed.set()
             case server_events.SessionClosed():
                 self._closed = True
+
+    def _on_created(self, session: server_events.Session) -> None:
+        is_taken_over, self.created = self.created is not None, session
+        if not is_taken_over:  # else session.resumed follows
+            self._has_connected = True
+            self._connected.set()
+
+    def _on_resumed(self, last_consumed: int) -> None:
+        if self._has_connected:
+            self._outbox.rewind(last_consumed)
+        else:
+            self._outbox.start_after(last_consumed)
+        self._has_connected = True
+        self._connected.set()
 
     def _fail_pending_updates(self) -> None:
         """Stop waiting for results whose events were lost."""

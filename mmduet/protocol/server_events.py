@@ -83,7 +83,7 @@ class SessionResumed(ServerEvent):
     """The session was resumed and all missed events have been sent.
 
     The client must send its messages after ``last_consumed_client_message_index`` again. Messages are counted from 0 over all
-    connections of the session, without ``session.resume``; -1 means that none was received.
+    connections of the session, without ``session.resume`` and requests over HTTP; -1 means that none was received.
     """
 
     type: Literal["session.resumed"] = "session.resumed"

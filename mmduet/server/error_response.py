@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from mmduet.errors import (
     AuthError,
@@ -46,6 +47,7 @@ STATUS_BY_CODE = {
 }
 ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
 RETRY_AFTER_SECONDS = 2
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def http_status(error: MmduetError) -> int:
@@ -71,16 +73,24 @@ def error_response(error: MmduetError) -> JSONResponse:
 
 def http_exception_response(request: Request, error: HTTPException) -> JSONResponse:
     """Return the response for an error of the framework: an unknown path, or a method that a path does not support."""
-    headers = Headers(error.headers)
+    headers = MutableHeaders(error.headers)
     path, status = shorten(request.url.path), error.status_code
     if status == 404:
         message, code = f"there is no endpoint at {path}; docs/serving.md lists them", NotFoundError.code
     elif status == 405:
-        message = f"{shorten(request.method)} is not supported at {path}; use {headers.get('allow', 'another method')}"
+        headers["allow"] = ", ".join(_allowed_methods(request))
+        message = f"{shorten(request.method)} is not supported at {path}; use {headers['allow']}"
         code = "method_not_allowed"
     else:
         message, code = f"the request cannot be processed: {shorten(error.detail)}", f"http_{status}"
     return JSONResponse(error_body(message, status, code), status, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes of a path. The framework's error names only those of one."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    routes = request.app.routes
+    return [name for name, scope in scopes.items() if any(each.matches(scope)[0] is Match.FULL for each in routes)]
 
 
 def validation_response(error: RequestValidationError) -> JSONResponse:

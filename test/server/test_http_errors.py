@@ -113,6 +113,9 @@ def test_an_error_names_the_methods_of_a_path(server: RunningServer) -> None:
     response = HTTP.delete(f"{server.http}/v1/chat/completions")
     assert response.headers["allow"] == "POST"
     assert "use POST" in check_error(response, 405, "method_not_allowed")["message"]
+    response = HTTP.put(f"{server.http}/v1/sessions/sess_1")
+    assert response.headers["allow"] == "GET, PATCH, DELETE"
+    assert "use GET, PATCH, DELETE" in check_error(response, 405, "method_not_allowed")["message"]
 
 
 @pytest.fixture(scope="module")

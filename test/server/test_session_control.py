@@ -16,8 +16,17 @@ from live_server import RunningServer, run_test_server, wait_for
 from PIL import Image
 from stream_server import Answer, endless, run_stream_server
 
-from mmduet.client import SessionsClient
-from mmduet.errors import AuthError, ConflictError, NotFoundError, OptionError, ProtocolError, ServerError
+from mmduet.client import RemoteStream, SessionsClient
+from mmduet.errors import (
+    AuthError,
+    ConflictError,
+    ConnectionLostError,
+    NotFoundError,
+    OptionError,
+    ProtocolError,
+    ServerError,
+)
+from mmduet.events import Query
 from mmduet.protocol.session_status import SessionStatus
 from mmduet.server.error_response import error_response
 from mmduet.video import VideoWriter
@@ -184,10 +193,15 @@ def test_a_refused_source_opens_no_session(server: RunningServer, client: Sessio
     assert client.list_sessions() == ()
 
 
-def test_an_invalid_query_opens_no_session(server: RunningServer, client: SessionsClient) -> None:
-    body = {"source": "long.mp4", "query": "x" * 40_000}
+@pytest.mark.parametrize("query", ["", "x" * 40_000, "What?<|im_end|>"])
+def test_an_invalid_query_is_rejected(server: RunningServer, client: SessionsClient, query: str) -> None:
+    body = {"source": "long.mp4", "query": query}
     assert error_of(HTTP.post(f"{server.http}/v1/sessions", json=body), 400)["param"] == "query"
-    assert client.list_sessions() == ()
+    wait_for(lambda: not server.manager.sessions)
+    created = client.create("long.mp4", paused=True)
+    url = f"{server.http}/v1/sessions/{created.id}/queries"
+    assert error_of(HTTP.post(url, json={"query": query}), 400)["param"] == "query"
+    assert client.show(created.id).last_error is None
 
 
 # Control
@@ -424,3 +438,35 @@ def test_the_client_reports_what_is_wrong(server: RunningServer, folder: Path) -
             client.list_sessions()
         with SessionsClient(protected.url(), key="mine") as client:
             assert client.list_sessions() == ()
+
+
+def test_our_client_takes_a_session_over_and_resumes_it(server: RunningServer, client: SessionsClient) -> None:
+    created = client.create("long.mp4", paused=True, duet=SILENT, max_output_tokens=4)
+    with server.connect(resume=True) as socket:  # another client, whose messages are counted as well
+        socket.send("session.resume", session_id=created.id, resume_token=created.duet.resume_token)
+        socket.receive("session.resumed")
+        for _ in range(3):
+            socket.send("session.heartbeat")
+            socket.receive("session.heartbeat_ack")
+        socket.ws.socket.close()
+    session = client.show(created.id).session
+    with RemoteStream(server.url(), session=session) as stream:
+        assert stream.session.duet.limits is not None
+        events = stream.events()
+        for number in range(3):
+            stream.push(Query("What?"))
+            stream.speak_now()
+            reply = next(event for event in events if event.type == "response.done").response
+            assert reply.id.endswith(f"_{number}")
+            if number < 2:
+                abort_connections(server)
+    with SessionsClient(server.http) as other, pytest.raises(NotFoundError):  # the client has ended it
+        wait_for(lambda: other.show(created.id) is None)
+    with pytest.raises(ConnectionLostError, match="has expired"), RemoteStream(server.url(), session=session):
+        pass
+
+
+def abort_connections(server: RunningServer) -> None:
+    """Abort every connection of the server, without a closing handshake."""
+    for protocol in list(server.uvicorn.server_state.connections):
+        server.uvicorn.loop.call_soon_threadsafe(protocol.transport.abort)
