@@ -110,6 +110,8 @@ class ResponseOptions(ClientModel):
     Fields of OpenAI's that have no effect here are accepted with their default, as in ``session.update``.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"request": "7"}}]})
+
     output_modalities: tuple[Literal["text"], ...] | None = None
     conversation: Literal["auto"] | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only
 
 MAX_FPS = 240.0
+EXAMPLE: JsonDict = {"type": "realtime", "duet": {"fps": 2, "speak": {"min_interval": 3}}}
 INF_MEANS_UNCHANGED = BeforeValidator(lambda value: None if value == "inf" else value)
 """Annotation of a limit for which ``"inf"``, OpenAI's default, keeps the session's limit."""
 
@@ -44,6 +46,8 @@ class SessionUpdate(ClientModel):
     Fields of OpenAI's that have no effect here are accepted with their default, and rejected by name with another value that
     would change the replies.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     type: Literal["realtime"]
     model: str | None = None

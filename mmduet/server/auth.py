@@ -60,7 +60,8 @@ class KeyStore:
                 return owner
         if client_secrets:
             raise AuthError(
-                "the client secret has expired or is not valid here (no valid key); create another, or renew it in time"
+                "no valid key came with the request: the client secret has expired or is not of this server; "
+                "create another, or renew it before it expires"
             )
         if self.required:
             raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")

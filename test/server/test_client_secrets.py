@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from mmduet.server.client_secrets import MAX_RENEWAL_SECONDS, ClientSecrets, account_of
 
+HTTP = httpx2.Client(timeout=60)  # one, because creating a client takes long
 SECRETS = "/v1/realtime/client_secrets"
 KEY = {"Authorization": "Bearer mine"}
 
@@ -32,7 +33,7 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def create_secret(server: RunningServer, headers: dict[str, str] = KEY) -> str:
-    return httpx2.post(server.http + SECRETS, headers=headers).json()["value"]
+    return HTTP.post(server.http + SECRETS, headers=headers).json()["value"]
 
 
 def test_a_secret_is_valid_for_its_account_until_it_expires() -> None:
@@ -89,12 +90,12 @@ def test_a_secret_is_renewed_over_http_and_keeps_its_sessions() -> None:
         secret = create_secret(server)
         with server.connect(additional_headers=bearer(secret)) as client:
             session_id = client.receive()["session"]["id"]
-            renewed = httpx2.post(f"{server.http}{SECRETS}/renew", headers=bearer(secret)).json()
+            renewed = HTTP.post(f"{server.http}{SECRETS}/renew", headers=bearer(secret)).json()
             assert renewed["session"]["type"] == "realtime"
-            listed = httpx2.get(f"{server.http}/v1/sessions", headers=bearer(renewed["value"])).json()["data"]
+            listed = HTTP.get(f"{server.http}/v1/sessions", headers=bearer(renewed["value"])).json()["data"]
             assert [status["id"] for status in listed] == [session_id]
         for key in ("mine", "ek_x", "wrong"):
-            refused = httpx2.post(f"{server.http}{SECRETS}/renew", headers=bearer(key))
+            refused = HTTP.post(f"{server.http}{SECRETS}/renew", headers=bearer(key))
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
 
 
@@ -129,7 +130,7 @@ def connect_with_new_secret(server: RunningServer) -> tuple[str, SocketClient]:
 
 
 def wait_until_expired(server: RunningServer, secret: str) -> None:
-    while httpx2.get(f"{server.http}/v1/models", headers=bearer(secret)).status_code != 401:
+    while HTTP.get(f"{server.http}/v1/models", headers=bearer(secret)).status_code != 401:
         pass
 
 
@@ -157,4 +158,4 @@ def test_a_secret_outlives_the_server_if_there_is_a_journal(tmp_path: Path) -> N
     with run_test_server(keys="mine", journal=str(tmp_path)) as server, resume(server, session, secret) as client:
         client.receive("session.resumed")
     with run_test_server(keys="mine") as server:
-        assert httpx2.get(f"{server.http}/v1/models", headers=bearer(secret)).status_code == 401
+        assert HTTP.get(f"{server.http}/v1/models", headers=bearer(secret)).status_code == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,11 @@ import httpx2
 import pytest
 from live_server import RunningServer, run_test_server, wait_for
 from openapi_spec_validator import validate
+
+from mmduet.protocol.client_events import ResponseOptions
+from mmduet.protocol.session_update import SessionUpdate
+from mmduet.server.session_control_routes import CreateQuery
+from mmduet.server.session_routes import CreateSession
 
 KEY = {"Authorization": "Bearer k"}
 JSON = "application/json"
@@ -53,6 +59,13 @@ def test_bodies_are_documented(api: dict[str, Any]) -> None:
     body = api["paths"]["/v1/sessions"]["post"]["requestBody"]["content"][JSON]["schema"]
     fields = api["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
     assert {"source", "query", "session", "transport", "paused"} == set(fields)
+
+
+def test_examples_of_bodies_are_valid(api: dict[str, Any]) -> None:
+    models = (CreateSession, CreateQuery, SessionUpdate, ResponseOptions)
+    for model in models:
+        (example,) = api["components"]["schemas"][model.__name__]["examples"]
+        assert model.model_validate_json(json.dumps(example)).model_fields_set == set(example)
 
 
 def test_errors_are_documented_with_their_schema(api: dict[str, Any]) -> None:

@@ -112,10 +112,17 @@ def test_status_reports_source_frames_and_ages(client: SessionsClient) -> None:
     assert status.last_error is None
 
 
-def test_sessions_are_listed_newest_first_without_their_tokens(client: SessionsClient) -> None:
+def test_sessions_are_listed_newest_first_without_their_tokens(server: RunningServer, client: SessionsClient) -> None:
     first, second = (client.create("long.mp4", duet=SILENT).id for _ in range(2))
-    listed = client.list_sessions()
-    assert [status.id for status in listed] == [second, first]
+    with server.connect() as socket:
+        third = socket.receive()["session"]["id"]
+        listed = client.list_sessions()
+    assert [status.id for status in listed] == [third, second, first]
+    assert [(status.connected, status.source is None) for status in listed] == [
+        (True, True),
+        (False, False),
+        (False, False),
+    ]
     assert all(status.session.duet.resume_token is None for status in listed)
 
 
