@@ -67,7 +67,7 @@ class SessionsClient:
         duet: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Session:
-        """Open a session on a source that the server reads, or only reads after ``resume`` if it is ``paused``.
+        """Open a session on a source that the server reads. With ``paused``, the source is paused until ``resume``.
 
         ``duet`` and ``fields`` are settings as in ``RemoteSession.update``.
         """
