@@ -84,7 +84,8 @@ CUT = {
     "mp4": ("a.mp4", {"options": {"movflags": "faststart"}}), "mkv": ("a.mkv", {}), "ts": ("a.ts", {}),
     "fragmented": CONTAINERS["fragmented"], "mkv without durations": CONTAINERS["mkv without durations"],
     "webm": CONTAINERS["webm"], "flv": ("a.flv", {}), "avi": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
-    "gif": CONTAINERS["gif"], "y4m": CONTAINERS["y4m"], "apng": CONTAINERS["apng"], "ivf": CONTAINERS["ivf"], "webp": CONTAINERS["webp"],
+    "gif": CONTAINERS["gif"], "y4m": CONTAINERS["y4m"], "apng": CONTAINERS["apng"], "ivf": CONTAINERS["ivf"],
+    "webp": CONTAINERS["webp"],
 }  # fmt: skip
 
 
