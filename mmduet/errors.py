@@ -115,6 +115,16 @@ class CapacityError(EngineError):
     code = "no_capacity"
 
 
+class RateLimitError(CapacityError):
+    """A limit of the request's API key is reached. ``retry_after_seconds`` is when to try again."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after_seconds: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class SessionClosedError(EngineError):
     """The session is closed and accepts no further input."""
 

@@ -60,6 +60,24 @@ class ServeOptions:
     max_sessions: Annotated[
         int | None, Option(help="Maximum number of sessions at the same time; by default as many as the memory allows.")
     ] = None
+    max_sessions_per_key: Annotated[
+        int | None, Option(help="Maximum number of sessions of one API key at the same time.")
+    ] = None
+    max_sources_per_key: Annotated[
+        int | None, Option(help="Maximum number of sources that the server reads for one API key at the same time.")
+    ] = None
+    frames_per_second_per_key: Annotated[
+        float | None, Option(help="Frames of one API key to score per second; more are dropped.")
+    ] = None
+    bytes_per_second_per_key: Annotated[
+        float | None, Option(help="Bytes of one API key to receive per second; more are read more slowly.")
+    ] = None
+    tokens_per_second_per_key: Annotated[
+        float | None, Option(help="Tokens to generate for one API key per second; replies end there.")
+    ] = None
+    key_burst_seconds: Annotated[
+        float | None, Option(help="How many seconds of a rate per API key may be used at once.")
+    ] = None
     kv_memory_mb: Annotated[
         int | None, Option(help="Memory for sessions in MiB; by default half of the free memory.")
     ] = None

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from mmduet.client.address import SCHEMES
-from mmduet.errors import AuthError, CapacityError, MmduetError, ServerError
+from mmduet.errors import AuthError, CapacityError, MmduetError, RateLimitError, ServerError
 from mmduet.redaction import redact
 from mmduet.text import shorten
 
@@ -78,13 +78,18 @@ def _join(url: str, location: str) -> SplitResult:
 
 
 def permanent_error(url: str, error: Exception, *, resuming: bool) -> MmduetError | None:
-    """Return the error if a retry cannot help: a wrong key or model; at the first attempt a full or absent server."""
+    """Return the error if a retry cannot help: a wrong key or model; at the first attempt a full or absent server.
+
+    At the first attempt that includes a key that may open no more sessions.
+    """
     if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
         return ServerError(f"{url} rejected a message: {error.rcvd.reason}")
     if isinstance(error, InvalidStatus):
         status, message = error.response.status_code, _error_text(error)
         if status in (401, 403):
             return AuthError(f"{url} rejected the API key: {message}; set key, --key or MMDUET_KEY")
+        if status == 429 and not resuming:
+            return RateLimitError(f"{url} opens no further session: {message}")
         if status == 503 and not resuming:
             return CapacityError(f"{url} is full: {message}")
         if status not in RETRYABLE_STATUSES:

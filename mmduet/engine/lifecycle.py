@@ -103,6 +103,8 @@ def on_token(session: Session, logits: Tensor) -> None:
     token = reply.sampler.next(logits)
     if token == session.tokenizer.end_id:
         return _finish(session, reply, "stop", [])
+    if not session.take_token():
+        return _finish(session, reply, "length", [])
     reply.tokens += 1
     if session.options.profile == "paper":
         session.reply_tokens.add(token)  # Q15

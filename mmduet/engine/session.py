@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +105,7 @@ class Session:
     closed: bool = False
     pinned_tokens: int = 0
     domain_check: DomainCheck | None = None  # None: the model knows all kinds of footage
+    take_token: Callable[[], bool] = lambda: True  # counts a token of a reply; False: the reply ends before it
     _turns: list[tuple[float, int, Turn]] = field(default_factory=list)  # heap of (time, arrival number, turn)
     _arrivals: int = 0
     _started: bool = False

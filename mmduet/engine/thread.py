@@ -76,11 +76,17 @@ class EngineThread:
         execute()
         return future
 
-    def listen(self, options: SessionOptions | None, listener: Listener) -> Callable[[Engine], Session]:
-        """Return a request that opens a session whose outputs are passed to ``listener``."""
+    def listen(
+        self, options: SessionOptions | None, listener: Listener, take_token: Callable[[], bool] = lambda: True
+    ) -> Callable[[Engine], Session]:
+        """Return a request that opens a session whose outputs are passed to ``listener``.
+
+        ``take_token`` is called by the engine's thread for every token of a reply, which ends before it if the result is False.
+        """
 
         def request(engine: Engine) -> Session:
             session = engine.open(options)
+            session.take_token = take_token
             self._listeners[session.id] = listener
             return session
 

@@ -46,14 +46,18 @@ also be sent as binary messages, as `mmduet.client` does:
    session never runs out of memory.
 6. A session that was opened with `POST /v1/sessions` is resumed in the same way, with the `resume_token` of that answer.
    Requests over HTTP (queries, settings, pauses) are not counted as messages of the client.
-7. Close code 1000 from the client ends the session. After any other disconnect it can be resumed within `time_to_live_s`.
+7. A key that has reached a limit gets HTTP 429 with `Retry-After` instead of another session, its frames are dropped as
+   `rate`, its messages are read more slowly, and its replies end as `incomplete`. The limits are in `limits.per_key` of
+   `session.created`, what is left of them is in `rate_limits.updated` and in the `x-ratelimit-*` headers of handshakes.
+8. Close code 1000 from the client ends the session. After any other disconnect it can be resumed within `time_to_live_s`.
 
 ## Authentication
 
 Clients send `Authorization: Bearer KEY`. Browsers send the subprotocol `mmduet.key.KEY` beside `realtime`, or a client
-secret from `POST /v1/realtime/client_secrets`. Each client secret has its own sessions and limits. The handshake fails with
-HTTP 401 for a wrong key and with 403 for a page of an origin that is not allowed. With `?resume=1`, a client secret is
-accepted after its expiry: the session is found by its resume token, and the secret must be of the same API key.
+secret from `POST /v1/realtime/client_secrets`. Each client secret has its own sessions; the limits are those of its key. The
+handshake fails with HTTP 401 for a wrong key and with 403 for a page of an origin that is not allowed. With `?resume=1`, a
+client secret is accepted after its expiry: the session is found by its resume token, and the secret must be of the same API
+key.
 
 ## Close codes
 

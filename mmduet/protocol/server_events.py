@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from mmduet.protocol.limits import Limits, RateLimit
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.protocol.wire import ServerModel
 
@@ -18,19 +19,6 @@ class ServerEvent(ServerModel):
     """Base of all server events. ``event_id`` increases within a session, as text and as a number."""
 
     event_id: str = ""
-
-
-class Limits(ServerModel):
-    """Limits of the session, and the adapters that it can choose. ``window`` is in frames."""
-
-    max_sessions: int
-    max_message_bytes: int
-    max_waiting_frames: int
-    fps: float
-    window: int | None
-    idle_timeout_s: float
-    time_to_live_s: float
-    adapters: tuple[str, ...] = ()
 
 
 class SessionDuet(ServerModel):
@@ -164,8 +152,9 @@ class FrameDropped(ServerEvent):
     """A frame was not scored.
 
     Reasons: ``late``, newer frames replaced it in the queue, or its ``pts`` is before that of an earlier frame; ``rate``, it is
-    between two frames of the session's fps; ``duplicate``, its ``seq`` or ``pts`` was used before; ``decode_error``, its image
-    is invalid; ``paused``, it comes from a live source that is paused; ``closed``, the session ended first.
+    between two frames of the session's fps, or the key's frames per second are used up; ``duplicate``, its ``seq`` or ``pts``
+    was used before; ``decode_error``, its image is invalid; ``paused``, it comes from a live source that is paused; ``closed``,
+    the session ended first.
     """
 
     type: Literal["input_frame.dropped"] = "input_frame.dropped"
@@ -343,10 +332,20 @@ class TextDone(_TextEvent):
 
 
 class ResponseDone(ServerEvent):
-    """The reply has ended: ``completed``, ``cancelled``, or ``incomplete`` at ``max_output_tokens``."""
+    """The reply has ended: ``completed``, ``cancelled``, or ``incomplete`` at ``max_output_tokens`` or at the key's limit."""
 
     type: Literal["response.done"] = "response.done"
     response: Response
+
+
+class RateLimitsUpdated(ServerEvent):
+    """What is left of the limits of the key, at the begin and end of a reply and when a rate takes effect.
+
+    It is not sent if nothing is limited. A rate that has taken effect is reported at most once per second.
+    """
+
+    type: Literal["rate_limits.updated"] = "rate_limits.updated"
+    rate_limits: tuple[RateLimit, ...]
 
 
 class Error(ServerModel):
@@ -376,7 +375,7 @@ ServerEvents = Annotated[
     SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
     | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
     | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone
-    | ContentPartDone | OutputItemDone | ResponseDone | ErrorEvent,
+    | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

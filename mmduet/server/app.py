@@ -37,6 +37,7 @@ from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.openapi import complete_openapi
 from mmduet.server.proxy_middleware import LocalOnlyMiddleware, PublicPathMiddleware
+from mmduet.server.rate_limit_middleware import RateLimitMiddleware
 from mmduet.server.realtime import handle_socket
 from mmduet.server.request_log import RequestLogMiddleware
 from mmduet.server.session_control_routes import CreateQuery
@@ -115,7 +116,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
 
     _check_root_path(app, manager.config.root_path)
     _add_error_handlers(app)
-    _add_middleware(app, manager.config, keys)
+    _add_middleware(app, manager.config, keys, limited=manager.limiters.limits.has_limits)
     bodies: dict[str, type[ClientModel]] = {
         "POST /v1/chat/completions": ChatRequest,
         "POST /v1/sessions": CreateSession,
@@ -135,12 +136,17 @@ def _check_root_path(app: FastAPI, root_path: str) -> None:
             raise OptionError(f"root_path {root_path} is the beginning of the endpoint {path}; choose another prefix")
 
 
-def _add_middleware(app: FastAPI, config: ServerConfig, keys: KeyStore) -> None:
-    """Add what every request and WebSocket passes through, from the innermost to the outermost."""
+def _add_middleware(app: FastAPI, config: ServerConfig, keys: KeyStore, *, limited: bool) -> None:
+    """Add what every request and WebSocket passes through, from the innermost to the outermost.
+
+    ``limited`` is whether keys have limits.
+    """
     app.add_middleware(PublicPathMiddleware, root_path=config.root_path)
     if not keys.required:
         app.add_middleware(LocalOnlyMiddleware)
     app.add_middleware(ErrorMiddleware)
+    if limited:
+        app.add_middleware(RateLimitMiddleware)
     app.add_middleware(CORSMiddleware, allowed_origins=config.allowed_origins)  # also for errors
     app.add_middleware(RequestLogMiddleware)
     if config.trusted_proxies:
@@ -178,4 +184,10 @@ def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
     limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
-    return KVBudget(total_bytes, engine.slot_bytes(options), session_limit, config.max_sessions_per_key)
+    return KVBudget(
+        total_bytes,
+        engine.slot_bytes(options),
+        session_limit,
+        config.max_sessions_per_key,
+        config.max_sessions_per_client_secret,
+    )

@@ -89,10 +89,12 @@ class AsyncEngine:
                 log.critical("the engine has failed; restart the server", exc_info=error.__cause__)
         return EngineError("the engine has stopped; restart the server")
 
-    async def open_session(self, options: SessionOptions, on_output: Callable[[Output | None], None]) -> Session:
+    async def open_session(
+        self, options: SessionOptions, on_output: Callable[[Output | None], None], take_token: Callable[[], bool]
+    ) -> Session:
         """Open a session and call ``on_output`` in this event loop with its outputs, in order.
 
-        A final None means that the engine has stopped.
+        A final None means that the engine has stopped. ``take_token`` is called in the engine's thread, see ``listen`` there.
         """
         loop = asyncio.get_running_loop()
 
@@ -100,7 +102,7 @@ class AsyncEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(on_output, output)
 
-        return await self.call(self._thread.listen(options, listener))
+        return await self.call(self._thread.listen(options, listener, take_token))
 
     async def close_session(self, session: Session) -> None:
         """Close a session and release its slot."""

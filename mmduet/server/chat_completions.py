@@ -51,12 +51,13 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/chat/completions", responses={200: COMPLETION, **describe_errors(400, 404, 413, 415, 500, 503, 507)}
+        "/v1/chat/completions", responses={200: COMPLETION, **describe_errors(400, 404, 413, 415, 429, 500, 503, 507)}
     )
     async def completions(request: Request) -> Response:
         """Reply to the last message."""
         owner = keys.owner(request.headers)
-        body = await parse_body(request, ChatRequest, manager.config.max_request_bytes)
+        limiter = request.state.limiter = manager.limiters.of(owner)
+        body = await parse_body(request, ChatRequest, manager.config.max_request_bytes, limiter.reading_delay)
         manager.check_accepting(body.model)
         completion = ChatCompletion(manager, body, owner)
         try:
@@ -85,7 +86,7 @@ class ChatCompletion:
     def __post_init__(self) -> None:
         """Reserve memory before anything is downloaded or decoded.
 
-        Raises ``CapacityError``, or ``OptionError`` for options that the engine rejects.
+        Raises as ``SessionManager.reserve`` does, and ``RateLimitError`` if the key may not generate tokens now.
         """
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time())
@@ -96,8 +97,9 @@ class ChatCompletion:
         self._timeline = Timeline((), 1)
         self._warnings: list[dict[str, str]] = []
         self._options = session_options(self.body, self.manager.default_settings().options)
-        self.manager.engine.check(self._options)
-        self.manager.budget.reserve(self.id, self.manager.engine.slot_bytes(self._options), self.owner)
+        self._limiter = self.manager.limiters.of(self.owner)
+        self._limiter.check_tokens()
+        self.manager.reserve(self.id, self._options, self.owner)
 
     @property
     def includes_usage(self) -> bool:
@@ -111,7 +113,7 @@ class ChatCompletion:
         for damage in filter(None, self._timeline.damage):
             self._warnings.append({"code": DAMAGED_VIDEO, "message": damage.describe()})
         options = replace(options, decode=replace(options.decode, max_new_tokens=self._timeline.max_new_tokens))
-        self._engine_session = await engine.open_session(options, self._outputs.put_nowait)
+        self._engine_session = await engine.open_session(options, self._outputs.put_nowait, self._limiter.take_token)
 
     async def deltas(self) -> AsyncIterator[str]:
         """Yield the reply's text as it is generated. Raises the error that ended the session."""
@@ -131,6 +133,9 @@ class ChatCompletion:
         """Push every item and wait until all frames have been scored; a turn waits for the frames before it."""
         in_flight = 0
         for item in self._timeline.items:
+            if isinstance(item, PreparedFrame):
+                await self._limiter.wait_for_frame()
+                self._limiter.take_frame()
             await self._push(session, item)
             in_flight += isinstance(item, PreparedFrame)
             while in_flight >= MAX_FRAMES_IN_FLIGHT or (in_flight and not isinstance(item, PreparedFrame)):

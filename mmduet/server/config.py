@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from mmduet.errors import OptionError
+from mmduet.protocol.limits import KeyLimits
 from mmduet.protocol.session.limits import SessionLimits
 from mmduet.server.environment import CLIENT_KEY_VARIABLE, ENV_PREFIX, check_variables
 from mmduet.server.tls import create_tls_context
@@ -86,7 +87,27 @@ class ServerConfig(BaseSettings):
         description="Maximum number of sessions; by default as many as fit into `kv_memory_mb` and the file descriptor limit.",
     )
     max_sessions_per_key: int | None = Field(
-        default=None, ge=1, description="Maximum number of sessions per API key or client secret; unlimited by default."
+        default=None,
+        ge=1,
+        description="Maximum number of sessions per API key and its client secrets together; unlimited by default.",
+    )
+    max_sessions_per_client_secret: int | None = Field(
+        default=None, ge=1, description="Maximum number of sessions per client secret; unlimited by default."
+    )
+    max_sources_per_key: int | None = Field(
+        default=None, ge=1, description="Maximum number of sources per API key that the server reads at a time."
+    )
+    frames_per_second_per_key: float | None = Field(
+        default=None, gt=0, description="Frames to be scored per second and API key; more are dropped as `rate`."
+    )
+    bytes_per_second_per_key: float | None = Field(
+        default=None, gt=0, description="Bytes to be received per second and API key; more are read more slowly."
+    )
+    tokens_per_second_per_key: float | None = Field(
+        default=None, gt=0, description="Tokens to be generated per second and API key; replies end there."
+    )
+    key_burst_seconds: float = Field(
+        default=10.0, gt=0, description="How many seconds of a rate per API key may be used at once."
     )
     kv_memory_mb: int | None = Field(
         default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
@@ -162,6 +183,18 @@ class ServerConfig(BaseSettings):
         """Return the limits of one session's queue and message rate."""
         return SessionLimits(
             self.max_waiting_frames, self.max_waiting_turns, self.messages_per_second, self.message_burst
+        )
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """Return the limits of one API key."""
+        return KeyLimits(
+            max_sessions=self.max_sessions_per_key,
+            max_sources=self.max_sources_per_key,
+            frames_per_second=self.frames_per_second_per_key,
+            bytes_per_second=self.bytes_per_second_per_key,
+            tokens_per_second=self.tokens_per_second_per_key,
+            burst_s=self.key_burst_seconds,
         )
 
     @property

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp
 from mmduet.errors import OriginError
 from mmduet.server.error_middleware import REQUEST_ID_HEADER
 from mmduet.server.error_response import error_response
+from mmduet.server.key_limiter import RATE_LIMIT_HEADERS
 from mmduet.text import shorten
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
-EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After")
+EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After", *RATE_LIMIT_HEADERS)
 """Response headers that a page may read besides those that every page may."""
 
 

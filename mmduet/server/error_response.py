@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import Request
@@ -20,6 +21,7 @@ from mmduet.errors import (
     ModelNotFoundError,
     NotFoundError,
     OriginError,
+    RateLimitError,
     StorageError,
 )
 from mmduet.files import is_disk_error
@@ -31,6 +33,7 @@ STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
     (NotFoundError, 404),
     (ModelNotFoundError, 404),
     (ConflictError, 409),
+    (RateLimitError, 429),
     (CapacityError, 503),
     (EngineError, 500),
     (StorageError, 507),
@@ -45,7 +48,7 @@ STATUS_BY_CODE = {
     CapacityError.code: 503,  # also as the code of a ProtocolError
     MmduetError.code: 500,
 }
-ERROR_TYPES = {401: "authentication_error", 403: "authentication_error"}
+ERROR_TYPES = {401: "authentication_error", 403: "authentication_error", 429: "rate_limit_error"}
 RETRY_AFTER_SECONDS = 2
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -67,6 +70,8 @@ def error_response(error: MmduetError) -> JSONResponse:
     status = http_status(error)
     retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 429: retry, 503: retry}.get(status, {})
+    if isinstance(error, RateLimitError):
+        headers = {"Retry-After": str(max(math.ceil(error.retry_after_seconds), 1))}
     body = error_body(shorten_words(str(error)), status, error.code, getattr(error, "param", None))
     return JSONResponse(body, status, headers)
 

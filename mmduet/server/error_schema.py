@@ -15,7 +15,7 @@ DESCRIPTIONS: dict[int | str, str] = {
     413: "The body is larger than the server's limit.",
     415: "The body is not JSON, or it is compressed.",
     422: "A parameter in the path or the query is invalid.",
-    429: "Too much is waiting in the session. Try again after `Retry-After` seconds.",
+    429: "A limit of the key is reached, or too much is waiting in the session. Try again after `Retry-After` seconds.",
     500: "The server failed. `x-request-id` is the id in its log.",
     503: "The server is full or shutting down. Try again after `Retry-After` seconds.",
     507: "The server's disk is full.",

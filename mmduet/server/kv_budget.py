@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from mmduet.errors import CapacityError
+from mmduet.errors import CapacityError, RateLimitError
+from mmduet.server.client_secrets import account_of
 
 
 class KVBudget:
@@ -19,9 +18,13 @@ class KVBudget:
         total_bytes: int,
         bytes_per_session: int,
         session_limit: int | None = None,
-        owner_limit: int | None = None,
+        key_limit: int | None = None,
+        secret_limit: int | None = None,
     ) -> None:
-        """``session_limit`` bounds the number of sessions and ``owner_limit`` that of one owner; None means no limit."""
+        """Limit the number of sessions to ``session_limit``; None means no limit.
+
+        ``key_limit`` bounds those of an API key together with its client secrets, ``secret_limit`` those of one secret.
+        """
         if total_bytes < bytes_per_session:
             raise CapacityError(
                 f"the KV budget is {total_bytes} bytes and one session needs {bytes_per_session}; "
@@ -29,7 +32,8 @@ class KVBudget:
             )
         self.total_bytes = total_bytes
         self._bytes_per_session = bytes_per_session
-        self._session_limit, self._owner_limit = session_limit, owner_limit
+        self.key_limit = key_limit
+        self._session_limit, self._secret_limit = session_limit, secret_limit
         self._reserved_bytes: dict[str, int] = {}
         self._owners: dict[str, str] = {}
 
@@ -52,10 +56,14 @@ class KVBudget:
             return fitting
         return min(fitting, max(self._session_limit - len(self._reserved_bytes), 0))
 
+    def count_sessions(self, key: str) -> int:
+        """Return the number of sessions of a key, given by its id, and of its client secrets."""
+        return sum(account_of(owner) == key for owner in self._owners.values())
+
     def reserve(self, session_id: str, size_bytes: int, owner: str) -> None:
         """Reserve ``size_bytes`` for a session, replacing its previous reservation.
 
-        Raises ``CapacityError`` and changes nothing if the memory or the session limits do not allow it.
+        Raises ``CapacityError``, or ``RateLimitError`` at the limit of a key or client secret, and then changes nothing.
         """
         if session_id not in self._reserved_bytes:
             self._check_session_count(owner)
@@ -75,7 +83,13 @@ class KVBudget:
     def _check_session_count(self, owner: str) -> None:
         if self._session_limit is not None and len(self._reserved_bytes) >= self._session_limit:
             raise CapacityError(f"all {self._session_limit} sessions are in use; try again later")
-        if self._owner_limit is not None and Counter(self._owners.values())[owner] >= self._owner_limit:
-            raise CapacityError(
-                f"all {self._owner_limit} sessions of this key are in use; close one or try again later"
-            )
+        key = account_of(owner)
+        if self.key_limit is not None and self.count_sessions(key) >= self.key_limit:
+            raise _limit_error(self.key_limit, "key")
+        used = sum(known == owner for known in self._owners.values())
+        if self._secret_limit is not None and owner != key and used >= self._secret_limit:
+            raise _limit_error(self._secret_limit, "client secret")
+
+
+def _limit_error(limit: int, credential: str) -> RateLimitError:
+    return RateLimitError(f"all {limit} sessions of this {credential} are in use; close one or try again later")

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from mmduet.engine import Session
-from mmduet.errors import MmduetError, SessionClosedError, VideoError
-from mmduet.events import Context, Output, Query, Scores, StreamEnded
+from mmduet.errors import MmduetError, RateLimitError, SessionClosedError, VideoError
+from mmduet.events import Context, Output, Query, Reply, ReplyStarted, Scores, StreamEnded
+from mmduet.options import SessionOptions
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.recovery import ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
+from mmduet.server.key_limiter import KeyLimiter, LimitReporter
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay, scoring_only
@@ -59,6 +61,7 @@ class LiveSession:
         metrics: Metrics,
         on_closed: Callable[[LiveSession], None],
         activity: SessionActivity,
+        limiter: KeyLimiter,
         journal: Journal | None = None,
         history: Sequence[ReplayItem] = (),
     ) -> None:
@@ -71,6 +74,7 @@ class LiveSession:
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
+        self.limiter, self._limit_reporter = limiter, LimitReporter(limiter)
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
         self._replay = Replay(history)
         self.source: SourceReader | None = None  # while the server reads one
@@ -124,6 +128,19 @@ class LiveSession:
         self.conversation.handle_event(event, self.last_message_at)
         self.wake()
 
+    def reading_delay(self, message: str | bytes) -> float:
+        """Count the bytes of a message and return the seconds for which no more may be read from the client.
+
+        The client does not become idle by that.
+        """
+        if self.limiter.limits.bytes_per_second is None:
+            return 0.0
+        seconds = self.limiter.reading_delay(len(message.encode() if isinstance(message, str) else message))
+        if seconds > 0:
+            self.last_message_at = monotonic() + seconds
+            self.wake()
+        return seconds
+
     def attach(self, after_event: int) -> Subscriber:
         """Return a subscriber to the events after number ``after_event``; it replaces the current one."""
         if self.subscriber is not None:
@@ -158,7 +175,13 @@ class LiveSession:
     def wake(self) -> None:
         """Execute new commands and publish new events."""
         self._wakeup.set()
+        self._report_limits(for_reply=False)
         self._publish()
+
+    def _report_limits(self, *, for_reply: bool) -> None:
+        event = self._limit_reporter.next_event(for_reply=for_reply)
+        if event is not None and not self.closed:
+            self.conversation.emit(event)
 
     def _publish(self) -> None:
         """Write new events to the journal first and then let the subscriber read them."""
@@ -198,6 +221,7 @@ class LiveSession:
                 with contextlib.suppress(MmduetError):
                     await self._engine.close_session(session)
         finally:
+            self.limiter.close_source(self.id)
             self._on_closed(self)
 
     # Commands
@@ -229,7 +253,7 @@ class LiveSession:
         if self.closed or not self._replay.pending:
             return
         options = self.conversation.settings.options
-        session = self._engine_session = await self._engine.open_session(scoring_only(options), self._on_output)
+        session = await self._open_engine_session(scoring_only(options))
         async for item in self._replay.items(self._engine):
             await self._engine.call(lambda engine, item=item: engine.push(session, item))  # type: ignore[misc]
         self._latest_time = self._replay.time
@@ -308,7 +332,11 @@ class LiveSession:
     async def _get_engine_session(self) -> Session:
         """Return the engine's session, opened with the first command so that the client can set options before."""
         if self._engine_session is None:
-            self._engine_session = await self._engine.open_session(self.conversation.settings.options, self._on_output)
+            return await self._open_engine_session(self.conversation.settings.options)
+        return self._engine_session
+
+    async def _open_engine_session(self, options: SessionOptions) -> Session:
+        self._engine_session = await self._engine.open_session(options, self._on_output, self.limiter.take_token)
         return self._engine_session
 
     # Sources
@@ -316,6 +344,11 @@ class LiveSession:
     def _open_source(self, command: commands.OpenSource) -> None:
         if self.source is not None:
             self.conversation.fail(f"source {self.source.url} is open; close it first", "source_is_open")
+            return
+        try:
+            self.limiter.open_source(self.id)
+        except RateLimitError as error:
+            self.conversation.fail(str(error), error.code)
             return
         self.source = SourceReader(self, self._media, command.url, self.source_unpaused, command.transport)
         self._journal_source()
@@ -326,6 +359,10 @@ class LiveSession:
             return
         await self.source.stop()
 
+    async def wait_for_frame(self) -> None:
+        """Wait until the rate of the session's key allows a frame."""
+        await self.limiter.wait_for_frame()
+
     def on_source_frame(self) -> None:
         """Count a frame read from the source."""
         self._metrics.frames_received.inc()
@@ -334,6 +371,7 @@ class LiveSession:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""
         self.source = None
         self.source_unpaused.set()
+        self.limiter.close_source(self.id)
         self._journal_source()
         if not self.closed:
             self.conversation.emit(event)
@@ -363,6 +401,8 @@ class LiveSession:
                 self._metrics.on_frame_scored(now - frame.received_at, output.speak)
         if not self.closed:
             self.conversation.on_output(output, now)
+            if isinstance(output, ReplyStarted | Reply):
+                self._report_limits(for_reply=True)
         if isinstance(output, StreamEnded | Scores) or self.closed:
             self._wakeup.set()
         self._notify_source()

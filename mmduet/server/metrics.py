@@ -7,6 +7,7 @@ from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mmduet.protocol.limits import LimitName
 from mmduet.protocol.server_events import DropReason, FrameDropped, Response, ResponseDone, ServerEvent
 
 LATENCY_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
@@ -44,6 +45,9 @@ class Metrics:
             "vllm:time_to_first_token_seconds", "Time from a reply's frame to its first text", LATENCY_BUCKETS_SECONDS
         )
         self.tokens = self._counter("vllm:generation_tokens", "Tokens generated")
+        self.key_limits = self._counter(
+            "mmduet:key_limit_reached", "How often a limit of a key has taken effect, by limit", ("limit",)
+        )
         self.frames_spoken = self._counter("mmduet:frames_spoken", "Frames that triggered a reply")
 
     def on_step(self, seconds: float, sessions: int) -> None:
@@ -56,6 +60,10 @@ class Metrics:
         self.frames_scored.inc()
         self.frame_age.observe(age)
         self.frames_spoken.inc(speak)
+
+    def on_limited(self, name: LimitName) -> None:
+        """Record that a limit of a key has taken effect; called by any thread."""
+        self.key_limits.labels(name).inc()
 
     def on_event(self, event: ServerEvent) -> None:
         """Record an event sent to a client."""
@@ -89,6 +97,8 @@ class Metrics:
             Gauge(name, text, registry=self.registry).set_function(read)
         for reason in get_args(DropReason):
             self.frames_dropped.labels(reason)
+        for limit in get_args(LimitName):
+            self.key_limits.labels(limit)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

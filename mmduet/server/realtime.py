@@ -61,6 +61,7 @@ def _authenticate(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> str
         check_origin(ws.headers, keys, manager.config.allowed_origins)
         is_resume = "resume" in ws.query_params  # opens no session, and needs the resume token as well
         owner = keys.owner(ws.headers, ws.scope["subprotocols"], allow_expired=is_resume)
+        ws.state.limiter = manager.limiters.of(owner)
         manager.check_accepting(ws.query_params.get("model"))
     except MmduetError as error:
         raise HandshakeRejected(error_response(error)) from error
@@ -127,8 +128,8 @@ async def _serve(
     A client that closes with 1000 ends its session; a client whose connection is lost may resume it. Returns a request
     to resume another session if that is the client's first message.
     """
-    receiving = asyncio.create_task(_receive_loop(ws, session, subscriber))
     sending = asyncio.create_task(_send_loop(ws, session, subscriber, manager.config.send_timeout))
+    receiving = asyncio.create_task(_receive_loop(ws, session, subscriber, sending))
     resume = None
     try:
         await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -156,8 +157,13 @@ async def _closing_handshake(ws: WebSocket, receiving: asyncio.Task[int | Resume
     return TOO_SLOW
 
 
-async def _receive_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber) -> int | ResumeSession:
-    """Process messages until the client stops; return its close code, or its request to resume another session."""
+async def _receive_loop(
+    ws: WebSocket, session: LiveSession, subscriber: Subscriber, sending: asyncio.Task[None]
+) -> int | ResumeSession:
+    """Process messages until the client stops; return its close code, or its request to resume another session.
+
+    At the key's rate of bytes it stops reading for a while, so that the connection's flow control slows the client.
+    """
     while True:
         event = await ws.receive()
         if event["type"] == "websocket.disconnect":
@@ -173,6 +179,8 @@ async def _receive_loop(ws: WebSocket, session: LiveSession, subscriber: Subscri
             log.warning("session %s: socket closed for protocol abuse: %s", session.id, abuse.reason)
             await _close(ws, abuse.code, abuse.reason)
             return abuse.code
+        if (delay := session.reading_delay(message)) > 0:
+            await asyncio.wait({sending}, timeout=delay)  # reads on at once for the closing handshake
 
 
 async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber, timeout_seconds: float) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import Request
@@ -16,8 +18,13 @@ ModelT = TypeVar("ModelT", bound=ClientModel)
 GUIDE = "docs/serving.md"
 
 
-async def parse_body(request: Request, model: type[ModelT], max_bytes: int) -> ModelT:
+async def parse_body(
+    request: Request, model: type[ModelT], max_bytes: int, reading_delay: Callable[[int], float]
+) -> ModelT:
     """Return the body as a ``model``.
+
+    ``reading_delay`` gets the size of each part in bytes, and returns for how many seconds no more is read. Meanwhile the
+    connection's flow control slows the client.
 
     Raises ``ProtocolError`` if the body is not JSON, is larger than ``max_bytes`` or is invalid. The error names the
     invalid field.
@@ -26,6 +33,8 @@ async def parse_body(request: Request, model: type[ModelT], max_bytes: int) -> M
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
+        if (delay := reading_delay(len(chunk))) > 0:
+            await asyncio.sleep(delay)
         if len(body) > max_bytes:
             raise ProtocolError(f"the request body is larger than {max_bytes} bytes; send a smaller one", "too_large")
     try:

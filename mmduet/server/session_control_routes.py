@@ -29,7 +29,7 @@ from mmduet.server.session_commands import (
     update_settings,
 )
 from mmduet.server.session_manager import SessionManager
-from mmduet.server.session_routes import MAX_BODY_BYTES, find_session
+from mmduet.server.session_routes import MAX_BODY_BYTES, authenticate, find_session
 
 ACCEPTED = {"description": "The request was accepted; the reply is reported in the events and in the status."}
 
@@ -59,7 +59,7 @@ def _add_state(router: APIRouter, manager: SessionManager, keys: KeyStore, find:
     @router.get("", responses={200: {"model": SessionList}})
     async def list_sessions(request: Request) -> Response:
         """List the sessions, also those on a WebSocket, and those that have ended in the last `time_to_live` seconds."""
-        sessions = manager.sessions_of(keys.owner(request.headers))
+        sessions = manager.sessions_of(authenticate(manager, keys, request))
         return _respond(SessionList(data=tuple(describe(session) for session in sessions)))
 
     @router.get("/{name}", responses={200: {"model": SessionStatus}, **describe_errors(404, 422)})
@@ -74,7 +74,8 @@ def _add_state(router: APIRouter, manager: SessionManager, keys: KeyStore, find:
     async def update(name: str, request: Request) -> Response:
         """Change settings as `session.update` does. Of an open source, `fps` can be lowered."""
         session = find(name, request)
-        update_settings(session, await parse_body(request, SessionUpdate, MAX_BODY_BYTES))
+        body = await parse_body(request, SessionUpdate, MAX_BODY_BYTES, session.limiter.reading_delay)
+        update_settings(session, body)
         return _respond(describe(session, with_token=True))
 
 
@@ -87,7 +88,7 @@ def _add_input(router: APIRouter, find: Find) -> None:
     async def create_query(name: str, request: Request) -> Response:
         """Ask another query. The model replies to it when its policy decides so, or to `POST .../responses`."""
         session = find(name, request)
-        body = await parse_body(request, CreateQuery, MAX_BODY_BYTES)
+        body = await parse_body(request, CreateQuery, MAX_BODY_BYTES, session.limiter.reading_delay)
         return _respond(append_query(session, body.query), 202)
 
     @router.post(
@@ -99,7 +100,9 @@ def _add_input(router: APIRouter, find: Find) -> None:
         """Request a reply now, regardless of the speak policy, as `response.create` does."""
         session = find(name, request)
         check_open(session)
-        request_reply(session, await parse_body(request, ResponseOptions, MAX_BODY_BYTES))
+        body = await parse_body(request, ResponseOptions, MAX_BODY_BYTES, session.limiter.reading_delay)
+        session.limiter.check_tokens()
+        request_reply(session, body)
         return Response(status_code=202)
 
 

@@ -8,12 +8,15 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from time import monotonic, time
 from typing import Any
 
 from mmduet.engine import recommended_options
-from mmduet.errors import CapacityError, MmduetError, ModelNotFoundError, ServerError
+from mmduet.errors import CapacityError, MmduetError, ModelNotFoundError, RateLimitError, ServerError
+from mmduet.options import SessionOptions
 from mmduet.protocol import server_events
+from mmduet.protocol.limits import Limits
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import EventLog, LogEntry
 from mmduet.protocol.session.journal import JournalWriter, SessionOpened
@@ -23,6 +26,7 @@ from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.client_secrets import account_of
 from mmduet.server.config import ServerConfig
 from mmduet.server.journal import Journal, JournalFolder
+from mmduet.server.key_limiter import KeyLimiters
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.live_session import LiveSession
 from mmduet.server.media import MediaLoader
@@ -58,6 +62,8 @@ class SessionManager:
         self._ended: dict[str, LiveSession] = {}  # kept for clients that have not read the last events
         self._forgotten: dict[str, str] = {}  # owners of sessions that cannot be found any more, oldest first
         self._background_tasks: set[asyncio.Task[None]] = set()
+        limits = config.key_limits.model_copy(update={"max_sessions": budget.key_limit})
+        self.limiters = KeyLimiters(limits, budget.count_sessions, metrics.on_limited)
         metrics.bind_gauges(self)
 
     @property
@@ -90,10 +96,10 @@ class SessionManager:
         recommended = self.engine.model_config.recommended
         return SessionSettings(self.model_name, recommended_options(recommended), recommended.fps)
 
-    def limits(self, settings: SessionSettings) -> server_events.Limits:
+    def limits(self, settings: SessionSettings) -> Limits:
         """Return the limits that are reported to a client with these settings."""
         config = self.config
-        return server_events.Limits(
+        return Limits(
             max_sessions=self.budget.max_sessions,
             max_message_bytes=config.max_message_bytes,
             max_waiting_frames=config.max_waiting_frames,
@@ -102,6 +108,7 @@ class SessionManager:
             idle_timeout_s=config.idle_timeout,
             time_to_live_s=config.time_to_live,
             adapters=tuple(sorted(config.adapters)),
+            per_key=self.limiters.limits,
         )
 
     # Admission
@@ -116,7 +123,7 @@ class SessionManager:
             raise ModelNotFoundError(f"model {shorten(model)!r} is not served here; available: {self.model_name!r}")
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
-        """Open a session and reserve its memory. Raises ``CapacityError`` if there is not enough."""
+        """Open a session and reserve its memory. Raises as ``reserve`` does."""
         settings = settings or self.default_settings()
         session_id, token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
         reserve = self._reservation(session_id, owner)
@@ -125,7 +132,7 @@ class SessionManager:
         if self._journals is not None:
             journal = self._journals.open(JournalWriter(SessionOpened(session_id, token, owner, self.model_name)))
         activity = SessionActivity()
-        conversation = self._create_conversation(session_id, settings, reserve, activity, journal)
+        conversation = self._create_conversation(session_id, owner, settings, reserve, activity, journal)
         session = self._start_session(conversation, token, owner, activity, journal)
         self.metrics.sessions_total.inc()
         log.info("session %s opened", session_id)
@@ -135,18 +142,23 @@ class SessionManager:
         session.wake()
         return session
 
+    def reserve(self, session_id: str, options: SessionOptions, owner: str) -> None:
+        """Reserve memory for a session. Raises as ``KVBudget.reserve`` does, and for options that the engine rejects."""
+        self.engine.check(options)
+        try:
+            self.budget.reserve(session_id, self.engine.slot_bytes(options), owner)
+        except RateLimitError:
+            self.metrics.on_limited("sessions")
+            raise
+
     def _reservation(self, session_id: str, owner: str) -> Callable[[SessionSettings], None]:
         """Return a function that reserves memory for a session, to be called whenever its settings change."""
-
-        def reserve(settings: SessionSettings) -> None:
-            self.engine.check(settings.options)
-            self.budget.reserve(session_id, self.engine.slot_bytes(settings.options), owner)
-
-        return reserve
+        return lambda settings: self.reserve(session_id, settings.options, owner)
 
     def _create_conversation(
         self,
         session_id: str,
+        owner: str,
         settings: SessionSettings,
         reserve: Callable[[SessionSettings], None],
         activity: SessionActivity,
@@ -163,7 +175,8 @@ class SessionManager:
 
         events = EventLog(config.log_events, config.log_bytes, on_event=observe, entries=entries)
         writer = journal.writer if journal is not None else None
-        return Conversation(session_id, settings, config.session_limits, events, reserve, writer)
+        limits = replace(config.session_limits, take_frame=self.limiters.of(owner).take_frame)
+        return Conversation(session_id, settings, limits, events, reserve, writer)
 
     def _start_session(
         self,
@@ -183,6 +196,7 @@ class SessionManager:
             self.metrics,
             self._on_session_closed,
             activity,
+            self.limiters.of(owner),
             journal,
             history,
         )
@@ -213,7 +227,7 @@ class SessionManager:
             reserve(settings)
         entries = [recovered.entries[number] for number in sorted(recovered.entries)][-self.config.log_events :]
         activity = SessionActivity()
-        conversation = self._create_conversation(opened.id, settings, reserve, activity, journal, entries)
+        conversation = self._create_conversation(opened.id, opened.owner, settings, reserve, activity, journal, entries)
         conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
         session = self._start_session(conversation, opened.token, opened.owner, activity, journal, recovered.history)
         if recovered.source is not None:

@@ -65,13 +65,13 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         status_code=201,
         responses={
             201: {"model": Session, "headers": {"Location": LOCATION}},
-            **describe_errors(400, 413, 415, 503, 507),
+            **describe_errors(400, 413, 415, 429, 503, 507),
         },
     )
     async def create(request: Request) -> Response:
         """Open a session on a source that the server's settings allow; whether it can be read is seen in the status."""
-        owner = keys.owner(request.headers)
-        body = await parse_body(request, CreateSession, MAX_BODY_BYTES)
+        owner = authenticate(manager, keys, request)
+        body = await parse_body(request, CreateSession, MAX_BODY_BYTES, manager.limiters.of(owner).reading_delay)
         session = await _open_session(manager, owner, body)
         limits = manager.limits(session.conversation.settings)
         description = session.conversation.to_session(limits=limits, resume_token=session.token)
@@ -99,16 +99,23 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     @router.delete("/{name}", status_code=204, responses=describe_errors(404, 422))
     async def delete(name: str, request: Request) -> Response:
         """Close the session. Closing a session that has ended or was closed before has the same answer."""
-        if not manager.delete(name, keys.owner(request.headers)):
+        if not manager.delete(name, authenticate(manager, keys, request)):
             raise _not_found(name)
         return Response(status_code=204)
 
     return router
 
 
+def authenticate(manager: SessionManager, keys: KeyStore, request: Request) -> str:
+    """Return the owner of a request; the response has the limits of its key. Raises ``AuthError``."""
+    owner = keys.owner(request.headers)
+    request.state.limiter = manager.limiters.of(owner)
+    return owner
+
+
 def find_session(manager: SessionManager, keys: KeyStore, session_id: str, request: Request) -> LiveSession:
     """Return a session of the key that a request presents. Raises ``AuthError`` or ``NotFoundError``."""
-    session = manager.find_by_owner(session_id, keys.owner(request.headers))
+    session = manager.find_by_owner(session_id, authenticate(manager, keys, request))
     if session is None:
         raise _not_found(session_id)
     return session
@@ -123,7 +130,7 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     """Return a session that reads the body's source and ends with it.
 
     Raises as ``SessionManager.admit`` does, and ``ProtocolError`` for a source that the settings do not allow and for a
-    query that the model cannot read.
+    query that the model cannot read. ``RateLimitError`` also means that the key has too many sources.
     """
     manager.check_accepting(None)
     settings = manager.default_settings()
@@ -133,7 +140,9 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
         await asyncio.to_thread(manager.media.check_source, body.source)
     except SourceError as error:
         raise ProtocolError(str(error), error.code, param="source") from None
+    manager.limiters.of(owner).check_source()
     session = manager.admit(owner, settings)
+    session.limiter.open_source(session.id)
     session.conversation.ends_with_source = True
     session.activity.source = SourceStatus(url=redact(body.source), state="connecting")
     if body.paused:

@@ -36,6 +36,9 @@ class SourceOwner(Protocol):
         """Return the conversation that receives frames and events."""
         ...
 
+    async def wait_for_frame(self) -> None:
+        """Wait until the rate of the session's key allows a frame."""
+
     def on_source_frame(self) -> None:
         """Count a frame read from the source."""
 
@@ -131,6 +134,7 @@ class SourceReader:
                 if not live:
                     await self._wait_until_empty()
                     await self._unpaused.wait()
+                    await self._owner.wait_for_frame()
                 self._push_frame(frame, first_pts)
         finally:
             await asyncio.to_thread(_close_frames, frames)

@@ -89,7 +89,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
 
     @router.post("/v1/realtime/client_secrets", responses={200: {"model": ClientSecretResponse}})
     async def client_secrets(request: Request) -> dict[str, Any]:
-        """Create a short-lived key for a browser, which has its own sessions and limits."""
+        """Create a short-lived key for a browser, which has its own sessions and the limits of its key."""
         return describe_secret(keys.create_client_secret(keys.owner(request.headers, allow_client_secrets=False)))
 
     @router.post("/v1/realtime/client_secrets/renew", responses={200: {"model": ClientSecretResponse}})

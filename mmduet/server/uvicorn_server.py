@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable
+from socket import SO_RCVBUF, SOL_SOCKET, socket
 from types import FrameType
 
 import h11
@@ -27,15 +28,42 @@ SHUTDOWN_TIMEOUT_SECONDS = 5
 CLOSE_FRAME_SECONDS = 0.2
 REQUEST_TIMEOUT_SECONDS = 20.0
 """Time for the head of a connection's first request."""
+MIN_RECEIVE_BUFFER_BYTES, MAX_RECEIVE_BUFFER_BYTES = 64 << 10, 4 << 20
 
 
 class AbortableWebSocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's WebSocket protocol with ``abort``, for clients that do not read; ASGI has no message for that."""
+    """Uvicorn's WebSocket protocol with ``abort``, for clients that do not read; ASGI has no message for that.
+
+    Its keepalive suits an application that reads slowly on purpose.
+    """
+
+    _received_since_ping = False
 
     async def run_asgi(self) -> None:
         """Run the application with the transport's ``abort`` in the scope's state."""
         self.scope["state"]["abort"] = self.transport.abort
         await super().run_asgi()
+
+    def data_received(self, data: bytes) -> None:
+        """Process data of the client, which shows that it is alive."""
+        self._received_since_ping = True
+        super().data_received(data)
+
+    def send_keepalive_ping(self) -> None:
+        """Send a ping and wait for its pong."""
+        self._received_since_ping = False
+        super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        """Close the connection of a client that has not sent a pong.
+
+        While the application reads slowly, the pong may stand behind data that has not been read yet; such a client is alive.
+        """
+        if self.read_paused or self._received_since_ping:
+            self._received_since_ping = False
+            self.pong_timer = self.loop.call_later(self.config.ws_ping_timeout or 0.0, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the application. A rejection completes the handshake, too, which uvicorn would log as an error."""
@@ -97,6 +125,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
             )
         )
+        self._bytes_per_second = config.bytes_per_second_per_key
         self._manager, self._drain_seconds, self._on_started = app.state.manager, config.drain_seconds, on_started
         self._drain_task: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop  # set by startup
@@ -106,7 +135,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)  # type: ignore[arg-type]
         self.loop = asyncio.get_running_loop()
         if self.started:
-            self._on_started(self.servers[0].sockets[0].getsockname()[1])
+            listening = [sock for server in self.servers for sock in server.sockets]
+            if self._bytes_per_second is not None:
+                for sock in listening:
+                    _limit_receive_buffer(sock, self._bytes_per_second)
+            self._on_started(listening[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain on the first SIGTERM or SIGINT; exit without waiting on the second."""
@@ -124,6 +157,12 @@ class Server(uvicorn.Server):
         await self._manager.drain(self._drain_seconds)
         await asyncio.sleep(CLOSE_FRAME_SECONDS)  # let sockets send their close frames
         self.should_exit = True
+
+
+def _limit_receive_buffer(listening: socket, bytes_per_second: float) -> None:
+    """Bound what the kernel receives ahead of connections that are read slowly to about a second, and with it their latency."""
+    size = min(max(int(bytes_per_second), MIN_RECEIVE_BUFFER_BYTES), MAX_RECEIVE_BUFFER_BYTES)
+    listening.setsockopt(SOL_SOCKET, SO_RCVBUF, size)  # accepted connections inherit it
 
 
 def run_server(app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None) -> None:

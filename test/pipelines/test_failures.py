@@ -26,6 +26,7 @@ from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.pipelines.local import VideoJob, run_videos
 from mmduet.protocol import server_events
 from mmduet.protocol.event_ids import format_event_id
+from mmduet.protocol.limits import Limits
 from mmduet.tasks import Highlights, ModelDefaults, RunConfig, StreamResult
 
 FPS = 4.0
@@ -184,7 +185,7 @@ def test_an_unexpected_exception_in_a_turn_leaves_no_session_open(model: LoadedM
 
 
 def session_created() -> server_events.SessionCreated:
-    limits = server_events.Limits(
+    limits = Limits(
         max_sessions=9, max_message_bytes=1 << 20, max_waiting_frames=4, fps=FPS, window=None, idle_timeout_s=60,
         time_to_live_s=0,
     )  # fmt: skip

@@ -274,15 +274,6 @@ def test_session_cannot_be_resumed_with_another_key() -> None:
             assert thief.receive()["type"] == "session.expired"
 
 
-def test_sessions_per_key_are_limited() -> None:
-    with run_test_server(keys="mine,yours", max_sessions_per_key=1) as server:
-        mine, yours = ({"Authorization": f"Bearer {key}"} for key in ("mine", "yours"))
-        with server.connect(additional_headers=mine), server.connect(additional_headers=yours):
-            with pytest.raises(InvalidStatus) as rejected:
-                server.connect(additional_headers=mine)
-            assert rejected.value.response.status_code == 503
-
-
 def test_keys_must_match_exactly_and_never_appear_in_errors() -> None:
     keys = KeyStore(["secret"], 60)
     owner = keys.owner({"authorization": "bearer secret"})

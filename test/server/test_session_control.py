@@ -403,8 +403,8 @@ def test_sessions_of_other_owners_do_not_exist(folder: Path) -> None:
             each.close()
 
 
-def test_visitors_of_a_server_without_keys_have_their_own_sessions_and_limits(folder: Path) -> None:
-    with run_test_server(pull_roots=str(folder), max_sessions_per_key=1) as server:
+def test_visitors_of_a_server_without_keys_have_their_own_sessions(folder: Path) -> None:
+    with run_test_server(pull_roots=str(folder), max_sessions_per_key=3, max_sessions_per_client_secret=1) as server:
         url = f"{server.http}/v1/realtime/client_secrets"
         first, second = (HTTP.post(url).json()["value"] for _ in range(2))
         for key in (first, second, None):
@@ -417,7 +417,9 @@ def test_visitors_of_a_server_without_keys_have_their_own_sessions_and_limits(fo
                     json={"source": "long.mp4"},
                     headers={"Authorization": f"Bearer {key}"} if key else {},
                 )
-                assert error_of(full, 503)["code"] == "no_capacity"
+                error = error_of(full, 429)
+                assert error["code"] == "rate_limit_exceeded"
+                assert ("of this client secret" if key else "all 3 sessions of this key") in error["message"]
 
 
 # Client

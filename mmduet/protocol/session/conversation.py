@@ -263,7 +263,7 @@ class Conversation:
         self.started = True
         seq = frame.seq if frame.seq is not None else self._last_frame.seq + 1 if self._last_frame else 0
         accepted = self._assign_time(seq, frame.pts, now)
-        reason = self._drop_reason(accepted, sampled) or ("paused" if paused else None)
+        reason = self._drop_reason(accepted, sampled, paused)
         self._emitter.frames.accept(accepted)
         if reason is not None:
             return self._emitter.drop_frame(accepted.index, reason, now)
@@ -279,7 +279,7 @@ class Conversation:
         self._frame_count += 1
         return AcceptedFrame(self._frame_count - 1, seq, pts, (pts - self._first_pts) / 1e6, now)
 
-    def _drop_reason(self, frame: AcceptedFrame, sampled: bool) -> server_events.DropReason | None:
+    def _drop_reason(self, frame: AcceptedFrame, sampled: bool, paused: bool) -> server_events.DropReason | None:
         """Return why a frame is dropped, or None. The highest seq and pts so far are kept even if it is."""
         last = self._last_frame
         if last is not None and frame.seq <= last.seq:
@@ -288,7 +288,10 @@ class Conversation:
             self._last_frame = replace(frame, pts=last.pts, time=last.time)
             return "duplicate" if frame.pts == last.pts else "late"
         self._last_frame = frame
-        return None if sampled or self._sampler.accept(frame.time) else "rate"
+        sampled = sampled or self._sampler.accept(frame.time)
+        if sampled and paused:
+            return "paused"
+        return None if sampled and self._limits.take_frame() else "rate"
 
     @property
     def waiting_frames(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from mmduet.protocol.session.token_bucket import TokenBucket
 
 
 @dataclass(frozen=True)
@@ -10,13 +13,15 @@ class SessionLimits:
     """Limits of one client.
 
     ``max_waiting_frames`` bounds the queued frames, ``max_waiting_turns`` all other queued commands. ``burst`` is the number of
-    messages that may arrive at once before ``messages_per_second`` applies.
+    messages that may arrive at once before ``messages_per_second`` applies. ``take_frame`` counts a frame that is about to be
+    queued against a limit that sessions share; it is dropped if the result is False.
     """
 
     max_waiting_frames: int = 32
     max_waiting_turns: int = 64
     messages_per_second: float = 500.0
     burst: int = 2000
+    take_frame: Callable[[], bool] = lambda: True
 
 
 class ProtocolAbuse(Exception):  # noqa: N818 - not part of the error tree
@@ -28,16 +33,12 @@ class ProtocolAbuse(Exception):  # noqa: N818 - not part of the error tree
 
 
 class MessageRateLimiter:
-    """Token bucket that holds a client to its message rate."""
+    """Holds a client to its message rate."""
 
     def __init__(self, limits: SessionLimits) -> None:
-        self._rate, self._burst = limits.messages_per_second, float(limits.burst)
-        self._credit, self._updated_at = self._burst, 0.0
+        self._bucket = TokenBucket(limits.messages_per_second, limits.burst)
 
     def check(self, now: float) -> None:
         """Count one message at ``now`` seconds. Raises ``ProtocolAbuse`` if it exceeds the rate."""
-        earned = max((now - self._updated_at) * self._rate, 0.0)
-        self._credit = min(self._credit + earned, self._burst) - 1
-        self._updated_at = now
-        if self._credit < 0:
-            raise ProtocolAbuse(1008, f"more than {self._rate:g} messages per second")
+        if not self._bucket.take(now):
+            raise ProtocolAbuse(1008, f"more than {self._bucket.rate:g} messages per second")
