@@ -128,19 +128,6 @@ class LiveSession:
         self.conversation.handle_event(event, self.last_message_at)
         self.wake()
 
-    def reading_delay(self, message: str | bytes) -> float:
-        """Count the bytes of a message and return the seconds for which no more may be read from the client.
-
-        The client does not become idle by that.
-        """
-        if self.limiter.limits.bytes_per_second is None:
-            return 0.0
-        seconds = self.limiter.reading_delay(len(message.encode() if isinstance(message, str) else message))
-        if seconds > 0:
-            self.last_message_at = monotonic() + seconds
-            self.wake()
-        return seconds
-
     def attach(self, after_event: int) -> Subscriber:
         """Return a subscriber to the events after number ``after_event``; it replaces the current one."""
         if self.subscriber is not None:
@@ -358,10 +345,6 @@ class LiveSession:
             self.conversation.fail("no source is open; there is nothing to close", "no_source")
             return
         await self.source.stop()
-
-    async def wait_for_frame(self) -> None:
-        """Wait until the rate of the session's key allows a frame."""
-        await self.limiter.wait_for_frame()
 
     def on_source_frame(self) -> None:
         """Count a frame read from the source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from time import monotonic
 
 from fastapi import Response, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -179,8 +180,20 @@ async def _receive_loop(
             log.warning("session %s: socket closed for protocol abuse: %s", session.id, abuse.reason)
             await _close(ws, abuse.code, abuse.reason)
             return abuse.code
-        if (delay := session.reading_delay(message)) > 0:
+        if (delay := _reading_delay(session, message)) > 0:
             await asyncio.wait({sending}, timeout=delay)  # reads on at once for the closing handshake
+
+
+def _reading_delay(session: LiveSession, message: str | bytes) -> float:
+    """Count the bytes of a message and return for how many seconds no more may be read. The client is not idle meanwhile."""
+    limiter = session.limiter
+    if limiter.limits.bytes_per_second is None:
+        return 0.0
+    delay = limiter.reading_delay(len(message.encode() if isinstance(message, str) else message))
+    if delay > 0:
+        session.last_message_at = monotonic() + delay
+        session.wake()  # reports the limit
+    return delay
 
 
 async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber, timeout_seconds: float) -> None:

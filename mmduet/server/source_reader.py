@@ -19,6 +19,7 @@ from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session_status import SourceStatus
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.redaction import redact
+from mmduet.server.key_limiter import KeyLimiter
 from mmduet.server.media import MediaLoader
 from mmduet.video import VideoInfo
 from mmduet.video.network import Transport
@@ -29,15 +30,14 @@ T = TypeVar("T")
 
 
 class SourceOwner(Protocol):
-    """The session that a source is read into."""
+    """The session that a source is read into, and the limiter of its key."""
+
+    limiter: KeyLimiter
 
     @property
     def conversation(self) -> Conversation:
         """Return the conversation that receives frames and events."""
         ...
-
-    async def wait_for_frame(self) -> None:
-        """Wait until the rate of the session's key allows a frame."""
 
     def on_source_frame(self) -> None:
         """Count a frame read from the source."""
@@ -132,9 +132,7 @@ class SourceReader:
         try:
             while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
                 if not live:
-                    await self._wait_until_empty()
-                    await self._unpaused.wait()
-                    await self._owner.wait_for_frame()
+                    await self._wait_until_wanted()
                 self._push_frame(frame, first_pts)
         finally:
             await asyncio.to_thread(_close_frames, frames)
@@ -151,6 +149,15 @@ class SourceReader:
         pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
         self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused)
         self._owner.wake()
+
+    async def _wait_until_wanted(self) -> None:
+        """Wait until the queue is empty, the source is not paused, and the rate of the key allows a frame."""
+        await self._wait_until_empty()
+        while True:
+            await self._unpaused.wait()
+            await self._owner.limiter.wait_for_frame()
+            if self._unpaused.is_set():  # also after the wait
+                return
 
     async def _wait_until_empty(self) -> None:
         while self._conversation.waiting_frames > 0:
