@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, FiniteFloat, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,6 +27,7 @@ from mmduet.server.environment import CLIENT_KEY_VARIABLE, ENV_PREFIX, check_var
 from mmduet.server.tls import create_tls_context
 from mmduet.server.url_policy import UrlPolicy
 
+PositiveNumber = Annotated[FiniteFloat, Field(gt=0)]
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -97,17 +98,17 @@ class ServerConfig(BaseSettings):
     max_sources_per_key: int | None = Field(
         default=None, ge=1, description="Maximum number of sources per API key that the server reads at a time."
     )
-    frames_per_second_per_key: float | None = Field(
-        default=None, gt=0, description="Frames to be scored per second and API key; more are dropped as `rate`."
+    frames_per_second_per_key: PositiveNumber | None = Field(
+        default=None, description="Frames to be scored per second and API key; more are dropped as `rate`."
     )
-    bytes_per_second_per_key: float | None = Field(
-        default=None, gt=0, description="Bytes to be received per second and API key; more are read more slowly."
+    bytes_per_second_per_key: PositiveNumber | None = Field(
+        default=None, description="Bytes to be received per second and API key; more are read more slowly."
     )
-    tokens_per_second_per_key: float | None = Field(
-        default=None, gt=0, description="Tokens to be generated per second and API key; replies end there."
+    tokens_per_second_per_key: PositiveNumber | None = Field(
+        default=None, description="Tokens to be generated per second and API key; replies end there."
     )
-    key_burst_seconds: float = Field(
-        default=10.0, gt=0, description="How many seconds of a rate per API key may be used at once."
+    key_burst_seconds: PositiveNumber = Field(
+        default=10.0, description="How many seconds of a rate per API key may be used at once."
     )
     kv_memory_mb: int | None = Field(
         default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."

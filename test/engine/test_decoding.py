@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import repeat
 
 import pytest
 import torch
-from duet_rig import Rig, ScriptedSampler, frames, joined_deltas, lively_model, options, replies
+from duet_rig import Rig, ScriptedSampler, endless_model, frames, joined_deltas, lively_model, options, replies, scores
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmduet.engine.decoding import RepeatFilter, Sampler
-from mmduet.events import Reply, ReplyStarted
+from mmduet.events import Output, Reply, ReplyStarted
 from mmduet.model.presets import byte_tokenizer
 from mmduet.model.tokenizer import TextStream
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
@@ -136,6 +138,38 @@ def test_reply_at_its_token_limit_finishes_with_length() -> None:
     rig = Rig(lively_model(), sampler_factory=ScriptedSampler(["abcdef", "abc", "abcd"]))
     outputs = rig.run_stream(options(0.0, tokens=4), frames(3))
     assert replies(outputs) == [(0, "abcd", 4, "length"), (1, "abc", 3, "stop"), (2, "abcd", 4, "length")]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("allowed", [1, 3])
+def test_reply_refused_a_token_equals_one_at_its_token_limit(keep: bool, allowed: int) -> None:
+    def run(tokens: int, granted: Iterator[bool]) -> tuple[list[Output], str]:
+        rig = Rig(endless_model())
+        session = rig.open(options(keep=keep, tokens=tokens))
+        session.take_token = lambda: next(granted)
+        first, last = frames(2)
+        rig.push(session, first)
+        rig.speak_now(session)
+        outputs = list(rig.run(session))
+        rig.push(session, last)
+        return [*outputs, *rig.run(session)], rig.fed_text(session)
+
+    refused, fed = run(8, iter([True] * allowed + [False]))
+    limited, fed_by_limit = run(allowed, repeat(True))
+    assert [finish for *_, finish in replies(refused)] == ["length"]
+    assert replies(refused) == replies(limited)
+    assert scores(refused) == pytest.approx(scores(limited), abs=1e-5)
+    if keep:
+        assert fed == fed_by_limit
+
+
+def test_reply_without_any_token_is_empty_and_ends_with_length() -> None:
+    rig = Rig(endless_model())
+    session = rig.open(options(keep=True))
+    session.take_token = lambda: False
+    rig.push(session, frames(1)[0])
+    rig.speak_now(session)
+    assert replies(list(rig.run(session))) == [(0, "", 0, "length")]
 
 
 def test_empty_reply_is_emitted() -> None:

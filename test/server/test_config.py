@@ -56,6 +56,8 @@ def test_lists_in_the_environment_are_comma_separated(monkeypatch: pytest.Monkey
         ("dtype = 'float8'", "dtype"),
         ("quantized = 'int4'", "quantized"),
         ("threads = 0", "threads"),
+        ("frames_per_second_per_key = 0", "frames_per_second_per_key"),
+        ("tokens_per_second_per_key = inf", "tokens_per_second_per_key"),
         ("adapters = ['cooking']", "NAME=DIR"),
     ],
 )
