@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,6 +23,17 @@ from mmduet.events import Context, Frame, Output, Query, Scores, SessionFailed, 
 from mmduet.options import SessionOptions
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """One step of the engine: its duration in seconds, the sessions that took part, and the frames that were scored."""
+
+    seconds: float
+    sessions: int
+    frames: int
+
+
 Listener = Callable[[Output | None], None]
 """Called by the engine's thread with each output of a session. None: no more follow. It must not block or raise."""
 
@@ -29,8 +41,8 @@ Listener = Callable[[Output | None], None]
 class EngineThread:
     """Runs an engine in a thread until the ``with`` block ends."""
 
-    def __init__(self, engine: Engine, on_step: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
-        """``on_step`` is called after each step with its duration in seconds and the number of sessions that took part."""
+    def __init__(self, engine: Engine, on_step: Callable[[StepStats], None] = lambda step: None) -> None:
+        """``on_step`` is called by the thread after each step in which a session took part."""
         self.engine, self._on_step = engine, on_step
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
@@ -131,7 +143,8 @@ class EngineThread:
         began = perf_counter()
         events = self.engine.step()
         if self.engine.last_batch_size:
-            self._on_step(perf_counter() - began, self.engine.last_batch_size)
+            frames = sum(isinstance(output, Scores) for _, output in events)
+            self._on_step(StepStats(perf_counter() - began, self.engine.last_batch_size, frames))
         return events
 
     def _serve_requests(self) -> bool:

@@ -19,8 +19,8 @@ class SourceStatus(ServerModel):
     """A source that the server reads. ``url`` has no credentials.
 
     States: ``connecting``, no frame was read yet; ``live``, frames are read; ``retrying``, the connection broke and is opened
-    again in ``retry_in_s`` seconds (0 during the attempt); ``paused``; ``ended``, at the source's end or on request;
-    ``failed``, because of the error in ``message``.
+    again in ``retry_in_s`` seconds (0 during the attempt), for the reason in ``message``; ``paused``; ``ended``, at the
+    source's end or on request; ``failed``, because of the error in ``message``.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [SOURCE_EXAMPLE]})

@@ -14,7 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
-from mmduet.engine.thread import EngineThread
+from mmduet.engine.thread import EngineThread, StepStats
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
 from mmduet.protocol.client_events import ResponseOptions
@@ -33,6 +33,7 @@ from mmduet.server.error_schema import describe_errors
 from mmduet.server.file_descriptors import session_capacity
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
+from mmduet.server.limited_warning import report_suppressed_warnings
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.openapi import complete_openapi
@@ -43,6 +44,7 @@ from mmduet.server.request_log import RequestLogMiddleware
 from mmduet.server.session_control_routes import CreateQuery
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
+from mmduet.server.slow_steps import SlowStepWarning
 from mmduet.text import shorten
 
 KV_SHARE_OF_FREE_MEMORY = 0.5
@@ -62,12 +64,19 @@ def create_app(
     Raises ``CapacityError`` if there is too little memory, or too few file descriptors, for a single session, and
     ``OptionError`` if ``root_path`` is part of an endpoint's path.
     """
-    metrics = Metrics()
-    thread = EngineThread(Engine(model), on_step=metrics.on_step)
+    metrics, slow_steps = Metrics(), SlowStepWarning(config.slow_step_seconds)
+
+    def on_step(step: StepStats) -> None:
+        metrics.on_step(step)
+        slow_steps.on_step(step)
+
+    thread = EngineThread(Engine(model), on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
         journals = JournalFolder(config.journal)
+    signing_key = journals.signing_key() if journals is not None else None
+    keys = KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds, signing_key)
     manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, journals)
 
     @contextlib.asynccontextmanager
@@ -75,16 +84,16 @@ def create_app(
         with thread:
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
+            warnings = asyncio.create_task(report_suppressed_warnings([keys.failures, slow_steps.warning]))
             yield
             expiry.cancel()
+            warnings.cancel()
             await manager.close()
             engine.close()
 
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.manager = manager
-    signing_key = journals.signing_key() if journals is not None else None
-    keys = [key.get_secret_value() for key in config.keys]
-    _add_routes(app, manager, KeyStore(keys, config.client_secret_seconds, signing_key))
+    _add_routes(app, manager, keys)
     return app
 
 

@@ -20,6 +20,7 @@ from mmduet.model.tokenizer import Tokenizer
 from mmduet.options import SessionOptions
 from mmduet.protocol.frames import ImageFormat
 from mmduet.protocol.session.commands import ScoreFrame
+from mmduet.server.log_events import ENGINE_FAILED
 from mmduet.video.image import decode_image
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class AsyncEngine:
             try:
                 self._thread.raise_failure()
             except EngineError as error:
-                log.critical("the engine has failed; restart the server", exc_info=error.__cause__)
+                ENGINE_FAILED.emit(log, error=error.__cause__)
         return EngineError("the engine has stopped; restart the server")
 
     async def open_session(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
@@ -15,7 +16,12 @@ from mmduet.errors import AuthError, OriginError
 from mmduet.server.client_secrets import PREFIX as SECRET_PREFIX
 from mmduet.server.client_secrets import ClientSecret, ClientSecrets
 from mmduet.server.config import LOOPBACK_HOSTS
+from mmduet.server.limited_warning import LimitedWarning
+from mmduet.server.log_events import AUTH_FAILED
+from mmduet.server.request_context import add_request_fields, request_fields
 from mmduet.text import shorten
+
+log = logging.getLogger(__name__)
 
 KEY_PROTOCOL = "mmduet.key."
 OPENAI_KEY_PROTOCOL = "openai-insecure-api-key."
@@ -35,6 +41,7 @@ class KeyStore:
         self._keys = tuple(keys)
         self._accounts = tuple(key_id(key) for key in self._keys) or (ANONYMOUS,)
         self._client_secrets = ClientSecrets(signing_key or secrets.token_bytes(32), client_secret_seconds)
+        self.failures = LimitedWarning(AUTH_FAILED, log)  # one line per client address and minute
 
     def owner(
         self,
@@ -48,24 +55,39 @@ class KeyStore:
 
         ``allow_expired`` accepts a client secret after its expiry. Raises ``AuthError`` if there is no valid key.
         """
-        keys = presented_keys(headers, protocols)
-        client_secrets = [key for key in keys if key.startswith(SECRET_PREFIX)] if allow_client_secrets else []
-        for key in keys:
+        presented = presented_keys(headers, protocols)
+        client_secrets = [key for key in presented if key.startswith(SECRET_PREFIX)] if allow_client_secrets else []
+        owner = self._owner_of_key(presented)
+        for secret in client_secrets:
+            owner = owner or self._client_secrets.owner_of(secret, self._accounts, allow_expired=allow_expired)
+        if owner is None and client_secrets:
+            raise self._failure(
+                "invalid client secret",
+                "no valid key came with the request: the client secret has expired or is not of this server; "
+                "create another, or renew it before it expires",
+            )
+        if owner is None and self.required:
+            raise self._failure(
+                "wrong key" if presented else "no key",
+                "no valid key came with the request; send `Authorization: Bearer KEY`",
+            )
+        owner = owner or ANONYMOUS
+        add_request_fields(key=owner)
+        return owner
+
+    def _owner_of_key(self, presented: Iterable[str]) -> str | None:
+        """Return the id of the first API key among the presented keys, None if there is none."""
+        for key in presented:
             for known in self._keys:
                 if hmac.compare_digest(key.encode(), known.encode()):
                     return key_id(known)
-        for secret in client_secrets:
-            owner = self._client_secrets.owner_of(secret, self._accounts, allow_expired=allow_expired)
-            if owner is not None:
-                return owner
-        if client_secrets:
-            raise AuthError(
-                "no valid key came with the request: the client secret has expired or is not of this server; "
-                "create another, or renew it before it expires"
-            )
-        if self.required:
-            raise AuthError("no valid key came with the request; send `Authorization: Bearer KEY`")
-        return ANONYMOUS
+        return None
+
+    def _failure(self, reason: str, message: str) -> AuthError:
+        """Log a failed authentication and return its error."""
+        client = request_fields().get("client", "unknown")
+        self.failures.emit(client, client=client, reason=reason)
+        return AuthError(message)
 
     @property
     def required(self) -> bool:
@@ -81,8 +103,12 @@ class KeyStore:
         for key in presented_keys(headers, ()):
             renewed = self._client_secrets.renew(key, self._accounts)
             if renewed is not None:
+                add_request_fields(key=renewed.owner)
                 return renewed
-        raise AuthError("no client secret that can be renewed came with the request; create another with the API key")
+        raise self._failure(
+            "invalid client secret",
+            "no client secret that can be renewed came with the request; create another with the API key",
+        )
 
 
 def presented_keys(headers: Mapping[str, str], protocols: Iterable[str]) -> list[str]:

@@ -13,8 +13,8 @@ from mmduet.errors import SourceError
 from mmduet.redaction import redact
 from mmduet.server.rtsp_proxy import RedirectError, RtspProxy
 from mmduet.server.url_policy import DEFAULT_PORTS, UrlPolicy
-from mmduet.video.connection import ContainerConnection
-from mmduet.video.live import LiveVideo
+from mmduet.video.connection import Connection, ContainerConnection
+from mmduet.video.live import LiveVideo, RetryCallback
 from mmduet.video.network import RTSP_SCHEMES, Transport, open_rtsp
 from mmduet.video.source import LiveSource
 from mmduet.video.webcam import Webcam, is_webcam
@@ -35,13 +35,17 @@ def check_camera(url: str, policy: UrlPolicy) -> None:
         policy.check_url(url, RTSP_SCHEMES)
 
 
-def open_camera(url: str, transport: Transport, policy: UrlPolicy) -> LiveSource:
+def open_camera(url: str, transport: Transport, policy: UrlPolicy, on_retry: RetryCallback) -> LiveSource:
     """Open a camera and wait for its first frame; blocking. Raises ``SourceError``."""
     if is_webcam(url):
         policy.check_webcam(url)
         return Webcam(url)
     name = redact(url)
-    return LiveVideo(name, lambda: ContainerConnection(name, lambda: open_rtsp_container(url, transport, policy)))
+
+    def connect() -> Connection:
+        return ContainerConnection(name, lambda: open_rtsp_container(url, transport, policy))
+
+    return LiveVideo(name, connect, on_retry=on_retry)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -27,6 +27,7 @@ from mmduet.server.chat_timeline import Timeline, TimelineBuilder, TimelineItem
 from mmduet.server.error_response import error_body, http_status, to_mmduet_error
 from mmduet.server.error_schema import describe_errors
 from mmduet.server.event_stream import EventStream
+from mmduet.server.log_events import COMPLETION_CLOSED, RESPONSE_FAILED
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
 
@@ -89,7 +90,7 @@ class ChatCompletion:
         Raises as ``SessionManager.reserve`` does, and ``RateLimitError`` if the key may not generate tokens now.
         """
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
-        self.created = int(time())
+        self.created, self._opened_at = int(time()), monotonic()
         self.text = ""
         self.reply: Reply | None = None
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
@@ -167,6 +168,20 @@ class ChatCompletion:
             with contextlib.suppress(MmduetError):
                 await self.manager.engine.close_session(session)
         self.manager.budget.release(self.id)
+        self._log_end()
+
+    def _log_end(self) -> None:
+        reply = self.reply
+        COMPLETION_CLOSED.emit(
+            log,
+            key=self.owner,
+            model=self.manager.model_name,
+            reason=reply.finish if reply is not None else "failed",
+            duration_s=round(monotonic() - self._opened_at, 3),
+            frames=sum(isinstance(item, PreparedFrame) for item in self._timeline.items),
+            context_tokens=reply.context_tokens if reply is not None else None,
+            tokens=reply.tokens if reply is not None else 0,
+        )
 
     # OpenAI's objects
 
@@ -252,8 +267,8 @@ async def _stream_chunks(completion: ChatCompletion, request_id: str) -> AsyncIt
         if completion.includes_usage:
             yield _sse_event(completion.to_usage_chunk())
         yield "data: [DONE]\n\n"
-    except Exception as error:
-        log.exception("request %s failed while its response was streamed", request_id)
+    except Exception as error:  # noqa: BLE001 - logged with its traceback
+        RESPONSE_FAILED.emit(log, error=error, request=request_id)
         reported = to_mmduet_error(error, request_id)
         yield _sse_event(error_body(str(reported), http_status(reported), reported.code))
 

@@ -176,6 +176,9 @@ class ServerConfig(BaseSettings):
         description="Maximum number of frames in a chat completion; longer videos are sampled more slowly.",
     )
     tracing: bool = Field(default=False, description="Export OpenTelemetry spans to `OTEL_EXPORTER_OTLP_ENDPOINT`.")
+    slow_step_seconds: float = Field(
+        default=1.0, gt=0, description="Log a warning about an engine step that takes longer, in seconds."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
     log_json: bool = Field(default=False, description="Log one JSON object per line.")
 

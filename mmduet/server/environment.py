@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 from mmduet.errors import OptionError
+from mmduet.server.log_events import CLIENT_KEY_VARIABLE_SET
 
 log = logging.getLogger(__name__)
 ENV_PREFIX = "MMDUET_"
@@ -33,8 +34,4 @@ def check_variables(names: Iterable[str], settings: Collection[str]) -> None:
 def warn_about_client_key(keys: Collection[object]) -> None:
     """Log a warning if the variable of clients is set and no ``keys`` are, which is probably a mistake."""
     if os.environ.get(CLIENT_KEY_VARIABLE) and not keys:
-        log.warning(
-            "%s is the key that clients send and does not protect this server; set %sKEYS for that",
-            CLIENT_KEY_VARIABLE,
-            ENV_PREFIX,
-        )
+        CLIENT_KEY_VARIABLE_SET.emit(log)

@@ -10,7 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmduet.server.error_response import error_response, to_mmduet_error
-from mmduet.text import shorten, to_printable
+from mmduet.server.log_events import REQUEST_ABORTED, REQUEST_FAILED
+from mmduet.server.request_context import add_request_fields
+from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
 REQUEST_ID_HEADER = "x-request-id"
@@ -33,6 +35,7 @@ class ErrorMiddleware:
             return await self._app(scope, receive, send)
         request_id, started = f"req_{secrets.token_hex(12)}", False
         scope.setdefault("state", {})["request_id"] = request_id
+        add_request_fields(request=request_id)
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
@@ -46,10 +49,10 @@ class ErrorMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            log.debug("request %s: the client disconnected", request_id)
+            REQUEST_ABORTED.emit(log, request=request_id)
         except Exception as error:
             if started:
                 raise
-            log.exception("request %s failed: %s", request_id, to_printable(shorten(scope["path"])))
+            REQUEST_FAILED.emit(log, error=error, request=request_id, path=shorten(scope["path"]))
             await error_response(to_mmduet_error(error, request_id))(scope, receive, send_with_id)
         return None

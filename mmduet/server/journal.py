@@ -21,6 +21,7 @@ from mmduet.files import visible_files
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.journal import MAGIC, JournalWriter, complete_length, read_records
 from mmduet.protocol.session.recovery import RecoveredSession, recover
+from mmduet.server.log_events import JOURNAL_FAILED, JOURNAL_NOT_DELETED, JOURNAL_UNREADABLE
 
 log = logging.getLogger(__name__)
 SUFFIX, PART_SUFFIX, UNREADABLE_SUFFIX = ".journal", ".journal.part", ".unreadable"
@@ -57,7 +58,7 @@ class Journal:
                 if self._size > max(self._min_compaction_bytes, COMPACTION_GROWTH * self._compacted_size):
                     self._rewrite(recover(read_records(self._path.read_bytes())), state, events)
         except OSError as error:
-            log.error("session %s is no longer journaled: %s", self.writer.session.id, error.strerror or error)
+            JOURNAL_FAILED.emit(log, session=self.writer.session.id, detail=error.strerror or str(error))
             self.remove()
 
     def reopen(self) -> None:
@@ -106,11 +107,7 @@ class Journal:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                log.error(
-                    "%s cannot be deleted (%s); delete it, or its session is restored at the next start",
-                    path,
-                    error.strerror,
-                )
+                JOURNAL_NOT_DELETED.emit(log, file=str(path), detail=error.strerror or str(error))
 
 
 class JournalFolder:
@@ -160,7 +157,7 @@ class JournalFolder:
                 journal = self.open(JournalWriter(found.opened))
                 journal.reopen()
             except (ValueError, KeyError, TypeError, struct.error, OSError) as error:
-                log.error("journal %s cannot be read (%s); it is renamed to %s", path, error, UNREADABLE_SUFFIX)
+                JOURNAL_UNREADABLE.emit(log, file=str(path), detail=str(error))
                 with suppress(OSError):
                     path.rename(path.with_suffix(UNREADABLE_SUFFIX))
                 continue

@@ -23,6 +23,7 @@ from mmduet.protocol.session.recovery import ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
 from mmduet.server.key_limiter import KeyLimiter, LimitReporter
+from mmduet.server.log_events import FRAME_NOT_DECODED, SESSION_FAILED, SOURCE_ENDED
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay, scoring_only
@@ -229,8 +230,8 @@ class LiveSession:
             self._fail(error)
         except MmduetError as error:
             self._fail(error)
-        except Exception:
-            log.exception("session %s failed", self.id)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            SESSION_FAILED.emit(log, error=error, session=self.id, key=self.owner)
             self._fail(MmduetError("the server failed; reconnect"))
         finally:
             await self._release()
@@ -294,7 +295,7 @@ class LiveSession:
         try:
             frame = await self._engine.decode(command)
         except VideoError as error:
-            log.debug("session %s: frame %d: %s", self.id, command.index, error)
+            FRAME_NOT_DECODED.emit(log, session=self.id, frame=command.index, detail=str(error))
             if not self.closed:
                 self.conversation.drop_frame(command.index, "decode_error", monotonic())
             self._notify_source()
@@ -352,6 +353,10 @@ class LiveSession:
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""
+        frames = self.source.frame_count if self.source is not None else None
+        SOURCE_ENDED.emit(
+            log, session=self.id, source=event.url, reason=event.reason, detail=event.message, frames=frames
+        )
         self.source = None
         self.source_unpaused.set()
         self.limiter.close_source(self.id)

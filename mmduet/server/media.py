@@ -24,7 +24,7 @@ from mmduet.video.http_client import HTTP_SCHEMES, HttpClient
 from mmduet.video.http_source import HttpFile, open_http, open_http_connection
 from mmduet.video.image import decode_image
 from mmduet.video.letterbox import letterbox
-from mmduet.video.live import LiveVideo
+from mmduet.video.live import LiveVideo, RetryCallback
 from mmduet.video.network import Transport, first_then
 from mmduet.video.source import LiveSource
 
@@ -99,13 +99,16 @@ class MediaLoader:
         else:
             self._policy.check_file(url)
 
-    def open_source(self, url: str, transport: Transport) -> LiveSource:
+    def open_source(
+        self, url: str, transport: Transport, on_retry: RetryCallback = lambda reason, pause: None
+    ) -> LiveSource:
         """Open a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
 
-        Raises ``SourceError``, ``VideoError`` or ``StorageError``, which name the URL.
+        ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. Raises ``SourceError``,
+        ``VideoError`` or ``StorageError``, which name the URL.
         """
         if is_camera(url):
-            return open_camera(url, transport, self._policy)
+            return open_camera(url, transport, self._policy, on_retry)
         if not is_http(url):
             return NamedVideo(self._policy.check_file(url), redact(url))
         frame_size = self._frame_size or DEFAULT_FRAME_SIZE
@@ -113,7 +116,7 @@ class MediaLoader:
         if isinstance(opened, HttpFile):
             return StoredVideo(self._download(opened))
         reconnect = partial(open_http_connection, url, self._client, frame_size)
-        return LiveVideo(redact(url), first_then(opened, reconnect))
+        return LiveVideo(redact(url), first_then(opened, reconnect), on_retry=on_retry)
 
 
 def check_url(url: str) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mmduet.engine.thread import StepStats
 from mmduet.protocol.limits import LimitName
 from mmduet.protocol.server_events import DropReason, FrameDropped, Response, ResponseDone, ServerEvent
 
@@ -50,10 +51,10 @@ class Metrics:
         )
         self.frames_spoken = self._counter("mmduet:frames_spoken", "Frames that triggered a reply")
 
-    def on_step(self, seconds: float, sessions: int) -> None:
+    def on_step(self, step: StepStats) -> None:
         """Record an engine step; called by the engine's thread."""
-        self.step_time.observe(seconds)
-        self.batch_size.observe(sessions)
+        self.step_time.observe(step.seconds)
+        self.batch_size.observe(step.sessions)
 
     def on_frame_scored(self, age: float, speak: bool) -> None:
         """Record a frame that was scored ``age`` seconds after it was received."""

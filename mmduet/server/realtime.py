@@ -18,7 +18,15 @@ from mmduet.protocol.session.limits import ProtocolAbuse
 from mmduet.server.auth import KeyStore, accepted_subprotocol, check_origin
 from mmduet.server.error_response import error_response
 from mmduet.server.live_session import REPLACED, LiveSession, Subscriber
+from mmduet.server.log_events import (
+    CLIENT_TOO_SLOW,
+    PROTOCOL_ABUSE,
+    SESSION_NOT_RESUMED,
+    SESSION_RESUMED,
+    SOCKET_DISCONNECTED,
+)
 from mmduet.server.session_manager import SessionManager
+from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +59,7 @@ async def handle_socket(ws: WebSocket, manager: SessionManager, keys: KeyStore) 
         if resume is not None:
             await _resume(ws, manager, owner, resume)
     except (WebSocketDisconnect, RuntimeError) as error:  # Starlette raises RuntimeError for sending after the end
-        log.debug("socket disconnected: %s", error)
+        SOCKET_DISCONNECTED.emit(log, detail=str(error))
         if session is not None and session.conversation.consumed_count == 0:
             session.close("ended")
 
@@ -105,6 +113,7 @@ def parse_resume(message: str | bytes | None) -> ResumeSession | None:
 async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: ResumeSession) -> None:
     session = manager.find_by_token(resume.session_id, resume.resume_token, owner)
     if session is None:
+        SESSION_NOT_RESUMED.emit(log, session=shorten(resume.session_id), key=owner)
         event = server_events.SessionExpired(session_id=resume.session_id, event_id=format_event_id(0))
         await ws.send_text(event.model_dump_json())
         await _close(ws, EXPIRED, "expired")
@@ -117,7 +126,7 @@ async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: Re
     session.send(
         outcome(session_id=session.id, last_consumed_client_message_index=session.conversation.consumed_count - 1)
     )
-    log.info("session %s resumed", session.id)
+    SESSION_RESUMED.emit(log, session=session.id, key=owner, complete=complete)
     await _serve(ws, manager, session, subscriber)
 
 
@@ -177,7 +186,7 @@ async def _receive_loop(
         try:
             session.receive(message)
         except ProtocolAbuse as abuse:
-            log.warning("session %s: socket closed for protocol abuse: %s", session.id, abuse.reason)
+            PROTOCOL_ABUSE.emit(log, session=session.id, code=abuse.code, reason=abuse.reason)
             await _close(ws, abuse.code, abuse.reason)
             return abuse.code
         if (delay := _reading_delay(session, message)) > 0:
@@ -216,7 +225,7 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
             async with asyncio.timeout(timeout_seconds):
                 await ws.send_text(entry.text)
         except TimeoutError:
-            log.warning("session %s: the client does not read; its socket is closed", session.id)
+            CLIENT_TOO_SLOW.emit(log, session=session.id)
             return await _close(ws, TOO_SLOW, "too slow")
         except (WebSocketDisconnect, RuntimeError):
             return None  # the receiving task ends as well

@@ -29,9 +29,18 @@ from mmduet.server.journal import Journal, JournalFolder
 from mmduet.server.key_limiter import KeyLimiters
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.live_session import LiveSession
+from mmduet.server.log_events import (
+    SESSION_NOT_RESTORED,
+    SESSION_OPENED,
+    SESSION_RESTORED,
+    SESSION_SUSPENDED,
+    SESSION_UNUSABLE,
+)
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
+from mmduet.server.request_context import add_request_fields
 from mmduet.server.session_activity import SessionActivity
+from mmduet.server.session_log import SessionLog
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import shorten
 
@@ -121,6 +130,7 @@ class SessionManager:
             raise CapacityError("the server is shutting down; try again later")
         if model is not None and model != self.model_name:
             raise ModelNotFoundError(f"model {shorten(model)!r} is not served here; available: {self.model_name!r}")
+        add_request_fields(model=self.model_name)
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
         """Open a session and reserve its memory. Raises as ``reserve`` does."""
@@ -132,10 +142,12 @@ class SessionManager:
         if self._journals is not None:
             journal = self._journals.open(JournalWriter(SessionOpened(session_id, token, owner, self.model_name)))
         activity = SessionActivity()
-        conversation = self._create_conversation(session_id, owner, settings, reserve, activity, journal)
+        session_log = SessionLog(session_id, owner, self.model_name, settings.options.adapter)
+        conversation = self._create_conversation(session_id, owner, settings, reserve, activity, journal, session_log)
         session = self._start_session(conversation, token, owner, activity, journal)
         self.metrics.sessions_total.inc()
-        log.info("session %s opened", session_id)
+        add_request_fields(session=session_id, key=owner, model=self.model_name, adapter=settings.options.adapter)
+        SESSION_OPENED.emit(log, session=session_id, key=owner, model=self.model_name, adapter=settings.options.adapter)
         query = self.engine.model_config.recommended.query
         description = conversation.to_session(limits=self.limits(settings), resume_token=token, query=query)
         conversation.emit(server_events.SessionCreated(session=description))
@@ -163,6 +175,7 @@ class SessionManager:
         reserve: Callable[[SessionSettings], None],
         activity: SessionActivity,
         journal: Journal | None,
+        session_log: SessionLog,
         entries: Sequence[LogEntry] = (),
     ) -> Conversation:
         config = self.config
@@ -172,6 +185,7 @@ class SessionManager:
             self.metrics.on_event(event)
             trace.on_event(event)
             activity.on_event(event)
+            session_log.on_event(event)
 
         events = EventLog(config.log_events, config.log_bytes, on_event=observe, entries=entries)
         writer = journal.writer if journal is not None else None
@@ -212,10 +226,12 @@ class SessionManager:
             try:
                 self._restore_session(recovered, recovered.opened, journal)
             except CapacityError as error:  # keep the journal: a later start may have enough memory
-                log.warning("session %s is not restored in this run: %s", recovered.opened.id, error)
+                SESSION_NOT_RESTORED.emit(
+                    log, session=recovered.opened.id, key=recovered.opened.owner, detail=str(error)
+                )
                 journal.close()
             except MmduetError as error:
-                log.warning("session %s cannot be restored: %s", recovered.opened.id, error)
+                SESSION_UNUSABLE.emit(log, session=recovered.opened.id, key=recovered.opened.owner, detail=str(error))
                 journal.remove()
 
     def _restore_session(self, recovered: RecoveredSession, opened: SessionOpened, journal: Journal) -> None:
@@ -227,14 +243,21 @@ class SessionManager:
             reserve(settings)
         entries = [recovered.entries[number] for number in sorted(recovered.entries)][-self.config.log_events :]
         activity = SessionActivity()
-        conversation = self._create_conversation(opened.id, opened.owner, settings, reserve, activity, journal, entries)
+        emitter = recovered.state.emitter
+        replies = emitter.reply_count - (emitter.speaking is not None)
+        session_log = SessionLog(opened.id, opened.owner, self.model_name, settings.options.adapter, replies)
+        conversation = self._create_conversation(
+            opened.id, opened.owner, settings, reserve, activity, journal, session_log, entries
+        )
         conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
         session = self._start_session(conversation, opened.token, opened.owner, activity, journal, recovered.history)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
             session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
         session.wake()
-        log.info("session %s restored after %d frames", opened.id, recovered.state.frames)
+        SESSION_RESTORED.emit(
+            log, session=opened.id, key=opened.owner, model=self.model_name, frames=recovered.state.frames
+        )
 
     # Lookup
 
@@ -254,7 +277,10 @@ class SessionManager:
     def find_by_owner(self, session_id: str, owner: str) -> LiveSession | None:
         """Return a session that this owner opened, else None."""
         session = self._sessions.get(session_id) or self._ended.get(session_id)
-        return session if session is not None and session.owner == owner and not session.finished else None
+        if session is None or session.owner != owner or session.finished:
+            return None
+        add_request_fields(session=session.id)
+        return session
 
     def sessions_of(self, owner: str) -> list[LiveSession]:
         """Return the sessions of this owner that can be found by id, newest first."""
@@ -269,6 +295,7 @@ class SessionManager:
         session = self._sessions.get(session_id) or self._ended.get(session_id)
         if (session.owner if session is not None else self._forgotten.get(session_id)) != owner:
             return False
+        add_request_fields(session=session_id)
         if session is not None and not session.finished:
             session.finished = True
             session.close("ended")
@@ -287,8 +314,8 @@ class SessionManager:
             self.budget.release(session.id)
             session.detached_at = monotonic()
             self._ended[session.id] = session
-            closed = session.conversation.closed
-            log.info("session %s closed: %s", session.id, closed.reason if closed is not None else "suspended")
+            if not session.closed:
+                SESSION_SUSPENDED.emit(log, session=session.id, key=session.owner)
 
     def run_in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end even if the request that started it is cancelled."""

@@ -20,6 +20,8 @@ from mmduet.protocol.session_status import SourceStatus
 from mmduet.protocol.source_damage import SourceDamage
 from mmduet.redaction import redact
 from mmduet.server.key_limiter import KeyLimiter
+from mmduet.server.limited_warning import LimitedWarning
+from mmduet.server.log_events import SOURCE_CONNECTING, SOURCE_FAILED, SOURCE_LIVE, SOURCE_RETRYING
 from mmduet.server.media import MediaLoader
 from mmduet.video import VideoInfo
 from mmduet.video.network import Transport
@@ -56,8 +58,11 @@ class SourceReader:
         self, owner: SourceOwner, media: MediaLoader, url: str, unpaused: asyncio.Event, transport: Transport = "tcp"
     ) -> None:
         """While ``unpaused`` is clear, files are not read, and the frames of live sources are dropped."""
-        self.url = redact(url)
+        self.url, self.frame_count = redact(url), 0
         self.fps: float | None = None  # rate at which the source is read
+        self._retries = LimitedWarning(SOURCE_RETRYING, log)  # a source may break off again and again
+        self._logs_next_frame = True  # the first one, and the first one after a retry that was logged
+        self._retry_reason: str | None = None
         self._owner, self._conversation = owner, owner.conversation
         self._media, self._address, self._transport = media, url, transport
         self._unpaused = unpaused
@@ -80,7 +85,8 @@ class SourceReader:
         if self._video is None:
             return SourceStatus(url=self.url, state="connecting")
         if (retry_at := self._video.retry_at) is not None:
-            return SourceStatus(url=self.url, state="retrying", retry_in_s=round(max(retry_at - monotonic(), 0.0), 2))
+            retry_in_s = round(max(retry_at - monotonic(), 0.0), 2)
+            return SourceStatus(url=self.url, state="retrying", retry_in_s=retry_in_s, message=self._retry_reason)
         return SourceStatus(url=self.url, state="live")
 
     def notify_frame_finished(self) -> None:
@@ -100,14 +106,17 @@ class SourceReader:
             await self._read_source()
         except MmduetError as error:
             self._fail(str(error), error.code)
-        except Exception:
-            log.exception("session %s: reading the source failed", self._conversation.id)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            SOURCE_FAILED.emit(log, error=error, session=self._conversation.id, source=self.url)
             self._fail(f"{self.url} cannot be read because of a server error; see the server's log", "server")
         else:
             self._report_closed("ended")
 
     async def _read_source(self) -> None:
-        opening = asyncio.ensure_future(self._run_in_thread(self._media.open_source, self._address, self._transport))
+        SOURCE_CONNECTING.emit(log, session=self._conversation.id, source=self.url)
+        opening = asyncio.ensure_future(
+            self._run_in_thread(self._media.open_source, self._address, self._transport, self._on_retry)
+        )
         try:
             video = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -142,9 +151,19 @@ class SourceReader:
         frame = next(frames, None)
         return None if frame is None else replace(frame, image=self._media.letterbox(frame.image))
 
+    def _on_retry(self, reason: str, pause_seconds: float) -> None:
+        """Log a lost connection; called by the source's thread."""
+        self._retry_reason, session = reason, self._conversation.id
+        if self._retries.emit(session=session, source=self.url, detail=reason, retry_s=pause_seconds):
+            self._logs_next_frame = True
+
     def _push_frame(self, frame: Frame, first_pts: int) -> None:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
+        if self._logs_next_frame:
+            self._logs_next_frame = False
+            SOURCE_LIVE.emit(log, session=self._conversation.id, source=self.url)
+        self.frame_count += 1
         self._owner.on_source_frame()
         pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
         self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused)
@@ -166,6 +185,7 @@ class SourceReader:
 
     def _report_closed(self, reason: server_events.CloseReason, message: str | None = None) -> None:
         self._executor.shutdown(wait=False)
+        self._retries.report_suppressed(at_once=True)
         damage = None if self._video is None else SourceDamage(**self._video.damage.to_dict())
         event = server_events.SourceClosed(url=self.url, reason=reason, message=message, damage=damage)
         self._owner.on_source_closed(event)

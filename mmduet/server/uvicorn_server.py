@@ -21,6 +21,7 @@ from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
 from mmduet.server.error_response import error_body
 from mmduet.server.file_descriptors import is_scarce
+from mmduet.server.log_events import DRAINING
 from mmduet.server.tls import create_tls_context
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Server(uvicorn.Server):
         if self._manager.draining or not self.started:
             self.force_exit = self.should_exit = True
             return
-        log.info("%s: draining for up to %g s", signal.Signals(sig).name, self._drain_seconds)
+        DRAINING.emit(log, signal=signal.Signals(sig).name, timeout_s=self._drain_seconds)
         self.loop.call_soon_threadsafe(self.begin_drain)
 
     def begin_drain(self) -> None:

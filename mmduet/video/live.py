@@ -17,6 +17,8 @@ from mmduet.video.sampling import sample_by_pts
 from mmduet.video.source import VideoInfo
 
 MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.25, 4.0
+RetryCallback = Callable[[str, float], None]
+"""Called with the reason for which a connection was lost, and the pause before the next attempt in seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,16 @@ class LiveVideo:
     ``SourceError``.
     """
 
-    def __init__(self, name: str, connect: Callable[[], Connection], reconnect_seconds: float = 20.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Connection],
+        reconnect_seconds: float = 20.0,
+        on_retry: RetryCallback = lambda reason, pause: None,
+    ) -> None:
+        """``on_retry`` is called before every new attempt, by the thread that reads."""
         self._name, self._connect, self._reconnect_seconds = name, connect, reconnect_seconds
+        self._on_retry = on_retry
         self._stopped = Event()
         self._log = DamageLog()
         self._connection: Connection | None = None
@@ -115,6 +125,7 @@ class LiveVideo:
                 return
             if not index or not self._live or time.monotonic() - last_frame > self._reconnect_seconds:
                 raise self._connection_error(error)
+            self._on_retry(_reason(error), pause)
             self.retry_at = time.monotonic() + pause
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
@@ -142,8 +153,14 @@ class LiveVideo:
     def _connection_error(self, error: Exception | None) -> VideoError:
         if isinstance(error, VideoError):
             return error
-        reason = error_reason(error) if error is not None else "the connection broke"
-        return SourceError(f"{self._name} cannot be read ({reason}); check the address, and that the device is on")
+        return SourceError(
+            f"{self._name} cannot be read ({_reason(error)}); check the address, and that the device is on"
+        )
+
+
+def _reason(error: Exception | None) -> str:
+    """Return why a connection was lost; without an error it has ended."""
+    return error_reason(error) if error is not None else "the connection broke"
 
 
 def _as_generator(frames: Iterator[StreamFrame]) -> Generator[StreamFrame]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import openai
 import pytest
+from captured_logs import log_lines
 from certificates import write_certificate
 from live_server import RunningServer, SocketClient, run_test_server
 from proxies import documented, run_caddy, run_nginx
@@ -150,7 +151,7 @@ def test_the_client_address_is_that_of_the_proxys_client(proxy: Proxied, caplog:
 
 def logged_addresses(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the client addresses of the logged requests."""
-    return re.findall(r" from (\S+)$", caplog.text, re.MULTILINE)
+    return [line["client"] for line in log_lines(caplog, "request")]
 
 
 @pytest.mark.parametrize("name", sorted(PROXIES))

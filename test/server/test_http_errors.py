@@ -258,7 +258,7 @@ def test_any_exception_while_loading_media_is_an_internal_error(
     assert SECRET not in response.text
     request_id = response.headers["x-request-id"]
     assert request_id in error["message"]
-    logged = [record for record in caplog.records if request_id in record.getMessage()]
+    logged = [record for record in caplog.records if getattr(record, "request", "") == request_id and record.exc_info]
     assert len(logged) == 1
     assert SECRET in str(logged[0].exc_info)
     wait_for(lambda: server.manager.budget.used_bytes == 0)

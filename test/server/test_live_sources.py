@@ -8,10 +8,11 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
+from captured_logs import log_lines, unredacted
 from live_server import RunningServer, run_test_server
 from rtsp_server import run_rtsp_server
 
@@ -55,7 +56,7 @@ def test_camera_is_read_and_its_password_never_appears(
         assert 600_000 <= pts[-1] - pts[0] <= 1_600_000
         client.send("input_source.close")
         events = [*client.receive_until("input_source.closed"), *client.end_stream()]
-    assert "s3cret" not in json.dumps([opened, *events]) + caplog.text + "".join(capfd.readouterr())
+    assert "s3cret" not in json.dumps([opened, *events]) + unredacted(caplog) + "".join(capfd.readouterr())
 
 
 def test_wrong_password_is_reported_without_the_password(
@@ -66,10 +67,11 @@ def test_wrong_password_is_reported_without_the_password(
     error = next(e for e in events if e["type"] == "error")["error"]
     assert error["code"] == "bad_source"
     assert "401" in error["message"]
-    assert "wr0ng" not in json.dumps(events) + caplog.text
+    assert "s3cret" not in json.dumps(events) + unredacted(caplog)
 
 
-def test_interrupted_camera_is_reconnected(server: RunningServer) -> None:
+def test_interrupted_camera_is_reconnected(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     with run_rtsp_server() as camera, server.connect() as client:
         port = camera.port
         client.receive()
@@ -86,6 +88,11 @@ def test_interrupted_camera_is_reconnected(server: RunningServer) -> None:
     pts = [*before, *after]
     assert pts == sorted(set(pts))
     assert max(b - a for a, b in pairwise(pts)) >= 500_000, "the timeline shows the interruption"
+    lines = log_lines(caplog, "source_connecting", "source_live", "source_retrying", "source_ended")
+    states = [state for state, _ in groupby(line["event"].removeprefix("source_") for line in lines)]
+    assert states[:4] == ["connecting", "live", "retrying", "live"]
+    assert states[-1] == "ended"
+    assert {line["source"] for line in lines} == {f"rtsp://127.0.0.1:{port}/film"}
 
 
 @pytest.mark.parametrize(

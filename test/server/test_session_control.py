@@ -174,6 +174,7 @@ def test_a_broken_camera_is_retrying(client: SessionsClient) -> None:
         status = wait_for_status(client, created.id, lambda status: status.source.state == "retrying")
         assert status.source is not None
         assert status.source.retry_in_s is not None
+        assert status.source.message
         assert 0 <= status.source.retry_in_s <= 4
         broken = False
         wait_for_status(client, created.id, lambda status: status.source.state == "live")
