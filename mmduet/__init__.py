@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmduet.client import RemoteSession, RemoteStream
+    from mmduet.client import ConnectionStatus, RemoteSession, RemoteStream
     from mmduet.engine import Engine, EngineThread, recommended_options
     from mmduet.errors import (
         AnnotationError,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "mmduet.client": ("RemoteSession", "RemoteStream"),
+    "mmduet.client": ("ConnectionStatus", "RemoteSession", "RemoteStream"),
     "mmduet.engine": ("Engine", "EngineThread", "recommended_options"),
     "mmduet.errors": (
         "AnnotationError",
@@ -94,6 +94,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "AnnotationError",
     "AssistantTurn",
+    "ConnectionStatus",
     "Context",
     "DecodeOptions",
     "DenseCaptioning",

@@ -11,7 +11,7 @@ import pytest
 import mmduet
 
 PUBLIC = {
-    "AnnotationError", "AssistantTurn", "Context", "DecodeOptions", "DenseCaptioning", "Engine", "EngineError",
+    "AnnotationError", "AssistantTurn", "ConnectionStatus", "Context", "DecodeOptions", "DenseCaptioning", "Engine", "EngineError",
     "EngineThread", "FormatError", "Frame", "HighlightDetection", "MmduetError", "ModelError", "OnlineGrounding",
     "OptionError", "Pipeline", "Query", "QuestionAnswering", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
     "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SessionWarning", "SpeakOptions",

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mmduet.cli._connection import ConnectionReporter
 from mmduet.cli._loading import find, load
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._video_progress import VideoProgress
@@ -48,7 +49,10 @@ def _run(
     options: TaskOptions, task: Task[R], source: ModelSource | None, on_frame: FrameCallback
 ) -> Generator[VideoResult[Path, R], None, None]:
     """Yield the results; the model is loaded when the first one is requested, while the bar is shown."""
-    yield from _open_pipeline(options, task, source)(options.videos, on_frame=on_frame)
+    reporters = {video: ConnectionReporter(video) for video in options.videos}
+    yield from _open_pipeline(options, task, source)(
+        options.videos, on_frame=on_frame, on_connection_change=lambda video, status: reporters[video](status)
+    )
 
 
 def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | None) -> Pipeline[R]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
+from mmduet.cli._connection import ConnectionReporter
 from mmduet.cli._display import DisplayOptions, open_display
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._options import takes_options
@@ -113,14 +114,20 @@ def stream(options: StreamOptions) -> None:
     options = replace(options, video=str(resolve_video(Path(options.video))) if options.video == "-" else options.video)
     turns = validate(options)
     transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
+    reporter = ConnectionReporter()
     remote = RemoteStream(
-        options.server, key=options.key, encoding=options.encoding, block_when_behind=not options.realtime
+        options.server,
+        key=options.key,
+        encoding=options.encoding,
+        block_when_behind=not options.realtime,
+        on_connection_change=reporter,
     )
     with (
         exit_on_sigterm(),
         closing(open_source(options.video, options.transport, strict=options.strict_video)) as source,
         remote,
     ):
+        reporter.video = source.info.name
         plan = configure(remote, options, source, turns)
         show_stream(options, plan, remote, transcript, strip)
 

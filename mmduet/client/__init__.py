@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmduet.client.connection_status import ConnectionStatus
+
 if TYPE_CHECKING:
     from mmduet.client.blocking import RemoteStream
     from mmduet.client.session import RemoteSession
     from mmduet.client.sessions import SessionsClient
 
-__all__ = ["RemoteSession", "RemoteStream", "SessionsClient"]
+__all__ = ["ConnectionStatus", "RemoteSession", "RemoteStream", "SessionsClient"]
 
 
 def __getattr__(name: str) -> object:

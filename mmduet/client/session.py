@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from mmduet.client.address import websocket_url
 from mmduet.client.connecting import CONNECT_SECONDS, open_connection, permanent_error, reason_of
+from mmduet.client.connection_status import ConnectionCallback, Reconnection, log_connection_status
 from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
 from mmduet.errors import ConnectionLostError, MmduetError, OptionError, ServerError, SessionClosedError
@@ -28,7 +29,6 @@ from mmduet.redaction import redact
 MAX_UNCONSUMED = 256  # messages
 MESSAGES_PER_HEARTBEAT = 32
 HEARTBEAT_SECONDS = 5.0  # between heartbeats of an idle client
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 5.0
 CREATE_SECONDS = 2 * CONNECT_SECONDS  # for connecting and the first event together
 MIN_RECONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
@@ -39,7 +39,8 @@ class RemoteSession:
 
     A lost connection is replaced and the session resumed, for at most ``max_reconnect_seconds`` (None: a minute, or the time
     for which the server keeps the session if that is longer, because a restarted server has to load the model first). Then
-    iteration and pending calls raise ``ConnectionLostError``. Raises ``AuthError`` for a wrong key, ``CapacityError`` if the
+    iteration and pending calls raise ``ConnectionLostError``. ``on_connection_change`` is called with every change; by default
+    changes are logged. Raises ``AuthError`` for a wrong key, ``CapacityError`` if the
     server is full, and ``ServerError`` for anything else that prevents a connection.
     """
 
@@ -52,6 +53,7 @@ class RemoteSession:
         max_reconnect_seconds: float | None = None,
         block_when_behind: bool = False,
         session: server_events.Session | None = None,
+        on_connection_change: ConnectionCallback = log_connection_status,
     ) -> None:
         """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped.
 
@@ -59,6 +61,7 @@ class RemoteSession:
         """
         self._address = websocket_url(url)
         self.url = redact(self._address)  # for messages
+        self._reconnection = Reconnection(self.url, on_connection_change)
         self.created = session
         self._has_connected = False
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -215,27 +218,22 @@ class RemoteSession:
     # Connections
 
     async def _run_until_closed(self) -> None:
-        loop, backoff = asyncio.get_running_loop(), MIN_BACKOFF_SECONDS
-        lost_at = loop.time()
         try:
             while not self._closed:
                 try:
                     await self._run_connection()
                     break
                 except (WebSocketException, OSError, TimeoutError) as error:
-                    if self._connected.is_set():
-                        self._connected.clear()
-                        lost_at, backoff = loop.time(), MIN_BACKOFF_SECONDS
+                    self._connected.clear()
                     if (permanent := permanent_error(self.url, error, resuming=self._has_connected)) is not None:
                         raise permanent from None
-                    if loop.time() + backoff - lost_at > self._reconnect_seconds:
-                        raise ConnectionLostError(
-                            f"{self.url} cannot be reached ({reason_of(error)}); open a new session"
-                        ) from None
-                    await asyncio.sleep(backoff)
-                    backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+                    pause = self._reconnection.next_pause(reason_of(error), self._reconnect_seconds)
+                    if pause is None:
+                        raise self._give_up(reason_of(error)) from None
+                    await asyncio.sleep(pause)
         except MmduetError as error:
             self._error = error
+            self._reconnection.give_up(str(error))
         except Exception as error:  # noqa: BLE001 - raised by everything that waits for this task
             self._error = ServerError(f"the connection to {self.url} failed ({reason_of(error)}); open a new session")
             self._error.__cause__ = error
@@ -247,6 +245,13 @@ class RemoteSession:
                     update.set_exception(self._error or SessionClosedError("the session has ended; open another"))
                     update.exception()  # mark it as retrieved: the caller may be gone
             self._events.put_nowait(None)
+
+    def _give_up(self, reason: str) -> ConnectionLostError:
+        seconds = self._reconnection.seconds
+        self._reconnection.give_up(reason)
+        return ConnectionLostError(
+            f"connection to {self.url} lost ({reason}), gave up after {seconds:.0f} s; open a new session"
+        )
 
     @property
     def _reconnect_seconds(self) -> float:
@@ -356,6 +361,7 @@ class RemoteSession:
             self._outbox.start_after(last_consumed)
         self._has_connected = True
         self._connected.set()
+        self._reconnection.connected()
 
     def _fail_pending_updates(self) -> None:
         """Stop waiting for results whose events were lost."""

@@ -14,7 +14,7 @@ from mmduet.errors import EngineError, OptionError
 from mmduet.options import SpeakOptions
 from mmduet.pipelines.jobs import DEFAULT_MAX_CONCURRENT, R, VideoResult, check_max_concurrent
 from mmduet.pipelines.ordering import Finished, sort_by_index
-from mmduet.pipelines.task_run import FrameCallback, TaskRun, TaskSettings
+from mmduet.pipelines.task_run import ConnectionCallback, FrameCallback, TaskRun, TaskSettings
 from mmduet.progress import ProgressCallback
 from mmduet.tasks import (
     Answers,
@@ -65,6 +65,7 @@ class Pipeline(Generic[R]):
         *,
         progress: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        on_connection_change: ConnectionCallback | None = None,
     ) -> Generator[VideoResult[Path, R], None, None]:
         """Run the task over the videos and yield one result per video, in the given order.
 
@@ -77,13 +78,18 @@ class Pipeline(Generic[R]):
             query: What to look for or to ask; "caption" and "highlight" use the model's own query without one.
             progress: Called with the number of finished videos and the number of all, whenever one has finished.
             on_frame: Called with the video and each of its frames, in a worker thread, before the frame is processed.
+            on_connection_change: Called with the video and a ``ConnectionStatus`` when its connection to the server is lost,
+                resumed or given up, in the thread of the connection; it must neither block nor raise. By default the changes
+                are logged.
 
         Raises:
             OptionError: The query is missing, blank, or already part of the task.
             EngineError: The results of the previous call have not all been read, and its iterator is still open. It is raised
                 when the first result is read.
         """
-        settings = TaskSettings(self._new_task(query), self._fps, self._speak, on_frame, self._strict_video)
+        settings = TaskSettings(
+            self._new_task(query), self._fps, self._speak, on_frame, self._strict_video, on_connection_change
+        )
         paths = [Path(videos)] if isinstance(videos, str | os.PathLike) else [Path(video) for video in videos]
         stop = threading.Event()
         runs = [TaskRun(index, path, settings, stop) for index, path in enumerate(paths)]

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from mmduet.client import RemoteStream
+from mmduet.client.connection_status import ConnectionCallback
 from mmduet.client.images import Encoding
 from mmduet.client.tasks import configure, model_defaults
 from mmduet.errors import CapacityError, MmduetError, SessionClosedError
@@ -86,10 +87,16 @@ class _OpenStreams:
         self._lock = threading.Lock()
 
     @contextmanager
-    def open(self) -> Iterator[RemoteStream]:
+    def open(self, on_connection_change: ConnectionCallback) -> Iterator[RemoteStream]:
         """Provide a new stream. Raises ``SessionClosedError`` once ``close`` has been called."""
         server = self._server
-        stream = RemoteStream(server.url, key=server.key, encoding=server.encoding, block_when_behind=True)
+        stream = RemoteStream(
+            server.url,
+            key=server.key,
+            encoding=server.encoding,
+            block_when_behind=True,
+            on_connection_change=on_connection_change,
+        )
         with self._lock:
             if self._stop.is_set():
                 raise SessionClosedError("the pipeline was closed; call it again")
@@ -115,7 +122,7 @@ def _run_task(streams: _OpenStreams, run: TaskRun[R]) -> VideoResult[Path, R]:
     """Send one video to the server and return its result."""
     events: list[Output] = []
     try:
-        with streams.open() as stream:
+        with streams.open(run.on_connection_change) as stream:
             config = run.configure(stream.session.model, model_defaults(stream.session))
             configure(stream, config)
             events.extend(run_stream(stream, run.frames(), config.queries))

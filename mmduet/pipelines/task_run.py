@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
+from mmduet.client.connection_status import ConnectionStatus, log_connection_status
 from mmduet.errors import MmduetError, VideoError
 from mmduet.events import Frame, Output
 from mmduet.options import Profile
@@ -19,6 +20,7 @@ from mmduet.video.reader import FrameReader
 from mmduet.video.sampling import check_rate, frame_limit
 
 FrameCallback = Callable[[Path, Frame], None]  # called from the thread that reads the video
+ConnectionCallback = Callable[[Path, ConnectionStatus], None]  # called from the thread of the connection
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TaskSettings(Generic[R]):
     speak: str | None = None
     on_frame: FrameCallback | None = None
     strict_video: bool = False
+    on_connection_change: ConnectionCallback | None = None
 
     def run_config(self, defaults: ModelDefaults) -> RunConfig:
         """Return the configuration for a model with these defaults."""
@@ -48,6 +51,13 @@ class TaskRun(Generic[R]):
         self._config: RunConfig | None = None
         self._reader: FrameReader | None = None
         self._error: VideoError | None = None
+
+    def on_connection_change(self, status: ConnectionStatus) -> None:
+        """Report a change of the connection over which the video is sent; log it if nobody else has asked for it."""
+        if self._settings.on_connection_change is not None:
+            self._settings.on_connection_change(self.video, status)
+        else:
+            log_connection_status(status)
 
     def configure(self, model: str, defaults: ModelDefaults) -> RunConfig:
         """Set the model that runs the video and return the configuration for it."""

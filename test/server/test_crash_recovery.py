@@ -6,10 +6,9 @@ import errno
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
@@ -18,8 +17,10 @@ from typing import Any
 
 import pytest
 from captured_logs import unredacted
+from command_line import write_video
 from duet_rig import picture
 from fork_server import fork_server
+from killed_server import free_port, kill_server_process, start_server_process
 from live_server import RunningServer, SocketClient, run_test_server, wait_for
 
 from mmduet.client import RemoteStream
@@ -296,31 +297,6 @@ def test_two_servers_cannot_share_a_journal_folder(tmp_path: Path) -> None:
 # Killed processes
 
 
-SERVE = """
-import os, runpy, sys
-print(os.getpid(), flush=True)
-sys.argv = ["mmduet", "serve", "--model", "random:tiny", "--port", {port!r}, "--journal", {journal!r}]
-runpy.run_module("mmduet", run_name="__main__", alter_sys=True)
-"""
-
-
-def start_server_process(binaries: Path, journal: Path, port: int) -> int:
-    """Start ``mmduet serve`` in a process of its own; return the process id once it is listening."""
-    program = SERVE.format(port=str(port), journal=str(journal))
-    command = [str(binaries / "mmduet"), "-c", program]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    assert f":{port}/" in process.stdout.readline()
-    return pid
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 def stream_outputs(port: int, interrupt: Callable[[], None] = lambda: None) -> list[Any]:
     """Stream twelve frames and two queries, call ``interrupt`` in the middle, and return scores, replies and turns."""
     with RemoteStream(f"127.0.0.1:{port}", encoding="png", block_when_behind=True, max_reconnect_seconds=60) as stream:
@@ -346,13 +322,17 @@ def stream_outputs(port: int, interrupt: Callable[[], None] = lambda: None) -> l
         return kept
 
 
-def test_killed_server_loses_no_turn_and_repeats_none_after_restart(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with fork_server(tmp_path_factory.mktemp("fork")) as folder:
+        yield folder
+
+
+def test_killed_server_loses_no_turn_and_repeats_none_after_restart(binaries: Path, tmp_path: Path) -> None:
     port, journal = free_port(), tmp_path / "journal"
-    with ExitStack() as stack, ThreadPoolExecutor(1) as background:
-        starting = background.submit(stack.enter_context, fork_server(tmp_path))
+    with ThreadPoolExecutor(1) as background:
         with run_test_server(load_model("random:tiny")) as server:
             uninterrupted = stream_outputs(server.port)
-        binaries = starting.result()
         first = start_server_process(binaries, journal, port)
         second: list[Future[int]] = []
 
@@ -366,6 +346,34 @@ def test_killed_server_loses_no_turn_and_repeats_none_after_restart(tmp_path: Pa
             os.kill(second[0].result() if second else first, signal.SIGKILL)
     assert interrupted == uninterrupted
     assert any(isinstance(item, str) and item not in ("What?", "And?") for item in interrupted), "it has replied"
+
+
+@pytest.mark.parametrize("name", ["stream", pytest.param("caption", marks=pytest.mark.slow)])
+def test_commands_report_a_server_that_is_killed_and_restarted(name: str, binaries: Path, tmp_path: Path) -> None:
+    options = ("--fps", "4", "--no-query") if name == "stream" else ("--fps", "8")
+    video = write_video(tmp_path / "clip.mp4", 3.0 if name == "stream" else 30.0)  # one is sent in real time
+    port, journal = free_port(), tmp_path / "journal"
+    with ExitStack() as stack:
+        server = start_server_process(binaries, journal, port)
+        stack.callback(lambda: kill_server_process(server))
+        arguments = [name, str(video), "--server", f"127.0.0.1:{port}", "--quiet", *options]
+        command = subprocess.Popen(
+            [str(binaries / "mmduet"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        stack.callback(command.kill)
+        wait_for(lambda: sum(path.stat().st_size for path in journal.glob("*.journal")) > 10_000, 30)  # a few frames
+        kill_server_process(server)
+        server = start_server_process(binaries, journal, port)
+        out, err = command.communicate(timeout=60)
+    assert command.returncode == 0, err
+    lines = [line for line in err.splitlines() if "connection" in line]
+    shown = video if name == "caption" else video.name
+    assert lines[0].startswith(
+        f"{shown}: warning[connection_lost]: connection lost, trying again (0 s): ws://127.0.0.1:{port}/v1/realtime ("
+    )
+    assert all("warning[connection_lost]: connection lost, trying again (" in line for line in lines[:-1])
+    assert "warning[connection_resumed]: connection resumed after " in lines[-1]
+    assert "connection" not in out
 
 
 def test_without_a_journal_the_connection_is_lost(tmp_path: Path) -> None:
