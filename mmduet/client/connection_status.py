@@ -18,10 +18,10 @@ class ConnectionStatus:
 
     Attributes:
         state: "retrying" when the connection is lost and after every attempt that fails, "resumed" when the session
-            continues without loss, "gave_up" when it cannot be continued; the session's methods then raise the error.
+            continues, "gave_up" when it cannot be continued; the session's methods then raise the error.
         url: Address of the server, without credentials.
         seconds: Time since the connection was lost: 0 in the first report.
-        reason: Why the connection was lost or the last attempt failed; empty if the session was resumed.
+        reason: Why the connection was lost or the last attempt failed. For "resumed" it is empty, unless events were lost.
         retry_seconds: Pause before the next attempt; None if there is none.
     """
 
@@ -36,7 +36,9 @@ class ConnectionStatus:
         if self.state == "retrying":
             return f"connection lost, trying again ({self.seconds:.0f} s): {self.url} ({self.reason})"
         if self.state == "resumed":
-            return f"connection resumed after {self.seconds:.0f} s: {self.url}"
+            return f"connection resumed after {self.seconds:.0f} s: {self.url}" + (
+                f" ({self.reason})" if self.reason else ""
+            )
         return f"connection lost, gave up after {self.seconds:.0f} s: {self.url} ({self.reason})"
 
 
@@ -76,11 +78,11 @@ class Reconnection:
         self._on_change(ConnectionStatus("retrying", self._url, seconds, reason, pause))
         return pause
 
-    def connected(self) -> None:
-        """Report that the session has been resumed, if the connection was lost."""
+    def connected(self, reason: str = "") -> None:
+        """Report that the session has been resumed, if the connection was lost; ``reason`` is why events are missing."""
         seconds, lost, self._lost_at = self.seconds, self._lost_at is not None, None
         if lost:
-            self._on_change(ConnectionStatus("resumed", self._url, seconds))
+            self._on_change(ConnectionStatus("resumed", self._url, seconds, reason))
 
     def give_up(self, reason: str) -> None:
         """Report that the session cannot be continued, if the connection was lost."""

@@ -336,9 +336,11 @@ class RemoteSession:
             case server_events.SessionUpdated(session=session):
                 self._reports_every_frame = session.duet.ack
             case server_events.SessionResumed() | server_events.ResyncRequired():
-                if isinstance(event, server_events.ResyncRequired):
+                complete = isinstance(event, server_events.SessionResumed)
+                if not complete:
                     self._fail_pending_updates()
                 self._on_resumed(event.last_consumed_client_message_index)
+                self._reconnection.connected("" if complete else "the server no longer has all events since the loss")
             case server_events.HeartbeatAck():
                 self._outbox.acknowledge(event.last_consumed_client_message_index)
                 self._capacity_freed.set()
@@ -361,7 +363,6 @@ class RemoteSession:
             self._outbox.start_after(last_consumed)
         self._has_connected = True
         self._connected.set()
-        self._reconnection.connected()
 
     def _fail_pending_updates(self) -> None:
         """Stop waiting for results whose events were lost."""

@@ -51,6 +51,9 @@ def test_pauses_begin_again_after_a_resumption() -> None:
     assert [report.state for report in reports] == [*["retrying"] * 3, "resumed"] * 2
     assert [report.retry_seconds for report in reports] == [0.1, 0.2, 0.4, None] * 2
     assert reports[-1].describe() == "connection resumed after 1 s: ws://host"
+    reconnection.next_pause("reset", 60.0)
+    reconnection.connected("events are missing")
+    assert reports[-1].describe() == "connection resumed after 0 s: ws://host (events are missing)"
 
 
 # the clients
