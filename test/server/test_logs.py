@@ -192,6 +192,29 @@ def test_a_resumed_session_is_logged_and_so_is_a_wrong_token(
     assert {line["client"] for line in lines} == {"127.0.0.1"}
 
 
+def test_a_suspended_session_is_closed_by_the_next_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with run_test_server(journal=tmp_path) as server:
+        client = server.connect()  # still connected when the server stops
+        session = client.receive()["session"]
+        client.update_session({"fps": None, "speak": {"policy": "never"}}, max_output_tokens=4)
+        client.send_frames(2)
+        client.send("response.create")
+        client.receive("response.done")
+    client.ws.close()
+    (suspended,) = log_lines(caplog, "session_suspended")
+    assert not log_lines(caplog, "session_closed")
+    with run_test_server(journal=tmp_path) as server, server.connect(resume=True) as client:
+        client.send("session.resume", session_id=session["id"], resume_token=session["duet"]["resume_token"])
+        client.seq = 2
+        client.send_frames(1)
+        client.end_stream()
+    (restored,), (closed,) = log_lines(caplog, "session_restored"), log_lines(caplog, "session_closed")
+    assert {line["session"] for line in (suspended, restored, closed)} == {session["id"]}
+    assert {line["key"] for line in (suspended, restored, closed)} == {"anybody"}
+    assert (restored["frames"], closed["frames_received"], closed["frames_scored"]) == (2, 3, 3)
+    assert (closed["replies"], closed["tokens"]) == (1, 0), "tokens count from the restart on"
+
+
 def test_requests_are_logged_with_key_and_model_and_completions_with_tokens(
     locked: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
