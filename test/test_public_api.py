@@ -11,8 +11,8 @@ import pytest
 import mmduet
 
 PUBLIC = {
-    "AnnotationError", "AssistantTurn", "ConnectionStatus", "Context", "DecodeOptions", "DenseCaptioning", "Engine", "EngineError",
-    "EngineThread", "FormatError", "Frame", "HighlightDetection", "MmduetError", "ModelError", "OnlineGrounding",
+    "AnnotationError", "AssistantTurn", "ConnectionStatus", "Context", "DecodeOptions", "DenseCaptioning", "Engine",
+    "EngineError", "EngineThread", "FormatError", "Frame", "HighlightDetection", "MmduetError", "ModelError", "OnlineGrounding",
     "OptionError", "Pipeline", "Query", "QuestionAnswering", "RemoteSession", "RemoteStream", "Reply", "ReplyDelta",
     "ReplyStarted", "Scores", "ServerError", "SessionFailed", "SessionOptions", "SessionWarning", "SpeakOptions",
     "StreamEnded", "TemporalGrounding", "VideoError", "VideoResult", "__version__", "load_model", "open_frames", "pipeline",

@@ -11,7 +11,15 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from mmduet.client.address import http_url
-from mmduet.errors import AuthError, CapacityError, ConflictError, MmduetError, NotFoundError, ServerError
+from mmduet.errors import (
+    AuthError,
+    CapacityError,
+    ConflictError,
+    MmduetError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+)
 from mmduet.protocol.server_events import Item, Session
 from mmduet.protocol.session_status import SessionList, SessionStatus
 from mmduet.redaction import redact
@@ -34,7 +42,8 @@ class SessionsClient:
 
     ``url`` is the server's address as for ``RemoteSession``. Every method raises ``AuthError`` for a wrong key,
     ``NotFoundError`` for a session that this key does not have, ``ConflictError`` if the session's state does not allow the
-    request, ``CapacityError`` if the server or the session has no room, and ``ServerError`` for anything else.
+    request, ``RateLimitError`` at a limit of the key, ``CapacityError`` if the server or the session has no room, and
+    ``ServerError`` for anything else.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 30.0) -> None:
@@ -141,6 +150,8 @@ def _to_error(name: str, response: httpx2.Response) -> MmduetError:
         message, code = str(details["message"]), str(details["code"])
     except (ValueError, LookupError, TypeError):
         message, code = f"status {status} {response.reason_phrase}", ""
+    if code == RateLimitError.code:
+        return RateLimitError(f"{name}: {message}", float(response.headers.get("retry-after", 2)))
     error = ERRORS.get(status, ServerError)(f"{name}: {message}")
     if code and status not in ERRORS:
         error.code = code

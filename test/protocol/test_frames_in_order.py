@@ -8,8 +8,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from wire_partner import Echo, conversation, events, frame, message, query, update
+from wire_partner import PNG, Echo, conversation, events, frame, message, query, update
 
+from mmduet.protocol.frames import EncodedImage, ImageFormat
 from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTracker
 
 
@@ -47,6 +48,18 @@ def test_frames_above_the_rate_are_dropped_in_order() -> None:
     assert [seq for seq, outcome in found if outcome == "scored"] == [0, 5, 10]
     assert {outcome for seq, outcome in found if seq not in (0, 5, 10)} == {"rate"}
     assert [seq for seq, _ in found] == list(range(12))
+
+
+def test_frames_during_a_pause_are_not_counted_by_the_limits() -> None:
+    taken: list[int] = []
+    talk = conversation(fps=2, take_frame=lambda: not taken.append(1))
+    image = EncodedImage(ImageFormat.PNG, PNG)
+    for number, paused in enumerate((False, True, True, False)):
+        talk.push_source_frame(number * 500_000, image, float(number), fps=2, paused=paused)
+    assert len(taken) == 2
+    talk.close("ended", 4.0)
+    reasons = [event["reason"] for event in events(talk) if event["type"] == "input_frame.dropped"]
+    assert reasons == ["closed", "paused", "paused", "closed"]
 
 
 def test_the_newest_frames_are_kept() -> None:

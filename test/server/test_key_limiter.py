@@ -99,6 +99,12 @@ def test_limits_are_reported_for_replies_and_once_a_second_when_they_take_effect
     assert reporter.next_event(for_reply=False) is not None
 
 
+def test_client_secrets_share_the_limiter_of_their_key() -> None:
+    limiters = KeyLimiters(KeyLimits(frames_per_second=1.0), lambda key: 0, lambda name: None)
+    assert limiters.of("key-1.visitor") is limiters.of("key-1.other") is limiters.of("key-1")
+    assert limiters.of("key-2.visitor") is not limiters.of("key-1")
+
+
 def test_limiter_is_kept_until_its_key_has_recovered() -> None:
     clock, sessions = Clock(), {"busy": 1}
     limits = KeyLimits(frames_per_second=1.0, burst_s=100.0)

@@ -17,6 +17,7 @@ import pytest
 from live_server import RunningServer, SocketClient, endless_model, jpeg, run_test_server, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from mmduet.client import SessionsClient
 from mmduet.client.blocking import RemoteStream
 from mmduet.errors import RateLimitError
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
@@ -110,6 +111,62 @@ def test_sessions_of_a_key_are_rejected_with_429() -> None:
         wait_for(lambda: server.manager.active_count == 0)
         assert complete(server, "mine").headers["x-ratelimit-limit-sessions"] == "1"
         assert metric(server, "sessions") == 3
+
+
+def test_client_secrets_use_the_limits_of_their_key() -> None:
+    with run_test_server(keys="mine,yours", max_sessions_per_key=2, **at_most(frames=5)) as server:
+        secrets = [
+            httpx2.post(f"{server.http}/v1/realtime/client_secrets", headers=headers).json()["value"]
+            for headers in (MINE, MINE, YOURS)
+        ]
+        one, two, other = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
+        with server.connect(additional_headers=one) as first, server.connect(additional_headers=two) as second:
+            for headers in (one, MINE):
+                with pytest.raises(InvalidStatus) as rejected:
+                    server.connect(additional_headers=headers)
+                assert rejected.value.response.status_code == 429
+            for client, count, scored in ((first, 3, 3), (second, 4, 2)):
+                client.update_session(SILENT)
+                client.send_frames(count)
+                assert outcomes(client.end_stream()) == ["scored"] * scored + ["rate"] * (count - scored)
+        with server.connect(additional_headers=other) as client:
+            assert client.ws.response.headers["x-ratelimit-remaining-frames"] == "5"
+
+
+def test_requests_about_a_session_count_and_report_the_limits(folder: Path) -> None:
+    settings = {"keys": "mine", "pull_roots": str(folder), **at_most(bytes=100_000, tokens=2)}
+    with run_test_server(**settings) as server, SessionsClient(server.http, key="mine") as client:
+        session = client.create("film.mp4", paused=True, duet={"speak": {"policy": "never"}}).id
+        url = f"{server.http}/v1/sessions/{session}"
+
+        def remaining(response: httpx2.Response) -> int:
+            assert response.is_success
+            return int(response.headers["x-ratelimit-remaining-bytes"])
+
+        before = remaining(httpx2.get(url, headers=MINE))
+        query = "x" * 100
+        assert remaining(httpx2.post(f"{url}/queries", json={"query": query}, headers=MINE)) <= before - 100
+        assert remaining(httpx2.patch(url, json={"type": "realtime"}, headers=MINE)) < before - 100
+        client.speak_now(session)
+        complete(server, "mine")
+        with pytest.raises(RateLimitError, match="tokens per second") as limited:
+            client.speak_now(session)
+        assert limited.value.retry_after_seconds > 1000
+        listed = httpx2.get(f"{server.http}/v1/sessions", headers=MINE)
+        assert listed.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+def test_pause_while_a_file_waits_for_the_rate(folder: Path) -> None:
+    limits = {"frames_per_second_per_key": 20, "key_burst_seconds": 0.01}
+    with run_test_server(pull_roots=str(folder), **limits) as server, SessionsClient(server.http) as client:
+        session = client.create("film.mp4", duet=SILENT).id
+        wait_for(lambda: client.show(session).frames.scored > 2)
+        client.pause(session)
+        time.sleep(0.2)  # longer than a frame waits for the rate
+        client.resume(session)
+        wait_for(lambda: client.show(session).state == "ended")
+        frames = client.show(session).frames
+        assert (frames.scored, frames.dropped) == (20, {})
 
 
 def test_frames_beyond_the_rate_of_a_key_are_dropped() -> None:

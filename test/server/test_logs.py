@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from captured_logs import log_lines, unredacted
 from live_server import RunningServer, jpeg, run_test_server, wait_for
+from stream_server import endless, run_stream_server
 
 from mmduet.server import limited_warning, log_events
 from mmduet.server.auth import key_id
@@ -292,6 +293,30 @@ def test_the_states_of_a_source_are_logged(tmp_path: Path, caplog: pytest.LogCap
     assert {line["session"] for line in lines} == {session}
     assert lines[2]["frames"] == 3
     assert "none.mp4" in lines[-1]["detail"]
+
+
+def test_a_source_that_breaks_off_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def two_frames() -> Iterator[bytes]:
+        for seed in range(2):
+            yield b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(seed) + b"\r\n"
+
+    cam = endless(two_frames, "multipart/x-mixed-replace; boundary=frame")
+    with (
+        run_stream_server({"/cam": cam}) as web,
+        run_test_server(pull_hosts="127.0.0.1", pull_networks="127.0.0.0/8") as server,
+        server.connect() as client,
+    ):
+        client.send("input_source.open", url=web.url("/cam"))
+        wait_for(lambda: web.count("/cam") >= 5)
+        client.send("input_source.close")
+        client.receive_until("input_source.closed")
+    lines = log_lines(caplog, "source_live", "source_retrying", "source_ended")
+    events = [line["event"].removeprefix("source_") for line in lines]
+    assert events == ["live", "retrying", "live", "retrying", "ended"]
+    assert "suppressed" not in lines[1]
+    assert lines[3]["suppressed"] >= 1
 
 
 # limited warnings
