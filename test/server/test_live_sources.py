@@ -43,7 +43,7 @@ def test_camera_is_read_and_its_password_never_appears(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", "mmduet")  # the client library logs what it sends
     with server.connect() as client:
         client.receive()
         client.update_session(SILENT)
