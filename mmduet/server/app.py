@@ -21,6 +21,7 @@ from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
+from mmduet.server.allocator import return_memory_periodically
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
@@ -74,8 +75,10 @@ def create_app(
         with thread:
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
+            returning = asyncio.create_task(return_memory_periodically(lambda: manager.kv_used_bytes))
             yield
             expiry.cancel()
+            returning.cancel()
             await manager.close()
             engine.close()
 
