@@ -226,7 +226,10 @@ class RemoteSession:
                     if self._connected.is_set():
                         self._connected.clear()
                         lost_at, backoff = loop.time(), MIN_BACKOFF_SECONDS
-                    if (permanent := permanent_error(self.url, error, resuming=self._has_connected)) is not None:
+                    permanent = permanent_error(
+                        self.url, error, has_key=bool(self._headers), resuming=self._has_connected
+                    )
+                    if permanent is not None:
                         raise permanent from None
                     if loop.time() + backoff - lost_at > self._reconnect_seconds:
                         raise ConnectionLostError(

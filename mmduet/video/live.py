@@ -8,6 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event
 
+from av.error import HTTPForbiddenError, HTTPUnauthorizedError
+
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
 from mmduet.video.connection import Connection, StreamFrame
@@ -143,7 +145,9 @@ class LiveVideo:
         if isinstance(error, VideoError):
             return error
         reason = error_reason(error) if error is not None else "the connection broke"
-        return SourceError(f"{self._name} cannot be read ({reason}); check the address, and that the device is on")
+        has_wrong_password = isinstance(error, HTTPUnauthorizedError | HTTPForbiddenError)
+        subject = "the user name and password in the address" if has_wrong_password else "the address"
+        return SourceError(f"{self._name} cannot be read ({reason}); check {subject}, and that the device is on")
 
 
 def _as_generator(frames: Iterator[StreamFrame]) -> Generator[StreamFrame]:

@@ -401,6 +401,29 @@ def test_passwords_are_sent_when_asked_for(challenge: str) -> None:
     with run_stream_server({"/cam": answer}) as server:
         url = f"http://cam:s%2F3cret@127.0.0.1:{server.port}/cam"
         assert len(read(url, 3)) == 3
-        with pytest.raises(SourceError, match="401") as raised:
+        with pytest.raises(SourceError, match=r"401 \(user name or password is wrong\); check both") as raised:
             read(url.replace("3cret", "wr0ng"))
         assert "wr0ng" not in str(raised.value)
+        with pytest.raises(SourceError, match=r"401 \(a password is required\); write it into the address"):
+            read(server.url("/cam"))
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (404, r"404; check the address$"),
+        (403, r"403 \(access is denied\); check the rights of the user, or whether the address has expired$"),
+        (503, r"503; the address may be right: try again later$"),
+    ],
+)
+def test_an_error_status_says_what_can_be_done(status: int, remedy: str) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with (
+        run_stream_server({"/x": answer}) as server,
+        pytest.raises(SourceError, match=f"returned HTTP status {remedy}"),
+    ):
+        read(server.url("/x"))
