@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tomllib
-from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +24,7 @@ from mmduet.protocol.session.limits import SessionLimits
 from mmduet.server.environment import CLIENT_KEY_VARIABLE, ENV_PREFIX, check_variables
 from mmduet.server.tls import create_tls_context
 from mmduet.server.url_policy import UrlPolicy
+from mmduet.text import did_you_mean
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -300,6 +300,5 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"setting {name}: {first['msg'].removeprefix('Value error, ')}; see docs/settings.md"
-    similar = get_close_matches(name, ServerConfig.model_fields, 1)
-    suggestion = f", did you mean {similar[0]}?" if similar else ";"
+    suggestion = did_you_mean(name, ServerConfig.model_fields)
     return f"{path or 'the command line'}: unknown setting {name}{suggestion} docs/settings.md lists all settings"

@@ -29,7 +29,7 @@ from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.session_activity import SessionActivity
 from mmduet.server.tracing import SessionTrace, create_tracer
-from mmduet.text import shorten
+from mmduet.text import did_you_mean, shorten
 
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
@@ -113,7 +113,10 @@ class SessionManager:
         if self.draining:
             raise CapacityError("the server is shutting down; try again later")
         if model is not None and model != self.model_name:
-            raise ModelNotFoundError(f"model {shorten(model)!r} is not served here; available: {self.model_name!r}")
+            suggestion = did_you_mean(model, [self.model_name])
+            raise ModelNotFoundError(
+                f"model {shorten(model)!r} is not served here{suggestion} available: {self.model_name!r}"
+            )
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
         """Open a session and reserve its memory. Raises ``CapacityError`` if there is not enough."""

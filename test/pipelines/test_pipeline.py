@@ -189,6 +189,7 @@ def test_no_videos_give_no_results(where: dict) -> None:
     ("arguments", "message"),
     [
         ({"task": "summarize"}, "there is no task 'summarize'; use one of caption, ground, highlight, ask"),
+        ({"task": "captoin"}, "there is no task 'captoin', did you mean caption"),
         ({"task": "ask", "model": "nano", "server": "x"}, "model and server contradict each other"),
         ({"task": "ask", "server": "ftp://x"}, "server 'ftp://x' is not a valid address; use ws://HOST:PORT"),
         ({"task": "ask", "server": "x", "fps": 0.0}, "fps must be a number above 0, or none for every frame, got 0.0"),
@@ -204,6 +205,18 @@ def test_invalid_arguments_are_rejected_before_anything_is_loaded(arguments: dic
 def test_an_unknown_model_is_a_model_error() -> None:
     with pytest.raises(ModelError, match="model 'no-such-model' is neither a directory nor one of nano, "):
         pipeline("caption", model="no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("Nano", "nano"), ("nanoo", "nano"), ("random:7B", "random:7b"), ("radom:7b", "random:7b"),
+    ],
+)  # fmt: skip
+def test_a_misspelled_model_name_gets_a_suggestion_and_all_names(name: str, suggestion: str) -> None:
+    with pytest.raises(ModelError, match=rf", did you mean {suggestion}\?") as caught:
+        pipeline("caption", model=name)
+    assert "random:tiny, random:nano, random:0.5b, random:7b" in str(caught.value)
 
 
 @pytest.mark.parametrize(
