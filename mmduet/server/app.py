@@ -27,7 +27,7 @@ from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
 from mmduet.server.config import ServerConfig
 from mmduet.server.cors import CORSMiddleware
-from mmduet.server.docs_page import docs_page
+from mmduet.server.docs_page import DOCS_PATH, docs_page
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.error_response import error_response, http_exception_response, validation_response
 from mmduet.server.error_schema import describe_errors
@@ -101,7 +101,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
             dependencies=dependencies,
             responses=describe_errors(401, 403, "default"),
         )
-    app.add_route("/docs", docs_page(app), include_in_schema=False)
+    app.add_route(DOCS_PATH, docs_page(app), include_in_schema=False)
 
     @app.websocket("/v1/realtime")
     async def realtime(ws: WebSocket) -> None:
