@@ -205,15 +205,36 @@ def test_live_playlist_starts_near_its_end_and_skips_missing_segments(tmp_path: 
         assert frames[-1].time == pytest.approx(3.875, abs=0.01)  # the missing second is a gap
 
 
-def test_missing_segment_of_a_finished_playlist_is_an_error(tmp_path: Path) -> None:
-    write_hls(tmp_path)
-    (tmp_path / "s1.ts").unlink()
+@pytest.mark.parametrize("options", [{}, {"hls_segment_type": "fmp4"}])
+def test_missing_segments_of_a_finished_playlist_are_damage(tmp_path: Path, options: dict[str, str]) -> None:
+    write_hls(tmp_path, 8, **options)
+    for number in (0, 2, 3, 7):
+        (tmp_path / f"s{number}.ts").unlink()
     with run_stream_server(folder(tmp_path)) as server, closing(open_source(server.url("/list.m3u8"))) as source:
-        seen = []
-        with pytest.raises(SourceError, match=r"s1\.ts returned HTTP status 404"):
-            seen.extend(source.frames(None))
+        frames = list(source.frames(None))
         assert not source.live
-        assert len(seen) == 8, "the frames before it are delivered"
+        damage = source.damage
+    assert [(shown_second(frame.image), round(frame.time, 2)) for frame in frames[::8]] == [
+        (1, 1),
+        (4, 4),
+        (5, 5),
+        (6, 6),
+    ]
+    assert len(frames) == 32
+    assert [(round(span.start, 2), round(span.end, 2)) for span in damage.spans] == [(0, 1), (2, 4)]
+    assert damage.skipped == 24
+    assert damage.truncated_at == pytest.approx(7, abs=0.01)
+
+
+def test_a_finished_playlist_without_any_segment_on_the_server_is_an_error(tmp_path: Path) -> None:
+    write_hls(tmp_path)
+    for segment in tmp_path.glob("*.ts"):
+        segment.unlink()
+    with (
+        run_stream_server(folder(tmp_path)) as server,
+        pytest.raises(SourceError, match=r"s0\.ts returned HTTP status 404"),
+    ):
+        read(server.url("/list.m3u8"))
 
 
 def test_closing_ends_a_read_that_waits(tmp_path: Path) -> None:
