@@ -325,6 +325,18 @@ def test_mjpeg_parts_that_arrive_in_pieces_or_damaged() -> None:
         assert len(server.requests) == 1, "a stream with an end mark has ended"
 
 
+@pytest.mark.parametrize("boundary", ["frame", '"Frame"', "--frame"])
+def test_mjpeg_stream_ends_with_its_last_boundary(boundary: str) -> None:
+    def parts() -> Iterator[bytes]:
+        yield from camera(0.02, 5)
+        yield b"--fra"
+        yield b"me--\r\n"
+
+    with run_stream_server({"/cam": endless(parts, f"multipart/x-mixed-replace; boundary={boundary}")}) as server:
+        assert len(read(server.url("/cam"))) == 5
+        assert len(server.requests) == 1
+
+
 def test_mjpeg_stream_that_breaks_is_opened_again() -> None:
     answer = endless(lambda: camera(0.02, 5), "multipart/x-mixed-replace; boundary=frame")
     with run_stream_server({"/cam": answer}) as server:
