@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from mmduet.errors import SourceError
+from mmduet.redaction import redact
 from mmduet.video.damage import NO_DAMAGE, Damage
 from mmduet.video.network import Transport, is_network_url, open_network_stream
 from mmduet.video.reader import FrameReader, open_frames
@@ -45,4 +50,6 @@ def open_source(name: str, transport: Transport = "tcp", *, strict: bool = False
         return Webcam(name)
     if is_network_url(name):
         return open_network_stream(name, transport)
+    if re.match(r"(https?|rtsps?):", name, re.IGNORECASE) and not Path(name).exists():
+        raise SourceError(f"{redact(name)} is not a valid address; write it as SCHEME://HOST/PATH")
     return FileSource(name, strict=strict)

@@ -402,6 +402,11 @@ def test_file_without_duration_is_not_read_again(tmp_path: Path) -> None:
         assert len(read(server.url("/x.h264"))) == 20
 
 
+def test_an_address_with_one_slash_is_not_taken_for_a_file() -> None:
+    with pytest.raises(SourceError, match="^rtsp:/cam/x is not a valid address; write it as SCHEME://HOST/PATH"):
+        open_source("rtsp:/u:pw@cam/x")
+
+
 def protected(answer: Answer, challenge: str) -> Answer:
     """Answer only requests with the right password, by the scheme of the challenge."""
 
