@@ -103,7 +103,7 @@ class Slot:
         if self.length + count > self.capacity:
             raise CapacityError(
                 f"the session holds {self.length} of at most {self.capacity} tokens and cannot take {count} more; "
-                "open it with a smaller window or more text_tokens"
+                "use a smaller window (without one, every frame is kept) or shorter texts"
             )
         self._move_back(self.start)
 

@@ -39,6 +39,8 @@ from mmduet.events import Frame, Output, Scores, StreamEnded
 from mmduet.model import load_model
 from mmduet.options import SessionOptions
 
+PYTHON_NAME = re.compile(r"[a-z]_[a-z]")
+
 # output
 
 
@@ -186,7 +188,7 @@ def test_terminal_shows_live_scores_below_the_turns(run: Command, video: Path, m
         (("--speak", "threshold:high"), "high"),
         (("--score-heads", "novelty"), "novelty"),
         (("--score-heads", ","), "none"),
-        (("--min-interval", "-1"), "min_interval"),
+        (("--min-interval", "-1"), "--min-interval must be"),
         (
             ("--window", "wide"),
             "window must be a number of frames, seconds as in 6s, or none to keep every frame, got 'wide'",
@@ -196,10 +198,10 @@ def test_terminal_shows_live_scores_below_the_turns(run: Command, video: Path, m
         (("--window", "infs"), "seconds as in 6s"),
         (("--window", "100000"), "smaller window"),
         (("--fps", "0"), "--fps"),
-        (("--max-frames", "0"), "max_frames"),
-        (("--max-new-tokens", "0"), "max_new_tokens"),
+        (("--max-frames", "0"), "--max-frames must be"),
+        (("--max-new-tokens", "0"), "--max-new-tokens must be"),
         (("--temperature", "-1"), "temperature"),
-        (("--top-p", "0"), "top_p"),
+        (("--top-p", "0"), "--top-p must be"),
         (("--output", "nowhere/a.jsonl"), "nowhere"),
         (("--output", "."), "folder"),
         (("--plot", "a.bmp"), ".png"),
@@ -215,6 +217,7 @@ def test_invalid_options_are_rejected(
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith("error[bad_option]: ")
     assert message in done.err
+    assert not PYTHON_NAME.search(done.err.partition("]: ")[2])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -367,8 +370,20 @@ def test_failed_session_is_reported(run: Command, video: Path, tmp_path: Path) -
     done = run(video, *TALKING, "--window", "4", "--query", f"{'why ' * 200}?@1", "--output", log)
     assert done.status == 7
     assert "error[no_capacity]: " in done.err
-    assert "text_tokens" in done.err
+    assert "are used; shorten it, or use no window" in done.err
+    assert "text_tokens" not in done.err
     assert log.read_text() == ""  # before the first frame
+
+
+def test_a_session_that_is_too_long_says_what_can_be_changed(run: Command, video: Path) -> None:
+    for arguments, remedy in {
+        ("--window", "4", "--max-new-tokens", "100000"): "use a smaller window or shorter replies",
+        ("--window", "none", "--query", "why " * 2000): "or shorter texts",
+    }.items():
+        done = run(video, *MODEL, *arguments)
+        assert done.status in (2, 7)
+        assert remedy in done.err
+        assert not PYTHON_NAME.search(done.err.partition("]: ")[2])
 
 
 def test_an_error_in_the_source_is_raised_after_the_outputs_before_it() -> None:

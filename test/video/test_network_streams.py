@@ -403,7 +403,7 @@ def test_file_without_duration_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_an_address_with_one_slash_is_not_taken_for_a_file() -> None:
-    with pytest.raises(SourceError, match="^rtsp:/cam/x is not a valid address; write it as SCHEME://HOST/PATH"):
+    with pytest.raises(SourceError, match=r"^rtsp:/cam/x is not a valid address; write it as SCHEME://HOST/PATH"):
         open_source("rtsp:/u:pw@cam/x")
 
 
