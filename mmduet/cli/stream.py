@@ -167,13 +167,16 @@ def show_stream(
 
     def write_files() -> None:
         info = plan.source.info
-        write_subtitle_file(options.subtitles, transcript, info.duration, info.start)
+        duration = plan.source.read_duration or info.duration
+        write_subtitle_file(options.subtitles, transcript, duration, info.start)
         write_plot(options.plot, plan.source.info.name, f"watched by {plan.model}", transcript, strip, plan.speak)
 
     with ExitStack() as at_exit:
         at_exit.callback(write_files)
         if not options.quiet:
-            at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
+            at_exit.callback(
+                lambda: typer.echo(transcript.summarize(time.monotonic() - start, plan.source.read_duration), err=True)
+            )
         duration = min((end for end in (plan.source.info.duration, options.seconds) if end is not None), default=None)
         display = DisplayOptions(duration, plan.window, options.realtime, options.scores, options.quiet)
         if not options.strict_video:

@@ -67,6 +67,11 @@ class LiveVideo:
         """What could not be decoded so far."""
         return self._log.damage
 
+    @property
+    def read_duration(self) -> float | None:
+        """None: a stream lasts as long as its frames."""
+        return None
+
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB. May be called once."""
         index = 0

@@ -32,6 +32,11 @@ class FileSource:
         """What could not be read so far."""
         return NO_DAMAGE if self._reader is None else self._reader.damage
 
+    @property
+    def read_duration(self) -> float | None:
+        """The duration in seconds, once all frames have been read."""
+        return None if self._reader is None else self._reader.read_duration
+
     def frames(self, fps: float | None) -> FrameReader:
         """Return the frames at ``fps`` (None: every frame)."""
         self._reader = open_frames(self._path, fps, strict=self._strict)

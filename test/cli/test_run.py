@@ -335,11 +335,19 @@ def test_a_named_pipe_is_rejected(run: Command, tmp_path: Path) -> None:
     assert "can be read only once; send it to `mmduet run -`" in done.err
 
 
+def test_a_video_of_one_frame_lasts_as_long_as_its_frame(run: Command, mmduet: Command, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "one.mp4", 1 / 8)
+    assert run(video, *MODEL).err.startswith("1 frame, 0.12 s of video, ")
+    assert mmduet("highlight", video, *MODEL, "--query", "What?").out.startswith("one.mp4: 1 frame, 0.12 s, ")
+
+
 # early ends
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path, strict: bool) -> None:
+def test_truncated_video_is_processed_up_to_its_end(
+    run: Command, mmduet: Command, tmp_path: Path, strict: bool
+) -> None:
     whole = write_video(tmp_path / "whole.mp4", 6).read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) * 6 // 10])
@@ -360,6 +368,12 @@ def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path
     frames = of_type(read_events(log), "scores")
     assert 4 < len(frames) < 24
     assert summary.startswith(f"{len(frames)} frames, ")
+    if not strict:
+        assert f", {damage['truncated_at']:.2f} s of video, " in summary
+        caption = tmp_path / "caption.json"
+        assert mmduet("caption", cut, *MODEL, "--fps", "4", "--output", caption).status == 0
+        (entry,) = json.loads(caption.read_text())["videos"]
+        assert entry["duration"] == pytest.approx(damage["truncated_at"])
     assert len(done.lines) == 1 + len(of_type(read_events(log), "reply"))
     assert check_subtitles(subtitles)
     check_plot(plot)
