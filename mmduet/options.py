@@ -72,9 +72,9 @@ class SpeakOptions:
         if self.value >= highest:
             of_frames = "a frame" if self.policy == "threshold" else f"all {frames} frames"
             limit = "no sum is" if highest == math.inf else f"{summed} of {of_frames} cannot be"
-            return f"{speak} never lets the model speak: {limit} above {self.value:g}"
+            return f"the speak policy {speak} never lets the model speak: {limit} above {self.value:g}"
         if self.value == 0 and not self.min_interval:
-            return f"{speak} lets the model speak after every frame: scores are always above 0"
+            return f"the speak policy {speak} lets the model speak after every frame: scores are always above 0"
         return None
 
     def to_dict(self) -> dict[str, Any]:

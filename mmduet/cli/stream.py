@@ -149,7 +149,7 @@ def configure(
         turns = [*turns, Query(defaults.query)]
     if not any(isinstance(turn, Query) for turn in turns):
         speak = replace(speak, speak_before_query=True)
-    if options.speak or options.score_heads:
+    if (options.speak or options.score_heads) and speak.find_extreme() is None:  # of which the server warns
         durations = [end for end in (source.info.duration, options.seconds) if end is not None]
         warn_if_extreme(speak, frame_count(min(durations, default=None), fps))
     window = defaults.window if options.window is None else parse_window(options.window, fps)

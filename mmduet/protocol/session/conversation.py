@@ -12,7 +12,7 @@ from typing import Any
 
 from mmduet.duet import Role, check_no_markers
 from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
-from mmduet.events import Output
+from mmduet.events import SPEAK_POLICY, Output, SessionWarning
 from mmduet.protocol import client_events, frames, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation_state import ConversationState
@@ -179,6 +179,12 @@ class Conversation:
         if policy_changes:
             self._commands.put(commands.UpdatePolicy(settings.options.speak))
         self.log.append(server_events.SessionUpdated(session=self.to_session()))
+        self.check_speak_policy()
+
+    def check_speak_policy(self) -> None:
+        """Emit a warning if the speak policy never fires, or at every frame, whatever the scores are."""
+        if (reason := self.settings.options.speak.find_extreme()) is not None:
+            self._emitter.warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
 
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
         item, item_id = event.item, event.item.id or self._next_item_id()

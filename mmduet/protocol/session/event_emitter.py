@@ -233,14 +233,14 @@ class EventEmitter:
             case Reply():
                 self._finish_reply(output, now)
             case SessionWarning():
-                self._emit_warning(output)
+                self.warn(output)
             case StreamEnded():
                 self.close("ended", now)
             case SessionFailed():
                 self.emit_error(output.message, output.code, server=True)
                 self.close("failed", now)
 
-    def _emit_warning(self, warning: SessionWarning) -> None:
+    def warn(self, warning: SessionWarning) -> None:
         """Emit a warning, unless one with its code was emitted, maybe by the previous server."""
         if warning.code not in self._warnings:
             self._warnings = (*self._warnings, warning.code)
