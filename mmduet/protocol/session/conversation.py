@@ -94,11 +94,6 @@ class Conversation:
         return self._emitter.frames.counts
 
     @property
-    def unfinished_frames(self) -> int:
-        """Number of accepted frames that are neither scored nor dropped yet."""
-        return self._emitter.frames.open_count
-
-    @property
     def unread_turns(self) -> Sequence[tuple[int, server_events.Item]]:
         """Number and item of every turn that the model has not read yet."""
         return tuple(self._emitter.unread_turns)
