@@ -51,7 +51,7 @@ def test_run_and_tasks_warn_once(policy: str, mmduet: Command, video: Path) -> N
 
 def test_results_and_sessions_of_the_api_have_the_warning(mmduet: Command, video: Path) -> None:
     speak = {"policy": "threshold", "value": 1.0}
-    with run_test_server() as server:
+    with run_test_server(pull_roots=str(video.parent)) as server:
         run = pipeline("caption", model="random:tiny", fps=4, speak="threshold:1")
         remote = pipeline("caption", server=f"127.0.0.1:{server.port}", fps=4, speak="threshold:1")
         for results in (run([video]), remote([video])):
@@ -64,7 +64,7 @@ def test_results_and_sessions_of_the_api_have_the_warning(mmduet: Command, video
             client.send("input_frame.end")
             events = client.receive_until("session.closed")
         assert [event["code"] for event in events if event["type"] == "session.warning"] == ["speak_policy"]
-        body = {"source": "file:///none.mp4", "session": {"type": "realtime", "duet": {"speak": speak}}}
+        body = {"source": video.name, "session": {"type": "realtime", "duet": {"speak": speak}}}
         created = httpx2.post(f"{server.http}/v1/sessions", json=body)
         assert "event: session.warning" in httpx2.get(f"{server.http}{created.headers['Location']}/events").text
         done = mmduet(
