@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import write_video
 from duet_rig import lively_model
-from live_server import RunningServer, run_test_server
+from live_server import RunningServer, run_test_server, wait_for
 
 from mmduet import OnlineGrounding, Pipeline, QuestionAnswering, VideoResult, pipeline
 from mmduet.client import RemoteStream
@@ -244,6 +244,18 @@ def test_videos_wait_while_the_server_is_full(model: LoadedModel, videos: list[P
         run = pipeline("highlight", server=f"ws://127.0.0.1:{server.port}", fps=FPS, max_concurrent=4)
         results = list(run(videos))
     assert [(result.video, result.error) for result in results] == [(path, None) for path in videos]
+
+
+def test_a_place_that_becomes_free_late_is_waited_for(model: LoadedModel, videos: list[Path]) -> None:
+    with run_test_server(model, max_sessions=1) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        results = iter(pipeline("highlight", server=url, fps=FPS, max_concurrent=1)(videos[:2]))
+        first = next(results)
+        wait_for(lambda: server.manager.active_count == 0)
+        with RemoteStream(url) as occupant:  # as if the first video's session was still open
+            threading.Timer(0.5, occupant.close).start()
+            second = next(results)
+    assert (first.error, second.error) == (None, None)
 
 
 def test_a_server_that_is_full_with_others_is_an_error_of_each_video(model: LoadedModel, videos: list[Path]) -> None:
