@@ -125,7 +125,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.engine.run()
         assert self.engine.over
         assert [seq for seq, _ in outcomes(self.talk)] == self.sent
-        assert not any(self.talk.find_frame(index) for index in range(len(self.sent)))
+        assert self.talk.unfinished_frames == 0
         assert self.talk.frame_counts["received"] == len(self.sent)
         assert events(self.talk)[-1]["type"] == "session.closed"
 

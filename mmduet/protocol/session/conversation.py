@@ -12,7 +12,7 @@ from typing import Any
 
 from mmduet.duet import Role, check_no_markers
 from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
-from mmduet.events import SPEAK_POLICY, Output, SessionWarning
+from mmduet.events import Output
 from mmduet.protocol import client_events, frames, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation_state import ConversationState
@@ -92,6 +92,11 @@ class Conversation:
     def frame_counts(self) -> Mapping[str, int]:
         """Number of frames by outcome; ``received`` counts all of them."""
         return self._emitter.frames.counts
+
+    @property
+    def unfinished_frames(self) -> int:
+        """Number of accepted frames that are neither scored nor dropped yet."""
+        return self._emitter.frames.open_count
 
     @property
     def unread_turns(self) -> Sequence[tuple[int, server_events.Item]]:
@@ -178,8 +183,7 @@ class Conversation:
 
     def check_speak_policy(self) -> None:
         """Emit a warning if the speak policy never fires, or at every frame, whatever the scores are."""
-        if (reason := self.settings.options.speak.find_extreme()) is not None:
-            self._emitter.warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
+        self._emitter.check_speak_policy(self.settings.options.speak)
 
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
         item, item_id = event.item, event.item.id or self._next_item_id()
@@ -349,19 +353,9 @@ class Conversation:
     def state(self) -> ConversationState:
         """The current state, from which the conversation can be restored."""
         return ConversationState(
-            self.settings,
-            self._emitter.state,
-            self.consumed_count,
-            self.started,
-            self.ended,
-            self._last_frame,
-            self._first_pts,
-            self._item_count,
-            self._turn_count,
-            self._frame_count,
-            self._sampler.next_tick,
-            self.ends_with_source,
-        )
+            self.settings, self._emitter.state, self.consumed_count, self.started, self.ended, self._last_frame, self._first_pts,
+            self._item_count, self._turn_count, self._frame_count, self._sampler.next_tick, self.ends_with_source,
+        )  # fmt: skip
 
     def restore(
         self,

@@ -52,6 +52,11 @@ class FrameTracker(Generic[OutcomeT]):
         """A copy of the state, from which a tracker can be restored."""
         return FrameTrackerState(tuple(self._open.values()), dict(self._outcomes), dict(self.counts))
 
+    @property
+    def open_count(self) -> int:
+        """Number of frames whose outcome has not been released."""
+        return len(self._open)
+
     def accept(self, frame: AcceptedFrame) -> None:
         """Add a frame. Indices must increase."""
         self._open[frame.index] = frame
