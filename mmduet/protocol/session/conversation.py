@@ -354,7 +354,8 @@ class Conversation:
         """The current state, from which the conversation can be restored."""
         return ConversationState(
             self.settings, self._emitter.state, self.consumed_count, self.started, self.ended, self._last_frame,
-            self._first_pts, self._item_count, self._turn_count, self._frame_count, self._sampler.next_tick, self.ends_with_source,
+            self._first_pts, self._item_count, self._turn_count, self._frame_count, self._sampler.next_tick,
+            self.ends_with_source,
         )  # fmt: skip
 
     def restore(
