@@ -181,6 +181,12 @@ class AuthError(ServerError):
     code = "unauthorized"
 
 
+class ProxiedRequestError(AuthError):
+    """A request that came through a proxy to a server without keys."""
+
+    code = "proxied_request"
+
+
 class OriginError(AuthError):
     """A web page from an origin that is not allowed to connect."""
 

@@ -149,11 +149,16 @@ class SessionFailed:
         return error
 
 
+OUT_OF_DOMAIN, SPEAK_POLICY = "out_of_domain", "speak_policy"
+"""Codes of warnings."""
+
+
 @dataclass(frozen=True)
 class SessionWarning:
     """Something about the stream that makes its outputs doubtful; the session continues. Emitted once per ``code``.
 
-    ``code`` is ``out_of_domain`` if the video does not look like the footage that the model was trained on.
+    ``code`` is ``OUT_OF_DOMAIN`` if the video does not look like the footage that the model was trained on, ``SPEAK_POLICY`` if
+    the speak policy lets the model speak never or always, whatever the scores are.
     """
 
     code: str

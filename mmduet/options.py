@@ -41,11 +41,9 @@ class SpeakOptions:
             )
         if not self.value >= 0:  # also rejects NaN
             raise OptionError(f"speak value must be at least 0, got {self.value}")
-        if not (self.min_interval >= 0 and self.repeat_window >= 0):
-            raise OptionError(
-                "min_interval and repeat_window must be at least 0 seconds, "
-                f"got {self.min_interval} and {self.repeat_window}"
-            )
+        for name, seconds in {"min_interval": self.min_interval, "repeat_window": self.repeat_window}.items():
+            if not seconds >= 0:
+                raise OptionError(f"{name} must be at least 0 seconds, got {seconds}")
 
     @classmethod
     def parse(cls, text: str, heads: tuple[str, ...] = ("informative",), **rest: Any) -> SpeakOptions:
@@ -74,9 +72,9 @@ class SpeakOptions:
         if self.value >= highest:
             of_frames = "a frame" if self.policy == "threshold" else f"all {frames} frames"
             limit = "no sum is" if highest == math.inf else f"{summed} of {of_frames} cannot be"
-            return f"{speak} never lets the model speak: {limit} above {self.value:g}"
+            return f"the speak policy {speak} never lets the model speak: {limit} above {self.value:g}"
         if self.value == 0 and not self.min_interval:
-            return f"{speak} lets the model speak after every frame: scores are always above 0"
+            return f"the speak policy {speak} lets the model speak after every frame: scores are always above 0"
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,13 +143,12 @@ class DecodeOptions:
         """Raise ``OptionError`` for invalid values."""
         if self.max_new_tokens < 1:
             raise OptionError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not (
-            (self.temperature == 0 or self.temperature >= 0.01) and 0 < self.top_p <= 1 and self.repetition_penalty > 0
-        ):
-            raise OptionError(
-                "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetition_penalty > 0, got "
-                f"temperature {self.temperature}, top_p {self.top_p}, repetition_penalty {self.repetition_penalty}"
-            )
+        if not (self.temperature == 0 or self.temperature >= 0.01):
+            raise OptionError(f"temperature must be 0 or at least 0.01, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not self.repetition_penalty > 0:
+            raise OptionError(f"repetition_penalty must be above 0, got {self.repetition_penalty}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options under their public names: those of journals and of the settings of predictions."""

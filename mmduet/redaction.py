@@ -7,7 +7,8 @@ import re
 _SCHEMES = "rtsps?|rtmps?|https?|wss?|ftps?|srt|udp|rtp"  # recognised even if the colon or the slashes are missing
 _URL_START = rf"(?:[a-z][a-z0-9+.-]+:[/\\]+|[a-z]:/{{2,}}|(?:{_SCHEMES})(?::|(?=//))/*)"
 _STARTS_AS_URL = re.compile(rf"\s*({_URL_START})", re.IGNORECASE)
-_CREDENTIALS_IN_TEXT = re.compile(rf"({_URL_START})\S*@", re.IGNORECASE)
+_URL_IN_TEXT = re.compile(rf"(?:{_URL_START}|://)\S*", re.IGNORECASE)
+_FINAL_PUNCTUATION = "\"'()[]{}<>.,;:!?"
 _DATA_URL = re.compile(r"\s*(data:[\w.+/;=-]{0,60}),", re.IGNORECASE)
 
 
@@ -31,5 +32,12 @@ def redact(name: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return a message without the credentials of the URLs in it."""
-    return _CREDENTIALS_IN_TEXT.sub(r"\1", text) if "@" in text else text
+    """Return a message with every URL in it as ``redact`` returns it. Punctuation at the end of a URL is kept."""
+    if not any(mark in text for mark in "@?#"):
+        return text
+    return _URL_IN_TEXT.sub(_redact_match, text)
+
+
+def _redact_match(match: re.Match[str]) -> str:
+    url = match[0].rstrip(_FINAL_PUNCTUATION)
+    return redact(url) + match[0][len(url) :]

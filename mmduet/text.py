@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from urllib.parse import unquote
 
 MAX_QUOTED_CHARS = 120
@@ -28,6 +30,16 @@ def to_printable(text: str) -> str:
 def shorten(text: str) -> str:
     """Return ``text``, cut to ``MAX_QUOTED_CHARS`` characters with an ellipsis at the end."""
     return text if len(text) <= MAX_QUOTED_CHARS else text[: MAX_QUOTED_CHARS - 1] + "…"
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ``", did you mean X?"`` for the known name that ``name`` resembles, whatever their case, else ``";"``.
+
+    ``prefix`` stands before all names and is not compared.
+    """
+    by_key = {other.casefold(): other for other in known}
+    similar = get_close_matches(shorten(name).casefold(), by_key, 1)
+    return f", did you mean {prefix}{by_key[similar[0]]}?" if similar else ";"
 
 
 def shorten_words(text: str) -> str:

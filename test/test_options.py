@@ -9,8 +9,6 @@ import pytest
 from mmduet.errors import OptionError
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions, parse_window
 
-SAMPLING = "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetition_penalty > 0, got "
-
 
 @pytest.mark.parametrize(
     ("make", "message"),
@@ -20,7 +18,7 @@ SAMPLING = "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetiti
         (lambda: SpeakOptions(value=float("nan")), "speak value must be at least 0, got nan"),
         (
             lambda: SpeakOptions(min_interval=-1),
-            "min_interval and repeat_window must be at least 0 seconds, got -1 and 0.0",
+            "min_interval must be at least 0 seconds, got -1",
         ),
         (
             lambda: SpeakOptions.parse("loud"),
@@ -35,7 +33,9 @@ SAMPLING = "expected temperature 0 or at least 0.01, 0 < top_p <= 1 and repetiti
             "window must be a number of frames, seconds as in 6s, or none to keep every frame, got 'wide'",
         ),
         (lambda: DecodeOptions(max_new_tokens=0), "max_new_tokens must be at least 1, got 0"),
-        (lambda: DecodeOptions(top_p=0.0), SAMPLING + "temperature 0.0, top_p 0.0, repetition_penalty 1.0"),
+        (lambda: DecodeOptions(temperature=0.001), "temperature must be 0 or at least 0.01, got 0.001"),
+        (lambda: DecodeOptions(top_p=0.0), "top_p must be above 0 and at most 1, got 0.0"),
+        (lambda: DecodeOptions(repetition_penalty=float("nan")), "repetition_penalty must be above 0, got nan"),
         (lambda: SessionOptions(window=0), "window must be at least 1 frame, or none, got 0"),
         (lambda: SessionOptions(profile="loose"), "profile must be fixed or paper, got 'loose'"),  # type: ignore[arg-type]
         (lambda: SessionOptions(text_tokens=63), "text_tokens must be at least 64, got 63"),

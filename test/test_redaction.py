@@ -67,6 +67,40 @@ def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
     assert redact(url) == shown
 
 
+@given(
+    STARTS.map(str.strip),
+    st.none() | SECRETS.filter(lambda text: " " not in text),
+    SECRETS.filter(lambda text: " " not in text),
+    st.sampled_from(["?", "#", "?token=", "?a=1&b="]),
+    st.sampled_from(["", "@", "@x", "@Zq"]),
+    HOSTS,
+    st.sampled_from(["", ".", ": no such folder", "); check it", "' is not valid"]),
+)
+def test_no_part_of_credentials_or_query_stays_in_a_text(
+    start: str, password: str | None, token: str, query: str, tail: str, host: str, rest: str
+) -> None:
+    credentials = "" if password is None else f"user:{password}@"
+    shown = redact_text(f"the address {start}{credentials}{host}/live{query}{token}{tail}{rest}")
+    assert "Zq" not in shown
+    assert "qZ" not in shown
+    assert shown.startswith("the address ")
+    assert shown.endswith(rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h/x?a=1@S3cret", "https://..."),
+        ("cannot open 'https://h/x?a=S3cret'; check it", "cannot open 'https://h/x'; check it"),
+        ("(http://h/x#part), http://u:p@h/y.", "(http://h/x), http://h/y."),
+        ("is http://h/x right?", "is http://h/x right?"),
+        ("is it http://h/x?", "is it http://h/x?"),
+    ],
+)
+def test_urls_in_texts_are_shown_without_secrets(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
+
+
 def test_errors_and_log_lines_are_redacted() -> None:
     url = "rtsp://admin:12/S3cret@host/x"
     assert str(MmduetError(f"--plot {url}: no such folder")) == "--plot rtsp://host/x: no such folder"

@@ -18,7 +18,7 @@ from mmduet.cli._session_io import exit_on_sigterm
 from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
-from mmduet.cli._warnings import print_warning, warn_about_damage, warn_if_extreme
+from mmduet.cli._warnings import print_warning, warn_about_damage
 from mmduet.errors import MmduetError
 from mmduet.events import SessionWarning
 from mmduet.files import write_json
@@ -66,7 +66,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
     """
     options = replace(options, videos=[resolve_video(video) for video in options.videos])
     report: Json = {"task": task.name, "profile": options.profile, "videos": []}
-    failed = warned = False
+    failed = False
     with exit_on_sigterm(), ExitStack() as at_exit:
         at_exit.callback(write_report, options.output, report)
         with open_console(options) as console:
@@ -76,7 +76,6 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
                 reporter.warn(result)
                 if options.several or result.output is not None:
                     report["videos"].append(entry)
-                warned = warned or warn_about_speak(options, result)
                 try:
                     reporter.add(result, strip, entry)
                 except MmduetError as error:
@@ -87,13 +86,6 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
                     typer.echo(f"{redact(str(result.video))}: error[{error.code}]: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
-
-
-def warn_about_speak(options: TaskOptions, result: VideoResult[Path, Any]) -> bool:
-    """Warn if the speak policy that was given lets the model speak never or always; return whether it does."""
-    if not isinstance(options, ReplyTaskOptions) or options.speak is None or not (result.config and result.stream):
-        return False
-    return warn_if_extreme(result.config.speak, len(result.stream.scores))
 
 
 def write_report(path: Path | None, report: Json) -> None:

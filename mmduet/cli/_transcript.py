@@ -89,18 +89,18 @@ class Transcript:
             case Reply(time=time, text=text, finish=finish):
                 self.replies[-1] = PartialReply(time, text, finish)
 
-    @property
-    def duration(self) -> float:
-        """The end of the last scored frame in seconds, as in the results of tasks; 0 without frames."""
+    def summarize(self, elapsed: float, duration: float | None) -> str:
+        """Return one line on what was processed in ``elapsed`` seconds.
+
+        ``duration`` is that of a video that was processed to its end; if it is None, the last scored frame ends what was
+        processed.
+        """
         from mmduet.tasks.base import stream_end
 
-        return stream_end([scores.time for scores in self.scores[-2:]])
-
-    def summarize(self, elapsed: float) -> str:
-        """Return one line on what was processed in ``elapsed`` seconds."""
         frames, replies = len(self.scores), len(self.replies)
-        speed = self.duration / elapsed if elapsed > 0 else 0.0
+        seconds = stream_end([scores.time for scores in self.scores[-2:]]) if duration is None else duration
+        speed = seconds / elapsed if elapsed > 0 else 0.0
         return (
-            f"{frames} frame{'s' * (frames != 1)}, {self.duration:.2f} s of video, "
+            f"{frames} frame{'s' * (frames != 1)}, {seconds:.2f} s of video, "
             f"{replies} repl{'y' if replies == 1 else 'ies'}, {speed:.1f}x real time"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mmduet.cli._transcript import OutputListener
-from mmduet.events import Output, SessionWarning
+from mmduet.events import SPEAK_POLICY, Output, SessionWarning
 from mmduet.options import SpeakOptions
 from mmduet.redaction import redact
 from mmduet.text import to_printable
@@ -42,12 +42,11 @@ def print_session_warnings(video: Path | str) -> OutputListener:
     return listen
 
 
-def warn_if_extreme(speak: SpeakOptions, frames: int | None) -> bool:
-    """Write a line to stderr if the policy never fires, or at every one of ``frames`` frames; return whether it does."""
+def warn_if_extreme(speak: SpeakOptions, frames: int | None) -> None:
+    """Print a warning if the policy never fires, or at every one of ``frames`` frames."""
     reason = speak.find_extreme(frames)
     if reason is not None:
-        print_warning("speak_policy", f"--speak {reason}")
-    return reason is not None
+        print_warning(SPEAK_POLICY, reason)
 
 
 def frame_count(duration: float | None, fps: float, max_frames: int | None = None) -> int | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mmduet.bench.serve import ServeResult
 
 SCENE_SECONDS = 60.0  # of the scene that clients stream
+MEMORY_SECONDS = 6.0  # of a scene, which each session receives
 CHAOS_SECONDS = 12  # of that scene, in each iteration of a well-behaved client
 
 app = typer.Typer(help="Measure memory, load and robustness on this machine.", no_args_is_help=True)
@@ -245,6 +246,31 @@ def chaos(
         config = ChaosConfig(honest, hostile, fps, minutes, images, recommended_query(address), seed)
         report = asyncio.run(run_chaos(address, pid, config, lambda done: bar(round(done * 1000), 1000)))
     _finish(report.to_dict(), json_path)
+
+
+@app.command()
+def memory(
+    sessions: Annotated[int, Option(min=1, help="Number of sessions that are open at the same time.")] = 300,
+    rounds: Annotated[int, Option(min=1, help="Number of times that they are opened and closed.")] = 3,
+    model: Annotated[str, Option(help="Model of the server.")] = "nano",
+    seed: Annotated[int, Option(help="Seed of the scene.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
+) -> None:
+    """Measure whether a server returns the memory of closed sessions.
+
+    The exit status is 1 if it has more than 1.10 times the memory that it had after 20 sessions, or grows over the rounds.
+    """
+    import asyncio
+
+    from mmduet.bench.returned_memory import measure_returned_memory
+    from mmduet.bench.scene_frames import encoded_scene_frames
+    from mmduet.bench.server_process import server_process
+
+    check_output_files({"--json": json_path})
+    images = encoded_scene_frames(MEMORY_SECONDS, 2.0, seed)
+    with server_process("--model", model) as (address, pid), progress_bar("rounds") as bar:
+        result = asyncio.run(measure_returned_memory(address, pid, sessions, rounds, images, bar))
+    _finish(result.to_dict(), json_path)
 
 
 @app.command()

@@ -34,6 +34,7 @@ from mmduet.cli import (
     version,
 )
 from mmduet.cli._help import build_command
+from mmduet.cli._option_names import name_options_in_errors
 from mmduet.errors import MmduetError, OptionError
 from mmduet.files import is_disk_error
 from mmduet.text import to_printable
@@ -79,7 +80,9 @@ def main(commands: typer.Typer = app) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     silence_libraries()
     try:
-        build_command(commands)()
+        command = build_command(commands)
+        name_options_in_errors(command)
+        command()
     except MmduetError as error:
         fail(error)
     except OSError as error:

@@ -144,7 +144,9 @@ def run(options: RunOptions) -> None:
 
         at_exit.callback(write_files)
         if not options.quiet:
-            at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
+            at_exit.callback(
+                lambda: typer.echo(transcript.summarize(time.monotonic() - start, frames.read_duration), err=True)
+            )
         display = DisplayOptions(
             plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
         )

@@ -95,6 +95,7 @@ class ServeOptions:
 @takes_options(ServeOptions)
 def serve(options: ServeOptions) -> None:
     """Serve live streams over WebSockets until SIGTERM or Ctrl-C. API keys come from MMDUET_KEYS or the config file."""
+    from mmduet.server.allocator import limit_arenas
     from mmduet.server.config import load_config
     from mmduet.server.environment import warn_about_client_key
     from mmduet.server.file_descriptors import raise_limit
@@ -105,6 +106,7 @@ def serve(options: ServeOptions) -> None:
     configure_logging(settings.log_level, as_json=settings.log_json)
     warn_about_client_key(settings.keys)
     raise_limit()
+    limit_arenas()
 
     from mmduet.server.app import create_app
     from mmduet.server.uvicorn_server import run_server

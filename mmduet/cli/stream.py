@@ -156,7 +156,7 @@ def configure(
         turns = [*turns, Query(defaults.query)]
     if not any(isinstance(turn, Query) for turn in turns):
         speak = replace(speak, speak_before_query=True)
-    if options.speak or options.score_heads:
+    if (options.speak or options.score_heads) and speak.find_extreme() is None:  # of which the server warns
         durations = [end for end in (source.info.duration, options.seconds) if end is not None]
         warn_if_extreme(speak, frame_count(min(durations, default=None), fps))
     window = defaults.window if options.window is None else parse_window(options.window, fps)
@@ -174,13 +174,16 @@ def show_stream(
 
     def write_files() -> None:
         info = plan.source.info
-        write_subtitle_file(options.subtitles, transcript, info.duration, info.start)
+        duration = plan.source.read_duration or info.duration
+        write_subtitle_file(options.subtitles, transcript, duration, info.start)
         write_plot(options.plot, plan.source.info.name, f"watched by {plan.model}", transcript, strip, plan.speak)
 
     with ExitStack() as at_exit:
         at_exit.callback(write_files)
         if not options.quiet:
-            at_exit.callback(lambda: typer.echo(transcript.summarize(time.monotonic() - start), err=True))
+            at_exit.callback(
+                lambda: typer.echo(transcript.summarize(time.monotonic() - start, plan.source.read_duration), err=True)
+            )
         duration = min((end for end in (plan.source.info.duration, options.seconds) if end is not None), default=None)
         display = DisplayOptions(duration, plan.window, options.realtime, options.scores, options.quiet)
         if not options.strict_video:

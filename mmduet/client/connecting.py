@@ -77,17 +77,19 @@ def _join(url: str, location: str) -> SplitResult:
     return parts
 
 
-def permanent_error(url: str, error: Exception, *, resuming: bool) -> MmduetError | None:
+def permanent_error(url: str, error: Exception, *, has_key: bool, resuming: bool) -> MmduetError | None:
     """Return the error if a retry cannot help: a wrong key or model; at the first attempt a full or absent server.
 
-    At the first attempt that includes a key that may open no more sessions.
+    At the first attempt that includes a key that may open no more sessions. ``has_key`` is whether a key was sent.
     """
     if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code in (1007, 1009):
         return ServerError(f"{url} rejected a message: {error.rcvd.reason}")
     if isinstance(error, InvalidStatus):
-        status, message = error.response.status_code, _error_text(error)
+        status, (code, message) = error.response.status_code, _code_and_message(error)
+        if status == 401 and code in (None, AuthError.code):
+            return _key_error(url, has_key)
         if status in (401, 403):
-            return AuthError(f"{url} rejected the API key: {message}; set key, --key or MMDUET_KEY")
+            return AuthError(f"{url} rejected the connection: {message}")
         if status == 429 and not resuming:
             return RateLimitError(f"{url} opens no further session: {message}")
         if status == 503 and not resuming:
@@ -108,7 +110,16 @@ def reason_of(error: Exception) -> str:
     return shorten(str(error)) or type(error).__name__
 
 
-def _error_text(error: InvalidStatus) -> str:
+def _key_error(url: str, has_key: bool) -> AuthError:
+    places = "the option --key, the variable MMDUET_KEY or, in Python, the parameter key"
+    if has_key:
+        return AuthError(f"{url} does not accept the API key; correct {places}")
+    return AuthError(f"{url} requires an API key and none was sent; set {places}")
+
+
+def _code_and_message(error: InvalidStatus) -> tuple[str | None, str]:
+    """Return the code and the message in the response. The code is None if it does not come from an mmduet server."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(error.response.body or b"")["error"]["message"])
-    return error.response.reason_phrase
+        body = json.loads(error.response.body or b"")["error"]
+        return str(body["code"]), str(body["message"])
+    return None, error.response.reason_phrase

@@ -225,7 +225,10 @@ class RemoteSession:
                     break
                 except (WebSocketException, OSError, TimeoutError) as error:
                     self._connected.clear()
-                    if (permanent := permanent_error(self.url, error, resuming=self._has_connected)) is not None:
+                    permanent = permanent_error(
+                        self.url, error, has_key=bool(self._headers), resuming=self._has_connected
+                    )
+                    if permanent is not None:
                         raise permanent from None
                     pause = self._reconnection.next_pause(reason_of(error), self._reconnect_seconds)
                     if pause is None:

@@ -54,7 +54,7 @@ def slot_tokens(config: DuetConfig, options: SessionOptions) -> int:
     capacity = (context + options.decode.max_new_tokens + REPLY_OVERHEAD_TOKENS) * 5 // 4
     if capacity > max_positions:
         raise OptionError(
-            f"a window of {options.window} frames needs {capacity} positions, but {config.name} has {max_positions}; "
-            "use a smaller window"
+            f"a window of {options.window} frames and replies of {options.decode.max_new_tokens} tokens need {capacity} "
+            f"positions, but {config.name} has {max_positions}; use a smaller window or shorter replies"
         )
     return capacity

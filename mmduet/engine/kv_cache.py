@@ -9,8 +9,10 @@ same distance; this happens to a key only a few times. Attention can therefore r
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
+from mmap import mmap
 
 import torch
 from torch import Tensor
@@ -45,8 +47,7 @@ class Slot:
 
     def __init__(self, shape: CacheShape, capacity: int) -> None:
         size = (shape.layers, shape.kv_heads, capacity, shape.head_dim)
-        self.keys = torch.zeros(size, dtype=shape.dtype, device=shape.device)
-        self.values = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        self.keys, self.values = _allocate(size, shape), _allocate(size, shape)
         self.capacity = capacity
         self.start = self.end = 0
         self._frequencies = _inverse_frequencies(shape)
@@ -102,7 +103,7 @@ class Slot:
         if self.length + count > self.capacity:
             raise CapacityError(
                 f"the session holds {self.length} of at most {self.capacity} tokens and cannot take {count} more; "
-                "open it with a smaller window or more text_tokens"
+                "use a smaller window (without one, every frame is kept) or shorter texts"
             )
         self._move_back(self.start)
 
@@ -191,6 +192,17 @@ class Slot:
         cos, sin = angle.cos().float(), angle.sin().float()
         first, second = keys.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _allocate(size: tuple[int, ...], shape: CacheShape) -> Tensor:
+    """Return zeros. On a CPU they are mapped memory, which returns to the operating system when the slot is freed.
+
+    Memory of ``malloc`` would stay with the process: sessions end in any order, and what follows them keeps the pool large.
+    """
+    count = math.prod(size)
+    if shape.device.type != "cpu" or not count:
+        return torch.zeros(size, dtype=shape.dtype, device=shape.device)
+    return torch.frombuffer(mmap(-1, count * shape.dtype.itemsize), dtype=shape.dtype).view(size)
 
 
 def _inverse_frequencies(shape: CacheShape) -> Tensor:

@@ -11,6 +11,7 @@ from mmduet.engine.session import ReplyState, Session, WorkItem
 from mmduet.engine.window import ensure_capacity
 from mmduet.errors import CapacityError, MmduetError
 from mmduet.events import (
+    OUT_OF_DOMAIN,
     FinishReason,
     Frame,
     Reply,
@@ -23,8 +24,6 @@ from mmduet.events import (
 )
 from mmduet.model.tokenizer import TextStream
 from mmduet.video.domain import DomainCheck
-
-OUT_OF_DOMAIN = "out_of_domain"
 
 
 def before_step(session: Session) -> None:

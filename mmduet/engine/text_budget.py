@@ -23,8 +23,8 @@ class TextBudget:
         need = self._token_bound(role, text)
         if self._reserved + need > self._bound:
             raise CapacityError(
-                f"the turn {text[:40]!r} needs {need} tokens, and {self._reserved} of {self._bound} text_tokens are used; "
-                "shorten it, or open a session with more text_tokens"
+                f"the turn {text[:40]!r} needs {need} tokens, and {self._reserved} of the {self._bound} for texts beside a "
+                "window are used; shorten it, or use no window"
             )
         self._reserved += need
 

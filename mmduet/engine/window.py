@@ -11,8 +11,8 @@ def ensure_capacity(session: Session, tokens: int, frames: int = 0) -> None:
     slot, options = session.slot, session.options
     if options.window is not None and session.pinned_tokens > options.text_tokens:
         raise CapacityError(
-            f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, but text_tokens reserves "
-            f"{options.text_tokens}; send less text, or open the session with more text_tokens"
+            f"session {session.id} holds {session.pinned_tokens} tokens of queries and kept context, and may hold "
+            f"{options.text_tokens}; send less text, or use no window"
         )
     if options.window is not None:
         for _ in range(slot.evictions_needed(options.window, frames, tokens)):

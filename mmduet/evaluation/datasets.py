@@ -11,6 +11,7 @@ from mmduet.annotations.dense_captioning_files import read_events
 from mmduet.annotations.test_sets import Example, read_questions, read_test_set
 from mmduet.errors import AnnotationError, MmduetError, OptionError
 from mmduet.progress import ProgressCallback
+from mmduet.text import did_you_mean
 from mmduet.video import VideoFile
 
 
@@ -65,7 +66,9 @@ def check_dataset(name: str, folder: Path, progress: ProgressCallback = lambda d
         AnnotationError: the test set cannot be read.
     """
     if name not in DATASETS:
-        raise OptionError(f"unknown data set {name!r}; expected one of {', '.join(DATASETS)}")
+        raise OptionError(
+            f"unknown data set {name!r}{did_you_mean(name, DATASETS)} expected one of {', '.join(DATASETS)}"
+        )
     dataset = DATASETS[name]
     if not folder.is_dir():
         raise OptionError(

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from mmduet.errors import CheckpointError, EngineError, OptionError
 from mmduet.model.adapter import Adapter, fit_adapter
 from mmduet.model.network import DuetModel
+from mmduet.text import did_you_mean
 
 AdapterName = str | None  # None: the base alone
 Rows = dict[str, Tensor]  # indices of the rows of each adapter
@@ -88,7 +89,8 @@ class AdapterBank:
                 f"the base model has no heads or no projector of its own; select an adapter: {', '.join(self.names)}"
             )
         if name is not None and name not in self._replacements:
-            raise OptionError(f"there is no adapter {name!r}; loaded: {', '.join(self.names) or 'none'}")
+            suggestion = did_you_mean(name, self.names)
+            raise OptionError(f"there is no adapter {name!r}{suggestion} loaded: {', '.join(self.names) or 'none'}")
 
     @contextmanager
     def route_rows(self, names: Sequence[AdapterName], counts: Sequence[int]) -> Iterator[None]:

@@ -12,9 +12,9 @@ from typing import Literal
 
 import torch
 
-from mmduet.errors import CheckpointError
+from mmduet.errors import CheckpointError, ModelError
 from mmduet.files import visible_files
-from mmduet.model.adapter import Adapter, fit_adapter, read_adapter
+from mmduet.model.adapter import fit_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import HEADS
@@ -57,16 +57,19 @@ def inspect_model(model: str | Path, adapter: str | Path | None = None, pickles:
     Models on the hub are downloaded, with the base if they are adapters. Raises ``ModelError`` if there is no such model.
     """
     if adapter is None and is_adapter([file.name for file in visible_files(Path(model))]):
-        return _inspect_adapter(Path(model), read_adapter(model, pickles))
-    source = find_model(model, adapter, pickles=pickles)
+        return _inspect_adapter(Path(model), pickles)
+    return _inspect_source(find_model(model, adapter, pickles=pickles), pickles)
+
+
+def _inspect_source(source: ModelSource, pickles: bool) -> Inspection:
     if source.base is None:
-        return _inspect_random(source)
+        return _inspect_random(source, pickles)
     return replace(_inspect_checkpoint(source, source.base.path, pickles), revisions=source.revisions)
 
 
-def _inspect_random(source: ModelSource) -> Inspection:
+def _inspect_random(source: ModelSource, pickles: bool) -> Inspection:
     config = random_config(source.random_size or "")
-    applied = None if source.adapter is None else read_adapter(source.adapter.path)
+    applied = None if source.adapter is None else read_adapter(source.adapter.path, pickles)
     model = build_meta_model(Path(config.name), config)
     problem = None if applied is None else _problem_of(partial(fit_adapter, applied, model))
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -138,17 +141,30 @@ def fingerprint(files: FoundFiles | str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _inspect_adapter(root: Path, adapter: Adapter) -> Inspection:
+def _inspect_adapter(root: Path, pickles: bool) -> Inspection:
+    """Describe the adapter alone. Its problem is why it cannot be loaded with the base that it names."""
+    adapter = read_adapter(root, pickles)
+    problem, revisions = _check_with_base(root, pickles)
     tensors = [t for pair in adapter.lora_pairs.values() for t in (pair.down, pair.up)] + [
         *adapter.replacements.values()
     ]
     return Inspection(
         root,
         "adapter",
-        None,
+        problem,
         tuple(name for name in HEADS if f"heads.{name}.weight" in adapter.replacements),
         tensors[0].dtype if tensors else None,
         sum(tensor.numel() for tensor in tensors),
         sum(tensor.nbytes for tensor in tensors),
+        revisions=revisions,
         rank=max((pair.down.shape[0] for pair in adapter.lora_pairs.values()), default=0),
     )
+
+
+def _check_with_base(root: Path, pickles: bool) -> tuple[str | None, tuple[str, ...]]:
+    """Return why an adapter cannot be loaded as a model, or None, and the commits of its base."""
+    try:
+        merged = _inspect_source(find_model(root, pickles=pickles), pickles)
+    except ModelError as error:
+        return str(error), ()
+    return merged.problem, merged.revisions

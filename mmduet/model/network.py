@@ -82,10 +82,6 @@ class DuetModel(nn.Module):
         """The dtype of the language model, which the tower also runs in."""
         return self.lm_head.weight.dtype
 
-    def embed_frames(self, pixels: Tensor) -> Tensor:
-        """Return the visual tokens [B, K, D] of normalised images [B, 3, S, S]."""
-        return self.projector(self.features(pixels))  # type: ignore[no-any-return]
-
     def features(self, pixels: Tensor) -> Tensor:
         """Return the tower's features [B, G*G, V] of normalised images [B, 3, S, S]."""
         return self.tower(pixels.to(self.device, self.dtype))  # type: ignore[no-any-return]

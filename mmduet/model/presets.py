@@ -18,6 +18,7 @@ from mmduet.model.config import DuetConfig, Recommended, TextShape, VisionShape
 from mmduet.model.network import DuetModel
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.scenes.world import COLOURS
+from mmduet.text import did_you_mean
 from mmduet.video.domain import VisualDomain
 
 NANO = DuetConfig(
@@ -34,6 +35,7 @@ NANO = DuetConfig(
     domain=VisualDomain("rendered scenes of coloured shapes", tuple(COLOURS.values())),
 )  # fmt: skip
 
+RANDOM = "random:"
 SHAPES: dict[str, DuetConfig] = {
     "tiny": DuetConfig(
         name="random:tiny",
@@ -54,6 +56,9 @@ SHAPES: dict[str, DuetConfig] = {
     ),
 }
 
+RANDOM_MODELS = tuple(RANDOM + size for size in SHAPES)
+"""Names of the models with random weights."""
+
 
 def random_config(size: str) -> DuetConfig:
     """Return the shape named ``size``. Raises ``ModelNotFoundError`` for an unknown name."""
@@ -61,7 +66,8 @@ def random_config(size: str) -> DuetConfig:
         return SHAPES[size]
     except KeyError:
         raise ModelNotFoundError(
-            f"the size of a random model must be one of {', '.join(SHAPES)}, got {size!r}"
+            f"model {RANDOM + size!r} is not one of {', '.join(RANDOM_MODELS)}{did_you_mean(size, SHAPES, RANDOM)} "
+            "check the size"
         ) from None
 
 

@@ -18,10 +18,10 @@ from mmduet.model.checkpoint import MANIFEST, TOKENIZER, TOKENIZER_SOURCES
 from mmduet.model.config_files import read_json_object
 from mmduet.model.hub import HubId, fetch
 from mmduet.model.llava_config import CONFIG
+from mmduet.model.presets import RANDOM, RANDOM_MODELS
 from mmduet.model.tensor_files import INDEX, choose_weight_files, has_model_weights, pickle_error
 from mmduet.nano import BUNDLED
-
-RANDOM = "random:"
+from mmduet.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def _find(name: str, pickles: bool, is_base: bool = False) -> ModelSource:
     elif hub_id is not None:
         found, label = _download_model(hub_id, pickles), hub_id.repository.partition("/")[2]
     else:
-        names = ", ".join([*BUNDLED, "random:tiny", "random:0.5b", "random:7b"])
+        known = (*BUNDLED, *RANDOM_MODELS)
         raise ModelNotFoundError(
-            f"model {name!r} is neither a directory nor one of {names}, nor of the form OWNER/NAME; check the name"
+            f"model {name!r} is neither a directory nor one of {', '.join(known)}, nor of the form OWNER/NAME"
+            f"{did_you_mean(name, known)} check the name"
         )
     if is_adapter([file.name for file in visible_files(found.path)]):
         if is_base:

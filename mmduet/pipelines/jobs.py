@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmduet.errors import MmduetError, OptionError
-from mmduet.events import Context, Frame, Output, Query, SessionWarning
+from mmduet.events import SPEAK_POLICY, Context, Frame, Output, Query, SessionWarning
 from mmduet.options import SessionOptions
 from mmduet.tasks.base import RunConfig, StreamResult
 from mmduet.video.damage import NO_DAMAGE, Damage
@@ -72,8 +72,14 @@ class VideoResult(Generic[V, R]):
 
     @property
     def warnings(self) -> tuple[SessionWarning, ...]:
-        """What makes the result doubtful, such as footage of a kind that the model does not know."""
-        return tuple(event for event in self.events if isinstance(event, SessionWarning))
+        """What makes the result doubtful: footage of a kind that the model does not know, a policy that ignores the scores."""
+        found = tuple(event for event in self.events if isinstance(event, SessionWarning))
+        if self.config is None or self.stream is None or not self.stream.scores:
+            return found
+        reason = self.config.speak.find_extreme(len(self.stream.scores))
+        if reason is None or any(warning.code == SPEAK_POLICY for warning in found):
+            return found
+        return (*found, SessionWarning(SPEAK_POLICY, reason, 0.0))
 
     def raise_for_error(self) -> None:
         """Raise ``error`` if there is one."""

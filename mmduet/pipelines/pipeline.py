@@ -27,6 +27,7 @@ from mmduet.tasks import (
     Task,
     TemporalGrounding,
 )
+from mmduet.text import did_you_mean
 from mmduet.video.sampling import check_rate
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ def _task_factory(task: str | Task[Any]) -> TaskFactory[Any]:
     if not isinstance(task, str):
         return lambda query: _check_no_query(task, query)
     if task not in factories:
-        raise OptionError(f"there is no task {task!r}; use one of {', '.join(factories)}, or a task object")
+        suggestion = did_you_mean(task, factories)
+        raise OptionError(f"there is no task {task!r}{suggestion} use one of {', '.join(factories)}, or a task object")
     return lambda query: factories[task](_check_text(query))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,6 +24,10 @@ from mmduet.pipelines.jobs import R, VideoResult
 from mmduet.pipelines.ordering import Finished
 from mmduet.pipelines.task_run import TaskRun
 from mmduet.tasks.streaming import run_stream
+
+RELEASE_SECONDS = 5.0
+"""Time in which a server has closed the session of a video that has finished, and accepts another one in its place."""
+RETRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ def run_tasks(
         Future[VideoResult[Path, R]]
     ]()  # those that had another one beside them, which may have taken the place
     streams, limit = _OpenStreams(server, stop), max_concurrent
+    place_is_free_at = 0.0  # when the server has certainly closed the session of the last video, on the monotonic clock
 
     def close() -> None:
         streams.close()
@@ -59,14 +65,18 @@ def run_tasks(
             while pending and len(running) < limit:
                 run = pending.popleft()
                 running[start_daemon(partial(_run_task, streams, run), "mmduet-video")] = run
-                shared |= running.keys() if len(running) > 1 else set()
+                is_alone = len(running) == 1 and time.monotonic() > place_is_free_at
+                shared |= set() if is_alone else running.keys()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: running[future].index):
                 run, result = running.pop(future), future.result()
                 if future in shared and _was_rejected(result):
                     pending.appendleft(run)
                     limit = max(len(running), 1)
+                    stop.wait(0.0 if running else RETRY_SECONDS)
                 else:
+                    if not _was_rejected(result):
+                        place_is_free_at = time.monotonic() + RELEASE_SECONDS
                     yield run.index, result
     finally:
         atexit.unregister(close)

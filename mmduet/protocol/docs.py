@@ -161,10 +161,11 @@ def describe_type(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         inner = schema.get("items") or schema.get("prefixItems", [{}])[0]
         return f"list of {describe_type(inner)}"
-    return str(schema.get("type", "any")) + _bounds(schema)
+    return str(schema.get("type", "any")) + describe_bounds(schema)
 
 
-def _bounds(schema: dict[str, Any]) -> str:
+def describe_bounds(schema: dict[str, Any]) -> str:
+    """Return the limits of a number or a text in a JSON schema, as in ``", from 0 to 240"``."""
     words = {
         "minimum": "from {}",
         "exclusiveMinimum": "above {}",

@@ -112,7 +112,8 @@ class GoAway(ServerEvent):
 class SessionWarningEvent(ServerEvent):
     """The model's outputs are doubtful; the session continues. Each ``code`` is sent once.
 
-    Codes: ``out_of_domain``, the video does not look like the footage that the model was trained on.
+    Codes: ``out_of_domain``, the video does not look like the footage that the model was trained on; ``speak_policy``, the
+    speak policy lets the model speak never or always, whatever the scores are.
     """
 
     type: Literal["session.warning"] = "session.warning"

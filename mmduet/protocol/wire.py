@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ UNION_TAGS = frozenset({"input_text", "input_image", "output_text"})
 DISCRIMINATORS = ("type", "role")
 """Keys whose values choose the member of a union."""
 
+_EXPECTED = re.compile("Input should be (?=(less|greater)?)")
 
 Ignored = Any
 """Type of a parameter that does not change the answer."""
@@ -121,17 +123,20 @@ def to_protocol_error(
     """Convert the first validation error, with its code, the dotted name of the parameter and the remedy.
 
     ``document`` is the parsed message, for which unions may be discriminated by any key of ``DISCRIMINATORS``. ``guide``
-    is the page that remedies refer to, ``whole`` what the error is about if it names no parameter.
+    is the page that remedies refer to; it lists all parameters with their values. ``whole`` is what the error is about if it
+    names no parameter.
     """
     first = error.errors(include_url=False, include_context=True)[0]
     param = shorten(field_path(first["loc"]) if document is None else field_path_in(document, first["loc"]))
     code = ERROR_CODES.get(first["type"], "invalid_value")
     if code == "unknown_event" and param:
         code = "invalid_value"
+    wrong_value = first["input"]
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key = str(first["ctx"]["discriminator"]).strip("'()<>")
         param = f"{param}.{key}" if param else key
-    value = "" if code in ("missing_parameter", "invalid_json") else f" ({truncate(first['input'])})"
+        wrong_value = wrong_value.get(key)
+    value = "" if code in ("missing_parameter", "invalid_json") else f" ({truncate(wrong_value)})"
     reason = "" if code in ("unknown_parameter", "missing_parameter") else f": {_reason(first)}"
     problem = {"unknown_parameter": "is not known", "missing_parameter": "is missing"}.get(code, "is not valid")
     subject = f"{param}{value}" if param else whole
@@ -140,14 +145,14 @@ def to_protocol_error(
 
 
 def _reason(error: ErrorDetails) -> str:
-    """Return pydantic's message, without the client's value."""
+    """Return what was expected, from pydantic's message, which has the client's value in some errors."""
     if error["type"] == "union_tag_invalid":
         return f"expected one of {error['ctx']['expected_tags']}"
     if error["type"] == "too_short":
         return f"expected at least {error['ctx']['min_length']}, got {error['ctx']['actual_length']}"
     if error["type"] == "too_long":
         return f"expected at most {error['ctx']['max_length']}"
-    return error["msg"]
+    return _EXPECTED.sub(lambda found: "expected a number " if found[1] else "expected ", error["msg"])
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

@@ -21,12 +21,13 @@ from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
+from mmduet.server.allocator import return_memory_periodically
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
 from mmduet.server.chat_schema import ChatRequest
 from mmduet.server.config import ServerConfig
 from mmduet.server.cors import CORSMiddleware
-from mmduet.server.docs_page import docs_page
+from mmduet.server.docs_page import DOCS_PATH, docs_page
 from mmduet.server.error_middleware import ErrorMiddleware
 from mmduet.server.error_response import error_response, http_exception_response, validation_response
 from mmduet.server.error_schema import describe_errors
@@ -85,9 +86,11 @@ def create_app(
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
             warnings = asyncio.create_task(report_suppressed_warnings([keys.failures, slow_steps.warning]))
+            returning = asyncio.create_task(return_memory_periodically(lambda: manager.kv_used_bytes))
             yield
             expiry.cancel()
             warnings.cancel()
+            returning.cancel()
             await manager.close()
             engine.close()
 
@@ -108,7 +111,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
             dependencies=dependencies,
             responses=describe_errors(401, 403, "default"),
         )
-    app.add_route("/docs", docs_page(app), include_in_schema=False)
+    app.add_route(DOCS_PATH, docs_page(app), include_in_schema=False)
 
     @app.websocket("/v1/realtime")
     async def realtime(ws: WebSocket) -> None:

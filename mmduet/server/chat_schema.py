@@ -50,21 +50,22 @@ class VideoPart(ClientModel):
     video_url: MediaUrl
 
 
-def _content_tag(value: Any) -> str:
-    return "<text>" if isinstance(value, str) else "<parts>"
+def _content_tag(value: Any) -> str | None:
+    return "<text>" if isinstance(value, str) else "<parts>" if isinstance(value, list | tuple) else None
+
+
+_BY_TYPE = Discriminator(
+    _content_tag, custom_error_type="content_type", custom_error_message="expected a text or a list of content parts"
+)
 
 
 UserPart = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
-UserContent = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[tuple[UserPart, ...], Tag("<parts>")], Discriminator(_content_tag)
-]
+UserContent = Annotated[Annotated[str, Tag("<text>")] | Annotated[tuple[UserPart, ...], Tag("<parts>")], _BY_TYPE]
 AssistantContent = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[tuple[AssistantPart, ...], Tag("<parts>")], Discriminator(_content_tag)
+    Annotated[str, Tag("<text>")] | Annotated[tuple[AssistantPart, ...], Tag("<parts>")], _BY_TYPE
 ]
-SystemContent = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[tuple[TextPart, ...], Tag("<parts>")], Discriminator(_content_tag)
-]
+SystemContent = Annotated[Annotated[str, Tag("<text>")] | Annotated[tuple[TextPart, ...], Tag("<parts>")], _BY_TYPE]
 
 
 class SystemMessage(ClientModel):

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tomllib
-from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +25,8 @@ from mmduet.protocol.session.limits import SessionLimits
 from mmduet.server.environment import CLIENT_KEY_VARIABLE, ENV_PREFIX, check_variables
 from mmduet.server.tls import create_tls_context
 from mmduet.server.url_policy import UrlPolicy
+from mmduet.text import did_you_mean
+from mmduet.video.webcam import is_webcam
 
 PositiveNumber = Annotated[FiniteFloat, Field(gt=0)]
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -164,7 +165,7 @@ class ServerConfig(BaseSettings):
         default=(), description="Private networks that those hosts may be in, such as `192.168.1.0/24`."
     )
     pull_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(), description="Directories the server may read video files from."
+        default=(), description="Directories the server may read video files from. They must exist when it starts."
     )
     pull_webcams: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Webcams of this machine that clients may open, such as `webcam` or `webcam:1`."
@@ -216,6 +217,30 @@ class ServerConfig(BaseSettings):
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ip_network(network)  # raises ValueError with the network in its message
+        return value
+
+    @field_validator("pull_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"\*|(\*\.)?[^\s/:@*]+|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*", host, re.IGNORECASE):
+                raise ValueError(f"it must be a host name without scheme and port, such as *.example.org, got {host!r}")
+        return value
+
+    @field_validator("pull_roots")
+    @classmethod
+    def _check_roots(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for root in value:
+            if not root.is_dir():
+                raise ValueError(f"{str(root)!r} is not a directory; create or mount it first, or correct the name")
+        return value
+
+    @field_validator("pull_webcams")
+    @classmethod
+    def _check_webcams(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not is_webcam(name):
+                raise ValueError(f"it must be webcam, webcam:NUMBER or webcam:DEVICE, got {name!r}")
         return value
 
     @field_validator("allowed_origins")
@@ -337,6 +362,5 @@ def _describe(error: ValidationError, path: Path | None) -> str:
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"setting {name}: {first['msg'].removeprefix('Value error, ')}; see docs/settings.md"
-    similar = get_close_matches(name, ServerConfig.model_fields, 1)
-    suggestion = f", did you mean {similar[0]}?" if similar else ";"
+    suggestion = did_you_mean(name, ServerConfig.model_fields)
     return f"{path or 'the command line'}: unknown setting {name}{suggestion} docs/settings.md lists all settings"

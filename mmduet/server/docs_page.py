@@ -9,7 +9,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, Template
 
+from mmduet.protocol.docs import describe_bounds
+
+DOCS_PATH = "/docs"
 SECURITY_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+def docs_path(request: Request) -> str:
+    """Return the page's path, with the prefix under which a proxy publishes the server."""
+    return f"{request.scope.get('root_path', '')}{DOCS_PATH}"
 
 
 def docs_page(app: FastAPI) -> Callable[[Request], Awaitable[HTMLResponse]]:
@@ -27,4 +35,5 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, finalize=lambda value: value or ""
     )
+    environment.filters["bounds"] = describe_bounds
     return environment.get_template("docs.html")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 
 from mmduet.errors import OptionError
 from mmduet.server.log_events import CLIENT_KEY_VARIABLE_SET
+from mmduet.text import did_you_mean
 
 log = logging.getLogger(__name__)
 ENV_PREFIX = "MMDUET_"
@@ -24,8 +24,7 @@ def check_variables(names: Iterable[str], settings: Collection[str]) -> None:
     if unknown:
         name = unknown[0]
         suffixes = [variable.removeprefix(ENV_PREFIX) for variable in sorted(known)]
-        similar = get_close_matches(name.upper().removeprefix(ENV_PREFIX), suffixes, 1)
-        suggestion = f", did you mean {ENV_PREFIX}{similar[0]}?" if similar else ";"
+        suggestion = did_you_mean(name[len(ENV_PREFIX) :], suffixes, ENV_PREFIX)
         raise OptionError(
             f"unknown environment variable {name}{suggestion} unset it; docs/settings.md lists all settings"
         )

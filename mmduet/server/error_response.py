@@ -25,6 +25,7 @@ from mmduet.errors import (
     StorageError,
 )
 from mmduet.files import is_disk_error
+from mmduet.server.docs_page import docs_path
 from mmduet.text import shorten, shorten_words
 
 STATUS_BY_ERROR: tuple[tuple[type[MmduetError], int], ...] = (
@@ -81,7 +82,7 @@ def http_exception_response(request: Request, error: HTTPException) -> JSONRespo
     headers = MutableHeaders(error.headers)
     path, status = shorten(request.url.path), error.status_code
     if status == 404:
-        message, code = f"there is no endpoint at {path}; docs/serving.md lists them", NotFoundError.code
+        message, code = f"there is no endpoint at {path}; GET {docs_path(request)} lists them", NotFoundError.code
     elif status == 405:
         headers["allow"] = ", ".join(_allowed_methods(request))
         message = f"{shorten(request.method)} is not supported at {path}; use {headers['allow']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mmduet.errors import AuthError
+from mmduet.errors import ProxiedRequestError
 from mmduet.server.error_response import error_response
 
 FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
@@ -48,7 +48,7 @@ class LocalOnlyMiddleware:
         if header is None:
             await self._app(scope, receive, send)
             return
-        error = AuthError(
+        error = ProxiedRequestError(
             f"the request came through a proxy (it has the header {header}) and this server has no keys, so it serves "
             "its own machine only; set MMDUET_KEYS on the server to use it behind a proxy"
         )

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.wire import ClientModel, to_protocol_error
+from mmduet.server.docs_page import docs_path
 from mmduet.text import shorten
 
 ModelT = TypeVar("ModelT", bound=ClientModel)
-GUIDE = "docs/serving.md"
 
 
 async def parse_body(
@@ -40,7 +40,8 @@ async def parse_body(
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise to_protocol_error(error, document=_parse_or_none(body), guide=GUIDE, whole="the request body") from None
+        guide = f"GET {docs_path(request)}"
+        raise to_protocol_error(error, document=_parse_or_none(body), guide=guide, whole="the request body") from None
 
 
 def _check_encoding(request: Request) -> None:

@@ -42,7 +42,7 @@ from mmduet.server.request_context import add_request_fields
 from mmduet.server.session_activity import SessionActivity
 from mmduet.server.session_log import SessionLog
 from mmduet.server.tracing import SessionTrace, create_tracer
-from mmduet.text import shorten
+from mmduet.text import did_you_mean, shorten
 
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
@@ -129,7 +129,10 @@ class SessionManager:
         if self.draining:
             raise CapacityError("the server is shutting down; try again later")
         if model is not None and model != self.model_name:
-            raise ModelNotFoundError(f"model {shorten(model)!r} is not served here; available: {self.model_name!r}")
+            suggestion = did_you_mean(model, [self.model_name])
+            raise ModelNotFoundError(
+                f"model {shorten(model)!r} is not served here{suggestion} available: {self.model_name!r}"
+            )
         add_request_fields(model=self.model_name)
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:

@@ -147,6 +147,7 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     session.activity.source = SourceStatus(url=redact(body.source), state="connecting")
     if body.paused:
         session.source_unpaused.clear()
+    session.conversation.check_speak_policy()
     try:
         if body.query is not None:
             append_query(session, body.query)

@@ -31,6 +31,11 @@ class NamedVideo:
         """What could not be read so far."""
         return NO_DAMAGE if self._reader is None else self._reader.damage
 
+    @property
+    def read_duration(self) -> float | None:
+        """The duration in seconds, once all frames have been read."""
+        return None if self._reader is None else self._reader.read_duration
+
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield the frames at ``fps`` (None: every frame)."""
         with self._named_errors():

@@ -27,11 +27,6 @@ class Losses:
     components: dict[str, float]
 
 
-def duet_losses(model: DuetModel, batch: Batch) -> Losses:
-    """Run the model on a batch and return its losses. Raise ``TrainingError`` if the batch has no labels."""
-    return combine(duet_parts(model, batch, forward_hidden(model, batch)))
-
-
 def combine(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Losses:
     """Return the weighted sum of the parts (default weight 1). Raise ``TrainingError`` if there is no part."""
     if not parts:

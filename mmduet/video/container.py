@@ -27,6 +27,7 @@ from mmduet.redaction import redact
 from mmduet.video.demuxing import error_reason
 from mmduet.video.local_file import open_local
 from mmduet.video.structure import is_cut
+from mmduet.video.webcam import is_webcam
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
@@ -48,6 +49,7 @@ NO_VIDEO = (
     | Disposition.metadata
     | Disposition.descriptions
 )
+_ADDRESS = re.compile(r"(https?|rtsps?):/+", re.IGNORECASE)
 CODEC_PATTERNS = (
     rb"vide.{0,4096}?stsd.{12}(\w{4})",  # MP4: the sample description of the video track
     rb"\x86[\x81-\x9f](V_[A-Z0-9/_]+)",  # Matroska: the element CodecID
@@ -58,7 +60,7 @@ CODEC_PATTERNS = (
 def open_container(path: Path) -> InputContainer:
     """Open a file for reading, as a context manager. Raises ``VideoError`` naming the file and what to do."""
     if not path.exists():
-        raise VideoNotFoundError(f"{redact(str(path))} does not exist; check the name")
+        raise VideoNotFoundError(_describe_missing(path))
     if path.is_dir():
         raise VideoError(f"{path} is a directory; give a video file inside it")
     if is_special_file(path):
@@ -71,6 +73,20 @@ def open_container(path: Path) -> InputContainer:
         raise
     except Exception as error:
         raise _open_error(path, error) from error
+
+
+def _describe_missing(path: Path) -> str:
+    """Return why there is no file of this name. A path has lost one of the slashes of an address."""
+    name = str(path)
+    if is_webcam(name):
+        return f"{name} is a camera, not a file; use it with `mmduet stream`, which sends it to a server"
+    if _ADDRESS.match(name):
+        address = redact(_ADDRESS.sub(r"\1://", name, count=1))
+        return (
+            f"{address} is an address, not a file; use it with `mmduet stream`, which sends it to a server, "
+            "or download the video"
+        )
+    return f"{redact(name)} does not exist; check the name"
 
 
 @contextmanager

@@ -8,7 +8,6 @@ model, so it can also judge a video before it is processed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -158,12 +157,6 @@ class DomainCheck:
         self._empty_since = time if self._empty_since is None else self._empty_since
         self._empty_frames += 1
         return self._empty_frames >= MIN_EMPTY_FRAMES and time - self._empty_since >= MAX_EMPTY_SECONDS
-
-
-def domain_warning(check: DomainCheck, frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> str | None:
-    """Return the warning for a whole video, given as times in seconds and small images; None if it needs none."""
-    unknown = any(check.add(check.domain.measure(image), time) for time, image in frames) or check.finish()
-    return check.message if unknown else None
 
 
 def _without_bars(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from threading import Event
 from time import monotonic
 from urllib.parse import urljoin
@@ -18,7 +19,9 @@ import av
 from mmduet.errors import NoVideoStreamError, SourceError
 from mmduet.redaction import redact
 from mmduet.video.body_reader import BodyReader
+from mmduet.video.clock import FALLBACK_RATE
 from mmduet.video.connection import StreamFrame, decode_stream
+from mmduet.video.container import select_video_stream
 from mmduet.video.damage import DamageLog
 from mmduet.video.formats import CONTAINER_FORMATS, refuse_to_open
 from mmduet.video.hls_download import SegmentLoader
@@ -41,6 +44,20 @@ SEGMENT_OPTIONS = {"format_whitelist": ",".join(CONTAINER_FORMATS), "analyzedura
 DEFAULT_STEP_SECONDS = 0.04
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A segment that was loaded. Pieces with an equal ``stream`` are one continuous byte stream, which starts with ``init``.
+
+    ``gap`` is the duration of the segments that are missing before it, in seconds, and ``missing`` the error of the first.
+    """
+
+    stream: tuple[InitSection | None, int, int]
+    init: bytes
+    data: bytes
+    gap: float
+    missing: HttpStatusError | None
+
+
 class HlsConnection:
     """A playlist that has been requested. ``body`` is its content, and ``location`` the address after redirects."""
 
@@ -52,6 +69,8 @@ class HlsConnection:
         self._stopped = Event()
         self._loader = SegmentLoader(self._name, client)
         self._reload_error: SourceError | None = None
+        self._init: tuple[InitSection, bytes] | None = None  # the last one that was loaded
+        self._missing: HttpStatusError | None = None  # the first error since the last segment that was loaded
         self.ended = False
         playlist = self._parse(_read_playlist(body), location)
         self._media_url = url
@@ -65,7 +84,7 @@ class HlsConnection:
             raise SourceError(f"{self._name} lists a playlist that lists others; use the address of an inner one")
         self._playlist = playlist
         if playlist.ended and not playlist.segments:
-            raise SourceError(f"{self._name} has no segments; check the address")
+            raise SourceError(f"{self._name} is an empty playlist: it has no segments; check the address")
 
     @property
     def live(self) -> bool:
@@ -78,19 +97,28 @@ class HlsConnection:
         return sum(segment.duration for segment in self._playlist.segments) if self._playlist.ended else None
 
     def frames(self, log: DamageLog, start: float) -> Iterator[StreamFrame]:
-        """Yield the frames of all segments. After a discontinuity the time continues one frame later."""
+        """Yield the frames of all segments. After a discontinuity the time continues one frame later.
+
+        Segments of a finished playlist that the server does not have are recorded as damage of the length that the playlist
+        declares. Raises ``SourceError`` if there is no other segment.
+        """
         last, step = None, DEFAULT_STEP_SECONDS
         with closing(self._loader):
-            for (init, _), segments in groupby(self._follow(), key=lambda segment: (segment.init, segment.timeline)):
-                start = start if last is None else last + step
+            for _, group in groupby(self._pieces(), key=lambda piece: piece.stream):
+                first = next(group)
+                begin = (start if last is None else last + step) + first.gap
                 try:
-                    for frame in self._decode(init, segments, log, start):
+                    for frame in self._decode(chain([first], group), log, begin):
                         step = frame.time - last if last is not None and 0 < frame.time - last < 1 else step
                         last = frame.time
                         yield frame
                 except NoVideoStreamError:
                     if last is None:  # otherwise an insertion without video
                         raise
+            if self._missing is not None and not self.live:
+                if last is None:
+                    raise self._missing
+                log.truncate(last + step)
             self.ended = not self.live and not self._stopped.is_set()
 
     def close(self) -> None:
@@ -98,13 +126,16 @@ class HlsConnection:
         self._stopped.set()
         self._loader.abort()
 
-    def _decode(
-        self, init: InitSection | None, segments: Iterator[Segment], log: DamageLog, start: float
-    ) -> Iterator[StreamFrame]:
-        """Yield the frames of segments that are one continuous stream, also those before one that cannot be loaded."""
-        reader = _ChunkReader(self._data(init, segments))
+    def _decode(self, pieces: Iterator[_Piece], log: DamageLog, start: float) -> Iterator[StreamFrame]:
+        """Yield the frames of one continuous stream, also those before a segment that cannot be loaded."""
+        first = next(pieces)
+        reader = _ChunkReader(piece.data for piece in chain([replace(first, data=first.init + first.data)], pieces))
         try:
             with av.open(reader, "r", options=SEGMENT_OPTIONS, io_open=refuse_to_open) as container:
+                if first.gap:
+                    rate = select_video_stream(container, self._name).average_rate or FALLBACK_RATE
+                    log.add_frames(max(round(first.gap * rate), 1), start - first.gap, start)
+                    log.add_reason(str(first.missing))
                 yield from decode_stream(container, self._name, log, start)
         except (av.FFmpegError, ValueError, NoVideoStreamError):
             if reader.error is None:
@@ -112,21 +143,29 @@ class HlsConnection:
         if reader.error is not None:
             raise reader.error
 
-    def _data(self, init: InitSection | None, segments: Iterator[Segment]) -> Iterator[bytes]:
-        """Yield the bytes of the segments. Of a live playlist a few may be missing, because they are removed after a while."""
-        missing = 0
-        for number, segment in enumerate(segments):
+    def _pieces(self) -> Iterator[_Piece]:
+        """Yield the segments that can be loaded. Of a live playlist, a few may be missing."""
+        missing, gap, gaps = 0, 0.0, 0
+        for segment in self._follow():
             if self._stopped.is_set():
                 return
-            if init is not None and number == 0:
-                yield self._loader.load(init.resource, init.key, segment.sequence)
             try:
-                yield self._loader.load(segment.resource, segment.key, segment.sequence)
-                missing = 0
-            except HttpStatusError:
-                missing += 1
-                if not self.live or missing > MAX_MISSING_SEGMENTS:
+                init = b"" if segment.init is None else self._load_init(segment.init, segment.sequence)
+                data = self._loader.load(segment.resource, segment.key, segment.sequence)
+            except HttpStatusError as error:
+                missing, self._missing = missing + 1, self._missing or error
+                if not self.live:
+                    gap, gaps = gap + segment.duration, gaps + 1
+                elif missing > MAX_MISSING_SEGMENTS:
                     raise
+                continue
+            yield _Piece((segment.init, segment.timeline, gaps), init, data, gap, self._missing)
+            missing, gap, self._missing = 0, 0.0, None
+
+    def _load_init(self, init: InitSection, sequence: int) -> bytes:
+        if self._init is None or self._init[0] != init:
+            self._init = init, self._loader.load(init.resource, init.key, sequence)
+        return self._init[1]
 
     def _follow(self) -> Iterator[Segment]:
         """Yield every segment once, in order, and load the playlist again while it is live."""

@@ -12,6 +12,7 @@ _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
 _BYTE_RANGE = re.compile(r"(\d{1,15})(?:@(\d{1,15}))?")
 _IDENTITY_FORMATS = ("", "identity")
 _VIDEO_CODECS = ("avc", "hvc", "hev", "av01", "vp", "dvh", "mp4v", "vvc")
+_TARGET_DURATION = "#EXT-X-TARGETDURATION:"
 Join = Callable[[str], str]
 DEFAULT_FRAME_SIZE = 640  # pixels of a frame's longer side that are enough for every model
 MAX_PLAYLIST_BYTES = 16 << 20
@@ -102,7 +103,9 @@ def parse_playlist(data: bytes, name: str, join: Join) -> MasterPlaylist | Media
     lines = [line for line in lines if line]
     if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
         return MasterPlaylist(tuple(_variants(lines)))
-    if not any(line.startswith("#EXT-X-TARGETDURATION:") for line in lines):
+    if all(line.startswith("#") for line in lines) and not any(line.startswith(_TARGET_DURATION) for line in lines):
+        raise SourceError(f"{name} is an empty playlist: it names no video; check that it was written completely")
+    if not any(line.startswith(_TARGET_DURATION) for line in lines):
         raise SourceError(f"{name} is a list of addresses, not an HLS playlist; give one of the addresses in it")
     return _MediaParser(name, join).parse(lines)
 

@@ -30,8 +30,24 @@ class HttpStatusError(SourceError):
     """The server answered with an error status."""
 
     def __init__(self, url: str, status: int) -> None:
-        super().__init__(f"{redact(url)} returned HTTP status {status}; check the address")
+        super().__init__(f"{redact(url)} returned HTTP status {status}{_status_remedy(url, status)}")
         self.status = status
+
+
+def _status_remedy(url: str, status: int) -> str:
+    """Return what a status means, if the address need not be wrong, and what to do about it."""
+    if status in (401, 407):
+        has_password = _credentials(url)[0] is not None
+        return (
+            " (user name or password is wrong); check both in the address, and write special characters as %40 for @"
+            if has_password
+            else " (a password is required); write it into the address, as USER:PASSWORD@ before the host"
+        )
+    if status == 403:
+        return " (access is denied); check the rights of the user, or whether the address has expired"
+    if status == 429 or status >= 500:
+        return "; the address may be right: try again later"
+    return "; check the address"
 
 
 class HttpResponse:

@@ -105,7 +105,7 @@ def _classify(url: str, response: HttpResponse, client: HttpClient, frame_size: 
     if is_playlist(head) or "mpegurl" in response.content_type:
         return HlsConnection(url, client, frame_size, response.url, body)
     if _is_mjpeg(head, response):
-        return MjpegConnection(url, body)
+        return MjpegConnection(url, body, response.content_type)
     if response.length is not None or not head:
         return HttpFile(url, body)
     deadline = monotonic() + PROBE_SECONDS

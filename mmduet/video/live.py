@@ -8,6 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event
 
+from av.error import HTTPForbiddenError, HTTPUnauthorizedError
+
 from mmduet.errors import SourceError, VideoError
 from mmduet.events import Frame
 from mmduet.video.connection import Connection, StreamFrame
@@ -74,6 +76,11 @@ class LiveVideo:
     def damage(self) -> Damage:
         """What could not be decoded so far."""
         return self._log.damage
+
+    @property
+    def read_duration(self) -> float | None:
+        """None: a stream lasts as long as its frames."""
+        return None
 
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield frames at ``fps`` (None: every frame) by presentation time, indexed from 0, in RGB. May be called once."""
@@ -153,8 +160,10 @@ class LiveVideo:
     def _connection_error(self, error: Exception | None) -> VideoError:
         if isinstance(error, VideoError):
             return error
+        has_wrong_password = isinstance(error, HTTPUnauthorizedError | HTTPForbiddenError)
+        subject = "the user name and password in the address" if has_wrong_password else "the address"
         return SourceError(
-            f"{self._name} cannot be read ({_reason(error)}); check the address, and that the device is on"
+            f"{self._name} cannot be read ({_reason(error)}); check {subject}, and that the device is on"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -20,12 +21,21 @@ _END_OF_IMAGE, _START_OF_IMAGE = 0xD9, 0xD8
 _STAND_ALONE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # an escaped 0xFF, and markers without a length
 
 
+_BOUNDARY = re.compile(r'boundary="?-*([^";]+)')
+_MAX_END_BYTES = 256  # of the last boundary and the white space after it
+
+
 class JpegSplitter:
     """Splits a byte stream into JPEG images; what stands between them, such as multipart headers, is skipped."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._position = 0  # parsed up to here; 0 outside an image
+
+    @property
+    def is_between_images(self) -> bool:
+        """Whether no image has begun that is not complete."""
+        return self._position == 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the images that are complete with ``data``. Raises ValueError if one is longer than ``MAX_IMAGE_BYTES``."""
@@ -68,13 +78,13 @@ class JpegSplitter:
 
 
 class MjpegConnection:
-    """The images of an HTTP response."""
+    """The images of an HTTP response. The boundary in its ``content_type`` shows where the stream ends."""
 
     live, keeps_unread = True, False
     duration = fps = None
 
-    def __init__(self, name: str, body: BodyReader) -> None:
-        self._name, self._body = name, body
+    def __init__(self, name: str, body: BodyReader, content_type: str) -> None:
+        self._name, self._body, self._end_mark = name, body, _end_mark(content_type)
         self.ended = False
 
     def frames(self, log: DamageLog, start: float) -> Iterator[StreamFrame]:
@@ -88,22 +98,34 @@ class MjpegConnection:
                     log.add_frames(1, time, time)
                 else:
                     yield StreamFrame(time, *size, partial(decode_image, image))
-            self.ended = self._body.ended_properly
+            self.ended = self.ended or self._body.ended_properly
 
     def _images(self) -> Iterator[tuple[float, bytes]]:
-        """Yield each image and the time at which it was complete."""
-        splitter = JpegSplitter()
-        while data := self._body.read(1 << 16):
+        """Yield each image and the time at which it was complete, up to the last boundary."""
+        splitter, tail = JpegSplitter(), b""
+        while not self.ended and (data := self._body.read(1 << 16)):
             arrival = self._body.last_read_arrived_at
             try:
                 for image in splitter.feed(data):
                     yield arrival, image
             except ValueError as error:
                 raise SourceError(f"{redact(self._name)} is not an MJPEG stream ({error}); check the address") from None
+            tail = (tail + data)[-_MAX_END_BYTES:]
+            self.ended = splitter.is_between_images and _ends_with(tail, self._end_mark)
 
     def close(self) -> None:
         """Break the connection; may be called from another thread."""
         self._body.abort()
+
+
+def _end_mark(content_type: str) -> bytes | None:
+    """Return the last boundary of a multipart body, in lower case; cameras often declare it with the dashes before it."""
+    found = _BOUNDARY.search(content_type.lower())
+    return f"--{found[1].rstrip()}--".encode() if found else None
+
+
+def _ends_with(data: bytes, mark: bytes | None) -> bool:
+    return mark is not None and data.rstrip().lower().endswith(mark)
 
 
 def _size(image: bytes) -> tuple[int, int] | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from mmduet.errors import SourceError
+from mmduet.redaction import redact
 from mmduet.video.damage import NO_DAMAGE, Damage
 from mmduet.video.network import Transport, is_network_url, open_network_stream
 from mmduet.video.reader import FrameReader, open_frames
@@ -27,6 +32,11 @@ class FileSource:
         """What could not be read so far."""
         return NO_DAMAGE if self._reader is None else self._reader.damage
 
+    @property
+    def read_duration(self) -> float | None:
+        """The duration in seconds, once all frames have been read."""
+        return None if self._reader is None else self._reader.read_duration
+
     def frames(self, fps: float | None) -> FrameReader:
         """Return the frames at ``fps`` (None: every frame)."""
         self._reader = open_frames(self._path, fps, strict=self._strict)
@@ -45,4 +55,6 @@ def open_source(name: str, transport: Transport = "tcp", *, strict: bool = False
         return Webcam(name)
     if is_network_url(name):
         return open_network_stream(name, transport)
+    if re.match(r"(https?|rtsps?):", name, re.IGNORECASE) and not Path(name).exists():
+        raise SourceError(f"{redact(name)} is not a valid address; write it as SCHEME://HOST/PATH")
     return FileSource(name, strict=strict)

@@ -27,11 +27,17 @@ class FrameReader(Iterator[Frame]):
     def __init__(self, file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> None:
         self._file = file
         self._frames = _read(file, fps, profile, max_frames)
+        self._max_frames = max_frames
         self._last: Frame | None = None
+        self._is_complete = False
 
     def __next__(self) -> Frame:
         """Return the next frame. Raises ``VideoError``."""
-        self._last = next(self._frames)
+        try:
+            self._last = next(self._frames)
+        except StopIteration:
+            self._is_complete = self._last is not None and self._last.index + 1 != self._max_frames
+            raise
         return self._last
 
     @property
@@ -51,6 +57,11 @@ class FrameReader(Iterator[Frame]):
         if self.damage.truncated_at is not None:
             return self.damage.truncated_at
         return read if read > (declared or 0.0) + ROUNDING_SECONDS else declared
+
+    @property
+    def read_duration(self) -> float | None:
+        """The duration in seconds if all frames have been returned, None if reading has ended earlier."""
+        return self.duration if self._is_complete else None
 
     @property
     def last_frame_end(self) -> float | None:

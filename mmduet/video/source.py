@@ -59,6 +59,11 @@ class LiveSource(Protocol):
         """What could not be decoded so far."""
         ...
 
+    @property
+    def read_duration(self) -> float | None:
+        """The duration in seconds of a file that has been read to its end, else None."""
+        ...
+
     def frames(self, fps: float | None) -> Iterator[Frame]:
         """Yield frames at ``fps`` (None: every frame), indexed from 0, with times in seconds from the first."""
         ...

@@ -32,6 +32,7 @@ class Webcam:
     live = True
     retry_at = None
     damage = NO_DAMAGE
+    read_duration = None
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         device = name.partition(":")[2] or "0"

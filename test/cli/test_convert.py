@@ -12,6 +12,7 @@ from llava import PLAIN, heads, original_layout, random_llava
 from safetensors.torch import load_file
 
 from mmduet.engine import Engine, recommended_options
+from mmduet.errors import ModelError
 from mmduet.model import load_model
 from mmduet.model.checkpoint import read_manifest
 
@@ -118,11 +119,32 @@ def test_missing_heads_of_a_base_are_reported(mmduet: Command, base: Path, adapt
     assert mmduet("inspect", base, "--adapter", adapter)[0] == 0
 
 
-def test_an_adapter_is_described(mmduet: Command, adapter: Path) -> None:
-    status, out, _ = mmduet("inspect", adapter, "--json")
+def test_an_adapter_is_described(mmduet: Command, base: Path, tmp_path: Path) -> None:
+    status, out, _ = mmduet("inspect", heads(tmp_path / "heads", base, **PLAIN), "--json")
     assert status == 0
-    assert json.loads(out)["kind"] == "adapter"
+    assert (json.loads(out)["kind"], json.loads(out)["loads"]) == ("adapter", True)
     assert json.loads(out)["heads"] == ["informative", "relevance"]
+
+
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        ("/missing/llava", "trained on /missing/llava (model '/missing/llava' is neither a directory nor one of"),
+        (None, "names no base; give a base as model, and this as adapter"),
+        ("nano", "does not fit: heads.informative.weight: the adapter has (2, 48), the model has (2, 192)"),
+    ],
+)
+def test_an_adapter_is_inspected_together_with_its_base(
+    mmduet: Command, base: str | None, problem: str, tmp_path: Path
+) -> None:
+    adapter = heads(tmp_path / "heads", base, **PLAIN)
+    status, out, _ = mmduet("inspect", adapter, "--json")
+    described = json.loads(out)
+    assert (status, described["kind"], described["loads"]) == (5, "adapter", False)
+    assert problem in described["problem"]
+    with pytest.raises(ModelError) as caught:
+        load_model(str(adapter))
+    assert str(caught.value) == described["problem"]
 
 
 def test_directories_without_a_checkpoint_are_rejected(mmduet: Command, tmp_path: Path) -> None:

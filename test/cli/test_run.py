@@ -39,6 +39,8 @@ from mmduet.events import Frame, Output, Scores, StreamEnded
 from mmduet.model import load_model
 from mmduet.options import SessionOptions
 
+PYTHON_NAME = re.compile(r"[a-z]_[a-z]")
+
 # output
 
 
@@ -186,7 +188,7 @@ def test_terminal_shows_live_scores_below_the_turns(run: Command, video: Path, m
         (("--speak", "threshold:high"), "high"),
         (("--score-heads", "novelty"), "novelty"),
         (("--score-heads", ","), "none"),
-        (("--min-interval", "-1"), "min_interval"),
+        (("--min-interval", "-1"), "--min-interval must be"),
         (
             ("--window", "wide"),
             "window must be a number of frames, seconds as in 6s, or none to keep every frame, got 'wide'",
@@ -196,10 +198,10 @@ def test_terminal_shows_live_scores_below_the_turns(run: Command, video: Path, m
         (("--window", "infs"), "seconds as in 6s"),
         (("--window", "100000"), "smaller window"),
         (("--fps", "0"), "--fps"),
-        (("--max-frames", "0"), "max_frames"),
-        (("--max-new-tokens", "0"), "max_new_tokens"),
+        (("--max-frames", "0"), "--max-frames must be"),
+        (("--max-new-tokens", "0"), "--max-new-tokens must be"),
         (("--temperature", "-1"), "temperature"),
-        (("--top-p", "0"), "top_p"),
+        (("--top-p", "0"), "--top-p must be"),
         (("--output", "nowhere/a.jsonl"), "nowhere"),
         (("--output", "."), "folder"),
         (("--plot", "a.bmp"), ".png"),
@@ -215,6 +217,7 @@ def test_invalid_options_are_rejected(
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith("error[bad_option]: ")
     assert message in done.err
+    assert not PYTHON_NAME.search(done.err.partition("]: ")[2])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -332,11 +335,19 @@ def test_a_named_pipe_is_rejected(run: Command, tmp_path: Path) -> None:
     assert "can be read only once; send it to `mmduet run -`" in done.err
 
 
+def test_a_video_of_one_frame_lasts_as_long_as_its_frame(run: Command, mmduet: Command, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "one.mp4", 1 / 8)
+    assert run(video, *MODEL).err.startswith("1 frame, 0.12 s of video, ")
+    assert mmduet("highlight", video, *MODEL, "--query", "What?").out.startswith("one.mp4: 1 frame, 0.12 s, ")
+
+
 # early ends
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path, strict: bool) -> None:
+def test_truncated_video_is_processed_up_to_its_end(
+    run: Command, mmduet: Command, tmp_path: Path, strict: bool
+) -> None:
     whole = write_video(tmp_path / "whole.mp4", 6).read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) * 6 // 10])
@@ -357,6 +368,12 @@ def test_truncated_video_is_processed_up_to_its_end(run: Command, tmp_path: Path
     frames = of_type(read_events(log), "scores")
     assert 4 < len(frames) < 24
     assert summary.startswith(f"{len(frames)} frames, ")
+    if not strict:
+        assert f", {damage['truncated_at']:.2f} s of video, " in summary
+        caption = tmp_path / "caption.json"
+        assert mmduet("caption", cut, *MODEL, "--fps", "4", "--output", caption).status == 0
+        (entry,) = json.loads(caption.read_text())["videos"]
+        assert entry["duration"] == pytest.approx(damage["truncated_at"])
     assert len(done.lines) == 1 + len(of_type(read_events(log), "reply"))
     assert check_subtitles(subtitles)
     check_plot(plot)
@@ -367,8 +384,20 @@ def test_failed_session_is_reported(run: Command, video: Path, tmp_path: Path) -
     done = run(video, *TALKING, "--window", "4", "--query", f"{'why ' * 200}?@1", "--output", log)
     assert done.status == 7
     assert "error[no_capacity]: " in done.err
-    assert "text_tokens" in done.err
+    assert "are used; shorten it, or use no window" in done.err
+    assert "text_tokens" not in done.err
     assert log.read_text() == ""  # before the first frame
+
+
+def test_a_session_that_is_too_long_says_what_can_be_changed(run: Command, video: Path) -> None:
+    for arguments, remedy in {
+        ("--window", "4", "--max-new-tokens", "100000"): "use a smaller window or shorter replies",
+        ("--window", "none", "--query", "why " * 2000): "or shorter texts",
+    }.items():
+        done = run(video, *MODEL, *arguments)
+        assert done.status in (2, 7)
+        assert remedy in done.err
+        assert not PYTHON_NAME.search(done.err.partition("]: ")[2])
 
 
 def test_an_error_in_the_source_is_raised_after_the_outputs_before_it() -> None:

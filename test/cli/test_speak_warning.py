@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from command_line import MODEL, Command
+from live_server import run_test_server
 
 from mmduet.options import SpeakOptions
+from mmduet.pipelines.pipeline import pipeline
 
 BOTH = ("informative", "relevance")
 
@@ -42,8 +45,34 @@ def test_run_and_tasks_warn_once(policy: str, mmduet: Command, video: Path) -> N
     for command in (("run", video), ("caption", video), ("ask", video, "--query", "What?")):
         done = mmduet(*command, *arguments)
         assert done.status == 0
-        assert done.err.count(f"warning[speak_policy]: --speak {policy} never lets the model speak") == 1
+        assert done.err.count(f"warning[speak_policy]: the speak policy {policy} never lets the model speak") == 1
         assert mmduet(*command, *arguments, "--quiet").err == done.err.splitlines()[0] + "\n"
+
+
+def test_results_and_sessions_of_the_api_have_the_warning(mmduet: Command, video: Path) -> None:
+    speak = {"policy": "threshold", "value": 1.0}
+    with run_test_server(pull_roots=str(video.parent)) as server:
+        run = pipeline("caption", model="random:tiny", fps=4, speak="threshold:1")
+        remote = pipeline("caption", server=f"127.0.0.1:{server.port}", fps=4, speak="threshold:1")
+        for results in (run([video]), remote([video])):
+            ((warning,),) = [result.warnings for result in results]
+            assert warning.code == "speak_policy"
+            assert "never lets the model speak" in warning.message
+        with server.connect() as client:
+            client.send("session.update", session={"type": "realtime", "duet": {"speak": speak}})
+            client.send("session.update", session={"type": "realtime", "duet": {"speak": {"value": 2.0}}})
+            client.send("input_frame.end")
+            events = client.receive_until("session.closed")
+        assert [event["code"] for event in events if event["type"] == "session.warning"] == ["speak_policy"]
+        body = {"source": video.name, "session": {"type": "realtime", "duet": {"speak": speak}}}
+        created = httpx2.post(f"{server.http}/v1/sessions", json=body)
+        assert "event: session.warning" in httpx2.get(f"{server.http}{created.headers['Location']}/events").text
+        done = mmduet(
+            "stream", video, "--server", f"127.0.0.1:{server.port}", "--fast", "--fps", "4", "--speak", "threshold:1"
+        )
+        assert done.err.count("warning[speak_policy]") == 1
+        done = mmduet("caption", video, "--server", f"127.0.0.1:{server.port}", "--fps", "4", "--speak", "threshold:1")
+        assert done.err.count("warning[speak_policy]") == 1
 
 
 def test_predict_warns(mmduet: Command, video: Path, tmp_path: Path) -> None:
@@ -51,4 +80,4 @@ def test_predict_warns(mmduet: Command, video: Path, tmp_path: Path) -> None:
     (tmp_path / "test.json").write_text(json.dumps([question]))
     files = ("--annotations", tmp_path / "test.json", "--videos", video.parent, "--output", tmp_path / "p.jsonl")
     done = mmduet("predict", *files, *MODEL, "--fps", "2", "--speak", "threshold:1")
-    assert "warning[speak_policy]: --speak threshold:1 never lets the model speak" in done.err
+    assert "warning[speak_policy]: the speak policy threshold:1 never lets the model speak" in done.err

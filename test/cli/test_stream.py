@@ -58,6 +58,18 @@ def test_output_equals_that_of_run(mmduet: Command, served: RunningServer, video
     assert local_replies == remote_replies != []
 
 
+def test_the_summary_is_that_of_run(mmduet: Command, served: RunningServer, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "cut.mp4", 6).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    for video in (tmp_path / "cut.mp4", write_video(tmp_path / "one.mp4", 1 / 8)):
+        summaries = [
+            mmduet(*command).err.splitlines()[-1].partition(" s of video")[0]
+            for command in (("run", video, *TALKING), ("stream", video, *stream_options(served)))
+        ]
+        assert summaries[0] == summaries[1]
+        assert not summaries[0].endswith(" 0.00")
+
+
 def test_plot_and_subtitles_are_written(mmduet: Command, served: RunningServer, video: Path, tmp_path: Path) -> None:
     plot, vtt = tmp_path / "a.png", tmp_path / "a.vtt"
     assert mmduet("stream", video, *stream_options(served, "--plot", plot, "--subtitles", vtt, "--quiet")).status == 0

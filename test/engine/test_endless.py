@@ -15,13 +15,13 @@ import torch
 from duet_rig import PROMPT, Rig, frames, lively_model, options, picture, scores
 from torch import Tensor
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+from visual_tokens import embed_images
 
 from mmduet.duet import Renderer, Role
 from mmduet.engine.kv_cache import CacheShape, Slot
 from mmduet.engine.session import PreparedFrame
 from mmduet.events import Frame, Query
 from mmduet.model import LoadedModel
-from mmduet.model.preprocess import frames_to_pixels
 
 WINDOW = 6
 
@@ -51,11 +51,10 @@ class ReferenceStream:
         for frame in stream:
             *header, _ = self.renderer.frame()
             ids += self.tokenizer.encode("".join(p.text for p in header))
-            pixels = frames_to_pixels([frame.image], self.network.config.vision.image_size)
             if sum(part.frame for part in self.kept) == self.window:
                 del self.kept[next(k for k, part in enumerate(self.kept) if part.frame)]
             words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long))
-            hidden = self._feed([words, self.network.embed_frames(pixels)[0]])
+            hidden = self._feed([words, embed_images(self.network, [frame.image])[0]])
             actual += self.network.score(hidden[-1:])[0].tolist()
             ids = []
         return actual

@@ -153,9 +153,7 @@ def test_reserve_moves_tokens_only_if_necessary() -> None:
     reference.slot.reserve(0)
     assert reference.slot.start == 3
     reference.slot.rollback(mark)
-    with pytest.raises(
-        CapacityError, match="9 of at most 12 tokens and cannot take 4 more; open it with a smaller window"
-    ):
+    with pytest.raises(CapacityError, match="9 of at most 12 tokens and cannot take 4 more; use a smaller window"):
         reference.slot.reserve(4)
     assert reference.slot.start == 3  # rejected without moving anything
 

@@ -12,6 +12,7 @@ from llava import PLAIN, TEXT, heads, original_layout, random_llava, transformer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Qwen3Config, Siglip2VisionConfig, Siglip2VisionModel
+from visual_tokens import embed_pixels
 
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
@@ -84,7 +85,7 @@ def test_a_model_of_other_families_is_saved_and_loaded(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "ours", model, byte_tokenizer())
     read = load_model(str(tmp_path / "ours")).network
     assert read.config == DUET
-    torch.testing.assert_close(read.embed_frames(images(48)), model.embed_frames(images(48)))
+    torch.testing.assert_close(embed_pixels(read, images(48)), embed_pixels(model, images(48)))
 
 
 @torch.no_grad()
@@ -109,7 +110,7 @@ def test_a_siglip2_tower_is_recognised_by_its_weights(tmp_path: Path) -> None:
     (base / "config.json").write_text(json.dumps({**text, "vision_config": vision}))
     read = load_model(str(base)).network
     assert read.config.vision == config.vision
-    torch.testing.assert_close(read.embed_frames(images(32)), model.embed_frames(images(32)))
+    torch.testing.assert_close(embed_pixels(read, images(32)), embed_pixels(model, images(32)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from llava import PLAIN, SAVED, TEXT, VISION, heads, original_layout, random_lla
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
+from visual_tokens import embed_pixels
 
 from mmduet.errors import CheckpointError
 from mmduet.model import load_model
@@ -37,7 +38,7 @@ def pixels() -> Tensor:
 
 
 def row(model: DuetModel) -> Tensor:
-    visual = model.embed_frames(pixels())
+    visual = embed_pixels(model, pixels())
     return torch.cat([visual.flatten(0, 1), model.embed_tokens(torch.tensor([1, 2, 3]))])[None]
 
 
@@ -51,7 +52,7 @@ def test_both_layouts_compute_what_transformers_computes(
     features = core.vision_tower(pixel_values=pixels(), output_hidden_states=True).hidden_states[-1]
     grid = core.multi_modal_projector(features).transpose(1, 2).reshape(2, 48, 8, 8)
     pooled = torch.nn.functional.interpolate(grid, size=(2, 2), mode="bilinear")
-    torch.testing.assert_close(model.embed_frames(pixels()), pooled.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(embed_pixels(model, pixels()), pooled.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
     embeds = row(model)
     hidden = core.language_model(inputs_embeds=embeds).last_hidden_state
     mine = model.lm(inputs_embeds=embeds, use_cache=False).last_hidden_state

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from visual_tokens import embed_images
 
 from mmduet.model import HEADS, DuetModel, load_model
-from mmduet.model.preprocess import frames_to_pixels
 from mmduet.model.presets import SHAPES, random_config, random_model
 
 
@@ -64,9 +64,9 @@ def test_the_number_of_frame_tokens(size: str, tokens: int) -> None:
 
 def test_a_frame_is_embedded_independently_of_its_batch(tiny: DuetModel) -> None:
     images = [np.random.default_rng(i).integers(0, 256, (30, 40, 3), np.uint8) for i in range(3)]
-    together = tiny.embed_frames(frames_to_pixels(images, 28))
+    together = embed_images(tiny, images)
     assert together.shape == (3, 4, 48)
-    alone = tiny.embed_frames(frames_to_pixels(images[1:2], 28))
+    alone = embed_images(tiny, images[1:2])
     torch.testing.assert_close(together[1:2], alone, atol=1e-6, rtol=1e-4)
     assert (together[0] - together[1]).abs().max() > 1e-4
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmduet.model.preprocess import frames_to_pixels, normalize_images
-from mmduet.video import letterbox
+from mmduet.model.preprocess import normalize_images
 
 
 def test_every_level_is_normalised_in_float32_arithmetic_to_the_bit() -> None:
@@ -21,16 +20,9 @@ def test_every_level_is_normalised_in_float32_arithmetic_to_the_bit() -> None:
 
 
 def test_channels_come_first_and_values_lie_between_minus_one_and_one() -> None:
-    image = np.zeros((2, 2, 3), np.uint8)
-    image[0, 1] = (255, 51, 0)
-    pixels = frames_to_pixels([image], 2)
+    images = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    images[0, 0, 1] = torch.tensor((255, 51, 0))
+    pixels = normalize_images(images)
     assert pixels.shape == (1, 3, 2, 2)
     assert pixels[0, :, 0, 1].tolist() == pytest.approx([1.0, -0.6, -1.0])
     assert pixels[0, :, 0, 0].tolist() == [-1.0, -1.0, -1.0]
-
-
-def test_frames_of_any_shape_are_letterboxed() -> None:
-    random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (height, width, 3), np.uint8) for height, width in ((5, 9), (9, 5), (7, 7))]
-    pixels = frames_to_pixels(images, 8)
-    assert torch.equal(pixels, normalize_images(torch.from_numpy(np.stack([letterbox(x, 8) for x in images]))))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import write_video
 from duet_rig import lively_model
-from live_server import RunningServer, run_test_server
+from live_server import RunningServer, run_test_server, wait_for
 
 from mmduet import OnlineGrounding, Pipeline, QuestionAnswering, VideoResult, pipeline
 from mmduet.client import RemoteStream
@@ -189,6 +189,7 @@ def test_no_videos_give_no_results(where: dict) -> None:
     ("arguments", "message"),
     [
         ({"task": "summarize"}, "there is no task 'summarize'; use one of caption, ground, highlight, ask"),
+        ({"task": "captoin"}, "there is no task 'captoin', did you mean caption"),
         ({"task": "ask", "model": "nano", "server": "x"}, "model and server contradict each other"),
         ({"task": "ask", "server": "ftp://x"}, "server 'ftp://x' is not a valid address; use ws://HOST:PORT"),
         ({"task": "ask", "server": "x", "fps": 0.0}, "fps must be a number above 0, or none for every frame, got 0.0"),
@@ -204,6 +205,18 @@ def test_invalid_arguments_are_rejected_before_anything_is_loaded(arguments: dic
 def test_an_unknown_model_is_a_model_error() -> None:
     with pytest.raises(ModelError, match="model 'no-such-model' is neither a directory nor one of nano, "):
         pipeline("caption", model="no-such-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("Nano", "nano"), ("nanoo", "nano"), ("random:7B", "random:7b"), ("radom:7b", "random:7b"),
+    ],
+)  # fmt: skip
+def test_a_misspelled_model_name_gets_a_suggestion_and_all_names(name: str, suggestion: str) -> None:
+    with pytest.raises(ModelError, match=rf", did you mean {suggestion}\?") as caught:
+        pipeline("caption", model=name)
+    assert "random:tiny, random:nano, random:0.5b, random:7b" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +244,18 @@ def test_videos_wait_while_the_server_is_full(model: LoadedModel, videos: list[P
         run = pipeline("highlight", server=f"ws://127.0.0.1:{server.port}", fps=FPS, max_concurrent=4)
         results = list(run(videos))
     assert [(result.video, result.error) for result in results] == [(path, None) for path in videos]
+
+
+def test_a_place_that_becomes_free_late_is_waited_for(model: LoadedModel, videos: list[Path]) -> None:
+    with run_test_server(model, max_sessions=1) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        results = iter(pipeline("highlight", server=url, fps=FPS, max_concurrent=1)(videos[:2]))
+        first = next(results)
+        wait_for(lambda: server.manager.active_count == 0)
+        with RemoteStream(url) as occupant:  # as if the first video's session was still open
+            threading.Timer(0.5, occupant.close).start()
+            second = next(results)
+    assert (first.error, second.error) == (None, None)
 
 
 def test_a_server_that_is_full_with_others_is_an_error_of_each_video(model: LoadedModel, videos: list[Path]) -> None:

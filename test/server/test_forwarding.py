@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from captured_logs import log_lines, unredacted
 from live_server import RunningServer, run_test_server
 from websockets.exceptions import InvalidStatus
 
+from mmduet.client.connecting import permanent_error
 from mmduet.errors import OptionError
 
 KEY = {"Authorization": "Bearer k"}
@@ -42,6 +44,10 @@ def test_a_server_without_keys_rejects_proxied_requests(server: RunningServer, h
     with pytest.raises(InvalidStatus) as rejected:
         server.connect(additional_headers=headers)
     assert rejected.value.response.status_code == 401
+    assert json.loads(rejected.value.response.body)["error"]["code"] == "proxied_request"
+    problem = permanent_error("ws://h", rejected.value, has_key=False, resuming=False)
+    assert "set MMDUET_KEYS on the server" in str(problem)
+    assert "--key" not in str(problem), "a client's key would not help"
     assert httpx2.get(f"{server.http}/health").status_code == 200
 
 

@@ -142,6 +142,8 @@ def test_models_are_retrieved_by_the_sdk(server: RunningServer) -> None:
     assert card == client.models.list().data[0]
     with pytest.raises(openai.NotFoundError, match="'other' is not served here; available: 'random:tiny'") as caught:
         client.models.retrieve("other")
+    with pytest.raises(openai.NotFoundError, match=r"is not served here, did you mean random:tiny\?"):
+        client.models.retrieve("Random:Tiny")
     assert caught.value.code == "model_not_found"
     assert caught.value.request_id.startswith("req_")
 

@@ -67,7 +67,8 @@ def test_wrong_password_is_reported_without_the_password(
     error = next(e for e in events if e["type"] == "error")["error"]
     assert error["code"] == "bad_source"
     assert "401" in error["message"]
-    assert "s3cret" not in json.dumps(events) + unredacted(caplog)
+    assert "check the user name and password in the address" in error["message"]
+    assert "wr0ng" not in json.dumps(events) + unredacted(caplog)
 
 
 def test_interrupted_camera_is_reconnected(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:

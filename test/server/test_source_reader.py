@@ -301,9 +301,23 @@ def test_live_playlist_is_followed_until_its_end_tag(server: RunningServer, tmp_
     assert rest[-1] >= 5_000_000
 
 
+def test_a_missing_segment_is_reported_as_damage(server: RunningServer, tmp_path: Path) -> None:
+    files = write_playlist(tmp_path, 4.0)
+    del files["/s001.ts"]
+    with serve_files(files) as host:
+        events = read_source(server, f"{host}/list.m3u8")
+    closed = next(e for e in events if e["type"] == "input_source.closed")
+    assert closed["reason"] == "ended"
+    ((span,), skipped) = closed["damage"]["spans"], closed["damage"]["skipped"]
+    pts = [e["pts"] / 1e6 for e in events if e["type"] == "input_frame.scored"]
+    assert 0 < len(pts) < 16
+    assert skipped == round((span["end"] - span["start"]) * 8)
+    assert not [time for time in pts if span["start"] <= time < span["end"]]
+
+
 def test_playlist_segments_are_checked_by_the_policy(server: RunningServer, tmp_path: Path) -> None:
     files = write_playlist(tmp_path, 2.0)
-    for evil in ("http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "/none.ts"):
+    for evil in ("http://169.254.169.254/latest/meta-data", "file:///etc/passwd"):
         files["/list.m3u8"] = files["/list.m3u8"].replace(b"s000.ts", evil.encode())
         with serve_files(files) as host:
             events = read_source(server, f"{host}/list.m3u8")

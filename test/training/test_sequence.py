@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from visual_tokens import embed_pixels
 
 from mmduet.annotations.training_samples import Sample
 from mmduet.duet import IGNORE, SYSTEM_PROMPT, Piece, Role, Turn, render
@@ -59,7 +60,7 @@ def images(frames: int = len(TIMES), seed: int = 0) -> torch.Tensor:
 
 def forward_in_one_row(pieces: list[Piece], visible: torch.Tensor) -> torch.Tensor:
     """Return the hidden states [T, D] of a conversation in one row, with ordinary causal attention."""
-    visual = iter(model().embed_frames(normalize_images(visible)))
+    visual = iter(embed_pixels(model(), normalize_images(visible)))
     rows = [next(visual) if p.frame else model().embed_tokens(torch.tensor(TOKENIZER.encode_piece(p))) for p in pieces]
     return model().lm(inputs_embeds=torch.cat(rows)[None], use_cache=False).last_hidden_state[0]
 

@@ -18,12 +18,16 @@ from mmduet.model import DuetModel
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 from mmduet.spans import AnnotatedReply
 from mmduet.training.collate import Batch, collate
-from mmduet.training.losses import Losses, combine, duet_losses
+from mmduet.training.losses import Losses, combine, duet_parts, forward_hidden
 from mmduet.training.optimizer import Optimizer, Schedule
 from mmduet.training.sequence import build_sequence
 from mmduet.training.trainer import Trainer
 
 TIMES = [i / 2 for i in range(5)]
+
+
+def duet_losses(model: DuetModel, batch: Batch) -> Losses:
+    return combine(duet_parts(model, batch, forward_hidden(model, batch)))
 
 
 def batch(*samples: Sample) -> Batch:

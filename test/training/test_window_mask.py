@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from duet_rig import Rig, ScriptedSampler, lively_model, options, picture
+from visual_tokens import embed_pixels
 
 from mmduet.annotations.training_samples import Sample
 from mmduet.duet import SYSTEM_PROMPT
@@ -55,7 +56,7 @@ def token_values(network, batch) -> torch.Tensor:
     """Return the first layer's values [T, kv_heads * head_dim] of the tokens of a sample."""
     embeds = network.embed_tokens(batch.ids[0])
     embeds = embeds.masked_scatter(
-        batch.is_frame[0][:, None], network.embed_frames(normalize_images(batch.visual[0])).flatten(0, 1)
+        batch.is_frame[0][:, None], embed_pixels(network, normalize_images(batch.visual[0])).flatten(0, 1)
     )
     layer = network.lm.layers[0]
     return layer.self_attn.v_proj(layer.input_layernorm(embeds))

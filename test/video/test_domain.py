@@ -13,7 +13,7 @@ from footage import FPS, Image, out_of_domain, scene_frames, write_clip
 from mmduet.model.presets import NANO
 from mmduet.scenes.dataset import SplitSpec, make_clip
 from mmduet.video import open_frames
-from mmduet.video.domain import DomainCheck, FrameColours, VisualDomain, domain_warning
+from mmduet.video.domain import DomainCheck, FrameColours, VisualDomain
 from mmduet.video.letterbox import letterbox, resize
 
 assert NANO.domain is not None
@@ -24,7 +24,9 @@ SPLITS = (("test", 7), ("val", 3), ("train", 11))
 
 def warning(frames: Iterable[tuple[float, Image]]) -> str | None:
     """Return the warning for frames as the engine sees them."""
-    return domain_warning(DomainCheck("nano", DOMAIN), ((time, letterbox(image, SIZE)) for time, image in frames))
+    check = DomainCheck("nano", DOMAIN)
+    unknown = any(check.add(DOMAIN.measure(letterbox(image, SIZE)), time) for time, image in frames) or check.finish()
+    return check.message if unknown else None
 
 
 def file_warning(path: Path, fps: float = FPS) -> str | None:

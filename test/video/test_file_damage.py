@@ -17,6 +17,12 @@ from mmduet.video import VideoFile
 
 
 def test_missing_files_directories_and_empty_files_are_rejected(tmp_path: Path) -> None:
+    for name, kind in {
+        "https://u:pw@cam/x?a=b": "https://cam/x is an address",
+        "webcam:1": "webcam:1 is a camera",
+    }.items():
+        with pytest.raises(VideoNotFoundError, match=f"^{kind}, not a file; use it with `mmduet stream`"):
+            VideoFile(name)
     with pytest.raises(VideoNotFoundError, match=r"nope\.mp4 does not exist"):
         VideoFile(tmp_path / "nope.mp4")
     with pytest.raises(VideoError, match="is a directory"):

@@ -42,6 +42,21 @@ def test_segments_are_read_as_one_video(tmp_path: Path, kind: str) -> None:
     check_three_seconds(single)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("#EXTM3U\n", "is an empty playlist: it names no video"),
+        ("#EXTM3U\n#EXT-X-VERSION:3\n\n#EXT-X-ENDLIST\n", "is an empty playlist: it names no video"),
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-ENDLIST\n", "lists no segments; record it again"),
+        ("#EXTM3U\nfirst.mp4\n", "is a list of addresses, not an HLS playlist"),
+    ],
+)
+def test_a_playlist_without_video_is_described(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.m3u8").write_text(text)
+    with pytest.raises(VideoError, match=message):
+        VideoFile(tmp_path / "x.m3u8")
+
+
 def test_offsets_of_byte_ranges_may_be_implicit(tmp_path: Path) -> None:
     playlist = write_hls(tmp_path / "x", hls_flags="single_file")
     lines = [

@@ -205,15 +205,36 @@ def test_live_playlist_starts_near_its_end_and_skips_missing_segments(tmp_path: 
         assert frames[-1].time == pytest.approx(3.875, abs=0.01)  # the missing second is a gap
 
 
-def test_missing_segment_of_a_finished_playlist_is_an_error(tmp_path: Path) -> None:
-    write_hls(tmp_path)
-    (tmp_path / "s1.ts").unlink()
+@pytest.mark.parametrize("options", [{}, {"hls_segment_type": "fmp4"}])
+def test_missing_segments_of_a_finished_playlist_are_damage(tmp_path: Path, options: dict[str, str]) -> None:
+    write_hls(tmp_path, 8, **options)
+    for number in (0, 2, 3, 7):
+        (tmp_path / f"s{number}.ts").unlink()
     with run_stream_server(folder(tmp_path)) as server, closing(open_source(server.url("/list.m3u8"))) as source:
-        seen = []
-        with pytest.raises(SourceError, match=r"s1\.ts returned HTTP status 404"):
-            seen.extend(source.frames(None))
+        frames = list(source.frames(None))
         assert not source.live
-        assert len(seen) == 8, "the frames before it are delivered"
+        damage = source.damage
+    assert [(shown_second(frame.image), round(frame.time, 2)) for frame in frames[::8]] == [
+        (1, 1),
+        (4, 4),
+        (5, 5),
+        (6, 6),
+    ]
+    assert len(frames) == 32
+    assert [(round(span.start, 2), round(span.end, 2)) for span in damage.spans] == [(0, 1), (2, 4)]
+    assert damage.skipped == 24
+    assert damage.truncated_at == pytest.approx(7, abs=0.01)
+
+
+def test_a_finished_playlist_without_any_segment_on_the_server_is_an_error(tmp_path: Path) -> None:
+    write_hls(tmp_path)
+    for segment in tmp_path.glob("*.ts"):
+        segment.unlink()
+    with (
+        run_stream_server(folder(tmp_path)) as server,
+        pytest.raises(SourceError, match=r"s0\.ts returned HTTP status 404"),
+    ):
+        read(server.url("/list.m3u8"))
 
 
 def test_closing_ends_a_read_that_waits(tmp_path: Path) -> None:
@@ -304,6 +325,18 @@ def test_mjpeg_parts_that_arrive_in_pieces_or_damaged() -> None:
         assert len(server.requests) == 1, "a stream with an end mark has ended"
 
 
+@pytest.mark.parametrize("boundary", ["frame", '"Frame"', "--frame"])
+def test_mjpeg_stream_ends_with_its_last_boundary(boundary: str) -> None:
+    def parts() -> Iterator[bytes]:
+        yield from camera(0.02, 5)
+        yield b"--fra"
+        yield b"me--\r\n"
+
+    with run_stream_server({"/cam": endless(parts, f"multipart/x-mixed-replace; boundary={boundary}")}) as server:
+        assert len(read(server.url("/cam"))) == 5
+        assert len(server.requests) == 1
+
+
 def test_mjpeg_stream_that_breaks_is_opened_again() -> None:
     answer = endless(lambda: camera(0.02, 5), "multipart/x-mixed-replace; boundary=frame")
     with run_stream_server({"/cam": answer}) as server:
@@ -369,6 +402,11 @@ def test_file_without_duration_is_not_read_again(tmp_path: Path) -> None:
         assert len(read(server.url("/x.h264"))) == 20
 
 
+def test_an_address_with_one_slash_is_not_taken_for_a_file() -> None:
+    with pytest.raises(SourceError, match=r"^rtsp:/cam/x is not a valid address; write it as SCHEME://HOST/PATH"):
+        open_source("rtsp:/u:pw@cam/x")
+
+
 def protected(answer: Answer, challenge: str) -> Answer:
     """Answer only requests with the right password, by the scheme of the challenge."""
 
@@ -401,6 +439,29 @@ def test_passwords_are_sent_when_asked_for(challenge: str) -> None:
     with run_stream_server({"/cam": answer}) as server:
         url = f"http://cam:s%2F3cret@127.0.0.1:{server.port}/cam"
         assert len(read(url, 3)) == 3
-        with pytest.raises(SourceError, match="401") as raised:
+        with pytest.raises(SourceError, match=r"401 \(user name or password is wrong\); check both") as raised:
             read(url.replace("3cret", "wr0ng"))
         assert "wr0ng" not in str(raised.value)
+        with pytest.raises(SourceError, match=r"401 \(a password is required\); write it into the address"):
+            read(server.url("/cam"))
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (404, r"404; check the address$"),
+        (403, r"403 \(access is denied\); check the rights of the user, or whether the address has expired$"),
+        (503, r"503; the address may be right: try again later$"),
+    ],
+)
+def test_an_error_status_says_what_can_be_done(status: int, remedy: str) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with (
+        run_stream_server({"/x": answer}) as server,
+        pytest.raises(SourceError, match=f"returned HTTP status {remedy}"),
+    ):
+        read(server.url("/x"))

@@ -179,6 +179,11 @@ class Conversation:
         if policy_changes:
             self._commands.put(commands.UpdatePolicy(settings.options.speak))
         self.log.append(server_events.SessionUpdated(session=self.to_session()))
+        self.check_speak_policy()
+
+    def check_speak_policy(self) -> None:
+        """Emit a warning if the speak policy never fires, or at every frame, whatever the scores are."""
+        self._emitter.check_speak_policy(self.settings.options.speak)
 
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
         item, item_id = event.item, event.item.id or self._next_item_id()
@@ -351,19 +356,10 @@ class Conversation:
     def state(self) -> ConversationState:
         """The current state, from which the conversation can be restored."""
         return ConversationState(
-            self.settings,
-            self._emitter.state,
-            self.consumed_count,
-            self.started,
-            self.ended,
-            self._last_frame,
-            self._first_pts,
-            self._item_count,
-            self._turn_count,
-            self._frame_count,
-            self._sampler.next_tick,
+            self.settings, self._emitter.state, self.consumed_count, self.started, self.ended, self._last_frame,
+            self._first_pts, self._item_count, self._turn_count, self._frame_count, self._sampler.next_tick,
             self.ends_with_source,
-        )
+        )  # fmt: skip
 
     def restore(
         self,

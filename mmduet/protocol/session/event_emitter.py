@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmduet.events import (
+    SPEAK_POLICY,
     ContextRead,
     Output,
     QueryRead,
@@ -19,6 +20,7 @@ from mmduet.events import (
     SessionWarning,
     StreamEnded,
 )
+from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame, FrameTracker, FrameTrackerState
@@ -233,14 +235,19 @@ class EventEmitter:
             case Reply():
                 self._finish_reply(output, now)
             case SessionWarning():
-                self._emit_warning(output)
+                self._warn(output)
             case StreamEnded():
                 self.close("ended", now)
             case SessionFailed():
                 self.emit_error(output.message, output.code, server=True)
                 self.close("failed", now)
 
-    def _emit_warning(self, warning: SessionWarning) -> None:
+    def check_speak_policy(self, speak: SpeakOptions) -> None:
+        """Emit a warning if the policy never fires, or at every frame, whatever the scores are."""
+        if (reason := speak.find_extreme()) is not None:
+            self._warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
+
+    def _warn(self, warning: SessionWarning) -> None:
         """Emit a warning, unless one with its code was emitted, maybe by the previous server."""
         if warning.code not in self._warnings:
             self._warnings = (*self._warnings, warning.code)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from visual_tokens import embed_images
 
 from mmduet.duet import Piece, Renderer, Role
 from mmduet.events import Context, Frame, Query
 from mmduet.model import LoadedModel
-from mmduet.model.preprocess import frames_to_pixels
 from mmduet.options import SessionOptions
 
 HEADER = 32  # the engine's allowance for the header and end of a reply
@@ -78,8 +78,7 @@ class Oracle:
         *header, _ = self.renderer.frame()
         due = due + self._ids(header, pinned=self.pin_header)
         self.pin_header = False
-        pixels = frames_to_pixels([frame.image], self.network.config.vision.image_size)
-        due.append(Part(self.network.embed_frames(pixels)[0], frame=True))
+        due.append(Part(embed_images(self.network, [frame.image])[0], frame=True))
         self._ensure_capacity(sum(len(p.embeds) for p in due), 1)
         self.parts += due
 

@@ -87,10 +87,16 @@ def original(name: str) -> str:
     return name.replace("vision_model.vision_model.", "vision_model.")
 
 
-def heads(root: Path, **names: str) -> Path:
-    """Save an adapter with heads only; the values of ``names`` are their names in its file."""
+def heads(root: Path, base: Path | str | None = None, **names: str) -> Path:
+    """Save an adapter of ``base`` with heads only; the values of ``names`` are their names in its file."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "base_model_name_or_path": None if base is None else str(base),
+    }
+    (root / "adapter_config.json").write_text(json.dumps(config))
     tensors = {name: torch.full((2, 48), 0.1 * (k + 1)) for k, name in enumerate(names.values())}
     for k, tensor in enumerate(tensors.values()):
         tensor[k] *= -1
@@ -101,9 +107,7 @@ def heads(root: Path, **names: str) -> Path:
 def published(root: Path) -> dict[str, Path]:
     """Save a small base and an adapter of it in the layout and under the names in which MMDuet is published."""
     base_name = "lmms-lab/llava-onevision-qwen2-7b-ov"
-    base, duet = original_layout(random_llava(), root / "base"), heads(root / "duet", **PLAIN)
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": base_name}
-    (duet / "adapter_config.json").write_text(json.dumps(config))
+    base, duet = original_layout(random_llava(), root / "base"), heads(root / "duet", base_name, **PLAIN)
     return {base_name: base, "wangyueqian/MMDuet": duet}
 
 
