@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from mmduet.engine import Session
+from mmduet.engine import Engine, Session
 from mmduet.errors import MmduetError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
-from mmduet.protocol.session.recovery import ReplayItem
+from mmduet.protocol.session.recovery import PastReplies, ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
 from mmduet.server.media import MediaLoader
@@ -29,6 +29,7 @@ from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
 FAILURE_REPORT_SECONDS = 1.0
+PAUSE_CHECK_SECONDS = 0.01
 REPLACED = 4001
 """WebSocket close code for a socket whose session was resumed on another one."""
 
@@ -61,22 +62,25 @@ class LiveSession:
         activity: SessionActivity,
         journal: Journal | None = None,
         history: Sequence[ReplayItem] = (),
+        past_replies: PastReplies = PastReplies(),  # noqa: B008 - frozen
     ) -> None:
         """``activity`` observes the session's events.
 
-        ``history`` is what the engine has to replay for a session that was restored from a journal.
+        For a session restored from a journal, ``history`` is what the engine has to replay, ``past_replies`` its policy's.
         """
         self.conversation, self.token, self.owner, self.activity = conversation, token, owner, activity
         self.finished = False  # no client will read its remaining events
+        self.paused = False  # no new input is executed, and messages of the client are not consumed
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
-        self._replay = Replay(history)
+        self._replay, self._past_replies = Replay(history), past_replies
         self.source: SourceReader | None = None  # while the server reads one
         self.source_unpaused = asyncio.Event()
         self.source_unpaused.set()
         self._subscriber_count = 0
+        self._suspended = False
         self._frames_in_flight = 0  # frames handed to the engine and not yet scored
         self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
         self._engine_session: Session | None = None
@@ -111,6 +115,8 @@ class LiveSession:
 
     def receive(self, message: str | bytes) -> None:
         """Process one message from the client's socket. Raises ``ProtocolAbuse`` if it exceeds its message rate."""
+        if self._suspended:
+            return
         self.last_message_at = monotonic()
         counts = self.conversation.frame_counts
         before = counts["received"]
@@ -176,8 +182,25 @@ class LiveSession:
         self.conversation.close(reason, monotonic())
         self.wake()
 
+    async def pause(self) -> None:
+        """Execute no more commands and wait for the frames and replies that the engine is working on.
+
+        Messages of the client are not consumed any more; the client sends them again when it resumes.
+        """
+        self.paused = True
+        with contextlib.suppress(MmduetError):
+            while self._engine_session is not None and await self._engine.call(self._is_ready):
+                await asyncio.sleep(PAUSE_CHECK_SECONDS)
+
+    def _is_ready(self, _: Engine) -> bool:
+        return self._engine_session is not None and self._engine_session.ready
+
     def suspend(self) -> None:
-        """Stop without ending the session, so that another server can continue it from its journal."""
+        """Stop without ending the session, so that another server can continue it from its journal.
+
+        Nothing is emitted afterwards, because the journal would not know of it.
+        """
+        self.paused = self._suspended = True
         if self._journal is not None:
             self._journal.close()
         self._journal = None
@@ -206,7 +229,7 @@ class LiveSession:
         try:
             await self._replay_history()
             while not self.closed:
-                command = self.conversation.next_command(self._frames_in_flight)
+                command = self.conversation.next_command(self._frames_in_flight) if not self.paused else None
                 if command is None:
                     self._wakeup.clear()
                     await self._wakeup.wait()
@@ -236,6 +259,8 @@ class LiveSession:
         await self._replay.wait_until_scored()
         if not session.closed:
             await self._engine.call(lambda engine: engine.update_policy(session, options.speak))
+            past = self._past_replies
+            await self._engine.call(lambda engine: engine.restore_replies(session, past.texts, past.triggered_at))
 
     async def _wait_for_failure(self) -> None:
         """Wait until the engine's report about the failed session has been processed, which states the cause."""
@@ -267,8 +292,8 @@ class LiveSession:
     async def _execute_on_engine(self, command: commands.Command) -> None:
         session = await self._get_engine_session()
         match command:
-            case commands.SpeakNow():
-                await self._engine.call(lambda engine: engine.speak_now(session))
+            case commands.SpeakNow(recovered=recovered):
+                await self._engine.call(lambda engine: engine.speak_now(session, suppress_repeats=recovered))
             case commands.CancelReply(reply=reply):
                 await self._engine.call(lambda engine: engine.cancel(session, reply))
             case commands.UpdatePolicy(speak=speak):
@@ -334,6 +359,8 @@ class LiveSession:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""
         self.source = None
         self.source_unpaused.set()
+        if self._suspended:
+            return
         self._journal_source()
         if not self.closed:
             self.conversation.emit(event)
@@ -350,7 +377,7 @@ class LiveSession:
 
     def _on_output(self, output: Output | None) -> None:
         """Process one output of the engine; None means that the engine has stopped."""
-        if self._replay.consumes(output):
+        if self._suspended or self._replay.consumes(output):
             return
         if output is None:
             self._engine.stopped_error()  # logs the reason
