@@ -16,11 +16,11 @@ import numpy as np
 
 from mmduet.client import RemoteSession
 from mmduet.errors import OptionError
-from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events
 
 MAX_GAP_SECONDS = 5.0
-REPEAT_SECONDS = SpeakOptions().repeat_window
+REPEAT_SECONDS = 10.0
+"""``repeat_window`` of the sessions: stream time in which the same text must not come twice."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class StreamTally:
     go_away_at: float | None = None
     resumed_at: float | None = None
     loss: str | None = None
-    _last_reply: tuple[str, float] = ("", float("-inf"))
+    _recent_texts: dict[str, float] = field(default_factory=dict)  # stream time in seconds
 
     def on_event(self, event: Any, now: float) -> None:
         """Count an event that was received at ``now``."""
@@ -87,9 +87,8 @@ class StreamTally:
             return
         pts, text = response.duet.trigger_pts or 0, str(response.output[0].content[0]["text"])
         self.triggers[pts] += 1
-        last_text, last_time = self._last_reply
-        self.repeated_texts += text == last_text and pts / 1e6 - last_time < REPEAT_SECONDS
-        self._last_reply = (text, pts / 1e6)
+        self.repeated_texts += pts / 1e6 - self._recent_texts.get(text, float("-inf")) < REPEAT_SECONDS
+        self._recent_texts[text] = pts / 1e6
 
     @property
     def unaccounted(self) -> int:
@@ -98,7 +97,7 @@ class StreamTally:
 
     @property
     def replies_twice(self) -> int:
-        """Number of replies that were received more than once, or that repeat the previous one at once."""
+        """Number of replies that were received more than once, or that repeat an earlier one within ``REPEAT_SECONDS``."""
         return sum(count - 1 for count in (self.responses + self.triggers).values() if count > 1) + self.repeated_texts
 
     @property
@@ -191,7 +190,7 @@ async def _run_client(
     """Stream until ``stopping`` is set. The starts of the streams are spread over the interval between frames."""
     try:
         async with RemoteSession(url) as session:
-            await session.update(duet={"fps": None})
+            await session.update(duet={"fps": None, "speak": {"repeat_window": REPEAT_SECONDS}})
             await session.ask(config.query)
             collecting = asyncio.create_task(_collect_events(session, tally))
             loop = asyncio.get_running_loop()

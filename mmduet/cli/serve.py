@@ -68,7 +68,11 @@ class ServeOptions:
     ] = None
     journal: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Record sessions in this directory, so that they continue after a crash."),
+        Option(
+            metavar="DIR",
+            help="Record sessions in this directory, so that they continue after a crash. A second server with the same "
+            "directory and port takes over from the first.",
+        ),
     ] = None
     log_level: Annotated[str | None, Option(help="What to log: debug, info, warning or error and above.")] = None
     log_json: Annotated[bool | None, Option("--log-json", help="Log one JSON object per line.")] = None

@@ -9,11 +9,14 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from certificates import write_certificate
 from duet_rig import picture
@@ -28,6 +31,7 @@ from mmduet.model import load_model
 from mmduet.server import control_socket, hand_over
 from mmduet.server.app import create_app
 from mmduet.server.config import load_config
+from mmduet.server.journal import JournalFolder
 from mmduet.server.take_over import open_journal, take_over
 
 SERVE = """
@@ -41,6 +45,7 @@ import os, time
 from mmduet.model import load_model
 from mmduet.server.app import create_app
 from mmduet.server.config import load_config
+from mmduet.server.journal import JournalFolder
 from mmduet.server.take_over import open_journal, take_over
 config = load_config(port={port}, journal={journal!r})
 journals = open_journal(config)
@@ -147,6 +152,33 @@ def test_server_that_is_shutting_down_does_not_hand_over(tmp_path: Path) -> None
             ask(server.port, tmp_path)
 
 
+def test_old_server_that_ends_during_the_hand_over_is_replaced(tmp_path: Path) -> None:
+    dying = JournalFolder(tmp_path)
+    dying.lock()
+    listener = control_socket.listen(tmp_path)
+    listener.setblocking(True)
+
+    def die_when_asked() -> None:
+        probe, _ = listener.accept()
+        with probe:
+            control_socket.receive(probe)
+            probe.sendall(control_socket.encode({"type": "accepted"}))
+        request, _ = listener.accept()
+        with request, listener:
+            control_socket.receive(request)
+            dying.close()
+
+    thread = threading.Thread(target=die_when_asked)
+    thread.start()
+    config = load_config(port=1, journal=tmp_path)
+    journals = open_journal(config)
+    assert journals is not None
+    app = create_app(load_model("random:tiny"), config, journals=journals)
+    assert take_over(journals, config, app.state.manager) is None
+    assert journals.locked
+    thread.join(10)
+
+
 # The socket
 
 
@@ -243,3 +275,15 @@ def test_server_is_upgraded_many_times_under_load(binaries: Path, tmp_path: Path
     for seed in range(5):
         config = UpgradeConfig(4, 8.0, 1.0 + 0.13 * seed, images[seed:], "Narrate.")
         upgrade_under_load(binaries, tmp_path / str(seed), config)
+
+
+@pytest.mark.slow
+def test_requests_in_progress_are_answered_by_the_old_server(binaries: Path, tmp_path: Path) -> None:
+    body = {"model": "random:tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1500}
+    with serving(binaries, tmp_path, 0, "--model", "random:tiny") as (port, exit_status), ThreadPoolExecutor(1) as pool:
+        address = f"http://127.0.0.1:{port}"
+        answer = pool.submit(httpx2.post, f"{address}/v1/chat/completions", json=body, timeout=120)
+        wait_for(lambda: "mmduet:kv_bytes_reserved 0.0" not in httpx2.get(f"{address}/metrics").text)
+        with serving(binaries, tmp_path, port, "--model", "random:tiny"):
+            assert answer.result(120).json()["usage"]["completion_tokens"] > 0
+            assert exit_status() == 0
