@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
 from mmduet.errors import FormatError
@@ -54,39 +54,45 @@ class HandOver:
 
     async def serve(self, server: ListeningServer) -> None:
         """Answer requests until the server has been handed over. Log a warning if the folder cannot have a socket."""
-        try:
-            listener = control_socket.listen(self._journals.path)
-        except OSError as error:
-            log.warning("no upgrade without interruption: no socket in %s (%s)", self._journals.path, error)
-            return
         handed_over = False
-        try:
-            while not handed_over:
-                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-                with connection:
-                    handed_over = await self._answer(server, connection)
-        finally:
-            listener.close()
-            if not handed_over:  # otherwise the socket in the folder is the next server's
+        while not handed_over:
+            try:
+                listener = control_socket.listen(self._journals.path)
+            except OSError as error:
+                log.warning("no upgrade without interruption: no socket in %s (%s)", self._journals.path, error)
+                return
+            try:
+                connection = await self._wait_for_request(listener, server.port)
+            finally:  # while this server hands over, the folder has no socket; later it is the next server's
+                listener.close()
                 control_socket.remove(self._journals.path)
+            with connection:
+                handed_over = await self._hand_over(server, connection)
 
-    async def _answer(self, server: ListeningServer, connection: socket.socket) -> bool:
-        """Answer one request; return whether the server has been handed over."""
-        connection.setblocking(False)
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                request = await control_socket.receive_async(connection)
-            if request is None:
-                return False
-            refusal = self._refusal(server.port, request)
-            if refusal is not None or request["type"] == "probe":
-                answer = {"type": "accepted"} if refusal is None else {"type": "refused", "message": refusal}
-                connection.send(control_socket.encode(answer))
-                return False
-        except (OSError, FormatError) as error:
-            log.warning("a request on the control socket failed: %r", error)
+    async def _wait_for_request(self, listener: socket.socket, port: int) -> socket.socket:
+        """Answer requests that change nothing; return the connection of a process that can take over."""
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            connection.setblocking(False)
+            try:
+                if await self._is_accepted(connection, port):
+                    return connection
+            except (OSError, FormatError) as error:
+                log.warning("a request on the control socket failed: %r", error)
+            connection.close()
+
+    async def _is_accepted(self, connection: socket.socket, port: int) -> bool:
+        """Read a request and answer it, unless it is an acceptable one to hand over: then return True."""
+        async with asyncio.timeout(REQUEST_SECONDS):
+            request = await control_socket.receive_async(connection)
+        if request is None:
             return False
-        return await self._hand_over(server, connection)
+        refusal = self._refusal(port, request)
+        if refusal is None and request["type"] == "hand_over":
+            return True
+        answer = {"type": "accepted"} if refusal is None else {"type": "refused", "message": refusal}
+        connection.send(control_socket.encode(answer))
+        return False
 
     def _refusal(self, port: int, request: dict[str, Any]) -> str | None:
         """Return why this server cannot be replaced by the one that asks; None if it can."""
@@ -113,15 +119,15 @@ class HandOver:
     async def _hand_over(self, server: ListeningServer, connection: socket.socket) -> bool:
         """Hand over to the process at the other end; if it fails, continue. Return whether it serves now."""
         log.info("handing over %d sessions to process %s", self._manager.active_count, _name_of(connection))
-        sockets = server.stop_listening()
-        await self._manager.hand_over(min(self._config.drain_seconds, REPLY_SECONDS))
-        if await self._transfer(connection, sockets):
-            for each in sockets:
-                each.close()
-            log.info("handed over; this process ends after the HTTP requests in progress")
-            server.finish()
-            return True
-        self._manager.take_back()
+        with ExitStack() as kept:
+            sockets = [kept.enter_context(each) for each in server.stop_listening()]
+            await self._manager.hand_over(min(self._config.drain_seconds, REPLY_SECONDS))
+            if await self._transfer(connection, sockets):
+                log.info("handed over; this process ends after the HTTP requests in progress")
+                server.finish()
+                return True
+            kept.pop_all()
+        await self._manager.take_back()
         await server.listen(sockets)
         log.warning(
             "the new server failed to take over; this one continues with %d sessions", self._manager.active_count

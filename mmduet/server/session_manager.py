@@ -34,8 +34,8 @@ from mmduet.text import did_you_mean, shorten
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
 MAX_FORGOTTEN_SESSIONS = 10_000
-DISCONNECT_SECONDS = 1.0
-"""Time for the sockets of sessions that are handed over to send the remaining events and close."""
+DISCONNECT_SECONDS, RELEASE_SECONDS = 1.0, 1.0
+"""Time for sessions that are handed over to send the remaining events and close their sockets, and to close their sources."""
 SERVICE_RESTART = 1012
 """WebSocket close code for a server that is shutting down."""
 
@@ -330,17 +330,18 @@ class SessionManager:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="upgrade"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await asyncio.gather(*(session.pause() for session in self.sessions))
+                await asyncio.gather(*(session.pause() for session in self.sessions), return_exceptions=True)
         for session in self.sessions:
             session.disconnect_subscriber(SERVICE_RESTART, "upgrade")
         await _wait_until(lambda: not any(session.subscriber for session in self.sessions), DISCONNECT_SECONDS)
         for session in (*self.sessions, *self._ended.values()):
             session.suspend()
+        await _wait_until(lambda: not self._sessions, RELEASE_SECONDS)
+
+    async def take_back(self) -> None:
+        """Continue after ``hand_over``, because the other server has failed."""
         await _wait_until(lambda: not self._sessions, None)
         self._ended.clear()
-
-    def take_back(self) -> None:
-        """Continue after ``hand_over``, because the other server has failed."""
         self.restore_sessions()
         self.draining = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import Any
 
 from mmduet.errors import FormatError, OptionError, ServerError
@@ -16,6 +17,7 @@ from mmduet.server.session_manager import SessionManager
 
 log = logging.getLogger(__name__)
 ANSWER_SECONDS = 30.0
+LOCK_CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,19 @@ def take_over(journals: JournalFolder, config: ServerConfig, manager: SessionMan
     answer = _ask(connection, journals, config, request)
     if answer is None:
         connection.close()
-        journals.lock()
+        _wait_for_lock(journals)
         return None
     lock_file, *listeners = answer
     journals.adopt_lock(lock_file)
     return TakenOver([socket.socket(fileno=listener) for listener in listeners], connection)
+
+
+def _wait_for_lock(journals: JournalFolder) -> None:
+    """Lock the folder once the other server, which has closed its connection, has ended. Raises ``OptionError``."""
+    end = monotonic() + ANSWER_SECONDS
+    while not journals.try_lock() and monotonic() < end:
+        sleep(LOCK_CHECK_SECONDS)
+    journals.lock()
 
 
 def _connect(journals: JournalFolder) -> socket.socket | None:

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -56,10 +57,17 @@ assert taken_over is not None
 """
 
 
+def can_connect(journal: Path) -> bool:
+    connection = control_socket.connect(journal, 10)
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
 @contextmanager
 def upgradable(journal: Path, **settings: Any) -> Iterator[RunningServer]:
     with run_test_server(load_model("random:tiny"), journal=journal, upgradable=True, **settings) as server:
-        wait_for((journal / control_socket.SOCKET_NAME).exists)
+        wait_for(lambda: can_connect(journal))
         yield server
 
 
@@ -166,7 +174,8 @@ def test_old_server_that_ends_during_the_hand_over_is_replaced(tmp_path: Path) -
         request, _ = listener.accept()
         with request, listener:
             control_socket.receive(request)
-            dying.close()
+        time.sleep(0.2)  # it closes its connection first
+        dying.close()
 
     thread = threading.Thread(target=die_when_asked)
     thread.start()
@@ -180,13 +189,6 @@ def test_old_server_that_ends_during_the_hand_over_is_replaced(tmp_path: Path) -
 
 
 # The socket
-
-
-def can_connect(journal: Path) -> bool:
-    connection = control_socket.connect(journal, 10)
-    if connection is not None:
-        connection.close()
-    return connection is not None
 
 
 def test_socket_is_private_replaces_a_stale_one_and_ends_with_the_server(tmp_path: Path) -> None:
