@@ -108,7 +108,7 @@ class Engine:
         With ``suppress_repeats``, the reply is not emitted if it repeats a recent one.
         """
         session.check_open()
-        session.forced, session.forced_once = True, suppress_repeats
+        session.forced, session.suppress_repeats = True, suppress_repeats
 
     def restore_replies(self, session: Session, texts: Sequence[tuple[float, str]], triggered_at: float) -> None:
         """Restore what the policy remembers: frame time in seconds and text of earlier replies, and the last trigger's time."""

@@ -73,7 +73,7 @@ def _warn_out_of_domain(session: Session, check: DomainCheck, time: float) -> No
 
 def _begin_reply(session: Session, frame: Frame) -> None:
     forced, session.forced = session.forced, False
-    may_repeat, session.forced_once = forced and not (session.forced_once or session.replied_at_end), False
+    may_repeat, session.suppress_repeats = forced and not (session.suppress_repeats or session.replied_at_end), False
     decode = session.options.decode
     try:
         ensure_capacity(session, decode.max_new_tokens + REPLY_OVERHEAD_TOKENS)

@@ -98,7 +98,7 @@ class Session:
     frame_count: int = 0
     reply_count: int = 0
     forced: bool = False
-    forced_once: bool = False  # the forced reply must not repeat a recent one
+    suppress_repeats: bool = False  # the forced reply is not emitted if it repeats a recent one
     has_query: bool = False
     replied_at_end: bool = False
     ending: bool = False

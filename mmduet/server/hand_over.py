@@ -150,9 +150,14 @@ class HandOver:
 
 
 async def _end_peer(connection: socket.socket) -> None:
-    """Kill the process at the other end, which does not answer, because two servers must not write the same journals."""
+    """Kill the process at the other end, which does not answer, because two servers must not write the same journals.
+
+    Return when it has ended. A process of an unknown id must be ended by someone else.
+    """
     process = control_socket.peer_process(connection)
-    log.warning("the new server does not answer within %g s; process %s is killed", SERVING_SECONDS, process)
+    log.warning(
+        "the new server does not answer within %g s; its process %s is ended", SERVING_SECONDS, _name_of(connection)
+    )
     if process is not None:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
@@ -163,4 +168,4 @@ async def _end_peer(connection: socket.socket) -> None:
 
 def _name_of(connection: socket.socket) -> str:
     process = control_socket.peer_process(connection)
-    return str(process) if process is not None else "of an unknown id"
+    return str(process) if process is not None else "(unknown id)"
