@@ -157,7 +157,7 @@ class JournalFolder:
 
     def signing_key(self) -> bytes:
         """Return the key that signs client secrets, so that they outlive the server. Raises ``OptionError``."""
-        path = self._path / "client_secrets.key"
+        path = self.path / "client_secrets.key"
         try:
             if not path.exists():
                 part = path.with_suffix(PART_SUFFIX)

@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
 from mmduet.engine import Engine, Session
-from mmduet.errors import MmduetError, SessionClosedError, VideoError
+from mmduet.errors import CapacityError, MmduetError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
-from mmduet.protocol.session.recovery import PastReplies, ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
 from mmduet.server.media import MediaLoader
@@ -29,7 +28,7 @@ from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
 FAILURE_REPORT_SECONDS = 1.0
-PAUSE_CHECK_SECONDS = 0.01
+IDLE_CHECK_SECONDS = 0.01
 REPLACED = 4001
 """WebSocket close code for a socket whose session was resumed on another one."""
 
@@ -61,21 +60,17 @@ class LiveSession:
         on_closed: Callable[[LiveSession], None],
         activity: SessionActivity,
         journal: Journal | None = None,
-        history: Sequence[ReplayItem] = (),
-        past_replies: PastReplies = PastReplies(),  # noqa: B008 - frozen
+        replay: Replay | None = None,
     ) -> None:
-        """``activity`` observes the session's events.
-
-        For a session restored from a journal, ``history`` is what the engine has to replay, ``past_replies`` its policy's.
-        """
+        """``activity`` observes the session's events; ``replay`` is what a session restored from a journal begins with."""
         self.conversation, self.token, self.owner, self.activity = conversation, token, owner, activity
         self.finished = False  # no client will read its remaining events
-        self.paused = False  # no new input is executed, and messages of the client are not consumed
+        self.input_stopped = False  # no new input is executed, and messages of the client are not consumed
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
-        self._replay, self._past_replies = Replay(history), past_replies
+        self._replay = replay or Replay()
         self.source: SourceReader | None = None  # while the server reads one
         self.source_unpaused = asyncio.Event()
         self.source_unpaused.set()
@@ -125,7 +120,9 @@ class LiveSession:
         self.wake()
 
     def execute(self, event: client_events.ClientEventBase) -> None:
-        """Process an event that has not come through a socket. Raises ``ProtocolError``."""
+        """Process an event that has not come through a socket. Raises ``ProtocolError``, ``CapacityError`` once suspended."""
+        if self._suspended:
+            raise CapacityError("the session moves to another server process; send the request again")
         self.last_message_at = monotonic()
         self.conversation.handle_event(event, self.last_message_at)
         self.wake()
@@ -182,15 +179,15 @@ class LiveSession:
         self.conversation.close(reason, monotonic())
         self.wake()
 
-    async def pause(self) -> None:
+    async def stop_input(self) -> None:
         """Execute no more commands and wait for the frames and replies that the engine is working on.
 
         Messages of the client are not consumed any more; the client sends them again when it resumes.
         """
-        self.paused = True
+        self.input_stopped = True
         with contextlib.suppress(MmduetError):
             while self._engine_session is not None and await self._engine.call(self._is_ready):
-                await asyncio.sleep(PAUSE_CHECK_SECONDS)
+                await asyncio.sleep(IDLE_CHECK_SECONDS)
 
     def _is_ready(self, _: Engine) -> bool:
         return self._engine_session is not None and self._engine_session.ready
@@ -200,7 +197,7 @@ class LiveSession:
 
         Nothing is emitted afterwards, because the journal would not know of it.
         """
-        self.paused = self._suspended = True
+        self.input_stopped = self._suspended = True
         if self._journal is not None:
             self._journal.close()
         self._journal = None
@@ -229,7 +226,7 @@ class LiveSession:
         try:
             await self._replay_history()
             while not self.closed:
-                command = self.conversation.next_command(self._frames_in_flight) if not self.paused else None
+                command = self.conversation.next_command(self._frames_in_flight) if not self.input_stopped else None
                 if command is None:
                     self._wakeup.clear()
                     await self._wakeup.wait()
@@ -258,9 +255,7 @@ class LiveSession:
         self._latest_time = self._replay.time
         await self._replay.wait_until_scored()
         if not session.closed:
-            await self._engine.call(lambda engine: engine.update_policy(session, options.speak))
-            past = self._past_replies
-            await self._engine.call(lambda engine: engine.restore_replies(session, past.texts, past.triggered_at))
+            await self._engine.call(lambda engine: self._replay.restore_policy(engine, session, options.speak))
 
     async def _wait_for_failure(self) -> None:
         """Wait until the engine's report about the failed session has been processed, which states the cause."""

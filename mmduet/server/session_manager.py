@@ -17,7 +17,7 @@ from mmduet.protocol import server_events
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import EventLog, LogEntry
 from mmduet.protocol.session.journal import JournalWriter, SessionOpened
-from mmduet.protocol.session.recovery import PastReplies, RecoveredSession, ReplayItem
+from mmduet.protocol.session.recovery import RecoveredSession
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.client_secrets import account_of
@@ -27,6 +27,7 @@ from mmduet.server.kv_budget import KVBudget
 from mmduet.server.live_session import LiveSession
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
+from mmduet.server.replay import Replay
 from mmduet.server.session_activity import SessionActivity
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import did_you_mean, shorten
@@ -177,8 +178,7 @@ class SessionManager:
         owner: str,
         activity: SessionActivity,
         journal: Journal | None,
-        history: Sequence[ReplayItem] = (),
-        past_replies: PastReplies = PastReplies(),  # noqa: B008 - frozen
+        replay: Replay | None = None,
     ) -> LiveSession:
         session = LiveSession(
             conversation,
@@ -190,8 +190,7 @@ class SessionManager:
             self._on_session_closed,
             activity,
             journal,
-            history,
-            past_replies,
+            replay,
         )
         self._sessions[session.id] = session
         return session
@@ -222,9 +221,8 @@ class SessionManager:
         activity = SessionActivity()
         conversation = self._create_conversation(opened.id, settings, reserve, activity, journal, entries)
         conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
-        session = self._start_session(
-            conversation, opened.token, opened.owner, activity, journal, recovered.history, recovered.past_replies
-        )
+        replay = Replay(recovered.history, recovered.past_replies)
+        session = self._start_session(conversation, opened.token, opened.owner, activity, journal, replay)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
             session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
@@ -330,7 +328,7 @@ class SessionManager:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="upgrade"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await asyncio.gather(*(session.pause() for session in self.sessions), return_exceptions=True)
+                await asyncio.gather(*(session.stop_input() for session in self.sessions), return_exceptions=True)
         for session in self.sessions:
             session.disconnect_subscriber(SERVICE_RESTART, "upgrade")
         await _wait_until(lambda: not any(session.subscriber for session in self.sessions), DISCONNECT_SECONDS)
