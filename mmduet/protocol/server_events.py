@@ -114,11 +114,7 @@ class SessionReplaced(ServerEvent):
 
 
 class GoAway(ServerEvent):
-    """The server is about to close the connection: resume after it is closed.
-
-    With reason ``upgrade``, another process takes over within seconds: reconnect at once. With ``shutdown``, resume on another
-    server, or on this one after its restart.
-    """
+    """The server is about to close the connection. Then resume: at once if the reason is ``upgrade``, or after a restart."""
 
     type: Literal["session.go_away"] = "session.go_away"
     time_left_s: float
