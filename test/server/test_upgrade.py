@@ -117,6 +117,35 @@ def test_server_continues_if_the_new_one_fails(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "missing"], "missing"),
+        (["--port", "1"], "use the same host and port to take over"),
+    ],
+)
+def test_new_server_that_cannot_start_interrupts_nobody(
+    arguments: list[str], message: str, binaries: Path, tmp_path: Path
+) -> None:
+    with upgradable(tmp_path) as server, server.connect() as client:
+        command = [
+            str(binaries / "mmduet"),
+            "serve",
+            "--port",
+            str(server.port),
+            "--journal",
+            str(tmp_path),
+            *arguments,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert done.returncode not in (0, 1)
+        assert message in done.stderr
+        client.send_frames(1)
+        kinds = [event["type"] for event in client.end_stream()]
+        assert "session.go_away" not in kinds
+        assert kinds[-1] == "session.closed"
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"port": 1}, r"listens on 127\.0\.0\.1:\d+; use the same host and port"),
