@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from mmduet.errors import ServerError
 
@@ -20,14 +22,41 @@ def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
     Raises:
         ServerError: the server did not start.
     """
-    command = [sys.executable, "-m", "mmduet", "serve", "--port", "0", "--log-level", "warning", *arguments]
+    with _running("--port", "0", *arguments) as (address, process):
+        yield address, process.pid
+
+
+@contextmanager
+def upgradable_server(*arguments: str) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Run a server with a journal; yield its address and a function that replaces it by another process.
+
+    The function returns the exit status of the old process once the new one serves.
+
+    Raises:
+        ServerError: the server, or the new one, did not start.
+    """
+    with TemporaryDirectory() as journal, ExitStack() as servers:
+        options = ("--journal", journal, *arguments)
+        address, process = servers.enter_context(_running("--port", "0", *options))
+
+        def replace_server() -> int:
+            servers.enter_context(_running("--port", str(urlsplit(address).port), *options))
+            return process.wait(SHUTDOWN_SECONDS)
+
+        yield address, replace_server
+
+
+@contextmanager
+def _running(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run ``mmduet serve`` until the block ends; yield its address and process once it is listening."""
+    command = [sys.executable, "-m", "mmduet", "serve", "--log-level", "warning", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
         address = re.search(r"ws://\S+", line)
         if address is None:
             raise ServerError(f"the server did not start: {' '.join(command)}")
-        yield address[0].rstrip(","), process.pid
+        yield address[0].rstrip(","), process
     finally:
         process.terminate()
         try:

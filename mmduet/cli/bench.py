@@ -300,6 +300,35 @@ def neighbours(
     _finish(result.to_dict(), json_path)
 
 
+@app.command()
+def upgrade(
+    streams: Annotated[int, Option(help="Number of streams at the same time.")] = 20,
+    fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0,
+    seconds: Annotated[float, Option(help="Seconds to stream before the upgrade, and after it.")] = 5.0,
+    model: Annotated[str, Option(help="Model of both servers.")] = "nano",
+    seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0,
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
+) -> None:
+    """Replace a server by another one on the same journal and port while clients stream.
+
+    Every frame must have one outcome, no reply may come twice, and every stream must be resumed within 5 seconds; otherwise the
+    exit status is 1.
+    """
+    import asyncio
+
+    from mmduet.bench.scene_frames import encoded_scene_frames
+    from mmduet.bench.serve import recommended_query
+    from mmduet.bench.server_process import upgradable_server
+    from mmduet.bench.upgrade import UpgradeConfig, measure_upgrade
+
+    check_output_files({"--json": json_path})
+    images = encoded_scene_frames(SCENE_SECONDS, fps, seed)
+    with upgradable_server("--model", model) as (address, replace_server):
+        config = UpgradeConfig(streams, fps, seconds, images, recommended_query(address))
+        report = asyncio.run(measure_upgrade(address, config, lambda: asyncio.to_thread(replace_server)))
+    _finish(report.to_dict(), json_path)
+
+
 def _finish(report: dict[str, Any], json_path: Path | None) -> None:
     """Print a report and write it to ``json_path``. Exit with status 1 if it has faults."""
     from mmduet.files import write_json

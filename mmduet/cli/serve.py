@@ -86,7 +86,11 @@ class ServeOptions:
     ] = None
     journal: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Record sessions in this directory, so that they continue after a crash."),
+        Option(
+            metavar="DIR",
+            help="Record sessions in this directory, so that they continue after a crash. A second server with the same "
+            "directory and port takes over from the first.",
+        ),
     ] = None
     log_level: Annotated[str | None, Option(help="What to log: debug, info, warning or error and above.")] = None
     log_json: Annotated[bool | None, Option("--log-json", help="Log one JSON object per line.")] = None
@@ -109,8 +113,10 @@ def serve(options: ServeOptions) -> None:
     limit_arenas()
 
     from mmduet.server.app import create_app
+    from mmduet.server.take_over import open_journal, take_over
     from mmduet.server.uvicorn_server import run_server
 
+    journals = open_journal(settings)
     loaded = load(
         settings.model,
         settings.adapter,
@@ -121,13 +127,17 @@ def serve(options: ServeOptions) -> None:
         streams=None,
         threads=settings.threads,
     )
-    app = create_app(loaded, settings)
+    app = create_app(loaded, settings, journals=journals)
+    taken_over = None
+    if journals is not None and not journals.locked:
+        app.state.manager.engine.warm_up()
+        taken_over = take_over(journals, settings, app.state.manager)
 
     def report_address(port: int) -> None:
         max_sessions = app.state.manager.budget.max_sessions
         typer.echo(f"mmduet serves {settings.model} at {server_url(settings, port)}, up to {max_sessions} sessions")
 
-    run_server(app, settings, report_address)
+    run_server(app, settings, report_address, taken_over)
 
 
 def server_url(settings: ServerConfig, port: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -102,10 +102,18 @@ class Engine:
         session.check_open()
         session.ending = True
 
-    def speak_now(self, session: Session) -> None:
-        """Reply after the latest frame, regardless of the policy."""
+    def speak_now(self, session: Session, *, suppress_repeats: bool = False) -> None:
+        """Reply after the latest frame, regardless of the policy.
+
+        With ``suppress_repeats``, the reply is not emitted if it repeats a recent one.
+        """
         session.check_open()
-        session.forced = True
+        session.forced, session.suppress_repeats = True, suppress_repeats
+
+    def restore_replies(self, session: Session, texts: Sequence[tuple[float, str]], triggered_at: float) -> None:
+        """Restore what the policy remembers: frame time in seconds and text of earlier replies, and the last trigger's time."""
+        session.recent_replies[:0] = texts
+        session.policy = replace(session.policy, last_reply=triggered_at)
 
     def update_policy(self, session: Session, speak: SpeakOptions) -> None:
         """Use other speak options from the next frame on. A running sum restarts at 0."""

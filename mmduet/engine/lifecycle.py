@@ -73,6 +73,7 @@ def _warn_out_of_domain(session: Session, check: DomainCheck, time: float) -> No
 
 def _begin_reply(session: Session, frame: Frame) -> None:
     forced, session.forced = session.forced, False
+    may_repeat, session.suppress_repeats = forced and not (session.suppress_repeats or session.replied_at_end), False
     decode = session.options.decode
     try:
         ensure_capacity(session, decode.max_new_tokens + REPLY_OVERHEAD_TOKENS)
@@ -87,7 +88,7 @@ def _begin_reply(session: Session, frame: Frame) -> None:
         context_tokens=session.slot.length,
         sampler=session.sampler_factory(decode, session.reply_count, frozenset(session.reply_tokens)),
         stream=TextStream(session.tokenizer),
-        repeats=RepeatFilter(session.recent_texts(frame.time) if not forced or session.replied_at_end else ()),
+        repeats=RepeatFilter(() if may_repeat else session.recent_texts(frame.time)),
     )
     session.reply_count += 1
     session.queue(session.feed.begin_reply())

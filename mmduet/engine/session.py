@@ -99,6 +99,7 @@ class Session:
     frame_count: int = 0
     reply_count: int = 0
     forced: bool = False
+    suppress_repeats: bool = False  # the forced reply is not emitted if it repeats a recent one
     has_query: bool = False
     replied_at_end: bool = False
     ending: bool = False

@@ -102,7 +102,7 @@ class SessionReplaced(ServerEvent):
 
 
 class GoAway(ServerEvent):
-    """The server is about to shut down. Resume on another server, or on this one after its restart."""
+    """The server is about to close the connection. Then resume: at once if the reason is ``upgrade``, or after a restart."""
 
     type: Literal["session.go_away"] = "session.go_away"
     time_left_s: float

@@ -58,9 +58,11 @@ def create_app(
     media: MediaLoader | None = None,
     journals: JournalFolder | None = None,
 ) -> FastAPI:
-    """Return the application that serves ``model``; ``app.state.manager`` is its ``SessionManager``.
+    """Return the application that serves ``model``.
 
-    ``media`` and ``journals`` replace the objects built from ``config``.
+    ``app.state`` has its ``SessionManager`` as ``manager`` and its ``JournalFolder``, or None, as ``journals``.
+
+    ``media`` and ``journals`` replace the objects built from ``config``. The folder must be locked when the application starts.
 
     Raises ``CapacityError`` if there is too little memory, or too few file descriptors, for a single session, and
     ``OptionError`` if ``root_path`` is part of an endpoint's path.
@@ -76,6 +78,7 @@ def create_app(
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
         journals = JournalFolder(config.journal)
+        journals.lock()
     signing_key = journals.signing_key() if journals is not None else None
     keys = KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds, signing_key)
     manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, journals)
@@ -95,7 +98,7 @@ def create_app(
             engine.close()
 
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.manager = manager
+    app.state.manager, app.state.journals = manager, journals
     _add_routes(app, manager, keys)
     return app
 

@@ -13,6 +13,7 @@ import numpy as np
 from mmduet.engine import Engine, Session
 from mmduet.engine.session import PreparedFrame
 from mmduet.engine.thread import EngineThread
+from mmduet.engine.warm_up import warm_up
 from mmduet.errors import EngineError, VideoError
 from mmduet.events import Frame, Output
 from mmduet.model import DuetConfig
@@ -67,6 +68,10 @@ class AsyncEngine:
     def slot_bytes(self, options: SessionOptions) -> int:
         """Return the KV memory of a session with these options, in bytes."""
         return self._thread.engine.slot_bytes(options)
+
+    def warm_up(self) -> None:
+        """Run the model once. Call it before the engine's thread is started."""
+        warm_up(self._thread.engine)
 
     async def call(self, request: Callable[[Engine], T]) -> T:
         """Run ``request`` in the engine's thread between two steps and return its result.

@@ -111,26 +111,50 @@ class Journal:
 
 
 class JournalFolder:
-    """The journals of one server, protected by a lock file."""
+    """The journals of one server, protected by a lock file.
+
+    The lock belongs to the open file ``lock_file``: a server that receives this descriptor from another holds the same lock,
+    so it is never free while one server hands over to the next.
+    """
 
     def __init__(self, path: Path, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
-        """Create and lock the folder. Raises ``OptionError`` if it is unusable or in use by another server."""
-        self._path, self._min_compaction_bytes = path, min_compaction_bytes
+        """Create the folder if necessary. Raises ``OptionError`` if it is unusable."""
+        self.path, self._min_compaction_bytes = path, min_compaction_bytes
+        self.locked = False
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise OptionError(f"journal {path} is in use by another server; give each server its own folder") from None
+            self.lock_file = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise OptionError(
-                f"journal {path} cannot be used ({error.strerror or error}); choose another folder"
-            ) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> OptionError:
+        return OptionError(f"journal {self.path} cannot be used ({error.strerror or error}); choose another folder")
+
+    def try_lock(self) -> bool:
+        """Lock the folder; return False if another server has locked it. Raises ``OptionError`` if it cannot be locked."""
+        try:
+            fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from None
+        self.locked = True
+        return True
+
+    def lock(self) -> None:
+        """Lock the folder. Raises ``OptionError`` if it is in use by another server."""
+        if not self.locked and not self.try_lock():
+            self.close()
+            raise OptionError(f"journal {self.path} is in use by another server; give each server its own folder")
+
+    def adopt_lock(self, lock_file: int) -> None:
+        """Use the lock of another server, received as a file descriptor."""
+        os.close(self.lock_file)
+        self.lock_file, self.locked = lock_file, True
 
     def signing_key(self) -> bytes:
         """Return the key that signs client secrets, so that they outlive the server. Raises ``OptionError``."""
-        path = self._path / "client_secrets.key"
+        path = self.path / "client_secrets.key"
         try:
             if not path.exists():
                 part = path.with_suffix(PART_SUFFIX)
@@ -143,13 +167,13 @@ class JournalFolder:
 
     def open(self, writer: JournalWriter) -> Journal:
         """Return a journal for a new session."""
-        return Journal(self._path, writer, self._min_compaction_bytes)
+        return Journal(self.path, writer, self._min_compaction_bytes)
 
     def recovered(self) -> Iterator[tuple[RecoveredSession, Journal]]:
         """Yield every session left by the previous server; log and rename journals that cannot be read."""
-        for part in self._path.glob(f"*{PART_SUFFIX}"):
+        for part in self.path.glob(f"*{PART_SUFFIX}"):
             part.unlink(missing_ok=True)
-        for path in visible_files(self._path, f"*{SUFFIX}"):
+        for path in visible_files(self.path, f"*{SUFFIX}"):
             try:
                 found = recover(read_records(path.read_bytes()))
                 if found.opened is None or found.state is None:
@@ -164,5 +188,6 @@ class JournalFolder:
             yield found, journal
 
     def close(self) -> None:
-        """Release the lock."""
-        os.close(self._lock)
+        """Release the lock, unless another server has it as well."""
+        self.locked = False
+        os.close(self.lock_file)

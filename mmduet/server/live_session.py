@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from mmduet.engine import Session
-from mmduet.errors import MmduetError, RateLimitError, SessionClosedError, VideoError
+from mmduet.engine import Engine, Session
+from mmduet.errors import CapacityError, MmduetError, RateLimitError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Reply, ReplyStarted, Scores, StreamEnded
 from mmduet.options import SessionOptions
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
-from mmduet.protocol.session.recovery import ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
 from mmduet.server.key_limiter import KeyLimiter, LimitReporter
@@ -32,6 +31,7 @@ from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
 FAILURE_REPORT_SECONDS = 1.0
+IDLE_CHECK_SECONDS = 0.01
 REPLACED = 4001
 """WebSocket close code for a socket whose session was resumed on another one."""
 
@@ -64,24 +64,23 @@ class LiveSession:
         activity: SessionActivity,
         limiter: KeyLimiter,
         journal: Journal | None = None,
-        history: Sequence[ReplayItem] = (),
+        replay: Replay | None = None,
     ) -> None:
-        """``activity`` observes the session's events.
-
-        ``history`` is what the engine has to replay for a session that was restored from a journal.
-        """
+        """``activity`` observes the session's events; ``replay`` is what a session restored from a journal begins with."""
         self.conversation, self.token, self.owner, self.activity = conversation, token, owner, activity
         self.finished = False  # no client will read its remaining events
+        self.input_stopped = False  # no new input is executed, and messages of the client are not consumed
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
         self.limiter, self._limit_reporter = limiter, LimitReporter(limiter)
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
-        self._replay = Replay(history)
+        self._replay = replay or Replay()
         self.source: SourceReader | None = None  # while the server reads one
         self.source_unpaused = asyncio.Event()
         self.source_unpaused.set()
         self._subscriber_count = 0
+        self._suspended = False
         self._frames_in_flight = 0  # frames handed to the engine and not yet scored
         self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
         self._engine_session: Session | None = None
@@ -116,6 +115,8 @@ class LiveSession:
 
     def receive(self, message: str | bytes) -> None:
         """Process one message from the client's socket. Raises ``ProtocolAbuse`` if it exceeds its message rate."""
+        if self._suspended:
+            return
         self.last_message_at = monotonic()
         counts = self.conversation.frame_counts
         before = counts["received"]
@@ -124,7 +125,9 @@ class LiveSession:
         self.wake()
 
     def execute(self, event: client_events.ClientEventBase) -> None:
-        """Process an event that has not come through a socket. Raises ``ProtocolError``."""
+        """Process an event that has not come through a socket. Raises ``ProtocolError``, ``CapacityError`` once suspended."""
+        if self._suspended:
+            raise CapacityError("the session moves to another server process; send the request again")
         self.last_message_at = monotonic()
         self.conversation.handle_event(event, self.last_message_at)
         self.wake()
@@ -187,8 +190,25 @@ class LiveSession:
         self.conversation.close(reason, monotonic())
         self.wake()
 
+    async def stop_input(self) -> None:
+        """Execute no more commands and wait for the frames and replies that the engine is working on.
+
+        Messages of the client are not consumed any more; the client sends them again when it resumes.
+        """
+        self.input_stopped = True
+        with contextlib.suppress(MmduetError):
+            while self._engine_session is not None and await self._engine.call(self._is_ready):
+                await asyncio.sleep(IDLE_CHECK_SECONDS)
+
+    def _is_ready(self, _: Engine) -> bool:
+        return self._engine_session is not None and self._engine_session.ready
+
     def suspend(self) -> None:
-        """Stop without ending the session, so that another server can continue it from its journal."""
+        """Stop without ending the session, so that another server can continue it from its journal.
+
+        Nothing is emitted afterwards, because the journal would not know of it.
+        """
+        self.input_stopped = self._suspended = True
         if self._journal is not None:
             self._journal.close()
         self._journal = None
@@ -218,7 +238,7 @@ class LiveSession:
         try:
             await self._replay_history()
             while not self.closed:
-                command = self.conversation.next_command(self._frames_in_flight)
+                command = self.conversation.next_command(self._frames_in_flight) if not self.input_stopped else None
                 if command is None:
                     self._wakeup.clear()
                     await self._wakeup.wait()
@@ -247,7 +267,7 @@ class LiveSession:
         self._latest_time = self._replay.time
         await self._replay.wait_until_scored()
         if not session.closed:
-            await self._engine.call(lambda engine: engine.update_policy(session, options.speak))
+            await self._engine.call(lambda engine: self._replay.restore_policy(engine, session, options.speak))
 
     async def _wait_for_failure(self) -> None:
         """Wait until the engine's report about the failed session has been processed, which states the cause."""
@@ -279,8 +299,8 @@ class LiveSession:
     async def _execute_on_engine(self, command: commands.Command) -> None:
         session = await self._get_engine_session()
         match command:
-            case commands.SpeakNow():
-                await self._engine.call(lambda engine: engine.speak_now(session))
+            case commands.SpeakNow(recovered=recovered):
+                await self._engine.call(lambda engine: engine.speak_now(session, suppress_repeats=recovered))
             case commands.CancelReply(reply=reply):
                 await self._engine.call(lambda engine: engine.cancel(session, reply))
             case commands.UpdatePolicy(speak=speak):
@@ -360,6 +380,8 @@ class LiveSession:
         self.source = None
         self.source_unpaused.set()
         self.limiter.close_source(self.id)
+        if self._suspended:
+            return
         self._journal_source()
         if not self.closed:
             self.conversation.emit(event)
@@ -376,7 +398,7 @@ class LiveSession:
 
     def _on_output(self, output: Output | None) -> None:
         """Process one output of the engine; None means that the engine has stopped."""
-        if self._replay.consumes(output):
+        if self._suspended or self._replay.consumes(output):
             return
         if output is None:
             self._engine.stopped_error()  # logs the reason

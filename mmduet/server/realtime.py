@@ -180,6 +180,8 @@ async def _receive_loop(
             return int(event.get("code") or ABNORMAL_CLOSURE)
         if session.subscriber is not subscriber:
             return REPLACED  # the client sends unacknowledged messages again on its new socket
+        if session.input_stopped:
+            continue  # likewise
         message = event["text"] if event.get("text") is not None else event["bytes"]
         if session.conversation.consumed_count == 0 and (resume := parse_resume(message)) is not None:
             return resume

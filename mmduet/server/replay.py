@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+from mmduet.engine import Engine, Session
 from mmduet.engine.session import PreparedFrame
 from mmduet.errors import VideoError
 from mmduet.events import AssistantTurn, Context, ContextRead, Output, Query, QueryRead, Scores, SessionFailed
-from mmduet.options import SessionOptions
+from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.protocol.session.commands import AppendTurn, ScoreFrame
-from mmduet.protocol.session.recovery import ReplayItem
+from mmduet.protocol.session.recovery import PastReplies, ReplayItem
 from mmduet.server.async_engine import AsyncEngine
 
 
@@ -26,8 +27,10 @@ class Replay:
     ``time`` is the stream time of the last replayed frame, in seconds.
     """
 
-    def __init__(self, history: Sequence[ReplayItem]) -> None:
+    def __init__(self, history: Sequence[ReplayItem] = (), past: PastReplies | None = None) -> None:
+        """``past`` is what the policy remembers."""
         self.time = 0.0
+        self._past = past or PastReplies()
         self._history = history
         self._pending_frames = {item.index for item in history if isinstance(item, ScoreFrame)}
         self._pending_turns = sum(isinstance(item, AppendTurn) for item in history)
@@ -71,6 +74,11 @@ class Replay:
     async def wait_until_scored(self) -> None:
         """Wait until every replayed frame has been scored or the session has failed."""
         await self._done.wait()
+
+    def restore_policy(self, engine: Engine, session: Session, speak: SpeakOptions) -> None:
+        """Let the session speak again from the next frame on, with what the policy remembers; run in the engine's thread."""
+        engine.update_policy(session, speak)
+        engine.restore_replies(session, self._past.texts, self._past.triggered_at)
 
     def _check_done(self) -> None:
         if not self._pending_frames and not self._history:

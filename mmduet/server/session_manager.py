@@ -20,7 +20,7 @@ from mmduet.protocol.limits import Limits
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import EventLog, LogEntry
 from mmduet.protocol.session.journal import JournalWriter, SessionOpened
-from mmduet.protocol.session.recovery import RecoveredSession, ReplayItem
+from mmduet.protocol.session.recovery import RecoveredSession
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.client_secrets import account_of
@@ -38,6 +38,7 @@ from mmduet.server.log_events import (
 )
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
+from mmduet.server.replay import Replay
 from mmduet.server.request_context import add_request_fields
 from mmduet.server.session_activity import SessionActivity
 from mmduet.server.session_log import SessionLog
@@ -47,6 +48,8 @@ from mmduet.text import did_you_mean, shorten
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
 MAX_FORGOTTEN_SESSIONS = 10_000
+DISCONNECT_SECONDS, RELEASE_SECONDS = 1.0, 1.0
+"""Time for sessions that are handed over to send the remaining events and close their sockets, and to close their sources."""
 SERVICE_RESTART = 1012
 """WebSocket close code for a server that is shutting down."""
 
@@ -202,7 +205,7 @@ class SessionManager:
         owner: str,
         activity: SessionActivity,
         journal: Journal | None,
-        history: Sequence[ReplayItem] = (),
+        replay: Replay | None = None,
     ) -> LiveSession:
         session = LiveSession(
             conversation,
@@ -215,7 +218,7 @@ class SessionManager:
             activity,
             self.limiters.of(owner),
             journal,
-            history,
+            replay,
         )
         self._sessions[session.id] = session
         return session
@@ -253,7 +256,8 @@ class SessionManager:
             opened.id, opened.owner, settings, reserve, activity, journal, session_log, entries
         )
         conversation.restore(recovered.state, recovered.pending_commands, recovered.items, monotonic())
-        session = self._start_session(conversation, opened.token, opened.owner, activity, journal, recovered.history)
+        replay = Replay(recovered.history, recovered.past_replies)
+        session = self._start_session(conversation, opened.token, opened.owner, activity, journal, replay)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
             session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
@@ -350,12 +354,35 @@ class SessionManager:
         self.draining = True
         for session in self.sessions:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="shutdown"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                while any(session.speaking for session in self.sessions):
-                    await asyncio.sleep(0.02)
+        await _wait_until(lambda: not any(session.speaking for session in self.sessions), timeout_seconds)
         for session in self.sessions:
             session.disconnect_subscriber(SERVICE_RESTART, "shutdown")
+
+    async def hand_over(self, timeout_seconds: float) -> None:
+        """Suspend every session for the next server, after the frames and replies that the engine is working on.
+
+        Replies that take longer than ``timeout_seconds`` are cut and generated again by the next server. Admission stays
+        closed. ``take_back`` continues the sessions on this server.
+        """
+        self.draining = True
+        for session in self.sessions:
+            session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="upgrade"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.gather(*(session.stop_input() for session in self.sessions), return_exceptions=True)
+        for session in self.sessions:
+            session.disconnect_subscriber(SERVICE_RESTART, "upgrade")
+        await _wait_until(lambda: not any(session.subscriber for session in self.sessions), DISCONNECT_SECONDS)
+        for session in (*self.sessions, *self._ended.values()):
+            session.suspend()
+        await _wait_until(lambda: not self._sessions, RELEASE_SECONDS)
+
+    async def take_back(self) -> None:
+        """Continue after ``hand_over``, because the other server has failed."""
+        await _wait_until(lambda: not self._sessions, None)
+        self._ended.clear()
+        self.restore_sessions()
+        self.draining = False
 
     async def close(self) -> None:
         """Close every session, or suspend it for the next server if there are journals."""
@@ -364,7 +391,14 @@ class SessionManager:
                 session.suspend()
             else:
                 session.close("shutdown")
-        while self._sessions:
-            await asyncio.sleep(0.01)
+        await _wait_until(lambda: not self._sessions, None)
         if self._journals is not None:
             self._journals.close()
+
+
+async def _wait_until(condition: Callable[[], bool], timeout_seconds: float | None) -> None:
+    """Wait until ``condition`` holds or the timeout, if any, is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            while not condition():
+                await asyncio.sleep(0.01)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable
-from socket import SO_RCVBUF, SOL_SOCKET, socket
 from types import FrameType
 
 import h11
@@ -21,7 +22,9 @@ from mmduet.errors import ServerError
 from mmduet.server.config import ServerConfig
 from mmduet.server.error_response import error_body
 from mmduet.server.file_descriptors import is_scarce
+from mmduet.server.hand_over import HandOver
 from mmduet.server.log_events import DRAINING
+from mmduet.server.take_over import TakenOver
 from mmduet.server.tls import create_tls_context
 
 log = logging.getLogger(__name__)
@@ -102,9 +105,13 @@ class Server(uvicorn.Server):
     """A uvicorn server that drains its sessions on the first signal and exits at once on the second."""
 
     def __init__(
-        self, app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None
+        self,
+        app: FastAPI,
+        config: ServerConfig,
+        on_started: Callable[[int], None] = lambda port: None,
+        hand_over: HandOver | None = None,
     ) -> None:
-        """``on_started`` is called with the port once the server is listening."""
+        """``on_started`` is called with the port once the server is listening; from then on ``hand_over`` answers requests."""
         tls = create_tls_context(config.tls_certificate, config.tls_key) if config.tls_certificate else None
         super().__init__(
             uvicorn.Config(
@@ -129,18 +136,57 @@ class Server(uvicorn.Server):
         self._bytes_per_second = config.bytes_per_second_per_key
         self._manager, self._drain_seconds, self._on_started = app.state.manager, config.drain_seconds, on_started
         self._drain_task: asyncio.Task[None] | None = None
+        self._hand_over = hand_over
+        self._hand_over_task: asyncio.Task[None] | None = None
+        self.port = 0  # set by startup, as is the loop
         self.loop: asyncio.AbstractEventLoop  # set by startup
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Start listening and report the port."""
         await super().startup(sockets)  # type: ignore[arg-type]
         self.loop = asyncio.get_running_loop()
-        if self.started:
-            listening = [sock for server in self.servers for sock in server.sockets]
-            if self._bytes_per_second is not None:
-                for sock in listening:
-                    _limit_receive_buffer(sock, self._bytes_per_second)
-            self._on_started(listening[0].getsockname()[1])
+        if not self.started:
+            return
+        listening = [sock for server in self.servers for sock in server.sockets]
+        if self._bytes_per_second is not None:
+            for sock in listening:
+                _limit_receive_buffer(sock, self._bytes_per_second)
+        self.port = listening[0].getsockname()[1]
+        self._on_started(self.port)
+        if self._hand_over is not None:
+            self._hand_over_task = asyncio.create_task(self._hand_over.serve(self))
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Stop, first of all answering requests to hand over: the lock of the journal must still be held."""
+        if self._hand_over_task is not None:
+            self._hand_over_task.cancel()
+            await asyncio.wait([self._hand_over_task])
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+
+    def stop_listening(self) -> list[socket.socket]:
+        """Stop accepting connections and return the listening sockets, in whose queues clients wait."""
+        listeners = [listener for server in self.servers for listener in server.sockets]
+        sockets = [socket.socket(fileno=os.dup(listener.fileno())) for listener in listeners]
+        for server in self.servers:
+            server.close()
+        self.servers = []
+        return sockets
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept connections on these sockets, after ``stop_listening``."""
+        for each in sockets:
+            server = await self.loop.create_server(
+                self._create_protocol, sock=each, ssl=self.config.ssl, backlog=self.config.backlog
+            )
+            self.servers.append(server)
+
+    def _create_protocol(self) -> JsonErrorHTTPProtocol:
+        return JsonErrorHTTPProtocol(self.config, self.server_state, self.lifespan.state)
+
+    def finish(self) -> None:
+        """Exit once the HTTP requests in progress have been answered, for which there are up to ``drain_seconds``."""
+        self.config.timeout_graceful_shutdown = max(SHUTDOWN_TIMEOUT_SECONDS, round(self._drain_seconds))
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain on the first SIGTERM or SIGINT; exit without waiting on the second."""
@@ -160,17 +206,33 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _limit_receive_buffer(listening: socket, bytes_per_second: float) -> None:
+def _limit_receive_buffer(listening: socket.socket, bytes_per_second: float) -> None:
     """Bound what the kernel receives ahead of connections that are read slowly to about a second, and with it their latency."""
     size = min(max(int(bytes_per_second), MIN_RECEIVE_BUFFER_BYTES), MAX_RECEIVE_BUFFER_BYTES)
-    listening.setsockopt(SOL_SOCKET, SO_RCVBUF, size)  # accepted connections inherit it
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)  # accepted connections inherit it
 
 
-def run_server(app: FastAPI, config: ServerConfig, on_started: Callable[[int], None] = lambda port: None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``ServerError`` if the address cannot be bound."""
-    server = Server(app, config, on_started)
+def run_server(
+    app: FastAPI,
+    config: ServerConfig,
+    on_started: Callable[[int], None] = lambda port: None,
+    taken_over: TakenOver | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or a hand-over, on the sockets of the previous server if it was ``taken_over``.
+
+    Raises ``ServerError`` if the address cannot be bound.
+    """
+
+    def report(port: int) -> None:
+        if taken_over is not None:
+            taken_over.confirm()
+        on_started(port)
+
+    journals = app.state.journals
+    hand_over = HandOver(app.state.manager, journals, config) if journals is not None else None
+    server = Server(app, config, report, hand_over)
     try:
-        server.run()
+        server.run(taken_over.sockets if taken_over is not None else None)
     except SystemExit as error:
         raise ServerError(f"cannot listen on {config.host}:{config.port}; choose another port or host") from error
     if not server.started:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
@@ -19,14 +19,14 @@ import pytest
 from captured_logs import unredacted
 from command_line import write_video
 from duet_rig import picture
-from fork_server import fork_server
 from killed_server import free_port, kill_server_process, start_server_process
-from live_server import RunningServer, SocketClient, run_test_server, wait_for
+from live_server import RunningServer, SocketClient, jpeg, run_test_server, wait_for
 
 from mmduet.client import RemoteStream
 from mmduet.errors import ConnectionLostError, OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, Scores
 from mmduet.model import load_model
+from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 
 
 def resume(server: RunningServer, created: dict[str, Any], last_event_id: str) -> SocketClient:
@@ -191,6 +191,44 @@ def test_clean_shutdown_leaves_sessions_to_the_next_server(tmp_path: Path) -> No
             assert client.end_stream()[-1]["frames"]["scored"] == 2
 
 
+def send_same_frame(client: SocketClient, count: int) -> list[dict[str, Any]]:
+    """Send one image ``count`` times; return every event until the last one is scored."""
+    events = []
+    for _ in range(count):
+        client.ws.send(pack_frame(client.seq, client.seq * 500_000, EncodedImage(ImageFormat.JPEG, jpeg(0))))
+        client.seq += 1
+        events += client.receive_until("input_frame.scored")
+    return events
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        {"policy": "threshold", "value": 0.0, "min_interval": 0.0, "repeat_window": 1000.0},
+        {"policy": "threshold", "value": 0.0, "min_interval": 1000.0, "repeat_window": 0.0},
+    ],
+)
+def test_policy_remembers_replies_after_a_restart(speak: dict[str, Any], tmp_path: Path) -> None:
+    nano = load_model("nano")
+    with run_test_server(nano, journal=tmp_path) as server:
+        client = server.connect()
+        created = client.receive()
+        client.update_session({"fps": None, "window": 8, "speak": speak}, max_output_tokens=1)
+        client.send_text("What do you see?")
+        events = send_same_frame(client, 6)
+    with run_test_server(nano, journal=tmp_path) as server:
+        resumed = resume(server, created, events[-1]["event_id"])
+        with resumed:
+            resumed.receive_until("session.resumed")
+            resumed.seq = client.seq
+            later = [*send_same_frame(resumed, 3), *resumed.end_stream()]
+    before = [event["text"] for event in events if event["type"] == "response.output_text.done"]
+    after = [event["text"] for event in later if event["type"] == "response.output_text.done"]
+    assert 1 <= len(before) < 6
+    assert after == [], f"the policy allows no reply after {before}"
+    assert later[-1]["frames"] == {"received": 9, "scored": 9}
+
+
 def test_restored_session_needs_its_key_and_expires(tmp_path: Path) -> None:
     with run_test_server(journal=tmp_path / "one", keys="mine,yours") as server:
         mine = {"additional_headers": {"Authorization": "Bearer mine"}}
@@ -322,17 +360,11 @@ def stream_outputs(port: int, interrupt: Callable[[], None] = lambda: None) -> l
         return kept
 
 
-@pytest.fixture(scope="module")
-def binaries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with fork_server(tmp_path_factory.mktemp("fork")) as folder:
-        yield folder
-
-
 def test_killed_server_loses_no_turn_and_repeats_none_after_restart(binaries: Path, tmp_path: Path) -> None:
     port, journal = free_port(), tmp_path / "journal"
+    with run_test_server(load_model("random:tiny")) as server:
+        uninterrupted = stream_outputs(server.port)
     with ThreadPoolExecutor(1) as background:
-        with run_test_server(load_model("random:tiny")) as server:
-            uninterrupted = stream_outputs(server.port)
         first = start_server_process(binaries, journal, port)
         second: list[Future[int]] = []
 

@@ -42,7 +42,12 @@ class AppendTurn:
 
 @dataclass(frozen=True)
 class SpeakNow:
-    """Reply whatever the policy decides, after all commands handed over before."""
+    """Reply whatever the policy decides, after all commands handed over before.
+
+    ``recovered`` marks a reply that the previous server has not finished; it is not emitted if it repeats a recent one.
+    """
+
+    recovered: bool = False
 
 
 @dataclass(frozen=True)

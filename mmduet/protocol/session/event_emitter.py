@@ -28,6 +28,8 @@ from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
 from mmduet.text import shorten_words
 
 FrameOutcome = Scores | server_events.DropReason
+SERVER_RESTARTED = "server_restarted"
+"""Reason of a reply that was cut by the end of the previous server and is generated again."""
 RESPONSE_STATUS: dict[str, server_events.ResponseStatus] = {
     "stop": "completed",
     "length": "incomplete",
@@ -142,7 +144,7 @@ class EventEmitter:
     def interrupt_reply(self, now: float) -> None:
         """Finish a reply that was cut by the end of the previous server, with the text emitted so far."""
         if self.closed_event is None:
-            self._cut_reply(now, "server_restarted")
+            self._cut_reply(now, SERVER_RESTARTED)
 
     def _cut_reply(self, now: float, reason: str) -> None:
         if self.speaking is not None:
@@ -225,6 +227,7 @@ class EventEmitter:
                 frame = self.frames.find(output.frame)
                 if frame is not None:
                     self._last_scored, self.reply_due = (frame, output), output.speak
+                    self._reply_recovered = False  # a reply that is due is generated before the next frame is scored
                     self._finish_frame(frame.index, output, now)
             case QueryRead() | ContextRead():
                 self._finish_item()

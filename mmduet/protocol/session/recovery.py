@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmduet.duet import ContextLayout, Segment
 from mmduet.protocol.server_events import Item
 from mmduet.protocol.session.commands import AppendTurn, Command, End, ScoreFrame, SpeakNow
 from mmduet.protocol.session.conversation_state import ConversationState
+from mmduet.protocol.session.event_emitter import SERVER_RESTARTED
 from mmduet.protocol.session.event_log import LogEntry
 from mmduet.protocol.session.journal import JournalRecord, JournalWriter, SessionOpened
 
@@ -18,6 +21,19 @@ class RecordedReply:
     """A finished reply of the model."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class PastReplies:
+    """What a session's policy remembers of its replies.
+
+    Attributes:
+        texts: Stream time in seconds of the frame that triggered each reply, and its text.
+        triggered_at: Stream time of the last frame that triggered a reply by its scores.
+    """
+
+    texts: tuple[tuple[float, str], ...] = ()
+    triggered_at: float = float("-inf")
 
 
 ReplayItem = ScoreFrame | AppendTurn | RecordedReply
@@ -50,12 +66,30 @@ class RecoveredSession:
     @property
     def pending_commands(self) -> list[Command]:
         """Commands that were accepted but not finished, in order. A pending reply comes first."""
-        return [SpeakNow(), *self._commands] if self.reply_pending else self._commands
+        return [SpeakNow(recovered=True), *self._commands] if self.reply_pending else self._commands
 
     @property
     def reply_pending(self) -> bool:
         """Whether a triggered reply was not finished and must be generated again."""
         return self.state is not None and self.state.emitter.reply_pending
+
+    @property
+    def past_replies(self) -> PastReplies:
+        """The replies among the recorded events, without those that are cut and generated again."""
+        origin = self.state.origin if self.state is not None else None
+        texts, triggers, forced = list[tuple[float, str]](), set[int](), dict[int, bool]()
+        for entry in self.entries.values():
+            event = json.loads(entry.text)
+            match event:
+                case {"type": "input_frame.scored", "decision": "speak", "pts": pts}:
+                    triggers.add(pts)
+                case {"type": "response.done", "response": {"duet": {"trigger_pts": int(pts)} as duet} as response}:
+                    forced.setdefault(pts, duet["forced"])  # a reply that is generated again is always forced
+                    if (response.get("status_details") or {}).get("reason") != SERVER_RESTARTED:
+                        texts.append(((pts - (origin or 0)) / 1e6, _text_of(response)))
+        own = [(pts - (origin or 0)) / 1e6 for pts in triggers if not forced.get(pts, False)]
+        triggered_at = max(own, default=float("-inf"))
+        return PastReplies(tuple(texts), triggered_at)
 
     def apply(self, record: JournalRecord) -> None:
         """Apply the next record."""
@@ -139,6 +173,10 @@ class RecoveredSession:
         journal.source_changed(self.source)
         for entry in entries:
             journal.event_emitted(entry)
+
+
+def _text_of(response: dict[str, Any]) -> str:
+    return "".join(part["text"] for item in response["output"] for part in item["content"])
 
 
 def _to_segment(item: ReplayItem) -> Segment:

@@ -21,6 +21,7 @@ from mmduet.model import LoadedModel
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 from mmduet.server.app import create_app
 from mmduet.server.config import load_config
+from mmduet.server.hand_over import HandOver
 from mmduet.server.journal import JournalFolder
 from mmduet.server.media import MediaLoader
 from mmduet.server.session_manager import SessionManager
@@ -132,15 +133,19 @@ def run_test_server(
     *,
     media: MediaLoader | None = None,
     min_compaction_bytes: int | None = None,
+    upgradable: bool = False,
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """Run a server on a free port in a thread of this process until the block ends.
 
     ``settings`` are the server's; ``media`` replaces its media loader; journals are compacted from
-    ``min_compaction_bytes`` on.
+    ``min_compaction_bytes`` on. With ``upgradable``, the server hands over to another one, as ``mmduet serve`` does.
     """
     config = load_config(port=0, **settings)
-    journals = None if min_compaction_bytes is None else JournalFolder(settings["journal"], min_compaction_bytes)
+    journals = None
+    if min_compaction_bytes is not None:
+        journals = JournalFolder(settings["journal"], min_compaction_bytes)
+        journals.lock()
     app = create_app(model or lively_model(), config, media=media, journals=journals)
     ports: list[int] = []
     listening = threading.Event()
@@ -149,7 +154,8 @@ def run_test_server(
         ports.append(port)
         listening.set()
 
-    server = ThreadServer(app, config, on_started)
+    hand_over = HandOver(app.state.manager, app.state.journals, config) if upgradable else None
+    server = ThreadServer(app, config, on_started, hand_over)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert listening.wait(30)
