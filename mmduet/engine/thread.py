@@ -25,12 +25,15 @@ T = TypeVar("T")
 Listener = Callable[[Output | None], None]
 """Called by the engine's thread with each output of a session. None: no more follow. It must not block or raise."""
 
+StepListener = Callable[[float, int, int], None]
+"""Called by the engine's thread with a step's duration in seconds, the sessions that took part, and the frames it scored."""
+
 
 class EngineThread:
     """Runs an engine in a thread until the ``with`` block ends."""
 
-    def __init__(self, engine: Engine, on_step: Callable[[float, int], None] = lambda seconds, sessions: None) -> None:
-        """``on_step`` is called after each step with its duration in seconds and the number of sessions that took part."""
+    def __init__(self, engine: Engine, on_step: StepListener = lambda seconds, sessions, frames: None) -> None:
+        """``on_step`` is called after each step."""
         self.engine, self._on_step = engine, on_step
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
@@ -125,7 +128,8 @@ class EngineThread:
         began = perf_counter()
         events = self.engine.step()
         if self.engine.last_batch_size:
-            self._on_step(perf_counter() - began, self.engine.last_batch_size)
+            frames = sum(isinstance(output, Scores) for _, output in events)
+            self._on_step(perf_counter() - began, self.engine.last_batch_size, frames)
         return events
 
     def _serve_requests(self) -> bool:
