@@ -14,13 +14,16 @@ SHUTDOWN_SECONDS = 30.0
 
 
 @contextmanager
-def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
+def server_process(*arguments: str, limit_load: bool = False) -> Iterator[tuple[str, int]]:
     """Run ``mmduet serve`` with ``arguments`` on a free port; yield its address and its process id. It logs to stderr.
+
+    It admits as many sessions as fit into memory; with ``limit_load`` only those for which it has time, as by default.
 
     Raises:
         ServerError: the server did not start.
     """
     command = [sys.executable, "-m", "mmduet", "serve", "--port", "0", "--log-level", "warning", *arguments]
+    command += [] if limit_load else ["--max-utilization", "inf"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout is not None else ""

@@ -60,6 +60,10 @@ class ServeOptions:
     max_sessions: Annotated[
         int | None, Option(help="Maximum number of sessions at the same time; by default as many as the memory allows.")
     ] = None
+    max_utilization: Annotated[
+        float | None,
+        Option(help="Share of the engine's capacity that sessions may use; inf for no limit.", show_default="0.9"),
+    ] = None
     kv_memory_mb: Annotated[
         int | None, Option(help="Memory for sessions in MiB; by default half of the free memory.")
     ] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 import psutil
@@ -15,12 +16,14 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 import mmduet
 from mmduet.engine import Engine, recommended_options
 from mmduet.engine.thread import EngineThread
+from mmduet.engine.warm_up import warm_up
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
 from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
+from mmduet.server.admission import AdmissionControl
 from mmduet.server.allocator import return_memory_periodically
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
@@ -45,6 +48,7 @@ from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.text import shorten
 
+log = logging.getLogger(__name__)
 KV_SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -62,17 +66,23 @@ def create_app(
     Raises ``CapacityError`` if there is too little memory, or too few file descriptors, for a single session, and
     ``OptionError`` if ``root_path`` is part of an endpoint's path.
     """
-    metrics = Metrics()
-    thread = EngineThread(Engine(model), on_step=metrics.on_step)
+    metrics, admission = Metrics(), AdmissionControl(config.max_utilization)
+
+    def on_step(seconds: float, sessions: int, frames: int) -> None:
+        metrics.on_step(seconds, sessions)
+        admission.step_cost.on_step(seconds, frames)
+
+    thread = EngineThread(Engine(model), on_step=on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
         journals = JournalFolder(config.journal)
-    manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, journals)
+    manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, admission, journals)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with thread:
+            await _warm_up(engine, admission)
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
             returning = asyncio.create_task(return_memory_periodically(lambda: manager.kv_used_bytes))
@@ -88,6 +98,15 @@ def create_app(
     keys = [key.get_secret_value() for key in config.keys]
     _add_routes(app, manager, KeyStore(keys, config.client_secret_seconds, signing_key))
     return app
+
+
+async def _warm_up(engine: AsyncEngine, admission: AdmissionControl) -> None:
+    """Measure the first steps of the engine. A failure is logged; the server then fails its first session, which reports it."""
+    try:
+        for seconds, frames in await engine.call(warm_up):
+            admission.step_cost.on_step(seconds, frames)
+    except Exception:
+        log.exception("the warm-up of the engine failed")
 
 
 def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
@@ -181,4 +200,8 @@ def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
     limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
-    return KVBudget(total_bytes, engine.slot_bytes(options), session_limit, config.max_sessions_per_key)
+    budget = KVBudget(total_bytes, engine.slot_bytes(options), session_limit)
+    budget.owner_limit = config.max_sessions_per_key
+    if budget.owner_limit is None and config.keys:
+        budget.owner_limit = max(budget.max_sessions // 2, 1)
+    return budget

@@ -95,8 +95,10 @@ class ChatCompletion:
         self._engine_session: Session | None = None
         self._timeline = Timeline((), 1)
         self._warnings: list[dict[str, str]] = []
-        self._options = session_options(self.body, self.manager.default_settings().options)
+        defaults = self.manager.default_settings()
+        self._options = session_options(self.body, defaults.options)
         self.manager.engine.check(self._options)
+        self.manager.check_load(replace(defaults, max_frame_age=None))
         self.manager.budget.reserve(self.id, self.manager.engine.slot_bytes(self._options), self.owner)
 
     @property

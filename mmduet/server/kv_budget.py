@@ -11,25 +11,21 @@ class KVBudget:
     """Account for KV memory and session counts.
 
     ``bytes_per_session`` is the size of a session with default settings. A session may reserve more or less than that.
+    ``owner_limit`` is the maximum number of sessions of one owner; None means no limit.
     Raises ``CapacityError`` if ``total_bytes`` does not hold a single default session.
     """
 
-    def __init__(
-        self,
-        total_bytes: int,
-        bytes_per_session: int,
-        session_limit: int | None = None,
-        owner_limit: int | None = None,
-    ) -> None:
-        """``session_limit`` bounds the number of sessions and ``owner_limit`` that of one owner; None means no limit."""
+    def __init__(self, total_bytes: int, bytes_per_session: int, session_limit: int | None = None) -> None:
+        """``session_limit`` bounds the number of sessions; None means no limit."""
         if total_bytes < bytes_per_session:
             raise CapacityError(
                 f"the KV budget is {total_bytes} bytes and one session needs {bytes_per_session}; "
                 "raise kv_memory_mb or use a smaller model"
             )
         self.total_bytes = total_bytes
+        self.owner_limit: int | None = None
         self._bytes_per_session = bytes_per_session
-        self._session_limit, self._owner_limit = session_limit, owner_limit
+        self._session_limit = session_limit
         self._reserved_bytes: dict[str, int] = {}
         self._owners: dict[str, str] = {}
 
@@ -75,7 +71,5 @@ class KVBudget:
     def _check_session_count(self, owner: str) -> None:
         if self._session_limit is not None and len(self._reserved_bytes) >= self._session_limit:
             raise CapacityError(f"all {self._session_limit} sessions are in use; try again later")
-        if self._owner_limit is not None and Counter(self._owners.values())[owner] >= self._owner_limit:
-            raise CapacityError(
-                f"all {self._owner_limit} sessions of this key are in use; close one or try again later"
-            )
+        if self.owner_limit is not None and Counter(self._owners.values())[owner] >= self.owner_limit:
+            raise CapacityError(f"all {self.owner_limit} sessions of this key are in use; close one or try again later")

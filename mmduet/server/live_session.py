@@ -17,6 +17,7 @@ from mmduet.errors import MmduetError, SessionClosedError, VideoError
 from mmduet.events import Context, Output, Query, Scores, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
+from mmduet.protocol.session.commands import MAX_IN_FLIGHT
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.recovery import ReplayItem
 from mmduet.server.async_engine import AsyncEngine
@@ -25,6 +26,7 @@ from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay, scoring_only
 from mmduet.server.session_activity import SessionActivity
+from mmduet.server.session_load import SessionLoad
 from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class LiveSession:
     def __init__(
         self,
         conversation: Conversation,
+        load: SessionLoad,
         token: str,
         owner: str,
         engine: AsyncEngine,
@@ -77,7 +80,8 @@ class LiveSession:
         self.source_unpaused = asyncio.Event()
         self.source_unpaused.set()
         self._subscriber_count = 0
-        self._frames_in_flight = 0  # frames handed to the engine and not yet scored
+        self._load = load
+        self._in_flight: dict[int, float] = {}  # when the frames that the engine has not scored yet left the queue
         self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
         self._engine_session: Session | None = None
         self._wakeup = asyncio.Event()
@@ -157,6 +161,9 @@ class LiveSession:
 
     def wake(self) -> None:
         """Execute new commands and publish new events."""
+        now = monotonic()
+        self._load.on_frames(self.conversation.queued_count, now)
+        self.conversation.drop_outdated(now, self._load.latency)
         self._wakeup.set()
         self._publish()
 
@@ -206,6 +213,7 @@ class LiveSession:
         try:
             await self._replay_history()
             while not self.closed:
+                self.conversation.drop_outdated(monotonic(), self._load.latency)
                 command = self.conversation.next_command(self._frames_in_flight)
                 if command is None:
                     self._wakeup.clear()
@@ -223,6 +231,14 @@ class LiveSession:
             self._fail(MmduetError("the server failed; reconnect"))
         finally:
             await self._release()
+
+    @property
+    def _frames_in_flight(self) -> int:
+        """Return the number of frames with the engine; as many as possible if no more should be handed over.
+
+        On a slow engine only one is there at a time: the next one is chosen later and therefore newer.
+        """
+        return MAX_IN_FLIGHT if self._in_flight and self._load.is_slow else len(self._in_flight)
 
     async def _replay_history(self) -> None:
         """Restore the engine's context from the history without emitting anything."""
@@ -279,7 +295,7 @@ class LiveSession:
                 await self._engine.call(lambda engine: engine.end(session))
 
     async def _score_frame(self, command: commands.ScoreFrame) -> None:
-        session = await self._get_engine_session()
+        session, taken_at = await self._get_engine_session(), monotonic()
         try:
             frame = await self._engine.decode(command)
         except VideoError as error:
@@ -290,7 +306,7 @@ class LiveSession:
             return
         if self.closed:
             return
-        self._frames_in_flight += 1
+        self._in_flight[command.index] = taken_at
         self._latest_time = command.time
         await self._engine.call(lambda engine: engine.push(session, frame))
 
@@ -326,13 +342,14 @@ class LiveSession:
             return
         await self.source.stop()
 
-    def on_source_frame(self) -> None:
+    def on_source_frame(self, *, live: bool) -> None:
         """Count a frame read from the source."""
+        self._load.reads_file = not live
         self._metrics.frames_received.inc()
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""
-        self.source = None
+        self.source, self._load.reads_file = None, False
         self.source_unpaused.set()
         self._journal_source()
         if not self.closed:
@@ -358,7 +375,7 @@ class LiveSession:
             return
         now = monotonic()
         if isinstance(output, Scores):
-            self._frames_in_flight -= 1
+            self._load.on_scored(now, now - self._in_flight.pop(output.frame, now))
             if (frame := self.conversation.find_frame(output.frame)) is not None:
                 self._metrics.on_frame_scored(now - frame.received_at, output.speak)
         if not self.closed:

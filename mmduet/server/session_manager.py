@@ -19,6 +19,7 @@ from mmduet.protocol.session.event_log import EventLog, LogEntry
 from mmduet.protocol.session.journal import JournalWriter, SessionOpened
 from mmduet.protocol.session.recovery import RecoveredSession, ReplayItem
 from mmduet.protocol.session.settings import SessionSettings
+from mmduet.server.admission import AdmissionControl
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.client_secrets import account_of
 from mmduet.server.config import ServerConfig
@@ -28,6 +29,7 @@ from mmduet.server.live_session import LiveSession
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.session_activity import SessionActivity
+from mmduet.server.session_load import SessionLoad
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import did_you_mean, shorten
 
@@ -39,7 +41,7 @@ SERVICE_RESTART = 1012
 
 
 class SessionManager:
-    """Own every session; ``budget`` bounds their total KV memory."""
+    """Own every session; ``budget`` bounds their total KV memory, and ``admission`` their load."""
 
     def __init__(
         self,
@@ -48,9 +50,11 @@ class SessionManager:
         budget: KVBudget,
         media: MediaLoader,
         metrics: Metrics,
+        admission: AdmissionControl,
         journals: JournalFolder | None = None,
     ) -> None:
         self.config, self.engine, self.budget, self.media, self.metrics = config, engine, budget, media, metrics
+        self.admission = admission
         self.draining = False
         self.started_at = int(time())
         self._journals, self._tracer = journals, create_tracer(config.tracing)
@@ -81,6 +85,11 @@ class SessionManager:
         return self.budget.total_bytes
 
     @property
+    def utilization(self) -> float:
+        """Return the share of the engine's time that the frames of live sessions take, as admission estimates it."""
+        return self.admission.utilization
+
+    @property
     def model_name(self) -> str:
         """Return the name under which the model is served."""
         return self.engine.model_config.name
@@ -88,7 +97,8 @@ class SessionManager:
     def default_settings(self) -> SessionSettings:
         """Return the settings of a session before its client changes them."""
         recommended = self.engine.model_config.recommended
-        return SessionSettings(self.model_name, recommended_options(recommended), recommended.fps)
+        options, limit = recommended_options(recommended), self.config.max_frame_age
+        return SessionSettings(self.model_name, options, recommended.fps, max_frame_age=limit)
 
     def limits(self, settings: SessionSettings) -> server_events.Limits:
         """Return the limits that are reported to a client with these settings."""
@@ -118,9 +128,32 @@ class SessionManager:
                 f"model {shorten(model)!r} is not served here{suggestion} available: {self.model_name!r}"
             )
 
-    def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
-        """Open a session and reserve its memory. Raises ``CapacityError`` if there is not enough."""
+    def check_load(self, settings: SessionSettings | None = None) -> None:
+        """Raise ``CapacityError`` if the frames of another session, by default a live one, would be scored too late."""
         settings = settings or self.default_settings()
+        self.admission.check(settings.fps or self._default_rate, self._age_limit(settings))
+
+    @property
+    def free_sessions(self) -> int:
+        """Return how many more sessions with default settings would be admitted at once."""
+        return self.admission.free_sessions(self._default_rate, self.config.max_frame_age, self.budget.free_sessions)
+
+    def _track_load(self, session_id: str, settings: SessionSettings) -> SessionLoad:
+        """Count a session for admission. What a client sets must not close admission, so only low rates are believed."""
+        rate = min(settings.fps or self._default_rate, self._default_rate)
+        return self.admission.open(session_id, rate, self._age_limit(settings))
+
+    def _age_limit(self, settings: SessionSettings) -> float | None:
+        return None if settings.max_frame_age is None else self.config.max_frame_age
+
+    @property
+    def _default_rate(self) -> float:
+        return self.engine.model_config.recommended.fps
+
+    def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
+        """Open a session and reserve its memory. Raises ``CapacityError`` if memory or the engine's time do not suffice."""
+        settings = settings or self.default_settings()
+        self.check_load(settings)
         session_id, token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
         reserve = self._reservation(session_id, owner)
         reserve(settings)
@@ -144,6 +177,7 @@ class SessionManager:
         def reserve(settings: SessionSettings) -> None:
             self.engine.check(settings.options)
             self.budget.reserve(session_id, self.engine.slot_bytes(settings.options), owner)
+            self._track_load(session_id, settings)
 
         return reserve
 
@@ -179,6 +213,7 @@ class SessionManager:
     ) -> LiveSession:
         session = LiveSession(
             conversation,
+            self._track_load(conversation.id, conversation.settings),
             token,
             owner,
             self.engine,
@@ -274,6 +309,7 @@ class SessionManager:
     def _on_session_closed(self, session: LiveSession) -> None:
         if self._sessions.pop(session.id, None) is not None:
             self.budget.release(session.id)
+            self.admission.close(session.id)
             session.detached_at = monotonic()
             self._ended[session.id] = session
             closed = session.conversation.closed

@@ -36,8 +36,8 @@ class SourceOwner(Protocol):
         """Return the conversation that receives frames and events."""
         ...
 
-    def on_source_frame(self) -> None:
-        """Count a frame read from the source."""
+    def on_source_frame(self, *, live: bool) -> None:
+        """Count a frame read from the source; ``live`` is False for a file, which is read as fast as it is scored."""
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event and forget the source, which delivers nothing more."""
@@ -131,7 +131,7 @@ class SourceReader:
                 if not live:
                     await self._wait_until_empty()
                     await self._unpaused.wait()
-                self._push_frame(frame, first_pts)
+                self._push_frame(frame, first_pts, live=live)
         finally:
             await asyncio.to_thread(_close_frames, frames)
 
@@ -140,12 +140,12 @@ class SourceReader:
         frame = next(frames, None)
         return None if frame is None else replace(frame, image=self._media.letterbox(frame.image))
 
-    def _push_frame(self, frame: Frame, first_pts: int) -> None:
+    def _push_frame(self, frame: Frame, first_pts: int, *, live: bool) -> None:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
-        self._owner.on_source_frame()
+        self._owner.on_source_frame(live=live)
         pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
-        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused)
+        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused, live=live)
         self._owner.wake()
 
     async def _wait_until_empty(self) -> None:

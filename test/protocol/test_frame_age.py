@@ -71,8 +71,8 @@ def test_without_a_limit_frames_of_any_age_are_scored() -> None:
 def test_frames_of_files_that_the_server_reads_are_not_dropped() -> None:
     talk = live_conversation(1.0)
     image = EncodedImage(ImageFormat.PNG, PNG)
-    talk.push_source_frame(0, image, 0.0, live=False)
-    talk.push_source_frame(1, image, 0.0, live=True)
+    talk.push_source_frame(0, image, 0.0, fps=None, live=False)
+    talk.push_source_frame(1, image, 0.0, fps=None, live=True)
     talk.drop_outdated(1e6)
     Echo(talk).run(1e6)
     assert outcomes(talk) == [(0, "scored"), (1, "late")]

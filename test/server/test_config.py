@@ -86,6 +86,7 @@ EXAMPLES = {
     "port": "99",
     "root_path": "/mmduet",
     "max_sessions": "5",
+    "max_utilization": "0.8",
     "kv_memory_mb": "6",
     "tracing": "true",
     "journal": "j",

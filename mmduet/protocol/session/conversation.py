@@ -304,10 +304,7 @@ class Conversation:
         paused: bool = False,
         live: bool = True,
     ) -> None:
-        """Add a frame that the server has read from the session's source at ``fps``; drop it while the source is paused.
-
-        Only ``live`` frames are dropped if they are older than ``max_frame_age``.
-        """
+        """Add a frame of the source, read at ``fps``; drop it while that is paused, or later for its age if it is ``live``."""
         if not self.ended and self._emitter.closed_event is None:
             sampled = fps == self.settings.fps  # otherwise the rate was lowered after the source was opened
             self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=sampled, paused=paused, live=live)
