@@ -102,7 +102,8 @@ def published_hub(folder: Path) -> Iterator[FakeHub]:
 def running_server(folder: Path) -> Iterator[None]:
     """Run `mmduet serve` in ``folder``, as in another terminal, for the length of a block."""
     command = [sys.executable, "-m", "mmduet", "serve"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MMDUET_PULL_ROOTS": "outputs/clips/videos"}
+    unhurried = {"MMDUET_MAX_UTILIZATION": "inf", "MMDUET_MAX_FRAME_AGE": "3600"}  # the machine may be busy
+    environment = {**os.environ, **unhurried, "OMP_NUM_THREADS": "1", "MMDUET_PULL_ROOTS": "outputs/clips/videos"}
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             assert server.stdout is not None

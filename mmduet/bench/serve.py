@@ -128,11 +128,11 @@ async def _measure(url: str, load: Load, images: Sequence[bytes], key: str | Non
         late=late,
         other_drops=sum(sum(dropped.values()) for dropped in drops) - late,
         unaccounted=sum(tally.unaccounted for tally in tallies),
-        age_p50=_percentile(ages, 50),
-        age_p99=_percentile(ages, 99),
+        age_p50=percentile(ages, 50),
+        age_p99=percentile(ages, 99),
         replies=sum(tally.replies for tally in tallies),
-        first_delta_p50=_percentile(deltas, 50),
-        first_delta_p99=_percentile(deltas, 99),
+        first_delta_p50=percentile(deltas, 50),
+        first_delta_p99=percentile(deltas, 99),
     )
 
 
@@ -176,5 +176,6 @@ async def _collect_events(session: RemoteSession, tally: ClientTally, skip: int)
                 tally.unaccounted = frames.get("received", 0) - ended
 
 
-def _percentile(values: Sequence[float], percent: float) -> float:
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the percentile of the values; NaN without any."""
     return float(np.percentile(values, percent)) if values else float("nan")

@@ -13,16 +13,19 @@ from urllib.parse import urlsplit
 from mmduet.errors import ServerError
 
 SHUTDOWN_SECONDS = 30.0
+UNLIMITED = ("--max-utilization", "inf")
 
 
 @contextmanager
-def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
+def server_process(*arguments: str, limit_load: bool = False) -> Iterator[tuple[str, int]]:
     """Run ``mmduet serve`` with ``arguments`` on a free port; yield its address and its process id. It logs to stderr.
+
+    It admits as many sessions as fit into memory; with ``limit_load`` only those for which it has time, as by default.
 
     Raises:
         ServerError: the server did not start.
     """
-    with _running("--port", "0", *arguments) as (address, process):
+    with _running("--port", "0", *arguments, *([] if limit_load else UNLIMITED)) as (address, process):
         yield address, process.pid
 
 
@@ -30,13 +33,14 @@ def server_process(*arguments: str) -> Iterator[tuple[str, int]]:
 def upgradable_server(*arguments: str) -> Iterator[tuple[str, Callable[[], int]]]:
     """Run a server with a journal; yield its address and a function that replaces it by another process.
 
-    The function returns the exit status of the old process once the new one serves.
+    The servers admit sessions whatever the load. The function returns the exit status of the old process once the new one
+    serves.
 
     Raises:
         ServerError: the server, or the new one, did not start.
     """
     with TemporaryDirectory() as journal, ExitStack() as servers:
-        options = ("--journal", journal, *arguments)
+        options = ("--journal", journal, *UNLIMITED, *arguments)
         address, process = servers.enter_context(_running("--port", "0", *options))
 
         def replace_server() -> int:

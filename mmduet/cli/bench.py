@@ -122,6 +122,14 @@ class ServeOptions:
             help="Instead, open and close this number of sessions, and report their times and memory.",
         ),
     ] = 0
+    offer: Annotated[
+        int,
+        Option(
+            metavar="N",
+            help="Instead, offer this number of streams at once, more than the server can serve, and measure those that it "
+            "admits. Refused streams try again during the first half of --seconds; the second half is measured.",
+        ),
+    ] = 0
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Query of each stream; by default the model's recommended one.")
     ] = None
@@ -140,7 +148,8 @@ def serve(options: ServeOptions) -> None:
     """Stream to a server and measure how old frames are when they are scored.
 
     A load is held if 99 % of the frames are scored within the interval between two frames, and none is dropped. The exit status
-    is 1 if the load (with --most, even a single stream) is not held. The clients run on this machine and use part of it.
+    is 1 if the load (with --most, even a single stream) is not held, or, with --offer, if a frame in a hundred of the admitted
+    streams is older than a second or more than 2 % are dropped. The clients run on this machine and use part of it.
     """
     from mmduet.bench.scene_frames import encoded_scene_frames
     from mmduet.errors import OptionError
@@ -153,6 +162,8 @@ def serve(options: ServeOptions) -> None:
         _measure_connections(options, images)
     elif options.overhead:
         _measure_overhead(options, images)
+    elif options.offer:
+        _measure_overload(options, images)
     else:
         _measure_load(options, images)
 
@@ -180,6 +191,21 @@ def _measure_overhead(options: ServeOptions, images: list[bytes]) -> None:
     with server_process("--model", options.model) as (address, _):
         result = measure_overhead(address, engine, images, options.query or recommended_query(address))
     _finish({**result.to_dict(), "faults": []}, options.json_path)
+
+
+def _measure_overload(options: ServeOptions, images: list[bytes]) -> None:
+    from contextlib import ExitStack
+
+    from mmduet.bench.overload import measure_overload
+    from mmduet.bench.serve import Load, recommended_query
+    from mmduet.bench.server_process import server_process
+
+    with ExitStack() as running:
+        address = options.server or running.enter_context(server_process("--model", options.model, limit_load=True))[0]
+        query = options.query or recommended_query(address, options.key)
+        load = Load(options.offer, options.fps, options.seconds, query)
+        result = measure_overload(address, load, images, options.key)
+    _finish(result.to_dict(), options.json_path)
 
 
 def _measure_load(options: ServeOptions, images: list[bytes]) -> None:

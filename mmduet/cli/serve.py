@@ -61,7 +61,10 @@ class ServeOptions:
         int | None, Option(help="Maximum number of sessions at the same time; by default as many as the memory allows.")
     ] = None
     max_sessions_per_key: Annotated[
-        int | None, Option(help="Maximum number of sessions of one API key at the same time.")
+        int | None,
+        Option(
+            help="Maximum number of sessions of one API key at the same time; by default half of all sessions.",
+        ),
     ] = None
     max_sources_per_key: Annotated[
         int | None, Option(help="Maximum number of sources that the server reads for one API key at the same time.")
@@ -77,6 +80,10 @@ class ServeOptions:
     ] = None
     key_burst_seconds: Annotated[
         float | None, Option(help="How many seconds of a rate per API key may be used at once.")
+    ] = None
+    max_utilization: Annotated[
+        float | None,
+        Option(help="Share of the engine's capacity that sessions may use; inf for no limit.", show_default="0.9"),
     ] = None
     kv_memory_mb: Annotated[
         int | None, Option(help="Memory for sessions in MiB; by default half of the free memory.")
@@ -130,7 +137,7 @@ def serve(options: ServeOptions) -> None:
     app = create_app(loaded, settings, journals=journals)
     taken_over = None
     if journals is not None and not journals.locked:
-        app.state.manager.engine.warm_up()
+        app.state.manager.admission.warm_up()  # a failure must not interrupt the other server
         taken_over = take_over(journals, settings, app.state.manager)
 
     def report_address(port: int) -> None:

@@ -57,7 +57,8 @@ class RemoteSession:
     ) -> None:
         """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped.
 
-        With ``session``, as ``SessionsClient`` returns it, that session is taken over instead of opening a new one.
+        The session then opens with ``max_frame_age`` null. With ``session``, as ``SessionsClient`` returns it, that session is
+        taken over instead of opening a new one.
         """
         self._address = websocket_url(url)
         self.url = redact(self._address)  # for messages
@@ -285,7 +286,9 @@ class RemoteSession:
 
     def _url_parameters(self) -> dict[str, str]:
         model = {"model": self._model} if self._model is not None else {}
-        return {**model, **({"resume": self.created.id} if self.created is not None else {})}
+        if self.created is not None:
+            return {**model, "resume": self.created.id}
+        return {**model, **({"max_frame_age": "null"} if self._block_when_behind else {})}
 
     def _resume_message(self, session: server_events.Session) -> str:
         fields = {"session_id": session.id, "resume_token": session.duet.resume_token or ""}

@@ -33,8 +33,10 @@ also be sent as binary messages, as `mmduet.client` does:
 ## Rules
 
 1. Every frame gets exactly one outcome, `input_frame.scored` or `input_frame.dropped`, in the order in which frames were
-   received. If a session is behind, its oldest queued frames are dropped and the newest are kept. `seq` must increase and
-   may have gaps. A repeated `seq` or `pts` is dropped as `duplicate`, a `pts` before the latest as `late`.
+   received. If a session is behind, its oldest queued frames are dropped as `late` and the newest are kept: when more than
+   `max_waiting_frames` wait, or when one has waited for `max_frame_age` seconds. A client that waits for outcomes before it
+   sends more, and wants every frame scored, adds `max_frame_age=null` to the URL. `seq` must increase and may have gaps. A
+   repeated `seq` or `pts` is dropped as `duplicate`, a `pts` before the latest as `late`.
 2. Event ids increase, as text and as numbers. To resume, a client opens a new connection with `?resume=1` in the URL, so
    that no new session is created, and sends `session.resume` first. It receives every event after `last_event_id` once,
    then `session.resumed`, which reports the messages that the server has consumed. The client sends the others again.
@@ -42,8 +44,8 @@ also be sent as binary messages, as `mmduet.client` does:
    image is dropped.
 4. A turn is read after the frames sent before it and before those sent after it. Queries are pinned in the window; context
    leaves it together with the frames around it unless `keep` is set.
-5. A session reserves its memory when it opens. A full server rejects the handshake with HTTP 503 and `Retry-After`; an open
-   session never runs out of memory.
+5. A session reserves its memory when it opens; an open session never runs out of memory. A server that has no memory left,
+   or that could not score the frames of another session in time, rejects the handshake with HTTP 503 and `Retry-After`.
 6. A session that was opened with `POST /v1/sessions` is resumed in the same way, with the `resume_token` of that answer.
    Requests over HTTP (queries, settings, pauses) are not counted as messages of the client.
 7. A key that has reached a limit gets HTTP 429 with `Retry-After` instead of another session, its frames are dropped as

@@ -35,6 +35,7 @@ class SessionDuet(ServerModel):
     adapter: str | None
     scores: bool
     ack: bool
+    max_frame_age: float | None = None
     query: str | None = None
     limits: Limits | None = None
     resume_token: str | None = None
@@ -152,10 +153,10 @@ class FrameScored(ServerEvent):
 class FrameDropped(ServerEvent):
     """A frame was not scored.
 
-    Reasons: ``late``, newer frames replaced it in the queue, or its ``pts`` is before that of an earlier frame; ``rate``, it is
-    between two frames of the session's fps, or the key's frames per second are used up; ``duplicate``, its ``seq`` or ``pts``
-    was used before; ``decode_error``, its image is invalid; ``paused``, it comes from a live source that is paused; ``closed``,
-    the session ended first.
+    Reasons: ``late``, newer frames replaced it in the queue, it waited longer than ``max_frame_age``, or its ``pts`` is before
+    that of an earlier frame; ``rate``, it is between two frames of the session's fps, or the key's frames per second are used
+    up; ``duplicate``, its ``seq`` or ``pts`` was used before; ``decode_error``, its image is invalid; ``paused``, it comes from
+    a live source that is paused; ``closed``, the session ended first.
     """
 
     type: Literal["input_frame.dropped"] = "input_frame.dropped"

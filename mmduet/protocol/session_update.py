@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only
 
 MAX_FPS = 240.0
+MAX_FRAME_AGE_SECONDS = 86400.0
 EXAMPLE: JsonDict = {"type": "realtime", "duet": {"fps": 2, "speak": {"min_interval": 3}}}
 INF_MEANS_UNCHANGED = BeforeValidator(lambda value: None if value == "inf" else value)
 """Annotation of a limit for which ``"inf"``, OpenAI's default, keeps the session's limit."""
@@ -28,7 +29,11 @@ class SpeakUpdate(ClientModel):
 
 
 class DuetUpdate(ClientModel):
-    """Settings that extend the Realtime API. ``window: null`` keeps every frame; ``fps: null`` accepts every frame sent."""
+    """Settings that extend the Realtime API.
+
+    ``window: null`` keeps every frame; ``fps: null`` accepts every frame sent. A frame that has waited longer than
+    ``max_frame_age`` seconds is dropped as ``late``; null keeps frames however old they are.
+    """
 
     fps: float | None = Field(default=None, gt=0, le=MAX_FPS)
     speak: Annotated[SpeakUpdate, NullMeans(SpeakUpdate())] = SpeakUpdate()
@@ -38,6 +43,7 @@ class DuetUpdate(ClientModel):
     adapter: str | None = None
     scores: bool | None = None
     ack: bool | None = None
+    max_frame_age: float | None = Field(default=None, gt=0, le=MAX_FRAME_AGE_SECONDS)
 
 
 class SessionUpdate(ClientModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 import psutil
@@ -21,6 +22,7 @@ from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
 from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
+from mmduet.server.admission import AdmissionControl
 from mmduet.server.allocator import return_memory_periodically
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.auth import KeyStore, check_origin
@@ -35,6 +37,7 @@ from mmduet.server.file_descriptors import session_capacity
 from mmduet.server.journal import JournalFolder
 from mmduet.server.kv_budget import KVBudget
 from mmduet.server.limited_warning import report_suppressed_warnings
+from mmduet.server.log_events import WARM_UP_FAILED
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.openapi import complete_openapi
@@ -42,12 +45,14 @@ from mmduet.server.proxy_middleware import LocalOnlyMiddleware, PublicPathMiddle
 from mmduet.server.rate_limit_middleware import RateLimitMiddleware
 from mmduet.server.realtime import handle_socket
 from mmduet.server.request_log import RequestLogMiddleware
+from mmduet.server.session_admission import SessionAdmission
 from mmduet.server.session_control_routes import CreateQuery
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.server.slow_steps import SlowStepWarning
 from mmduet.text import shorten
 
+log = logging.getLogger(__name__)
 KV_SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -68,10 +73,12 @@ def create_app(
     ``OptionError`` if ``root_path`` is part of an endpoint's path.
     """
     metrics, slow_steps = Metrics(), SlowStepWarning(config.slow_step_seconds)
+    load = AdmissionControl(config.max_utilization)
 
     def on_step(step: StepStats) -> None:
         metrics.on_step(step)
         slow_steps.on_step(step)
+        load.step_cost.on_step(step.seconds, step.frames)
 
     thread = EngineThread(Engine(model), on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
@@ -81,10 +88,12 @@ def create_app(
         journals.lock()
     signing_key = journals.signing_key() if journals is not None else None
     keys = KeyStore([key.get_secret_value() for key in config.keys], config.client_secret_seconds, signing_key)
-    manager = SessionManager(config, engine, _session_budget(engine, config), media, metrics, journals)
+    admission = SessionAdmission(engine, _session_budget(engine, config), load, metrics, config.max_frame_age)
+    manager = SessionManager(config, engine, admission, media, metrics, journals)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _warm_up(admission)
         with thread:
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
@@ -101,6 +110,14 @@ def create_app(
     app.state.manager, app.state.journals = manager, journals
     _add_routes(app, manager, keys)
     return app
+
+
+def _warm_up(admission: SessionAdmission) -> None:
+    """Warm the engine up. A failure is logged; the server then fails its first session, which reports it."""
+    try:
+        admission.warm_up()
+    except Exception as error:  # noqa: BLE001 - logged with its traceback
+        WARM_UP_FAILED.emit(log, error=error)
 
 
 def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
@@ -199,10 +216,13 @@ def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
     limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
-    return KVBudget(
+    budget = KVBudget(
         total_bytes,
         engine.slot_bytes(options),
         session_limit,
         config.max_sessions_per_key,
         config.max_sessions_per_client_secret,
     )
+    if budget.key_limit is None and config.keys:
+        budget.key_limit = max(budget.max_sessions // 2, 1)
+    return budget

@@ -69,9 +69,9 @@ class AsyncEngine:
         """Return the KV memory of a session with these options, in bytes."""
         return self._thread.engine.slot_bytes(options)
 
-    def warm_up(self) -> None:
-        """Run the model once. Call it before the engine's thread is started."""
-        warm_up(self._thread.engine)
+    def warm_up(self) -> list[tuple[float, int]]:
+        """Run the model and return what its steps cost, see ``warm_up``. Call it before the engine's thread is started."""
+        return warm_up(self._thread.engine)
 
     async def call(self, request: Callable[[Engine], T]) -> T:
         """Run ``request`` in the engine's thread between two steps and return its result.

@@ -87,7 +87,7 @@ class ChatCompletion:
     def __post_init__(self) -> None:
         """Reserve memory before anything is downloaded or decoded.
 
-        Raises as ``SessionManager.reserve`` does, and ``RateLimitError`` if the key may not generate tokens now.
+        Raises as ``SessionAdmission`` does, and ``RateLimitError`` if the key may not generate tokens now.
         """
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created, self._opened_at = int(time()), monotonic()
@@ -97,10 +97,12 @@ class ChatCompletion:
         self._engine_session: Session | None = None
         self._timeline = Timeline((), 1)
         self._warnings: list[dict[str, str]] = []
-        self._options = session_options(self.body, self.manager.default_settings().options)
+        defaults = self.manager.default_settings()
+        self._options = session_options(self.body, defaults.options)
         self._limiter = self.manager.limiters.of(self.owner)
         self._limiter.check_tokens()
-        self.manager.reserve(self.id, self._options, self.owner)
+        self.manager.admission.check_load(replace(defaults, max_frame_age=None))
+        self.manager.admission.reserve_memory(self.id, self._options, self.owner)
 
     @property
     def includes_usage(self) -> bool:

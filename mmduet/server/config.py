@@ -91,7 +91,8 @@ class ServerConfig(BaseSettings):
     max_sessions_per_key: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum number of sessions per API key and its client secrets together; unlimited by default.",
+        description="Maximum number of sessions per API key and its client secrets together; by default half of all sessions, "
+        "and unlimited without keys.",
     )
     max_sessions_per_client_secret: int | None = Field(
         default=None, ge=1, description="Maximum number of sessions per client secret; unlimited by default."
@@ -110,6 +111,18 @@ class ServerConfig(BaseSettings):
     )
     key_burst_seconds: PositiveNumber = Field(
         default=10.0, description="How many seconds of a rate per API key may be used at once."
+    )
+    max_utilization: float = Field(
+        default=0.9,
+        gt=0,
+        description="Share of the engine's measured capacity that sessions may use before new ones are refused; "
+        "`inf` admits as many as fit into memory.",
+    )
+    max_frame_age: float = Field(
+        default=1.0,
+        gt=0,
+        description="How long a frame of a live stream may wait before it is dropped, in seconds. "
+        "A session can change it with `duet.max_frame_age`.",
     )
     kv_memory_mb: int | None = Field(
         default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."

@@ -20,6 +20,14 @@ from mmduet.errors import FormatError
 from mmduet.server import control_socket
 from mmduet.server.config import ServerConfig
 from mmduet.server.journal import JournalFolder
+from mmduet.server.log_events import (
+    HAND_OVER_FAILED,
+    HAND_OVER_REQUEST_FAILED,
+    HAND_OVER_STARTED,
+    HAND_OVER_UNAVAILABLE,
+    HANDED_OVER,
+    NEW_SERVER_KILLED,
+)
 from mmduet.server.session_manager import SessionManager
 
 log = logging.getLogger(__name__)
@@ -59,7 +67,7 @@ class HandOver:
             try:
                 listener = control_socket.listen(self._journals.path)
             except OSError as error:
-                log.warning("no upgrade without interruption: no socket in %s (%s)", self._journals.path, error)
+                HAND_OVER_UNAVAILABLE.emit(log, folder=str(self._journals.path), detail=str(error))
                 return
             try:
                 connection = await self._wait_for_request(listener, server.port)
@@ -78,7 +86,7 @@ class HandOver:
                 if await self._is_accepted(connection, port):
                     return connection
             except (OSError, FormatError) as error:
-                log.warning("a request on the control socket failed: %r", error)
+                HAND_OVER_REQUEST_FAILED.emit(log, detail=repr(error))
             connection.close()
 
     async def _is_accepted(self, connection: socket.socket, port: int) -> bool:
@@ -118,20 +126,19 @@ class HandOver:
 
     async def _hand_over(self, server: ListeningServer, connection: socket.socket) -> bool:
         """Hand over to the process at the other end; if it fails, continue. Return whether it serves now."""
-        log.info("handing over %d sessions to process %s", self._manager.active_count, _name_of(connection))
+        process = control_socket.peer_process(connection)
+        HAND_OVER_STARTED.emit(log, pid=process, open_sessions=self._manager.active_count)
         with ExitStack() as kept:
             sockets = [kept.enter_context(each) for each in server.stop_listening()]
             await self._manager.hand_over(min(self._config.drain_seconds, REPLY_SECONDS))
             if await self._transfer(connection, sockets):
-                log.info("handed over; this process ends after the HTTP requests in progress")
+                HANDED_OVER.emit(log, pid=process)
                 server.finish()
                 return True
             kept.pop_all()
         await self._manager.take_back()
         await server.listen(sockets)
-        log.warning(
-            "the new server failed to take over; this one continues with %d sessions", self._manager.active_count
-        )
+        HAND_OVER_FAILED.emit(log, pid=process, open_sessions=self._manager.active_count)
         return False
 
     async def _transfer(self, connection: socket.socket, sockets: list[socket.socket]) -> bool:
@@ -155,17 +162,10 @@ async def _end_peer(connection: socket.socket) -> None:
     Return when it has ended. A process of an unknown id must be ended by someone else.
     """
     process = control_socket.peer_process(connection)
-    log.warning(
-        "the new server does not answer within %g s; its process %s is ended", SERVING_SECONDS, _name_of(connection)
-    )
+    NEW_SERVER_KILLED.emit(log, pid=process, timeout_s=SERVING_SECONDS)
     if process is not None:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     with suppress(OSError):
         while await asyncio.get_running_loop().sock_recv(connection, control_socket.MAX_MESSAGE_BYTES):
             pass
-
-
-def _name_of(connection: socket.socket) -> str:
-    process = control_socket.peer_process(connection)
-    return str(process) if process is not None else "(unknown id)"

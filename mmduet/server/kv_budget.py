@@ -60,13 +60,16 @@ class KVBudget:
         """Return the number of sessions of a key, given by its id, and of its client secrets."""
         return sum(account_of(owner) == key for owner in self._owners.values())
 
-    def reserve(self, session_id: str, size_bytes: int, owner: str) -> None:
+    def reserve(self, session_id: str, size_bytes: int, owner: str, *, restored: bool = False) -> None:
         """Reserve ``size_bytes`` for a session, replacing its previous reservation.
 
+        The limits of keys do not apply to a ``restored`` session, which has been admitted before.
         Raises ``CapacityError``, or ``RateLimitError`` at the limit of a key or client secret, and then changes nothing.
         """
         if session_id not in self._reserved_bytes:
-            self._check_session_count(owner)
+            self._check_session_count()
+            if not restored:
+                self._check_owner(owner)
         free_bytes = self.total_bytes - self.used_bytes + self._reserved_bytes.get(session_id, 0)
         if size_bytes > free_bytes:
             raise CapacityError(
@@ -80,9 +83,11 @@ class KVBudget:
         self._reserved_bytes.pop(session_id, None)
         self._owners.pop(session_id, None)
 
-    def _check_session_count(self, owner: str) -> None:
+    def _check_session_count(self) -> None:
         if self._session_limit is not None and len(self._reserved_bytes) >= self._session_limit:
             raise CapacityError(f"all {self._session_limit} sessions are in use; try again later")
+
+    def _check_owner(self, owner: str) -> None:
         key = account_of(owner)
         if self.key_limit is not None and self.count_sessions(key) >= self.key_limit:
             raise _limit_error(self.key_limit, "key")

@@ -12,26 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from mmduet.engine import Engine, Session
-from mmduet.errors import CapacityError, MmduetError, RateLimitError, SessionClosedError, VideoError
-from mmduet.events import Context, Output, Query, Reply, ReplyStarted, Scores, StreamEnded
-from mmduet.options import SessionOptions
+from mmduet.errors import CapacityError, MmduetError, RateLimitError, SessionClosedError
+from mmduet.events import Output, Reply, ReplyStarted, Scores, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.server.async_engine import AsyncEngine
+from mmduet.server.engine_feed import EngineFeed
 from mmduet.server.journal import Journal
 from mmduet.server.key_limiter import KeyLimiter, LimitReporter
-from mmduet.server.log_events import FRAME_NOT_DECODED, SESSION_FAILED, SOURCE_ENDED
+from mmduet.server.log_events import SESSION_FAILED, SOURCE_ENDED
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
-from mmduet.server.replay import Replay, scoring_only
+from mmduet.server.replay import Replay
 from mmduet.server.session_activity import SessionActivity
+from mmduet.server.session_load import SessionLoad
 from mmduet.server.source_reader import SourceReader
 
 log = logging.getLogger(__name__)
 FAILURE_REPORT_SECONDS = 1.0
-IDLE_CHECK_SECONDS = 0.01
 REPLACED = 4001
 """WebSocket close code for a socket whose session was resumed on another one."""
 
@@ -55,6 +54,7 @@ class LiveSession:
     def __init__(
         self,
         conversation: Conversation,
+        load: SessionLoad,
         token: str,
         owner: str,
         engine: AsyncEngine,
@@ -81,9 +81,9 @@ class LiveSession:
         self.source_unpaused.set()
         self._subscriber_count = 0
         self._suspended = False
-        self._frames_in_flight = 0  # frames handed to the engine and not yet scored
-        self._latest_time = 0.0  # stream time of the last frame handed to the engine, in seconds
-        self._engine_session: Session | None = None
+        self._load = load
+        self._feed = EngineFeed(conversation, engine, load, self._on_output, limiter.take_token)
+        conversation.limits_frame_age = not self._replay.pending  # what arrives during the replay has to wait for it
         self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"session {self.id}")
 
@@ -165,9 +165,16 @@ class LiveSession:
 
     def wake(self) -> None:
         """Execute new commands and publish new events."""
+        self._load.on_frames(self.conversation.queued_count, monotonic())
+        self._drop_outdated()
         self._wakeup.set()
         self._report_limits(for_reply=False)
         self._publish()
+
+    def _drop_outdated(self) -> None:
+        """Drop frames that have become too old, unless the next server is to score what is queued."""
+        if not self.input_stopped:
+            self.conversation.drop_outdated(monotonic(), self._load.latency)
 
     def _report_limits(self, *, for_reply: bool) -> None:
         event = self._limit_reporter.next_event(for_reply=for_reply)
@@ -196,12 +203,7 @@ class LiveSession:
         Messages of the client are not consumed any more; the client sends them again when it resumes.
         """
         self.input_stopped = True
-        with contextlib.suppress(MmduetError):
-            while self._engine_session is not None and await self._engine.call(self._is_ready):
-                await asyncio.sleep(IDLE_CHECK_SECONDS)
-
-    def _is_ready(self, _: Engine) -> bool:
-        return self._engine_session is not None and self._engine_session.ready
+        await self._feed.wait_until_idle()
 
     def suspend(self) -> None:
         """Stop without ending the session, so that another server can continue it from its journal.
@@ -224,10 +226,7 @@ class LiveSession:
         try:
             if self.source is not None:
                 await self.source.stop()
-            if self._engine_session is not None:
-                session, self._engine_session = self._engine_session, None  # drop our reference to its slot
-                with contextlib.suppress(MmduetError):
-                    await self._engine.close_session(session)
+            await self._feed.close()
         finally:
             self.limiter.close_source(self.id)
             self._on_closed(self)
@@ -236,9 +235,11 @@ class LiveSession:
 
     async def _run(self) -> None:
         try:
-            await self._replay_history()
+            if not self.closed and self._replay.pending:
+                await self._feed.replay(self._replay)
+            self.conversation.limits_frame_age = True
             while not self.closed:
-                command = self.conversation.next_command(self._frames_in_flight) if not self.input_stopped else None
+                command = self._next_command()
                 if command is None:
                     self._wakeup.clear()
                     await self._wakeup.wait()
@@ -256,18 +257,9 @@ class LiveSession:
         finally:
             await self._release()
 
-    async def _replay_history(self) -> None:
-        """Restore the engine's context from the history without emitting anything."""
-        if self.closed or not self._replay.pending:
-            return
-        options = self.conversation.settings.options
-        session = await self._open_engine_session(scoring_only(options))
-        async for item in self._replay.items(self._engine):
-            await self._engine.call(lambda engine, item=item: engine.push(session, item))  # type: ignore[misc]
-        self._latest_time = self._replay.time
-        await self._replay.wait_until_scored()
-        if not session.closed:
-            await self._engine.call(lambda engine: self._replay.restore_policy(engine, session, options.speak))
+    def _next_command(self) -> commands.Command | None:
+        self._drop_outdated()
+        return None if self.input_stopped else self.conversation.next_command(self._feed.frames_in_flight)
 
     async def _wait_for_failure(self) -> None:
         """Wait until the engine's report about the failed session has been processed, which states the cause."""
@@ -285,67 +277,15 @@ class LiveSession:
 
     async def _execute(self, command: commands.Command) -> None:
         match command:
-            case commands.ScoreFrame():
-                await self._score_frame(command)
-            case commands.AppendTurn():
-                await self._append_turn(command)
             case commands.OpenSource():
                 self._open_source(command)
             case commands.CloseSource():
                 await self._close_source()
             case _:
-                await self._execute_on_engine(command)
-
-    async def _execute_on_engine(self, command: commands.Command) -> None:
-        session = await self._get_engine_session()
-        match command:
-            case commands.SpeakNow(recovered=recovered):
-                await self._engine.call(lambda engine: engine.speak_now(session, suppress_repeats=recovered))
-            case commands.CancelReply(reply=reply):
-                await self._engine.call(lambda engine: engine.cancel(session, reply))
-            case commands.UpdatePolicy(speak=speak):
-                await self._engine.call(lambda engine: engine.update_policy(session, speak))
-            case commands.End():
-                if self.source is not None:
+                if isinstance(command, commands.End) and self.source is not None:
                     await self.source.stop()
-                await self._engine.call(lambda engine: engine.end(session))
-
-    async def _score_frame(self, command: commands.ScoreFrame) -> None:
-        session = await self._get_engine_session()
-        try:
-            frame = await self._engine.decode(command)
-        except VideoError as error:
-            FRAME_NOT_DECODED.emit(log, session=self.id, frame=command.index, detail=str(error))
-            if not self.closed:
-                self.conversation.drop_frame(command.index, "decode_error", monotonic())
-            self._notify_source()
-            return
-        if self.closed:
-            return
-        self._frames_in_flight += 1
-        self._latest_time = command.time
-        await self._engine.call(lambda engine: engine.push(session, frame))
-
-    async def _append_turn(self, command: commands.AppendTurn) -> None:
-        session, time = await self._get_engine_session(), self._latest_time
-        is_context = command.role == "system"
-        turn = Context(command.text, time, command.keep) if is_context else Query(command.text, time)
-        try:
-            await self._engine.call(lambda engine: engine.push(session, turn))
-        except MmduetError as error:
-            if session.closed:
-                raise
-            self.conversation.reject_turn(command.number, error, error.code)
-
-    async def _get_engine_session(self) -> Session:
-        """Return the engine's session, opened with the first command so that the client can set options before."""
-        if self._engine_session is None:
-            return await self._open_engine_session(self.conversation.settings.options)
-        return self._engine_session
-
-    async def _open_engine_session(self, options: SessionOptions) -> Session:
-        self._engine_session = await self._engine.open_session(options, self._on_output, self.limiter.take_token)
-        return self._engine_session
+                await self._feed.execute(command)
+                self._notify_source()  # a frame that cannot be decoded has no output
 
     # Sources
 
@@ -367,8 +307,9 @@ class LiveSession:
             return
         await self.source.stop()
 
-    def on_source_frame(self) -> None:
+    def on_source_frame(self, *, live: bool) -> None:
         """Count a frame read from the source."""
+        self._load.reads_file = not live
         self._metrics.frames_received.inc()
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
@@ -377,7 +318,7 @@ class LiveSession:
         SOURCE_ENDED.emit(
             log, session=self.id, source=event.url, reason=event.reason, detail=event.message, frames=frames
         )
-        self.source = None
+        self.source, self._load.reads_file = None, False
         self.source_unpaused.set()
         self.limiter.close_source(self.id)
         if self._suspended:
@@ -406,7 +347,7 @@ class LiveSession:
             return
         now = monotonic()
         if isinstance(output, Scores):
-            self._frames_in_flight -= 1
+            self._feed.on_scored(output.frame, now)
             if (frame := self.conversation.find_frame(output.frame)) is not None:
                 self._metrics.on_frame_scored(now - frame.received_at, output.speak)
         if not self.closed:

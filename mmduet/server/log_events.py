@@ -24,6 +24,7 @@ FIELDS = {
     "duration_ms": "Time until the response started, in milliseconds",
     "duration_s": "Duration in seconds",
     "file": "Name of the file",
+    "folder": "Folder of the journals",
     "frame": "Index of the frame in its session",
     "frames": "Number of frames",
     "frames_received": "Frames received",
@@ -31,7 +32,9 @@ FIELDS = {
     "key": "Digest of the API key, such as `key-1a2b3c4d`, with `.` and a visitor for a client secret; `anybody` without keys",
     "method": "HTTP method, or `WebSocket` for a handshake",
     "model": "Model that the request or session uses",
+    "open_sessions": "Number of sessions that are open",
     "path": "Path without its query",
+    "pid": "Process id of the other server, if the system knows it",
     "reason": "Why it ended or was rejected",
     "replies": "Replies that have ended, complete or not",
     "request": "The `x-request-id` of the response",
@@ -164,8 +167,43 @@ SOURCE_FAILED = LogEvent("source_failed", logging.ERROR, "reading a source faile
 SLOW_STEP = LogEvent(
     "slow_step", logging.WARNING, "slow engine step", ("duration_s", "frames", "sessions", "suppressed")
 )
+WARM_UP_FAILED = LogEvent("warm_up_failed", logging.ERROR, "the warm-up of the engine failed", ())
 ENGINE_FAILED = LogEvent("engine_failed", logging.CRITICAL, "the engine has failed; restart the server", ())
 DRAINING = LogEvent("draining", logging.INFO, "draining before the server stops", ("signal", "timeout_s"))
+HAND_OVER_UNAVAILABLE = LogEvent(
+    "hand_over_unavailable",
+    logging.WARNING,
+    "the journal's folder cannot have a control socket; upgrades interrupt sessions",
+    ("folder", "detail"),
+)
+HAND_OVER_REQUEST_FAILED = LogEvent(
+    "hand_over_request_failed", logging.WARNING, "a request on the control socket failed", ("detail",)
+)
+HAND_OVER_STARTED = LogEvent(
+    "hand_over_started", logging.INFO, "handing the sessions over to a new server", ("pid", "open_sessions")
+)
+HANDED_OVER = LogEvent(
+    "handed_over", logging.INFO, "handed over; this process ends after the HTTP requests in progress", ("pid",)
+)
+HAND_OVER_FAILED = LogEvent(
+    "hand_over_failed",
+    logging.WARNING,
+    "the new server failed to take over; this one continues",
+    ("pid", "open_sessions"),
+)
+NEW_SERVER_KILLED = LogEvent(
+    "new_server_killed",
+    logging.WARNING,
+    "the new server does not answer; its process is ended",
+    ("pid", "timeout_s"),
+)
+WAITING_FOR_HAND_OVER = LogEvent(
+    "waiting_for_hand_over",
+    logging.INFO,
+    "another server uses the journal; it is asked to hand over once the model is loaded",
+    ("folder",),
+)
+TAKEN_OVER = LogEvent("taken_over", logging.INFO, "took over from the previous server", ())
 JOURNAL_FAILED = LogEvent("journal_failed", logging.ERROR, "a session is no longer journaled", ("session", "detail"))
 JOURNAL_UNREADABLE = LogEvent(
     "journal_unreadable",

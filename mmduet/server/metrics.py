@@ -25,6 +25,8 @@ class ServerStats(Protocol):
     def kv_used_bytes(self) -> int: ...
     @property
     def kv_total_bytes(self) -> int: ...
+    @property
+    def utilization(self) -> float: ...
 
 
 class Metrics:
@@ -92,6 +94,11 @@ class Metrics:
                 "vllm:kv_cache_usage_perc",
                 "Share of the KV memory that is reserved, 0 to 1",
                 lambda: stats.kv_used_bytes / stats.kv_total_bytes,
+            ),
+            (
+                "mmduet:utilization",
+                "Share of the engine's time for the frames of live sessions, as admission estimates it",
+                lambda: stats.utilization,
             ),
         )
         for name, text, read in gauges:

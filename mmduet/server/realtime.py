@@ -15,6 +15,7 @@ from mmduet.protocol import server_events
 from mmduet.protocol.client_events import ResumeSession, parse_client_event
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.session.limits import ProtocolAbuse
+from mmduet.protocol.session_update import DuetUpdate, SessionUpdate
 from mmduet.server.auth import KeyStore, accepted_subprotocol, check_origin
 from mmduet.server.error_response import error_response
 from mmduet.server.live_session import REPLACED, LiveSession, Subscriber
@@ -49,7 +50,7 @@ async def handle_socket(ws: WebSocket, manager: SessionManager, keys: KeyStore) 
     """Serve one socket from its handshake to its end."""
     try:
         owner = _authenticate(ws, manager, keys)
-        session = None if "resume" in ws.query_params else _admit(manager, owner)
+        session = None if "resume" in ws.query_params else _admit(ws, manager, owner)
     except HandshakeRejected as rejected:
         await ws.send_denial_response(rejected.response)
         return
@@ -77,11 +78,26 @@ def _authenticate(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> str
     return owner
 
 
-def _admit(manager: SessionManager, owner: str) -> LiveSession:
+def _admit(ws: WebSocket, manager: SessionManager, owner: str) -> LiveSession:
+    settings = manager.default_settings()
     try:
-        return manager.admit(owner)
-    except CapacityError as error:
+        if (text := ws.query_params.get("max_frame_age")) is not None:
+            settings = settings.with_update(_parse_max_frame_age(text), started=False)
+        return manager.admit(owner, settings)
+    except (CapacityError, ProtocolError) as error:
         raise HandshakeRejected(error_response(error)) from error
+
+
+def _parse_max_frame_age(text: str) -> SessionUpdate:
+    """Return the update that sets ``max_frame_age`` of the URL. Raises ``ProtocolError``."""
+    try:
+        return SessionUpdate(type="realtime", duet=DuetUpdate(max_frame_age=None if text == "null" else float(text)))
+    except ValueError:
+        raise ProtocolError(
+            f"max_frame_age must be a number of seconds above 0 or null, got {shorten(text)!r}",
+            "invalid_value",
+            param="max_frame_age",
+        ) from None
 
 
 async def _receive_resume(ws: WebSocket) -> ResumeSession:
@@ -111,7 +127,7 @@ def parse_resume(message: str | bytes | None) -> ResumeSession | None:
 
 
 async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: ResumeSession) -> None:
-    session = manager.find_by_token(resume.session_id, resume.resume_token, owner)
+    session = manager.registry.find_by_token(resume.session_id, resume.resume_token, owner)
     if session is None:
         SESSION_NOT_RESUMED.emit(log, session=shorten(resume.session_id), key=owner)
         event = server_events.SessionExpired(session_id=resume.session_id, event_id=format_event_id(0))

@@ -59,7 +59,7 @@ def _add_state(router: APIRouter, manager: SessionManager, keys: KeyStore, find:
     @router.get("", responses={200: {"model": SessionList}})
     async def list_sessions(request: Request) -> Response:
         """List the sessions, also those on a WebSocket, and those that have ended in the last `time_to_live` seconds."""
-        sessions = manager.sessions_of(authenticate(manager, keys, request))
+        sessions = manager.registry.sessions_of(authenticate(manager, keys, request))
         return _respond(SessionList(data=tuple(describe(session) for session in sessions)))
 
     @router.get("/{name}", responses={200: {"model": SessionStatus}, **describe_errors(404, 422)})

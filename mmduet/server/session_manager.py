@@ -1,10 +1,9 @@
-"""Registry of all sessions on one server: admission, lookup, recovery from journals, idle expiry and draining."""
+"""Owns all sessions of one server: opens them, recovers them from journals, expires idle ones, drains and hands over."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,8 +12,7 @@ from time import monotonic, time
 from typing import Any
 
 from mmduet.engine import recommended_options
-from mmduet.errors import CapacityError, MmduetError, ModelNotFoundError, RateLimitError, ServerError
-from mmduet.options import SessionOptions
+from mmduet.errors import CapacityError, MmduetError, ModelNotFoundError, ServerError
 from mmduet.protocol import server_events
 from mmduet.protocol.limits import Limits
 from mmduet.protocol.session.conversation import Conversation
@@ -23,11 +21,9 @@ from mmduet.protocol.session.journal import JournalWriter, SessionOpened
 from mmduet.protocol.session.recovery import RecoveredSession
 from mmduet.protocol.session.settings import SessionSettings
 from mmduet.server.async_engine import AsyncEngine
-from mmduet.server.client_secrets import account_of
 from mmduet.server.config import ServerConfig
 from mmduet.server.journal import Journal, JournalFolder
 from mmduet.server.key_limiter import KeyLimiters
-from mmduet.server.kv_budget import KVBudget
 from mmduet.server.live_session import LiveSession
 from mmduet.server.log_events import (
     SESSION_NOT_RESTORED,
@@ -41,13 +37,14 @@ from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay
 from mmduet.server.request_context import add_request_fields
 from mmduet.server.session_activity import SessionActivity
+from mmduet.server.session_admission import SessionAdmission
 from mmduet.server.session_log import SessionLog
+from mmduet.server.session_registry import SessionRegistry
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import did_you_mean, shorten
 
 log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
-MAX_FORGOTTEN_SESSIONS = 10_000
 DISCONNECT_SECONDS, RELEASE_SECONDS = 1.0, 1.0
 """Time for sessions that are handed over to send the remaining events and close their sockets, and to close their sources."""
 SERVICE_RESTART = 1012
@@ -55,38 +52,37 @@ SERVICE_RESTART = 1012
 
 
 class SessionManager:
-    """Own every session; ``budget`` bounds their total KV memory."""
+    """Own every session; ``admission`` bounds their memory and their load."""
 
     def __init__(
         self,
         config: ServerConfig,
         engine: AsyncEngine,
-        budget: KVBudget,
+        admission: SessionAdmission,
         media: MediaLoader,
         metrics: Metrics,
         journals: JournalFolder | None = None,
     ) -> None:
-        self.config, self.engine, self.budget, self.media, self.metrics = config, engine, budget, media, metrics
+        self.config, self.engine, self.media, self.metrics = config, engine, media, metrics
+        self.admission, self.budget = admission, admission.budget
         self.draining = False
         self.started_at = int(time())
         self._journals, self._tracer = journals, create_tracer(config.tracing)
-        self._sessions: dict[str, LiveSession] = {}
-        self._ended: dict[str, LiveSession] = {}  # kept for clients that have not read the last events
-        self._forgotten: dict[str, str] = {}  # owners of sessions that cannot be found any more, oldest first
+        self.registry = SessionRegistry()
         self._background_tasks: set[asyncio.Task[None]] = set()
-        limits = config.key_limits.model_copy(update={"max_sessions": budget.key_limit})
-        self.limiters = KeyLimiters(limits, budget.count_sessions, metrics.on_limited)
+        limits = config.key_limits.model_copy(update={"max_sessions": self.budget.key_limit})
+        self.limiters = KeyLimiters(limits, self.budget.count_sessions, metrics.on_limited)
         metrics.bind_gauges(self)
 
     @property
     def sessions(self) -> list[LiveSession]:
         """Return the active sessions."""
-        return list(self._sessions.values())
+        return list(self.registry.active.values())
 
     @property
     def active_count(self) -> int:
         """Return the number of active sessions."""
-        return len(self._sessions)
+        return len(self.registry.active)
 
     @property
     def kv_used_bytes(self) -> int:
@@ -99,6 +95,11 @@ class SessionManager:
         return self.budget.total_bytes
 
     @property
+    def utilization(self) -> float:
+        """Return the share of the engine's time that the frames of live sessions take, as admission estimates it."""
+        return self.admission.load.utilization
+
+    @property
     def model_name(self) -> str:
         """Return the name under which the model is served."""
         return self.engine.model_config.name
@@ -106,7 +107,8 @@ class SessionManager:
     def default_settings(self) -> SessionSettings:
         """Return the settings of a session before its client changes them."""
         recommended = self.engine.model_config.recommended
-        return SessionSettings(self.model_name, recommended_options(recommended), recommended.fps)
+        options, limit = recommended_options(recommended), self.config.max_frame_age
+        return SessionSettings(self.model_name, options, recommended.fps, max_frame_age=limit)
 
     def limits(self, settings: SessionSettings) -> Limits:
         """Return the limits that are reported to a client with these settings."""
@@ -139,8 +141,9 @@ class SessionManager:
         add_request_fields(model=self.model_name)
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
-        """Open a session and reserve its memory. Raises as ``reserve`` does."""
+        """Open a session and reserve its memory. Raises ``CapacityError`` if memory or the engine's time do not suffice."""
         settings = settings or self.default_settings()
+        self.admission.check_load(settings)
         session_id, token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
         reserve = self._reservation(session_id, owner)
         reserve(settings)
@@ -160,18 +163,13 @@ class SessionManager:
         session.wake()
         return session
 
-    def reserve(self, session_id: str, options: SessionOptions, owner: str) -> None:
-        """Reserve memory for a session. Raises as ``KVBudget.reserve`` does, and for options that the engine rejects."""
-        self.engine.check(options)
-        try:
-            self.budget.reserve(session_id, self.engine.slot_bytes(options), owner)
-        except RateLimitError:
-            self.metrics.on_limited("sessions")
-            raise
-
-    def _reservation(self, session_id: str, owner: str) -> Callable[[SessionSettings], None]:
+    def _reservation(self, session_id: str, owner: str, *, restored: bool = False) -> Callable[[SessionSettings], None]:
         """Return a function that reserves memory for a session, to be called whenever its settings change."""
-        return lambda settings: self.reserve(session_id, settings.options, owner)
+
+        def reserve(settings: SessionSettings) -> None:
+            self.admission.reserve(session_id, settings, owner, restored=restored)
+
+        return reserve
 
     def _create_conversation(
         self,
@@ -209,6 +207,7 @@ class SessionManager:
     ) -> LiveSession:
         session = LiveSession(
             conversation,
+            self.admission.track(conversation.id, conversation.settings),
             token,
             owner,
             self.engine,
@@ -220,7 +219,7 @@ class SessionManager:
             journal,
             replay,
         )
-        self._sessions[session.id] = session
+        self.registry.active[session.id] = session
         return session
 
     # Recovery
@@ -244,7 +243,7 @@ class SessionManager:
         assert recovered.state is not None
         if opened.model != self.model_name:
             raise ServerError(f"its model is {opened.model!r}, this server has {self.model_name!r}")
-        settings, reserve = recovered.state.settings, self._reservation(opened.id, opened.owner)
+        settings, reserve = recovered.state.settings, self._reservation(opened.id, opened.owner, restored=True)
         if recovered.state.emitter.closed is None:
             reserve(settings)
         entries = [recovered.entries[number] for number in sorted(recovered.entries)][-self.config.log_events :]
@@ -266,61 +265,11 @@ class SessionManager:
             log, session=opened.id, key=opened.owner, model=self.model_name, frames=recovered.state.frames
         )
 
-    # Lookup
-
-    def find_by_token(self, session_id: str, token: str, owner: str) -> LiveSession | None:
-        """Return the session if the token matches and owner and session have the same account, else None.
-
-        A new client secret of the same key may so continue the session of an expired one. None does not reveal whether the
-        session exists.
-        """
-        session = self._sessions.get(session_id) or self._ended.get(session_id)
-        expected = session.token if session is not None else "no such token"
-        token_matches = hmac.compare_digest(token.encode(), expected.encode())
-        if session is None or not token_matches or session.finished:
-            return None
-        return session if account_of(session.owner) == account_of(owner) else None
-
-    def find_by_owner(self, session_id: str, owner: str) -> LiveSession | None:
-        """Return a session that this owner opened, else None."""
-        session = self._sessions.get(session_id) or self._ended.get(session_id)
-        if session is None or session.owner != owner or session.finished:
-            return None
-        add_request_fields(session=session.id)
-        return session
-
-    def sessions_of(self, owner: str) -> list[LiveSession]:
-        """Return the sessions of this owner that can be found by id, newest first."""
-        sessions = reversed([*self._ended.values(), *self._sessions.values()])
-        found = [session for session in sessions if session.owner == owner and not session.finished]
-        return sorted(found, key=lambda session: session.activity.created_at, reverse=True)
-
     # Closing
 
-    def delete(self, session_id: str, owner: str) -> bool:
-        """Close a session of this owner, or do nothing if it is closed. Return False if it never existed."""
-        session = self._sessions.get(session_id) or self._ended.get(session_id)
-        if (session.owner if session is not None else self._forgotten.get(session_id)) != owner:
-            return False
-        add_request_fields(session=session_id)
-        if session is not None and not session.finished:
-            session.finished = True
-            session.close("ended")
-        return True
-
-    def _forget(self, session: LiveSession) -> None:
-        """Keep nothing of an ended session but its owner, for repeated deletions."""
-        del self._ended[session.id]
-        session.discard_journal()
-        self._forgotten[session.id] = session.owner
-        if len(self._forgotten) > MAX_FORGOTTEN_SESSIONS:
-            del self._forgotten[next(iter(self._forgotten))]
-
     def _on_session_closed(self, session: LiveSession) -> None:
-        if self._sessions.pop(session.id, None) is not None:
-            self.budget.release(session.id)
-            session.detached_at = monotonic()
-            self._ended[session.id] = session
+        if self.registry.move_to_ended(session):
+            self.admission.release(session.id)
             if not session.closed:
                 SESSION_SUSPENDED.emit(log, session=session.id, key=session.owner)
 
@@ -339,9 +288,9 @@ class SessionManager:
                 if self._is_expired(session, now):
                     session.finished = session.subscriber is None
                     session.close("idle")
-            for session in list(self._ended.values()):
+            for session in list(self.registry.ended.values()):
                 if session.finished or now - session.detached_at > self.config.time_to_live:
-                    self._forget(session)
+                    self.registry.forget(session)
 
     def _is_expired(self, session: LiveSession, now: float) -> bool:
         if session.has_open_source:
@@ -373,14 +322,14 @@ class SessionManager:
         for session in self.sessions:
             session.disconnect_subscriber(SERVICE_RESTART, "upgrade")
         await _wait_until(lambda: not any(session.subscriber for session in self.sessions), DISCONNECT_SECONDS)
-        for session in (*self.sessions, *self._ended.values()):
+        for session in (*self.sessions, *self.registry.ended.values()):
             session.suspend()
-        await _wait_until(lambda: not self._sessions, RELEASE_SECONDS)
+        await _wait_until(lambda: not self.registry.active, RELEASE_SECONDS)
 
     async def take_back(self) -> None:
         """Continue after ``hand_over``, because the other server has failed."""
-        await _wait_until(lambda: not self._sessions, None)
-        self._ended.clear()
+        await _wait_until(lambda: not self.registry.active, None)
+        self.registry.ended.clear()
         self.restore_sessions()
         self.draining = False
 
@@ -391,7 +340,7 @@ class SessionManager:
                 session.suspend()
             else:
                 session.close("shutdown")
-        await _wait_until(lambda: not self._sessions, None)
+        await _wait_until(lambda: not self.registry.active, None)
         if self._journals is not None:
             self._journals.close()
 

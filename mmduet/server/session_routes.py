@@ -99,7 +99,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     @router.delete("/{name}", status_code=204, responses=describe_errors(404, 422))
     async def delete(name: str, request: Request) -> Response:
         """Close the session. Closing a session that has ended or was closed before has the same answer."""
-        if not manager.delete(name, authenticate(manager, keys, request)):
+        if not manager.registry.delete(name, authenticate(manager, keys, request)):
             raise _not_found(name)
         return Response(status_code=204)
 
@@ -115,7 +115,7 @@ def authenticate(manager: SessionManager, keys: KeyStore, request: Request) -> s
 
 def find_session(manager: SessionManager, keys: KeyStore, session_id: str, request: Request) -> LiveSession:
     """Return a session of the key that a request presents. Raises ``AuthError`` or ``NotFoundError``."""
-    session = manager.find_by_owner(session_id, authenticate(manager, keys, request))
+    session = manager.registry.find_by_owner(session_id, authenticate(manager, keys, request))
     if session is None:
         raise _not_found(session_id)
     return session

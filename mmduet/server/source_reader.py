@@ -41,8 +41,8 @@ class SourceOwner(Protocol):
         """Return the conversation that receives frames and events."""
         ...
 
-    def on_source_frame(self) -> None:
-        """Count a frame read from the source."""
+    def on_source_frame(self, *, live: bool) -> None:
+        """Count a frame read from the source; ``live`` is False for a file, which is read as fast as it is scored."""
 
     def on_source_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event and forget the source, which delivers nothing more."""
@@ -142,7 +142,7 @@ class SourceReader:
             while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
                 if not live:
                     await self._wait_until_wanted()
-                self._push_frame(frame, first_pts)
+                self._push_frame(frame, first_pts, live=live)
         finally:
             await asyncio.to_thread(_close_frames, frames)
 
@@ -157,16 +157,16 @@ class SourceReader:
         if self._retries.emit(session=session, source=self.url, detail=reason, retry_s=pause_seconds):
             self._logs_next_frame = True
 
-    def _push_frame(self, frame: Frame, first_pts: int) -> None:
+    def _push_frame(self, frame: Frame, first_pts: int, *, live: bool) -> None:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
         if self._logs_next_frame:
             self._logs_next_frame = False
             SOURCE_LIVE.emit(log, session=self._conversation.id, source=self.url)
         self.frame_count += 1
-        self._owner.on_source_frame()
+        self._owner.on_source_frame(live=live)
         pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
-        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused)
+        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused, live=live)
         self._owner.wake()
 
     async def _wait_until_wanted(self) -> None:

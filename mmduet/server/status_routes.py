@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
 import mmduet
+from mmduet.errors import CapacityError
 from mmduet.server.auth import KeyStore
 from mmduet.server.client_secrets import ClientSecret
 from mmduet.server.endpoints import add_get_and_head
@@ -18,7 +19,7 @@ from mmduet.server.error_response import RETRY_AFTER_SECONDS
 from mmduet.server.session_manager import SessionManager
 
 STOPPED = "The engine has stopped; restart the server."
-FULL = "The server is full, shutting down, or its engine has stopped."
+FULL = "The server is full or overloaded, shutting down, or its engine has stopped."
 SECRET_EXAMPLE: JsonDict = {
     "value": "ek_...",
     "expires_at": 1790000000,
@@ -66,12 +67,9 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     )
     async def ready() -> Response:
         """Report whether a new session would be admitted now."""
-        free = manager.budget.free_sessions
-        alive = manager.engine.alive
-        if manager.draining or free < 1 or not alive:
-            status = "closing" if manager.draining else "full" if alive else "the engine has stopped"
+        if (status := _refusal(manager)) is not None:
             return JSONResponse({"status": status}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        return JSONResponse({"status": "ready", "free_sessions": free})
+        return JSONResponse({"status": "ready", "free_sessions": manager.admission.free_sessions})
 
     @add_get_and_head(router, "/version")
     async def version() -> dict[str, str]:
@@ -98,3 +96,18 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         return describe_secret(keys.renew_client_secret(request.headers))
 
     return router
+
+
+def _refusal(manager: SessionManager) -> str | None:
+    """Return why a new session would be refused now; None if it would be admitted."""
+    if manager.draining:
+        return "closing"
+    if not manager.engine.alive:
+        return "the engine has stopped"
+    if manager.budget.free_sessions < 1:
+        return "full"
+    try:
+        manager.admission.check_load(manager.default_settings())
+    except CapacityError:
+        return "overloaded"
+    return None

@@ -13,6 +13,7 @@ from mmduet.server import control_socket
 from mmduet.server.config import ServerConfig
 from mmduet.server.hand_over import PROTOCOL_VERSION
 from mmduet.server.journal import JournalFolder
+from mmduet.server.log_events import TAKEN_OVER, WAITING_FOR_HAND_OVER
 from mmduet.server.session_manager import SessionManager
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class TakenOver:
         """Report that this server serves, so that the previous one ends."""
         with self._connection:
             self._connection.sendall(control_socket.encode({"type": "serving"}))
-        log.info("took over from the previous server")
+        TAKEN_OVER.emit(log)
 
 
 def open_journal(config: ServerConfig) -> JournalFolder | None:
@@ -45,10 +46,7 @@ def open_journal(config: ServerConfig) -> JournalFolder | None:
     if not journals.try_lock() and (connection := _connect(journals)) is not None:
         with connection:
             _ask(connection, journals, config, {"type": "probe"})
-        log.info(
-            "journal %s is in use by another server, which is asked to hand over once the model is loaded",
-            journals.path,
-        )
+        WAITING_FOR_HAND_OVER.emit(log, folder=str(journals.path))
     return journals
 
 

@@ -13,6 +13,7 @@ from live_server import jpeg, run_test_server, wait_for
 
 from mmduet.bench.connection_churn import ConnectionChurn, measure_connection_churn
 from mmduet.bench.overhead import Overhead, measure_overhead
+from mmduet.bench.overload import OverloadResult, measure_overload
 from mmduet.bench.serve import Load, ServeResult, find_max_streams, measure_load
 from mmduet.bench.server_process import server_process
 from mmduet.engine import Engine
@@ -145,3 +146,36 @@ def test_results_keep_the_names_of_their_files() -> None:
         "file_growth": -3,
         "faults": [],
     }
+
+
+def test_streams_that_are_refused_are_counted() -> None:
+    with run_test_server(max_utilization=1e-6) as served:
+        result = measure_overload(f"127.0.0.1:{served.port}", Load(3, 10.0, 2.0, None), IMAGES)
+    assert (result.admitted, result.refused, result.dropped) == (1, 2, 0)
+    assert 5 <= result.frames <= 10  # those of the second half
+    assert 0 < result.age_p50 <= result.age_p99
+    assert result.age_p50 <= result.delay_p50
+    assert not [fault for fault in result.faults if "dropped" in fault]
+
+
+def test_results_of_an_overload_name_what_is_wrong() -> None:
+    result = OverloadResult(Load(200, 4.0, 20.0, None), 90, 970, 30, 50.0, 1500.0, 60.0, 1600.0)
+    assert result.to_dict() == {
+        "offered": 200,
+        "fps": 4.0,
+        "seconds": 20.0,
+        "admitted": 90,
+        "refused": 110,
+        "frames": 970,
+        "dropped": 30,
+        "dropped_percent": 3.0,
+        "age_p50": 50.0,
+        "age_p99": 1500.0,
+        "delay_p50": 60.0,
+        "delay_p99": 1600.0,
+        "faults": [
+            "one frame in a hundred was scored after more than 1000 ms",
+            "more than 2 % of the frames were dropped",
+        ],
+    }
+    assert OverloadResult(Load(2, 4.0, 20.0, None), 0, 0, 0, *[float("nan")] * 4).faults == ["no stream was admitted"]

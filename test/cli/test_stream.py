@@ -109,7 +109,11 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     log = (tmp_path / "server.log").open("w")
     command = [sys.executable, "-m", "mmduet", "serve", "--model", "random:tiny", "--port", "0", "--log-json"]
     server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env={**os.environ, "MMDUET_MAX_UTILIZATION": "inf", "OMP_NUM_THREADS": "1"},
     )
     assert server.stdout is not None
     line = server.stdout.readline()

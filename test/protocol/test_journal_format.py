@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,22 @@ from mmduet.protocol.session.recovery import RecordedReply, RecoveredSession, re
 
 JOURNAL = Path(__file__).parent / "data" / "session.journal"
 
+ADDED_TO_EVENTS = ',"max_frame_age":null'
+"""Part of events that earlier versions did not send."""
+
 
 @pytest.fixture(scope="module")
 def old_journal() -> bytes:
     return JOURNAL.read_bytes()
 
 
-def test_written_bytes_equal_an_earlier_versions(old_journal: bytes) -> None:
-    assert b"".join(write_journal()) == old_journal
+def test_written_records_equal_an_earlier_versions(old_journal: bytes) -> None:
+    written = list(read_records(b"".join(write_journal())))
+    for number, record in enumerate(written):
+        if record.kind == "E":
+            entry = replace(record.value, text=record.value.text.replace(ADDED_TO_EVENTS, ""))
+            written[number] = replace(record, value=entry)
+    assert written == list(read_records(old_journal))
 
 
 def test_saved_states_keep_their_bytes(old_journal: bytes) -> None:

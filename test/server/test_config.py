@@ -94,6 +94,7 @@ EXAMPLES = {
     "bytes_per_second_per_key": "99",
     "tokens_per_second_per_key": "3",
     "key_burst_seconds": "5",
+    "max_utilization": "0.8",
     "kv_memory_mb": "6",
     "tracing": "true",
     "journal": "j",

@@ -28,7 +28,7 @@ SOFT_LIMIT, HARD_LIMIT = 64, 128
 @contextmanager
 def serve_with_few_descriptors(*options: str) -> Iterator[tuple[int, int, int]]:
     """Run ``mmduet serve`` under ``ulimit``; yield its process id, port and maximum number of sessions."""
-    command = [sys.executable, "-m", "mmduet", "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "mmduet", "serve", "--port", "0", "--max-utilization", "inf", *options]
     shell = f'ulimit -Sn {SOFT_LIMIT} && ulimit -Hn {HARD_LIMIT} && exec "$@"'
     with subprocess.Popen(["bash", "-c", shell, "bash", *command], stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mmduet.duet import is_turn_pinned
@@ -14,11 +14,15 @@ from mmduet.video.network import Transport
 
 @dataclass(frozen=True)
 class ScoreFrame:
-    """Decode the image and score it. ``time`` is in seconds from the first frame."""
+    """Decode the image and score it. ``time`` is in seconds from the first frame.
+
+    ``received_at`` is the time of arrival on the server's clock; None if the frame must be scored however old it is.
+    """
 
     index: int
     time: float
     image: EncodedImage
+    received_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,21 @@ class CommandQueue:
             self._turn_count -= 1
         return command
 
+    def pop_outdated(self, received_before: float, newest_before: float) -> list[ScoreFrame]:
+        """Remove and return the frames that were received before ``received_before``, oldest first.
+
+        The newest frame stays unless it was received before ``newest_before``: a slow engine still gets a frame to score.
+        """
+        if not self._frame_count:
+            return []
+        frames = [command for command in self._commands if isinstance(command, ScoreFrame)]
+        outdated = [frame for frame in frames[:-1] if _is_older(frame, received_before)]
+        outdated += [frame for frame in frames[-1:] if _is_older(frame, newest_before)]
+        for frame in outdated:
+            self._commands.remove(frame)
+        self._frame_count -= len(outdated)
+        return outdated
+
     def clear(self) -> list[ScoreFrame]:
         """Remove all commands and return the frames among them."""
         frames = [command for command in self._commands if isinstance(command, ScoreFrame)]
@@ -149,6 +168,10 @@ class CommandQueue:
         self._commands.remove(oldest)
         self._frame_count -= 1
         return oldest
+
+
+def _is_older(frame: ScoreFrame, received_before: float) -> bool:
+    return frame.received_at is not None and frame.received_at < received_before
 
 
 def _max_in_flight_before(command: Command) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mmduet.duet import Role, check_no_markers
 from mmduet.errors import CapacityError, FormatError, OptionError, ProtocolError
 from mmduet.events import Output
 from mmduet.protocol import client_events, frames, server_events
@@ -19,7 +18,7 @@ from mmduet.protocol.session.conversation_state import ConversationState
 from mmduet.protocol.session.event_emitter import EventEmitter, RequestedReply
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.frame_tracker import AcceptedFrame
-from mmduet.protocol.session.items import to_server_item
+from mmduet.protocol.session.items import check_text, decode_images, to_server_item
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
 from mmduet.protocol.session.limits import MessageRateLimiter, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
@@ -43,9 +42,11 @@ class Conversation:
 
     Attributes:
         consumed_count: Number of messages received from the client.
+        queued_count: Number of frames that have been put into the queue.
         started: Whether the session has received input.
         ended: Whether the client has announced that no more frames follow.
         ends_with_source: Whether the session ends when its source is closed.
+        limits_frame_age: Whether frames that arrive now are dropped later if they exceed ``max_frame_age``.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Conversation:
         self.settings = settings
         self._emitter = EventEmitter(session_id, log or EventLog(), journal)
         self._emitter.scores, self._emitter.ack = settings.scores, settings.ack
-        self.consumed_count = 0
+        self.consumed_count = self.queued_count = 0
         self.started = self.ended = self.ends_with_source = False
+        self.limits_frame_age = True
         self._limits, self._check_admission, self._journal = limits, admit, journal or NullJournalWriter()
         if journal is not None:
             self.log.on_entry = journal.event_emitted
@@ -188,15 +190,8 @@ class Conversation:
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
         item, item_id = event.item, event.item.id or self._next_item_id()
         self._check_queue_capacity(event)
-        images = [
-            frames.image_from_base64(part.image_url, f"item.content.{position}.image_url")
-            for position, part in enumerate(item.content)
-            if isinstance(part, client_events.InputImage)
-        ]
-        try:
-            check_no_markers(item.text, Role.USER if item.role == "user" else Role.SYSTEM)
-        except FormatError as error:
-            raise ProtocolError(str(error), "invalid_value", param="item.content", event_id=event.event_id) from error
+        images = decode_images(item)
+        check_text(item, event.event_id)
         for image in images:
             self._accept_frame(frames.WireFrame(None, self.next_pts(), image), now)
         server_item = to_server_item(item, item_id)
@@ -262,7 +257,7 @@ class Conversation:
         return f"item_{self.id}_{self._item_count}"
 
     def _accept_frame(
-        self, frame: frames.WireFrame, now: float, *, sampled: bool = False, paused: bool = False
+        self, frame: frames.WireFrame, now: float, *, sampled: bool = False, paused: bool = False, live: bool = True
     ) -> None:
         self._check_not_ended(None)
         self.started = True
@@ -272,7 +267,9 @@ class Conversation:
         self._emitter.frames.accept(accepted)
         if reason is not None:
             return self._emitter.drop_frame(accepted.index, reason, now)
-        command = commands.ScoreFrame(accepted.index, accepted.time, frame.image)
+        self.queued_count += 1
+        received_at = now if live and self.limits_frame_age else None
+        command = commands.ScoreFrame(accepted.index, accepted.time, frame.image, received_at)
         self._journal.frame_accepted(command)
         if (dropped := self._commands.put(command)) is not None:
             self._emitter.drop_frame(dropped.index, "late", now)
@@ -304,12 +301,12 @@ class Conversation:
         return self._commands.frame_count
 
     def push_source_frame(
-        self, pts: int, image: frames.EncodedImage, now: float, *, fps: float | None, paused: bool = False
+        self, pts: int, image: frames.EncodedImage, now: float, *, fps: float | None, paused: bool = False, live: bool
     ) -> None:
-        """Add a frame that the server has read from the session's source at ``fps``; drop it while the source is paused."""
+        """Add a frame of the source, read at ``fps``; drop it while that is paused, or later for its age if it is ``live``."""
         if not self.ended and self._emitter.closed_event is None:
             sampled = fps == self.settings.fps  # otherwise the rate was lowered after the source was opened
-            self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=sampled, paused=paused)
+            self._accept_frame(frames.WireFrame(None, pts, image), now, sampled=sampled, paused=paused, live=live)
 
     @property
     def last_frame_at(self) -> float | None:
@@ -324,6 +321,12 @@ class Conversation:
     def next_command(self, frames_in_flight: int = 0) -> commands.Command | None:
         """Remove and return the next command, or None if it has to wait for the frames in flight in the engine."""
         return self._commands.take(frames_in_flight)
+
+    def drop_outdated(self, now: float, latency: float = 0.0) -> None:
+        """Drop queued frames that exceed ``max_frame_age``; all but the newest also if they will ``latency`` seconds later."""
+        if (limit := self.settings.max_frame_age) is not None:
+            for frame in self._commands.pop_outdated(now + latency - limit, now - limit):
+                self._emitter.drop_frame(frame.index, "late", now)
 
     def close(self, reason: str, now: float) -> None:
         """End the session: drop everything queued, report it, and emit the last event."""

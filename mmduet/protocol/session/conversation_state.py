@@ -92,6 +92,7 @@ def _settings_to_dict(settings: SessionSettings) -> dict[str, Any]:
         "fps": settings.fps,
         "scores": settings.scores,
         "ack": settings.ack,
+        **({} if settings.max_frame_age is None else {"max_frame_age": settings.max_frame_age}),
     }
 
 
@@ -103,6 +104,7 @@ def _settings_from_dict(values: Mapping[str, Any]) -> SessionSettings:
         fps=None if fps is None else float(fps),
         scores=values["scores"],
         ack=values["ack"],
+        max_frame_age=values.get("max_frame_age"),  # absent in journals of earlier versions
     )
 
 

@@ -11,7 +11,7 @@ from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel, truncate
 from mmduet.video.sampling import check_rate
 
-NULLABLE = frozenset({"fps", "window", "adapter"})  # settings of ``duet`` for which null is a value
+NULLABLE = frozenset({"fps", "window", "adapter", "max_frame_age"})  # settings of ``duet`` for which null is a value
 FIXED_AFTER_FIRST_INPUT = ("instructions", "max_output_tokens", "profile", "keep_replies", "window", "adapter")
 OUTSIDE_DUET = ("instructions", "max_output_tokens")
 
@@ -26,6 +26,7 @@ class SessionSettings:
         fps: Rate at which frames are sampled; None accepts every frame.
         scores: Whether ``input_frame.scored`` includes the scores of both heads.
         ack: Whether every scored frame is reported, rather than only frames that trigger a reply.
+        max_frame_age: Seconds after which a queued frame is dropped; None keeps frames however old they are.
     """
 
     model: str
@@ -33,6 +34,7 @@ class SessionSettings:
     fps: float | None
     scores: bool = True
     ack: bool = True
+    max_frame_age: float | None = None
 
     def with_update(self, update: SessionUpdate, *, started: bool) -> SessionSettings:
         """Return the settings after ``update``; ``started`` means that the session has received input.
@@ -64,6 +66,7 @@ class SessionSettings:
             "adapter": options.adapter,
             "scores": self.scores,
             "ack": self.ack,
+            "max_frame_age": self.max_frame_age,
             **speak,
         }
 
@@ -110,7 +113,8 @@ def _apply(settings: SessionSettings, changes: dict[str, Any]) -> SessionSetting
         adapter=flat["adapter"],
         system_prompt=flat["instructions"],
     )
-    return replace(settings, options=options, fps=flat["fps"], scores=flat["scores"], ack=flat["ack"])
+    own = {name: flat[name] for name in ("fps", "scores", "ack", "max_frame_age")}
+    return replace(settings, options=options, **own)
 
 
 def _invalid_value(param: str, value: Any, reason: str) -> ProtocolError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,7 +142,8 @@ def run_test_server(
     ``settings`` are the server's; ``media`` replaces its media loader; journals are compacted from
     ``min_compaction_bytes`` on. With ``upgradable``, the server hands over to another one, as ``mmduet serve`` does.
     """
-    config = load_config(port=0, **settings)
+    unhurried = {"max_utilization": math.inf, "max_frame_age": 3600.0}  # tests also run on machines under load
+    config = load_config(port=0, **unhurried | settings)
     journals = None
     if min_compaction_bytes is not None:
         journals = JournalFolder(settings["journal"], min_compaction_bytes)
