@@ -19,6 +19,7 @@ from mmduet.options import SessionOptions
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.event_log import LogEntry
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.journal import Journal
 from mmduet.server.key_limiter import KeyLimiter, LimitReporter
@@ -177,11 +178,37 @@ class LiveSession:
     def _publish(self) -> None:
         """Write new events to the journal first and then let the subscriber read them."""
         journal, consumed = self._journal, self.conversation.consumed_count
-        if journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
+        if journal is not None and journal.is_writing:
+            journal.limit_backlog()
+        elif journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
             self._journaled_messages = consumed
-            journal.commit(self.conversation.state.to_json(), self.conversation.log)
+            journal.commit(self.conversation.state.to_json(), self.conversation.log, self._on_journal_change)
         if self.subscriber is not None:
             self.subscriber.wakeup.set()
+
+    def _on_journal_change(self) -> None:
+        """Warn the client if the session would not survive a restart, and continue with what has been waiting."""
+        if (problem := self.journal_problem) is not None and not self.closed:
+            self.conversation.warn_not_journaled(problem)
+        self._publish()
+
+    @property
+    def journal_problem(self) -> str | None:
+        """Return why the session is not journaled although the server has a journal; None if all is well."""
+        return self._journal.problem if self._journal is not None else None
+
+    def next_event(self, subscriber: Subscriber) -> LogEntry | None:
+        """Return the next event for a subscriber; None if there is none that may be sent yet."""
+        entry = self.conversation.log.next_after(subscriber.cursor, subscriber.number)
+        return entry if entry is not None and self._may_send(entry.number) else None
+
+    @property
+    def all_sendable(self) -> bool:
+        """Return whether no event is waiting for the journal."""
+        return self._may_send(self.conversation.log.last_number)
+
+    def _may_send(self, event_number: int) -> bool:
+        return self._journal is None or self._journal.may_send(event_number)
 
     # Closing
 
@@ -210,7 +237,7 @@ class LiveSession:
         """
         self.input_stopped = self._suspended = True
         if self._journal is not None:
-            self._journal.close()
+            self._journal.close(self.conversation.state.to_json(), self.conversation.log.first_number)
         self._journal = None
         self._task.cancel()
 

@@ -99,6 +99,11 @@ class SessionManager:
         return self.budget.total_bytes
 
     @property
+    def not_journaled_count(self) -> int:
+        """Return the number of sessions whose journal cannot be written."""
+        return sum(session.journal_problem is not None for session in self._sessions.values())
+
+    @property
     def model_name(self) -> str:
         """Return the name under which the model is served."""
         return self.engine.model_config.name
@@ -376,6 +381,8 @@ class SessionManager:
         for session in (*self.sessions, *self._ended.values()):
             session.suspend()
         await _wait_until(lambda: not self._sessions, RELEASE_SECONDS)
+        if self._journals is not None:
+            await self._journals.flush()
 
     async def take_back(self) -> None:
         """Continue after ``hand_over``, because the other server has failed."""

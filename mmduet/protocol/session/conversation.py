@@ -185,6 +185,10 @@ class Conversation:
         """Emit a warning if the speak policy never fires, or at every frame, whatever the scores are."""
         self._emitter.check_speak_policy(self.settings.options.speak)
 
+    def warn_not_journaled(self, reason: str) -> None:
+        """Emit a warning that the session would not survive a restart of the server."""
+        self._emitter.warn_not_journaled(reason)
+
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:
         item, item_id = event.item, event.item.id or self._next_item_id()
         self._check_queue_capacity(event)

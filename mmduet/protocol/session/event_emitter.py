@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmduet.events import (
+    NOT_JOURNALED,
     SPEAK_POLICY,
     ContextRead,
     Output,
@@ -249,6 +250,11 @@ class EventEmitter:
         """Emit a warning if the policy never fires, or at every frame, whatever the scores are."""
         if (reason := speak.find_extreme()) is not None:
             self._warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
+
+    def warn_not_journaled(self, reason: str) -> None:
+        """Emit a warning that the session would not survive a restart of the server."""
+        message = f"the journal cannot be written ({reason}); until it can, the session does not survive a restart"
+        self._warn(SessionWarning(NOT_JOURNALED, message, 0.0))
 
     def _warn(self, warning: SessionWarning) -> None:
         """Emit a warning, unless one with its code was emitted, maybe by the previous server."""
