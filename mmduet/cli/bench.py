@@ -219,33 +219,78 @@ def _format_result(result: ServeResult) -> str:
     )
 
 
-@app.command()
-def chaos(
-    minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0,
-    honest: Annotated[int, Option(help="Number of well-behaved clients, whose results are compared.")] = 24,
-    hostile: Annotated[int, Option("--villains", help="Number of clients that break the protocol.")] = 8,
-    fps: Annotated[float, Option(help="Frames per second of each well-behaved client.")] = 2.0,
-    model: Annotated[str, Option(help="Model of the server.")] = "nano",
-    seed: Annotated[int, Option(help="Seed of the scene and of the hostile clients.")] = 0,
-    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
-) -> None:
-    """Run well-behaved clients beside hostile ones.
+@dataclass(frozen=True, kw_only=True)
+class ChaosOptions:
+    """The options of ``mmduet bench chaos``."""
 
-    Their results must not change and memory must not grow; otherwise the exit status is 1.
+    minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0
+    honest: Annotated[int, Option(help="Number of well-behaved clients, whose results are compared.")] = 24
+    hostile: Annotated[int, Option("--villains", help="Number of clients that break the protocol.")] = 8
+    fps: Annotated[float, Option(help="Frames per second of each well-behaved client.")] = 2.0
+    journal: Annotated[
+        Path | None, Option(metavar="DIR", help="Journal of the server; for faults of the disk on a small file system.")
+    ] = None
+    full_disk: Annotated[bool, Option("--full-disk", help="Fill the journal's file system again and again.")] = False
+    blocked_disk: Annotated[
+        bool, Option("--blocked-disk", help="Freeze the journal's file system again and again; needs root.")
+    ] = False
+    clock_jumps: Annotated[
+        bool, Option("--clock-jumps", help="Let the server's clock jump by an hour, with libfaketime.")
+    ] = False
+    dying_source: Annotated[
+        bool, Option("--dying-source", help="Let the server read a camera that dies and returns.")
+    ] = False
+    key_limits: Annotated[
+        bool, Option("--key-limits", help="Give each group of clients a key with a limit of sessions.")
+    ] = False
+    all_faults: Annotated[bool, Option("--all-faults", help="All of these; needs --journal.")] = False
+    model: Annotated[str, Option(help="Model of the server.")] = "nano"
+    seed: Annotated[int, Option(help="Seed of the scene and of the hostile clients.")] = 0
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None
+
+
+@app.command()
+@takes_options(ChaosOptions)
+def chaos(options: ChaosOptions) -> None:
+    """Run well-behaved clients beside hostile ones, and beside faults of the disk, the clock and a source.
+
+    The clients' results must not change, memory must not grow, and the server must recover from each fault; otherwise the exit
+    status is 1.
     """
     import asyncio
 
     from mmduet.bench.chaos import ChaosConfig, run_chaos
+    from mmduet.bench.chaos.setup import DisturbanceOptions, disturbed_server
     from mmduet.bench.scene_frames import encoded_scene_frames
     from mmduet.bench.serve import recommended_query
-    from mmduet.bench.server_process import server_process
 
-    check_output_files({"--json": json_path})
-    images = encoded_scene_frames(SCENE_SECONDS, fps, seed)[: max(round(CHAOS_SECONDS * fps), 1)]
-    with server_process("--model", model) as (address, pid), progress_bar("streaming") as bar:
-        config = ChaosConfig(honest, hostile, fps, minutes, images, recommended_query(address), seed)
-        report = asyncio.run(run_chaos(address, pid, config, lambda done: bar(round(done * 1000), 1000)))
-    _finish(report.to_dict(), json_path)
+    check_output_files({"--json": options.json_path})
+    switches = ("full_disk", "blocked_disk", "clock_jumps", "dying_source", "key_limits")
+    chosen = {name: options.all_faults or getattr(options, name) for name in switches}
+    disturbances = DisturbanceOptions(options.journal, **chosen)
+    images = encoded_scene_frames(SCENE_SECONDS, options.fps, options.seed)[
+        : max(round(CHAOS_SECONDS * options.fps), 1)
+    ]
+    with (
+        disturbed_server(options.model, options.honest, images, options.fps, disturbances) as server,
+        progress_bar("streaming") as bar,
+    ):
+        config = ChaosConfig(
+            options.honest,
+            options.hostile,
+            options.fps,
+            options.minutes,
+            images,
+            recommended_query(server.url, server.key),
+            options.seed,
+            server.key,
+            server.hostile_key,
+        )
+        run = run_chaos(server.url, server.pid, config, lambda done: bar(round(done * 1000), 1000), server.disturbances)
+        report = asyncio.run(run)
+        report.disturbances["log"], faults = server.check_log()
+        report.disturbance_faults += faults
+    _finish(report.to_dict(), options.json_path)
 
 
 @app.command()

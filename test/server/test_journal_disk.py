@@ -54,11 +54,10 @@ def metric(server: RunningServer, name: str) -> float:
 
 
 def score_frames(client: SocketClient, count: int) -> dict[str, object]:
-    """Send frames and return the last event after their scores."""
+    """Send frames and return the event with the score of the last one."""
     client.send_frames(count)
-    event: dict[str, object] = {}
-    for _ in range(count):
-        event = client.receive("input_frame.scored")
+    while (event := client.receive("input_frame.scored"))["seq"] < client.seq - 1:
+        pass
     return event
 
 
