@@ -149,16 +149,17 @@ class SessionFailed:
         return error
 
 
-OUT_OF_DOMAIN, SPEAK_POLICY = "out_of_domain", "speak_policy"
+OUT_OF_DOMAIN, SPEAK_POLICY, NOT_JOURNALED = "out_of_domain", "speak_policy", "not_journaled"
 """Codes of warnings."""
 
 
 @dataclass(frozen=True)
 class SessionWarning:
-    """Something about the stream that makes its outputs doubtful; the session continues. Emitted once per ``code``.
+    """A limitation with which the session continues. Emitted once per ``code``.
 
     ``code`` is ``OUT_OF_DOMAIN`` if the video does not look like the footage that the model was trained on, ``SPEAK_POLICY`` if
-    the speak policy lets the model speak never or always, whatever the scores are.
+    the speak policy lets the model speak never or always, whatever the scores are, ``NOT_JOURNALED`` if the server cannot write
+    the session's journal.
     """
 
     code: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
@@ -17,15 +19,23 @@ UNLIMITED = ("--max-utilization", "inf")
 
 
 @contextmanager
-def server_process(*arguments: str, limit_load: bool = False) -> Iterator[tuple[str, int]]:
-    """Run ``mmduet serve`` with ``arguments`` on a free port; yield its address and its process id. It logs to stderr.
+def server_process(
+    *arguments: str,
+    limit_load: bool = False,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Iterator[tuple[str, int]]:
+    """Run ``mmduet serve`` with ``arguments`` on a free port; yield its address and its process id.
+
+    ``environment`` adds variables to those of this process. The server logs to the file ``log``, by default to stderr.
 
     It admits as many sessions as fit into memory; with ``limit_load`` only those for which it has time, as by default.
 
     Raises:
         ServerError: the server did not start.
     """
-    with _running("--port", "0", *arguments, *([] if limit_load else UNLIMITED)) as (address, process):
+    arguments = (*arguments, *([] if limit_load else UNLIMITED))
+    with _running("--port", "0", *arguments, environment=environment, log=log) as (address, process):
         yield address, process.pid
 
 
@@ -51,10 +61,14 @@ def upgradable_server(*arguments: str) -> Iterator[tuple[str, Callable[[], int]]
 
 
 @contextmanager
-def _running(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def _running(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run ``mmduet serve`` until the block ends; yield its address and process once it is listening."""
     command = [sys.executable, "-m", "mmduet", "serve", "--log-level", "warning", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ, **(environment or {})}
+    with nullcontext() if log is None else log.open("wb") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables)
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
         address = re.search(r"ws://\S+", line)

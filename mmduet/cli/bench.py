@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Option
 
+from mmduet.cli._bench_report import finish_report
+from mmduet.cli._bench_serve import SCENE_SECONDS, serve
 from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, find, load
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
-if TYPE_CHECKING:
-    from mmduet.bench.serve import ServeResult
-
-SCENE_SECONDS = 60.0  # of the scene that clients stream
 MEMORY_SECONDS = 6.0  # of a scene, which each session receives
 CHAOS_SECONDS = 12  # of that scene, in each iteration of a well-behaved client
 
@@ -28,6 +26,9 @@ app = typer.Typer(help="Measure memory, load and robustness on this machine.", n
 @app.callback()
 def bench() -> None:
     """Measure memory, load and robustness on this machine."""
+
+
+app.command()(serve)
 
 
 @app.command()
@@ -71,7 +72,7 @@ def soak(
     frame_count = round(hours * 3600 * fps)
     with progress_bar("processing") as bar:
         report = run_soak(engine, lap, options, query or recommended.query or "Narrate.", fps, frame_count, bar)
-    _finish(report.to_dict(), json_path)
+    finish_report(report.to_dict(), json_path)
 
 
 @app.command("load")
@@ -98,180 +99,77 @@ def measure_loading(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """The options of ``mmduet bench serve``."""
+class ChaosOptions:
+    """The options of ``mmduet bench chaos``."""
 
-    fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0
-    streams: Annotated[
-        int, Option(help="Number of streams at the same time; with --most, the number to start with.")
-    ] = 4
-    seconds: Annotated[
-        float, Option(help="Seconds of one measurement; the first fifth is a warm-up that is not counted.")
-    ] = 20.0
-    find_max: Annotated[
-        bool, Option("--most", help="Find the largest number of streams that the server keeps up with.")
-    ] = False
-    overhead: Annotated[
-        bool, Option("--overhead", help="Measure the time that the server adds to that of the model, with one stream.")
-    ] = False
-    connections: Annotated[
-        int,
-        Option(
-            "--connects",
-            metavar="N",
-            help="Instead, open and close this number of sessions, and report their times and memory.",
-        ),
-    ] = 0
-    offer: Annotated[
-        int,
-        Option(
-            metavar="N",
-            help="Instead, offer this number of streams at once, more than the server can serve, and measure those that it "
-            "admits. Refused streams try again during the first half of --seconds; the second half is measured.",
-        ),
-    ] = 0
-    query: Annotated[
-        str | None, Option(metavar="TEXT", help="Query of each stream; by default the model's recommended one.")
+    minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0
+    honest: Annotated[int, Option(help="Number of well-behaved clients, whose results are compared.")] = 24
+    hostile: Annotated[int, Option("--villains", help="Number of clients that break the protocol.")] = 8
+    fps: Annotated[float, Option(help="Frames per second of each well-behaved client.")] = 2.0
+    journal: Annotated[
+        Path | None, Option(metavar="DIR", help="Journal of the server; for faults of the disk on a small file system.")
     ] = None
-    model: Annotated[str, Option(help="Model of the server that is started.")] = "nano"
-    server: Annotated[str | None, Option(metavar="URL", help="Measure this server instead of starting one.")] = None
-    key: Annotated[
-        str | None, Option(envvar="MMDUET_KEY", help="API key of that server, if it requires one.", show_default=False)
-    ] = None
-    seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0
-    json_path: Annotated[Path | None, Option("--json", help="Write the result to this file as well.")] = None
+    full_disk: Annotated[bool, Option("--full-disk", help="Fill the journal's file system again and again.")] = False
+    blocked_disk: Annotated[
+        bool, Option("--blocked-disk", help="Freeze the journal's file system again and again; needs root.")
+    ] = False
+    clock_jumps: Annotated[
+        bool, Option("--clock-jumps", help="Let the server's clock jump by an hour, with libfaketime.")
+    ] = False
+    dying_source: Annotated[
+        bool, Option("--dying-source", help="Let the server read a camera that dies and returns.")
+    ] = False
+    key_limits: Annotated[
+        bool, Option("--key-limits", help="Give each group of clients a key with a limit of sessions.")
+    ] = False
+    all_faults: Annotated[bool, Option("--all-faults", help="All of these; needs --journal.")] = False
+    model: Annotated[str, Option(help="Model of the server.")] = "nano"
+    seed: Annotated[int, Option(help="Seed of the scene and of the hostile clients.")] = 0
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None
 
 
 @app.command()
-@takes_options(ServeOptions)
-def serve(options: ServeOptions) -> None:
-    """Stream to a server and measure how old frames are when they are scored.
+@takes_options(ChaosOptions)
+def chaos(options: ChaosOptions) -> None:
+    """Run well-behaved clients beside hostile ones, and beside faults of the disk, the clock and a source.
 
-    A load is held if 99 % of the frames are scored within the interval between two frames, and none is dropped. The exit status
-    is 1 if the load (with --most, even a single stream) is not held, or, with --offer, if a frame in a hundred of the admitted
-    streams is older than a second or more than 2 % are dropped. The clients run on this machine and use part of it.
-    """
-    from mmduet.bench.scene_frames import encoded_scene_frames
-    from mmduet.errors import OptionError
-
-    check_output_files({"--json": options.json_path})
-    if (options.overhead or options.connections) and options.server is not None:
-        raise OptionError("--overhead and --connects start a server of their own; leave --server out")
-    images = encoded_scene_frames(SCENE_SECONDS, options.fps, options.seed)
-    if options.connections:
-        _measure_connections(options, images)
-    elif options.overhead:
-        _measure_overhead(options, images)
-    elif options.offer:
-        _measure_overload(options, images)
-    else:
-        _measure_load(options, images)
-
-
-def _measure_connections(options: ServeOptions, images: list[bytes]) -> None:
-    import asyncio
-
-    from mmduet.bench.connection_churn import measure_connection_churn
-    from mmduet.bench.server_process import server_process
-
-    count = options.connections
-    with server_process("--model", options.model) as (address, pid), progress_bar("connecting") as bar:
-        churn = measure_connection_churn(address, pid, count, images[0], report=lambda done: bar(done, count))
-        result = asyncio.run(churn)
-    _finish(result.to_dict(), options.json_path)
-
-
-def _measure_overhead(options: ServeOptions, images: list[bytes]) -> None:
-    from mmduet.bench.overhead import measure_overhead
-    from mmduet.bench.serve import recommended_query
-    from mmduet.bench.server_process import server_process
-    from mmduet.engine import Engine
-
-    engine = Engine(load(options.model))
-    with server_process("--model", options.model) as (address, _):
-        result = measure_overhead(address, engine, images, options.query or recommended_query(address))
-    _finish({**result.to_dict(), "faults": []}, options.json_path)
-
-
-def _measure_overload(options: ServeOptions, images: list[bytes]) -> None:
-    from contextlib import ExitStack
-
-    from mmduet.bench.overload import measure_overload
-    from mmduet.bench.serve import Load, recommended_query
-    from mmduet.bench.server_process import server_process
-
-    with ExitStack() as running:
-        address = options.server or running.enter_context(server_process("--model", options.model, limit_load=True))[0]
-        query = options.query or recommended_query(address, options.key)
-        load = Load(options.offer, options.fps, options.seconds, query)
-        result = measure_overload(address, load, images, options.key)
-    _finish(result.to_dict(), options.json_path)
-
-
-def _measure_load(options: ServeOptions, images: list[bytes]) -> None:
-    from contextlib import ExitStack
-    from dataclasses import replace
-
-    from mmduet.bench.serve import Load, find_max_streams, measure_load, recommended_query
-    from mmduet.bench.server_process import server_process
-    from mmduet.files import write_json
-
-    first = Load(options.streams, options.fps, options.seconds, options.query)
-    with ExitStack() as running:
-        address = options.server or running.enter_context(server_process("--model", options.model))[0]
-        first = replace(first, query=options.query or recommended_query(address, options.key))
-
-        def measure(load: Load) -> ServeResult:
-            result = measure_load(address, load, images, options.key)
-            typer.echo(_format_result(result))
-            return result
-
-        result = find_max_streams(first, measure) if options.find_max else measure(first)
-    if result is not None and options.json_path is not None:
-        write_json(options.json_path, result.to_dict(), indent=2)
-    if result is None or not result.held:
-        raise typer.Exit(1)
-    if options.find_max:
-        typer.echo(f"held: {result.load.streams} streams at {options.fps:g} fps")
-
-
-def _format_result(result: ServeResult) -> str:
-    load = result.load
-    return (
-        f"{load.streams:4} streams at {load.fps:g} fps: age p50 {result.age_p50:.0f} ms, p99 {result.age_p99:.0f} ms, "
-        f"{result.late} late of {result.frames + result.late}, {result.unaccounted} unaccounted; {result.replies} replies, "
-        f"first text p50 {result.first_delta_p50:.0f} ms, p99 {result.first_delta_p99:.0f} ms; "
-        f"{'held' if result.held else 'not held'}"
-    )
-
-
-@app.command()
-def chaos(
-    minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0,
-    honest: Annotated[int, Option(help="Number of well-behaved clients, whose results are compared.")] = 24,
-    hostile: Annotated[int, Option("--villains", help="Number of clients that break the protocol.")] = 8,
-    fps: Annotated[float, Option(help="Frames per second of each well-behaved client.")] = 2.0,
-    model: Annotated[str, Option(help="Model of the server.")] = "nano",
-    seed: Annotated[int, Option(help="Seed of the scene and of the hostile clients.")] = 0,
-    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
-) -> None:
-    """Run well-behaved clients beside hostile ones.
-
-    Their results must not change and memory must not grow; otherwise the exit status is 1.
+    The clients' results must not change, memory must not grow, and the server must recover from each fault; otherwise the exit
+    status is 1.
     """
     import asyncio
 
     from mmduet.bench.chaos import ChaosConfig, run_chaos
+    from mmduet.bench.chaos.setup import DisturbanceOptions, disturbed_server
     from mmduet.bench.scene_frames import encoded_scene_frames
     from mmduet.bench.serve import recommended_query
-    from mmduet.bench.server_process import server_process
 
-    check_output_files({"--json": json_path})
-    images = encoded_scene_frames(SCENE_SECONDS, fps, seed)[: max(round(CHAOS_SECONDS * fps), 1)]
-    with server_process("--model", model) as (address, pid), progress_bar("streaming") as bar:
-        config = ChaosConfig(honest, hostile, fps, minutes, images, recommended_query(address), seed)
-        report = asyncio.run(run_chaos(address, pid, config, lambda done: bar(round(done * 1000), 1000)))
-    _finish(report.to_dict(), json_path)
+    check_output_files({"--json": options.json_path})
+    switches = ("full_disk", "blocked_disk", "clock_jumps", "dying_source", "key_limits")
+    chosen = {name: options.all_faults or getattr(options, name) for name in switches}
+    disturbances = DisturbanceOptions(options.journal, **chosen)
+    images = encoded_scene_frames(SCENE_SECONDS, options.fps, options.seed)[
+        : max(round(CHAOS_SECONDS * options.fps), 1)
+    ]
+    with (
+        disturbed_server(options.model, options.honest, images, options.fps, disturbances) as server,
+        progress_bar("streaming") as bar,
+    ):
+        config = ChaosConfig(
+            options.honest,
+            options.hostile,
+            options.fps,
+            options.minutes,
+            images,
+            recommended_query(server.url, server.key),
+            options.seed,
+            server.key,
+            server.hostile_key,
+        )
+        run = run_chaos(server.url, server.pid, config, lambda done: bar(round(done * 1000), 1000), server.disturbances)
+        report = asyncio.run(run)
+        report.disturbances["log"], faults = server.check_log()
+        report.disturbance_faults += faults
+    finish_report(report.to_dict(), options.json_path)
 
 
 @app.command()
@@ -296,7 +194,7 @@ def memory(
     images = encoded_scene_frames(MEMORY_SECONDS, 2.0, seed)
     with server_process("--model", model) as (address, pid), progress_bar("rounds") as bar:
         result = asyncio.run(measure_returned_memory(address, pid, sessions, rounds, images, bar))
-    _finish(result.to_dict(), json_path)
+    finish_report(result.to_dict(), json_path)
 
 
 @app.command()
@@ -323,7 +221,7 @@ def neighbours(
         progress_bar("measuring") as bar,
     ):
         result = measure_slowdown(path, runs, bar)
-    _finish(result.to_dict(), json_path)
+    finish_report(result.to_dict(), json_path)
 
 
 @app.command()
@@ -352,19 +250,4 @@ def upgrade(
     with upgradable_server("--model", model) as (address, replace_server):
         config = UpgradeConfig(streams, fps, seconds, images, recommended_query(address))
         report = asyncio.run(measure_upgrade(address, config, lambda: asyncio.to_thread(replace_server)))
-    _finish(report.to_dict(), json_path)
-
-
-def _finish(report: dict[str, Any], json_path: Path | None) -> None:
-    """Print a report and write it to ``json_path``. Exit with status 1 if it has faults."""
-    from mmduet.files import write_json
-
-    for name, value in report.items():
-        if name != "faults":
-            typer.echo(f"{name:22} {f'{value:.6g}' if isinstance(value, float) else value}")
-    if json_path is not None:
-        write_json(json_path, report, indent=2)
-    for fault in report["faults"]:
-        typer.echo(fault, err=True)
-    if report["faults"]:
-        raise typer.Exit(1)
+    finish_report(report.to_dict(), json_path)

@@ -111,10 +111,11 @@ class GoAway(ServerEvent):
 
 
 class SessionWarningEvent(ServerEvent):
-    """The model's outputs are doubtful; the session continues. Each ``code`` is sent once.
+    """The session continues, but with a limitation. Each ``code`` is sent once.
 
     Codes: ``out_of_domain``, the video does not look like the footage that the model was trained on; ``speak_policy``, the
-    speak policy lets the model speak never or always, whatever the scores are.
+    speak policy lets the model speak never or always, whatever the scores are; ``not_journaled``, the server's journal cannot
+    be written, so that the session may not survive a restart.
     """
 
     type: Literal["session.warning"] = "session.warning"

@@ -1,113 +1,116 @@
-"""Session journals on disk: one folder per server, one append-only file per session, compacted when it has grown.
-
-A journal survives the death of the process but not a power failure, because the operating system writes its pages later.
-A file that has grown to several times its compacted size is replaced atomically by one with only the current state.
-"""
+"""Session journals on disk: one folder per server, one file per session, written by a thread."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import fcntl
 import logging
 import os
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from mmduet.errors import OptionError
 from mmduet.files import visible_files
 from mmduet.protocol.session.event_log import EventLog
-from mmduet.protocol.session.journal import MAGIC, JournalWriter, complete_length, read_records
+from mmduet.protocol.session.journal import JournalWriter, read_records
 from mmduet.protocol.session.recovery import RecoveredSession, recover
-from mmduet.server.log_events import JOURNAL_FAILED, JOURNAL_NOT_DELETED, JOURNAL_UNREADABLE
+from mmduet.server.journal_file import MIN_COMPACTION_BYTES, PART_SUFFIX, SUFFIX, JournalFile
+from mmduet.server.log_events import JOURNAL_ENDED, JOURNAL_FAILED, JOURNAL_RECOVERED, JOURNAL_UNREADABLE
 
 log = logging.getLogger(__name__)
-SUFFIX, PART_SUFFIX, UNREADABLE_SUFFIX = ".journal", ".journal.part", ".unreadable"
-MIN_COMPACTION_BYTES = 1 << 20  # smaller files are never compacted
+UNREADABLE_SUFFIX = ".unreadable"
 SIGNING_KEY_BYTES = 32
-COMPACTION_GROWTH = 4  # a file is compacted when it exceeds this multiple of its last compacted size
+MAX_WRITE_SECONDS = 1.0  # after which a session's events do not wait for the disk any longer
+MAX_WAITING_BYTES = 32 << 20  # per session, of records that wait for a disk that does not answer
 
 
 class Journal:
-    """The journal file of one session, created with the first commit.
+    """The journal of one session, written by the folder's thread so that a slow disk delays nothing but this session's events.
 
-    ``writer`` collects records and ``commit`` appends them.
+    ``writer`` collects records and ``commit`` hands them to the thread. Events are sent once they are on disk. While the disk
+    fails or takes longer than ``MAX_WRITE_SECONDS``, they are sent without waiting, and ``problem`` states the reason.
     """
 
-    def __init__(self, folder: Path, writer: JournalWriter, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
+    def __init__(self, file: JournalFile, writer: JournalWriter, executor: ThreadPoolExecutor) -> None:
         self.writer = writer
-        self._path = folder / f"{writer.session.id}{SUFFIX}"
-        self._min_compaction_bytes = min_compaction_bytes
-        self._size = self._compacted_size = 0
-        self._file: int | None = None
-        self._closed = False
+        self.problem: str | None = None  # why the session would not survive a restart
+        self.is_writing = False
+        self._file, self._executor = file, executor
+        self._written_event = 0  # number of the last event on disk
+        self._ended = False
 
-    def commit(self, state: bytes, events: EventLog) -> None:
-        """Append the collected records and the session's state. A write error ends the journal but not the session."""
-        if self._closed:
+    def may_send(self, event_number: int) -> bool:
+        """Return whether an event is on disk, or must not wait for the disk."""
+        return self._ended or self.problem is not None or event_number <= self._written_event
+
+    def commit(self, state: bytes, events: EventLog, on_change: Callable[[], None]) -> None:
+        """Write the collected records and the session's state; not to be called while ``is_writing``.
+
+        ``on_change`` is called when they are written or when this takes too long.
+        """
+        if self._ended:
             self.writer.take_batch()
             return
-        try:
-            if self._file is None:
-                self._rewrite(RecoveredSession(), state, events)
-            else:
-                self.writer.state_changed(state)
-                self._append(self.writer.take_batch())
-                if self._size > max(self._min_compaction_bytes, COMPACTION_GROWTH * self._compacted_size):
-                    self._rewrite(recover(read_records(self._path.read_bytes())), state, events)
-        except OSError as error:
-            JOURNAL_FAILED.emit(log, session=self.writer.session.id, detail=error.strerror or str(error))
+        last_event, loop = events.last_number, asyncio.get_running_loop()
+        self.is_writing = True
+
+        def on_slow() -> None:
+            if not self._ended:
+                self._set_problem(f"a write takes longer than {MAX_WRITE_SECONDS:g} s")
+                on_change()
+
+        def on_written(writing: asyncio.Future[None]) -> None:
+            timer.cancel()
+            self.is_writing = False
+            if writing.cancelled() or self._ended:
+                return
+            error = writing.exception()
+            self._written_event = last_event
+            self._set_problem(None if error is None else getattr(error, "strerror", None) or str(error))
+            on_change()
+
+        timer = loop.call_later(MAX_WRITE_SECONDS, on_slow)
+        writing = loop.run_in_executor(self._executor, self._file.append, self._take_batch(state), events.first_number)
+        writing.add_done_callback(on_written)
+
+    def limit_backlog(self) -> None:
+        """End the journal if more than ``MAX_WAITING_BYTES`` are waiting for a disk that does not answer."""
+        if self.is_writing and self.writer.size > MAX_WAITING_BYTES:
+            JOURNAL_ENDED.emit(log, session=self.writer.session.id)
             self.remove()
+            self.problem = "the disk does not answer"
 
-    def reopen(self) -> None:
-        """Continue the existing file after cutting off an incomplete last record. Raises ``OSError``."""
-        data = self._path.read_bytes()
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._size = self._compacted_size = complete_length(data)
-        os.ftruncate(self._file, self._size)
+    def open_existing(self) -> None:
+        """Continue the existing file. Raises ``OSError``."""
+        self._file.reopen()
 
-    def _rewrite(self, known: RecoveredSession, state: bytes, events: EventLog) -> None:
-        """Replace the file by one that holds ``known`` and the state, followed by records that are not yet written."""
-        unwritten = self.writer.take_batch()
-        known.write_to(self.writer, events.entries)
-        self.writer.state_changed(state)
-        content = MAGIC + self.writer.take_batch() + unwritten
-        part = self._path.with_suffix(PART_SUFFIX)
-        previous, self._file = self._file, None
-        try:
-            self._file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-            self._size = 0
-            self._append(content)
-            part.replace(self._path)
-        finally:
-            if previous is not None:
-                os.close(previous)
-        self._compacted_size = self._size
-
-    def _append(self, data: bytes) -> None:
-        assert self._file is not None, "the file has been opened"
-        if os.write(self._file, data) < len(data):
-            raise OSError(errno.ENOSPC, "the disk is full")
-        self._size += len(data)
-
-    def close(self) -> None:
-        """Stop writing and leave the file for the next server."""
-        self._closed = True
-        file, self._file = self._file, None
-        if file is not None:
-            with suppress(OSError):
-                os.close(file)
+    def close(self, state: bytes | None = None, first_event: int = 0) -> None:
+        """Stop writing and leave the file for the next server, after the records that are not written yet and ``state``."""
+        if state is not None and not self._ended and not self.writer.is_empty:
+            self._executor.submit(self._file.append, self._take_batch(state), first_event)
+        self._ended = True
+        self._executor.submit(self._file.close)
 
     def remove(self) -> None:
         """Stop writing and delete the file of a session that will not be resumed."""
-        self.close()
-        for path in (self._path, self._path.with_suffix(PART_SUFFIX)):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                JOURNAL_NOT_DELETED.emit(log, file=str(path), detail=error.strerror or str(error))
+        self._ended = True
+        self.writer.take_batch()
+        self._executor.submit(self._file.remove)
+
+    def _take_batch(self, state: bytes) -> bytes:
+        self.writer.state_changed(state)
+        return self.writer.take_batch()
+
+    def _set_problem(self, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            JOURNAL_FAILED.emit(log, session=self.writer.session.id, detail=problem)
+        elif problem is None and self.problem is not None:
+            JOURNAL_RECOVERED.emit(log, session=self.writer.session.id)
+        self.problem = problem
 
 
 class JournalFolder:
@@ -120,6 +123,7 @@ class JournalFolder:
     def __init__(self, path: Path, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
         """Create the folder if necessary. Raises ``OptionError`` if it is unusable."""
         self.path, self._min_compaction_bytes = path, min_compaction_bytes
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmduet-journal")
         self.locked = False
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,7 +171,16 @@ class JournalFolder:
 
     def open(self, writer: JournalWriter) -> Journal:
         """Return a journal for a new session."""
-        return Journal(self.path, writer, self._min_compaction_bytes)
+        writer.write_session()
+        return self._journal(writer)
+
+    def _journal(self, writer: JournalWriter) -> Journal:
+        file = JournalFile(self.path / f"{writer.session.id}{SUFFIX}", self._min_compaction_bytes)
+        return Journal(file, writer, self._executor)
+
+    async def flush(self) -> None:
+        """Wait until everything that was handed to the thread is written."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, lambda: None)
 
     def recovered(self) -> Iterator[tuple[RecoveredSession, Journal]]:
         """Yield every session left by the previous server; log and rename journals that cannot be read."""
@@ -178,8 +191,8 @@ class JournalFolder:
                 found = recover(read_records(path.read_bytes()))
                 if found.opened is None or found.state is None:
                     raise ValueError("it describes no session")
-                journal = self.open(JournalWriter(found.opened))
-                journal.reopen()
+                journal = self._journal(JournalWriter(found.opened))
+                journal.open_existing()
             except (ValueError, KeyError, TypeError, struct.error, OSError) as error:
                 JOURNAL_UNREADABLE.emit(log, file=str(path), detail=str(error))
                 with suppress(OSError):
@@ -188,6 +201,7 @@ class JournalFolder:
             yield found, journal
 
     def close(self) -> None:
-        """Release the lock, unless another server has it as well."""
+        """Finish all writing and release the lock, unless another server has it as well."""
+        self._executor.shutdown()
         self.locked = False
         os.close(self.lock_file)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from mmduet.errors import CapacityError, MmduetError, RateLimitError, SessionClosedError
-from mmduet.events import Output, Reply, ReplyStarted, Scores, StreamEnded
+from mmduet.events import NOT_JOURNALED, Output, Reply, ReplyStarted, Scores, SessionWarning, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
+from mmduet.protocol.session.event_log import LogEntry
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.engine_feed import EngineFeed
 from mmduet.server.journal import Journal
@@ -184,11 +185,38 @@ class LiveSession:
     def _publish(self) -> None:
         """Write new events to the journal first and then let the subscriber read them."""
         journal, consumed = self._journal, self.conversation.consumed_count
-        if journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
+        if journal is not None and journal.is_writing:
+            journal.limit_backlog()
+        elif journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
             self._journaled_messages = consumed
-            journal.commit(self.conversation.state.to_json(), self.conversation.log)
+            journal.commit(self.conversation.state.to_json(), self.conversation.log, self._on_journal_change)
         if self.subscriber is not None:
             self.subscriber.wakeup.set()
+
+    def _on_journal_change(self) -> None:
+        """Warn the client if the session would not survive a restart, and continue with what has been waiting."""
+        if (problem := self.journal_problem) is not None and not self.closed:
+            message = f"the journal cannot be written ({problem}); until it can, the session does not survive a restart"
+            self.conversation.on_output(SessionWarning(NOT_JOURNALED, message, 0.0), monotonic())
+        self._publish()
+
+    @property
+    def journal_problem(self) -> str | None:
+        """Return why the session is not journaled although the server has a journal; None if all is well."""
+        return self._journal.problem if self._journal is not None else None
+
+    def next_event(self, subscriber: Subscriber) -> LogEntry | None:
+        """Return the next event for a subscriber; None if there is none that may be sent yet."""
+        entry = self.conversation.log.next_after(subscriber.cursor, subscriber.number)
+        return entry if entry is not None and self._may_send(entry.number) else None
+
+    @property
+    def all_sendable(self) -> bool:
+        """Return whether no event is waiting for the journal."""
+        return self._may_send(self.conversation.log.last_number)
+
+    def _may_send(self, event_number: int) -> bool:
+        return self._journal is None or self._journal.may_send(event_number)
 
     # Closing
 
@@ -212,7 +240,7 @@ class LiveSession:
         """
         self.input_stopped = self._suspended = True
         if self._journal is not None:
-            self._journal.close()
+            self._journal.close(self.conversation.state.to_json(), self.conversation.log.first_number)
         self._journal = None
         self._task.cancel()
 

@@ -204,7 +204,22 @@ WAITING_FOR_HAND_OVER = LogEvent(
     ("folder",),
 )
 TAKEN_OVER = LogEvent("taken_over", logging.INFO, "took over from the previous server", ())
-JOURNAL_FAILED = LogEvent("journal_failed", logging.ERROR, "a session is no longer journaled", ("session", "detail"))
+JOURNAL_FAILED = LogEvent(
+    "journal_failed",
+    logging.ERROR,
+    "the disk is full, fails or is too slow: until it recovers, a session would not survive a restart",
+    ("session", "detail"),
+)
+JOURNAL_RECOVERED = LogEvent("journal_recovered", logging.INFO, "a session is journaled again", ("session",))
+JOURNAL_ENDED = LogEvent(
+    "journal_ended",
+    logging.ERROR,
+    "a session is not journaled any more, because the disk does not answer",
+    ("session",),
+)
+JOURNAL_NOT_COMPACTED = LogEvent(
+    "journal_not_compacted", logging.WARNING, "a journal cannot be compacted and keeps growing", ("file", "detail")
+)
 JOURNAL_UNREADABLE = LogEvent(
     "journal_unreadable",
     logging.ERROR,

@@ -27,6 +27,8 @@ class ServerStats(Protocol):
     def kv_total_bytes(self) -> int: ...
     @property
     def utilization(self) -> float: ...
+    @property
+    def not_journaled_count(self) -> int: ...
 
 
 class Metrics:
@@ -90,6 +92,11 @@ class Metrics:
             ("vllm:num_requests_running", "Active sessions", lambda: stats.active_count),
             ("mmduet:kv_bytes_reserved", "KV memory reserved by sessions", lambda: stats.kv_used_bytes),
             ("mmduet:kv_bytes_total", "KV memory available to sessions", lambda: stats.kv_total_bytes),
+            (
+                "mmduet:sessions_not_journaled",
+                "Sessions whose journal cannot be written, although there is a journal folder",
+                lambda: stats.not_journaled_count,
+            ),
             (
                 "vllm:kv_cache_usage_perc",
                 "Share of the KV memory that is reserved, 0 to 1",

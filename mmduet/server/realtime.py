@@ -229,15 +229,17 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
     while True:
         if subscriber.cursor < events.first_number - 1:
             return await _close(ws, TOO_SLOW, "too slow: events were lost")
-        entry = events.next_after(subscriber.cursor, subscriber.number)
+        entry = session.next_event(subscriber)
         if entry is None:
+            if not session.all_sendable:
+                await _wait_for_events(subscriber)
+                continue
             if subscriber.closing is not None:
                 return await _close(ws, *subscriber.closing)
             if session.closed:
                 session.finished = True
                 return await _close(ws, NORMAL_CLOSURE, "session closed")
-            subscriber.wakeup.clear()
-            await subscriber.wakeup.wait()
+            await _wait_for_events(subscriber)
             continue
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -248,6 +250,11 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
         except (WebSocketDisconnect, RuntimeError):
             return None  # the receiving task ends as well
         subscriber.cursor = entry.number
+
+
+async def _wait_for_events(subscriber: Subscriber) -> None:
+    subscriber.wakeup.clear()
+    await subscriber.wakeup.wait()
 
 
 async def _close(ws: WebSocket, code: int, reason: str) -> None:

@@ -100,6 +100,11 @@ class SessionManager:
         return self.admission.load.utilization
 
     @property
+    def not_journaled_count(self) -> int:
+        """Return the number of sessions whose journal cannot be written."""
+        return sum(session.journal_problem is not None for session in self.sessions)
+
+    @property
     def model_name(self) -> str:
         """Return the name under which the model is served."""
         return self.engine.model_config.name
@@ -325,6 +330,8 @@ class SessionManager:
         for session in (*self.sessions, *self.registry.ended.values()):
             session.suspend()
         await _wait_until(lambda: not self.registry.active, RELEASE_SECONDS)
+        if self._journals is not None:
+            await self._journals.flush()
 
     async def take_back(self) -> None:
         """Continue after ``hand_over``, because the other server has failed."""

@@ -165,12 +165,12 @@ async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncI
     try:
         while subscriber.closing is None:
             subscriber.cursor = max(subscriber.cursor, log.first_number - 1)
-            entry = log.next_after(subscriber.cursor, subscriber.number)
+            entry = session.next_event(subscriber)
             if entry is not None:
                 subscriber.cursor = entry.number
                 kind = json.loads(entry.text)["type"]
                 yield f"id: {format_event_id(entry.number)}\nevent: {kind}\ndata: {entry.text}\n\n"
-            elif session.closed:
+            elif session.closed and session.all_sendable:
                 return
             else:
                 subscriber.wakeup.clear()

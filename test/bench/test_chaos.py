@@ -9,7 +9,9 @@ import re
 import pytest
 from live_server import jpeg, run_test_server
 
-from mmduet.bench.chaos import HOSTILE_CLIENTS, ChaosConfig, ChaosReport, is_same_view, run_chaos
+from mmduet.bench.chaos import ChaosConfig, ChaosReport, run_chaos
+from mmduet.bench.chaos.honest_clients import is_same_view
+from mmduet.bench.chaos.hostile_clients import HOSTILE_CLIENTS
 from mmduet.errors import OptionError
 
 IMAGES = [jpeg(seed) for seed in range(12)]

@@ -27,6 +27,8 @@ from mmduet.errors import ConnectionLostError, OptionError
 from mmduet.events import Frame, Query, QueryRead, Reply, Scores
 from mmduet.model import load_model
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
+from mmduet.protocol.session.journal import read_records
+from mmduet.protocol.session.recovery import recover
 
 
 def resume(server: RunningServer, created: dict[str, Any], last_event_id: str) -> SocketClient:
@@ -262,12 +264,12 @@ def test_unreadable_or_unwritable_journal_does_not_stop_the_server(
             monkeypatch.setattr(os, "write", lambda *_: 0)
             client.send_frames(2)
             assert client.end_stream()[-1]["frames"]["scored"] == 2
-        assert "no longer journaled" in caplog.text
+        assert "is not journaled: No space left on device" in caplog.text
         assert not list(tmp_path.glob("*.journal"))
     monkeypatch.undo()
 
 
-def test_write_error_ends_only_the_journal(
+def test_a_journal_that_cannot_be_compacted_stays_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -280,10 +282,16 @@ def test_write_error_ends_only_the_journal(
         monkeypatch.setattr(os, "open", fail)  # fails when the file is compacted
         monkeypatch.setattr(Path, "unlink", fail)
         client.send_frames(20)
-        assert client.end_stream()[-1]["frames"]["scored"] == 22
-        assert "no longer journaled" in caplog.text
-        assert "cannot be deleted" in caplog.text
+        for _ in range(22):
+            client.receive("input_frame.scored")
+        assert "cannot be compacted" in caplog.text
+        (file,) = tmp_path.glob("*.journal")
+        known = recover(read_records(file.read_bytes()))
+        assert known.state is not None
+        assert known.state.frames == 22
+        client.end_stream()
         wait_for(lambda: not server.manager.sessions)
+        wait_for(lambda: "cannot be deleted" in caplog.text)
         with server.connect() as another:  # other sessions and the expiry task continue
             another.receive()
             another.send_frames(2)

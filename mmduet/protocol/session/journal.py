@@ -50,6 +50,7 @@ class JournalWriter:
 
     def __init__(self, session: SessionOpened) -> None:
         self.session = session
+        self.size = 0  # of the collected records, in bytes
         self._records: list[bytes] = []
 
     def write_session(self) -> None:
@@ -118,10 +119,13 @@ class JournalWriter:
             return b""
         body = b"".join(self._records)
         self._records.clear()
+        self.size = 0
         return _BATCH_HEADER.pack(len(body), zlib.crc32(body)) + body
 
     def _append(self, kind: bytes, *body: bytes) -> None:
-        self._records += (_RECORD_HEADER.pack(kind, sum(map(len, body))), *body)
+        size = sum(map(len, body))
+        self._records += (_RECORD_HEADER.pack(kind, size), *body)
+        self.size += size
 
 
 class NullJournalWriter(JournalWriter):
