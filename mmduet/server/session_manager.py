@@ -309,6 +309,7 @@ class SessionManager:
         for session in self.sessions:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="shutdown"))
         await _wait_until(lambda: not any(session.speaking for session in self.sessions), timeout_seconds)
+        await _wait_until(lambda: all(session.all_sendable for session in self.sessions), DISCONNECT_SECONDS)
         for session in self.sessions:
             session.disconnect_subscriber(SERVICE_RESTART, "shutdown")
 
