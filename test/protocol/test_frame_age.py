@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from wire_partner import PNG, Echo, conversation, events, frame, kinds, query, update
 
 from mmduet.protocol.frames import EncodedImage, ImageFormat
+from mmduet.protocol.session.commands import ScoreFrame
 from mmduet.protocol.session.conversation import Conversation
 
 
@@ -111,3 +112,24 @@ def test_a_scored_frame_was_never_older_than_the_limit(steps: list[tuple[str, fl
                 assert talk.waiting_frames >= 1  # the newest frame waits for the engine
     seqs = [seq for seq, _ in outcomes(talk)]
     assert seqs == list(range(len(seqs)))
+
+
+def test_the_age_of_frames_from_a_journal_is_not_limited() -> None:
+    talk, restored = live_conversation(1.0), conversation()
+    talk.receive(frame(0, 0), 0.0)
+    restored.restore(talk.state, [ScoreFrame(0, 0.0, EncodedImage(ImageFormat.PNG, PNG))], {}, 0.0)
+    restored.drop_outdated(3600.0)
+    assert outcomes(restored) == []
+    Echo(restored).run(3600.0)
+    assert outcomes(restored) == [(0, "scored")]
+
+
+def test_frames_that_arrive_while_the_age_is_not_limited_are_kept() -> None:
+    talk = live_conversation(1.0)
+    talk.limits_frame_age = False
+    talk.receive(frame(0, 0), 0.0)
+    talk.limits_frame_age = True
+    talk.receive(frame(1, 1), 0.0)
+    talk.receive(frame(2, 2), 9.0)
+    talk.drop_outdated(9.0)
+    assert outcomes(talk) == [(1, "late")]

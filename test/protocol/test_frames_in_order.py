@@ -55,7 +55,7 @@ def test_frames_during_a_pause_are_not_counted_by_the_limits() -> None:
     talk = conversation(fps=2, take_frame=lambda: not taken.append(1))
     image = EncodedImage(ImageFormat.PNG, PNG)
     for number, paused in enumerate((False, True, True, False)):
-        talk.push_source_frame(number * 500_000, image, float(number), fps=2, paused=paused)
+        talk.push_source_frame(number * 500_000, image, float(number), fps=2, paused=paused, live=True)
     assert len(taken) == 2
     talk.close("ended", 4.0)
     reasons = [event["reason"] for event in events(talk) if event["type"] == "input_frame.dropped"]

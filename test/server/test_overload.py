@@ -18,6 +18,8 @@ from websockets.sync.client import connect
 from mmduet.client import RemoteSession
 from mmduet.model import LoadedModel
 from mmduet.protocol import server_events
+from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
+from mmduet.server.live_session import LiveSession
 
 STEP_SECONDS = 0.1
 
@@ -134,6 +136,39 @@ def test_a_session_can_be_resumed_on_an_overloaded_server() -> None:
         with server.connect(resume=True) as client:
             client.send("session.resume", session_id=session["id"], resume_token=session["duet"]["resume_token"])
             client.receive("session.resumed")
+
+
+def test_restored_sessions_are_admitted_whatever_the_load_and_the_limit_of_their_key(tmp_path: Path) -> None:
+    headers = {"Authorization": "Bearer mine"}
+    with run_test_server(keys="mine", journal=tmp_path) as server:
+        for _ in range(2):
+            with server.connect(additional_headers=headers) as client:
+                client.receive("session.created")
+                client.ws.socket.close()  # lost, not closed
+    with run_test_server(keys="mine", journal=tmp_path, max_utilization=1e-6, max_sessions_per_key=1) as server:
+        assert server.manager.active_count == 2
+        with pytest.raises(InvalidStatus) as rejected:
+            server.connect(additional_headers=headers)
+        assert rejected.value.response.status_code == 503
+    with run_test_server(keys="mine", journal=tmp_path, max_sessions_per_key=1) as server:
+        with pytest.raises(InvalidStatus) as rejected:
+            server.connect(additional_headers=headers)
+        assert rejected.value.response.status_code == 429
+
+
+def test_frames_that_wait_for_the_next_server_are_not_dropped() -> None:
+    async def receive_frames(session: LiveSession) -> int:
+        session.input_stopped = True
+        for number in range(3):
+            session.receive(pack_frame(number, number * 500_000, EncodedImage(ImageFormat.JPEG, jpeg(number))))
+        await asyncio.sleep(0.05)
+        session.wake()
+        return session.conversation.waiting_frames
+
+    with run_test_server(max_frame_age=0.01) as server, server.connect() as client:
+        client.receive("session.created")
+        receiving = receive_frames(server.manager.sessions[0])
+        assert asyncio.run_coroutine_threadsafe(receiving, server.server.loop).result(30) == 3
 
 
 def test_a_key_has_half_of_all_sessions_by_default() -> None:

@@ -237,7 +237,7 @@ def test_server_runs_without_a_socket(tmp_path: Path, caplog: pytest.LogCaptureF
     with run_test_server(journal=tmp_path, upgradable=True) as server, server.connect() as client:
         client.send_frames(1)
         assert client.end_stream()[-1]["frames"]["received"] == 1
-        wait_for(lambda: "no upgrade without interruption" in caplog.text)
+        wait_for(lambda: "cannot have a control socket" in caplog.text)
         with pytest.raises(OptionError, match="give each server its own folder"):
             ask(server.port, tmp_path)
 
