@@ -132,4 +132,5 @@ def test_frames_that_arrive_while_the_age_is_not_limited_are_kept() -> None:
     talk.receive(frame(1, 1), 0.0)
     talk.receive(frame(2, 2), 9.0)
     talk.drop_outdated(9.0)
-    assert outcomes(talk) == [(1, "late")]
+    Echo(talk).run(9.0)
+    assert outcomes(talk) == [(0, "scored"), (1, "late"), (2, "scored")]

@@ -168,7 +168,7 @@ def test_frames_that_wait_for_the_next_server_are_not_dropped() -> None:
     with run_test_server(max_frame_age=0.01) as server, server.connect() as client:
         client.receive("session.created")
         receiving = receive_frames(server.manager.sessions[0])
-        assert asyncio.run_coroutine_threadsafe(receiving, server.server.loop).result(30) == 3
+        assert asyncio.run_coroutine_threadsafe(receiving, server.uvicorn.loop).result(30) == 3
 
 
 def test_a_key_has_half_of_all_sessions_by_default() -> None:
