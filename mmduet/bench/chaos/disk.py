@@ -60,8 +60,8 @@ class FullDisk:
                     await asyncio.to_thread(_fill, ballast)
                     await asyncio.sleep(0.05)
                 await asyncio.to_thread(ballast.unlink)
-        finally:
-            ballast.unlink(missing_ok=True)
+        finally:  # in a thread: ``BlockedDisk`` must be able to thaw the file system meanwhile
+            await asyncio.to_thread(ballast.unlink, missing_ok=True)
 
     @property
     def faults(self) -> list[str]:
