@@ -74,7 +74,7 @@ async def _run_round(url: str, count: int, images: Sequence[bytes], server: psut
 
     async def run() -> None:
         nonlocal open_mb
-        async with RemoteSession(url) as session:
+        async with RemoteSession(url, block_when_behind=True) as session:
             for number, image in enumerate(images):
                 await session.push(image, number / 2)
             waiting = len(images)
