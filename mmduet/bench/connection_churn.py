@@ -14,6 +14,9 @@ import psutil
 from mmduet.client import RemoteSession
 
 MAX_CONCURRENT = 8  # clients
+SETTLE_SECONDS = (
+    3.0  # until the server has closed the last sessions and returned their memory, which it checks every 2 s
+)
 MAX_GROWTH_MB, MAX_FILE_GROWTH = 16.0, 4  # in the second half; not 0, because allocators keep some pages
 
 
@@ -77,7 +80,7 @@ async def measure_connection_churn(
             report(number + 1)
 
     await asyncio.gather(*(run_client() for _ in range(MAX_CONCURRENT)))
-    await asyncio.sleep(1.0)  # until the server has closed the last sessions
+    await asyncio.sleep(SETTLE_SECONDS)
     assert middle is not None
     after = _resource_usage(server)
     p50, p99 = (float(np.percentile(connect_ms, percent)) for percent in (50, 99))
