@@ -248,7 +248,8 @@ def test_server_runs_without_a_socket(tmp_path: Path, caplog: pytest.LogCaptureF
 @contextmanager
 def serving(binaries: Path, journal: Path, port: int, *arguments: str) -> Iterator[tuple[int, Callable[[], int]]]:
     """Run ``mmduet serve`` until the block ends; yield its port and a function that returns its exit status."""
-    program = SERVE.format(arguments=("--port", str(port), "--journal", str(journal), *arguments))
+    options = ("--max-utilization", "inf", *arguments)  # all clients connect at once, also to a machine under load
+    program = SERVE.format(arguments=("--port", str(port), "--journal", str(journal), *options))
     process = subprocess.Popen([str(binaries / "mmduet"), "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
