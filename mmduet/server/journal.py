@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import secrets
 import struct
@@ -18,6 +19,7 @@ from mmduet.files import visible_files
 from mmduet.protocol.session.event_log import EventLog
 from mmduet.protocol.session.journal import JournalWriter, read_records
 from mmduet.protocol.session.recovery import RecoveredSession, recover
+from mmduet.server import journal_file
 from mmduet.server.journal_file import MIN_COMPACTION_BYTES, PART_SUFFIX, SUFFIX, JournalFile
 from mmduet.server.log_events import JOURNAL_ENDED, JOURNAL_FAILED, JOURNAL_RECOVERED, JOURNAL_UNREADABLE
 
@@ -41,7 +43,13 @@ class Journal:
         self.is_writing = False
         self._file, self._executor = file, executor
         self._written_event = 0  # number of the last event on disk
+        self._retry_at = math.inf  # after a write error, on the event loop's clock
         self._ended = False
+
+    @property
+    def is_retry_due(self) -> bool:
+        """Return whether to ``commit`` again after a write error, even if there is nothing new."""
+        return not self._ended and self._retry_at <= asyncio.get_running_loop().time()
 
     def may_send(self, event_number: int) -> bool:
         """Return whether an event is on disk, or must not wait for the disk."""
@@ -66,11 +74,14 @@ class Journal:
         def on_written(writing: asyncio.Future[None]) -> None:
             timer.cancel()
             self.is_writing = False
+            error = None if writing.cancelled() else writing.exception()
             if writing.cancelled() or self._ended:
                 return
-            error = writing.exception()
             self._written_event = last_event
             self._set_problem(None if error is None else getattr(error, "strerror", None) or str(error))
+            self._retry_at = math.inf if error is None else loop.time() + journal_file.RETRY_SECONDS
+            if error is not None:
+                loop.call_at(self._retry_at, on_change)
             on_change()
 
         timer = loop.call_later(MAX_WRITE_SECONDS, on_slow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import threading
@@ -20,10 +21,11 @@ from mmduet.server.journal_file import JournalFile
 
 
 class Disk:
-    """The disk as the journal's thread sees it: ``fail`` makes writes fail, and writes wait while ``answers`` is clear."""
+    """The disk of the journal's thread: writes fail with ``error``, and wait while ``answers`` is clear."""
 
     def __init__(self) -> None:
         self.error: int | None = None
+        self.is_waiting = False
         self.answers = threading.Event()
         self.answers.set()
         self._write: Callable[[int, bytes], int] = os.write
@@ -31,6 +33,7 @@ class Disk:
     def write(self, file: int, data: bytes) -> int:
         """Replace ``os.write``."""
         if threading.current_thread().name.startswith("mmduet-journal"):
+            self.is_waiting = not self.answers.is_set()
             assert self.answers.wait(30)
             if self.error is not None:
                 raise OSError(self.error, os.strerror(self.error))
@@ -96,6 +99,35 @@ def test_a_session_on_a_full_disk_continues_and_is_journaled_again(
         client.seq = frames
         score_frames(client, 1)
         assert client.end_stream()[-1]["frames"]["scored"] == frames + 1
+
+
+def test_an_idle_session_is_journaled_again(tmp_path: Path, disk: Disk) -> None:
+    with run_test_server(journal=tmp_path) as server, server.connect() as client:
+        client.receive()
+        client.update_session({"fps": None, "speak": {"policy": "never"}})
+        disk.error = errno.ENOSPC
+        score_frames(client, 2)
+        assert metric(server, "mmduet:sessions_not_journaled") == 1
+        disk.error = None
+        wait_for(lambda: metric(server, "mmduet:sessions_not_journaled") == 0)
+
+
+def test_a_write_that_fails_after_its_session_has_ended_is_not_an_error(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_test_server(journal=tmp_path) as server:
+        with server.connect() as client:
+            client.receive()
+            client.update_session({"fps": None, "speak": {"policy": "never"}})
+            score_frames(client, 1)
+            disk.answers.clear()
+            client.send_frames(1)
+            wait_for(lambda: disk.is_waiting)
+        wait_for(lambda: not server.manager.registry.ended and not server.manager.active_count)
+        disk.error = errno.EIO
+        disk.answers.set()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_blocked_disk_delays_events_only_briefly(
