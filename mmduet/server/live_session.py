@@ -71,6 +71,7 @@ class LiveSession:
         self.conversation, self.token, self.owner, self.activity = conversation, token, owner, activity
         self.finished = False  # no client will read its remaining events
         self.input_stopped = False  # no new input is executed, and messages of the client are not consumed
+        self._released = False  # the memory and the place among the sessions of the key
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
         self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
@@ -187,7 +188,9 @@ class LiveSession:
         journal, consumed = self._journal, self.conversation.consumed_count
         if journal is not None and journal.is_writing:
             journal.limit_backlog()
-        elif journal is not None and not (journal.writer.is_empty and consumed == self._journaled_messages):
+        elif journal is not None and (
+            journal.is_retry_due or not (journal.writer.is_empty and consumed == self._journaled_messages)
+        ):
             self._journaled_messages = consumed
             journal.commit(self.conversation.state.to_json(), self.conversation.log, self._on_journal_change)
         if self.subscriber is not None:
@@ -202,7 +205,7 @@ class LiveSession:
 
     @property
     def journal_problem(self) -> str | None:
-        """Return why the session is not journaled although the server has a journal; None if all is well."""
+        """Return why the session is not journaled although the server has a journal; None if it is."""
         return self._journal.problem if self._journal is not None else None
 
     def next_event(self, subscriber: Subscriber) -> LogEntry | None:
@@ -216,6 +219,9 @@ class LiveSession:
         return self._may_send(self.conversation.log.last_number)
 
     def _may_send(self, event_number: int) -> bool:
+        """``session.closed`` waits until the memory is free, so that its client can open the next session at once."""
+        if self.closed and not self._released and event_number == self.conversation.log.last_number:
+            return False
         return self._journal is None or self._journal.may_send(event_number)
 
     # Closing
@@ -258,6 +264,8 @@ class LiveSession:
         finally:
             self.limiter.close_source(self.id)
             self._on_closed(self)
+            self._released = True
+            self._publish()
 
     # Commands
 

@@ -156,6 +156,16 @@ def test_restored_sessions_are_admitted_whatever_the_load_and_the_limit_of_their
         assert rejected.value.response.status_code == 429
 
 
+def test_a_closed_session_has_freed_its_place() -> None:
+    with run_test_server(max_sessions=1) as server:
+        for _ in range(20):
+            with server.connect() as client:
+                client.receive("session.created")
+                client.send_frames(1)
+                client.end_stream()
+                assert server.manager.active_count == 0
+
+
 def test_frames_that_wait_for_the_next_server_are_not_dropped() -> None:
     async def receive_frames(session: LiveSession) -> int:
         session.input_stopped = True
