@@ -158,8 +158,8 @@ class SessionWarning:
     """A limitation with which the session continues. Emitted once per ``code``.
 
     ``code`` is ``OUT_OF_DOMAIN`` if the video does not look like the footage that the model was trained on, ``SPEAK_POLICY`` if
-    the speak policy lets the model speak never or always, whatever the scores are, ``NOT_JOURNALED`` if the server cannot write
-    the session's journal.
+    the speak policy lets the model speak never or always, regardless of the scores, ``NOT_JOURNALED`` if the server cannot
+    write the session's journal.
     """
 
     code: str

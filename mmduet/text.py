@@ -33,7 +33,7 @@ def shorten(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ``", did you mean X?"`` for the known name that ``name`` resembles, whatever their case, else ``";"``.
+    """Return ``", did you mean X?"`` for the known name that ``name`` resembles, ignoring case, else ``";"``.
 
     ``prefix`` stands before all names and is not compared.
     """

@@ -31,7 +31,7 @@ class StreamTally:
 
 @dataclass(frozen=True)
 class OverloadResult:
-    """The result of all clients. Times in milliseconds; ``dropped`` counts frames without scores for whatever reason."""
+    """The result of all clients. Times in milliseconds; ``dropped`` counts frames without scores, for any reason."""
 
     load: Load
     admitted: int

@@ -43,7 +43,7 @@ def server_process(
 def upgradable_server(*arguments: str) -> Iterator[tuple[str, Callable[[], int]]]:
     """Run a server with a journal; yield its address and a function that replaces it by another process.
 
-    The servers admit sessions whatever the load. The function returns the exit status of the old process once the new one
+    The servers admit sessions regardless of the load. The function returns the exit status of the old process once the new one
     serves.
 
     Raises:

@@ -109,9 +109,9 @@ class ChaosOptions:
     journal: Annotated[
         Path | None, Option(metavar="DIR", help="Journal of the server; for faults of the disk on a small file system.")
     ] = None
-    full_disk: Annotated[bool, Option("--full-disk", help="Fill the journal's file system again and again.")] = False
+    full_disk: Annotated[bool, Option("--full-disk", help="Fill the journal's file system repeatedly.")] = False
     blocked_disk: Annotated[
-        bool, Option("--blocked-disk", help="Freeze the journal's file system again and again; needs root.")
+        bool, Option("--blocked-disk", help="Freeze the journal's file system repeatedly; needs root.")
     ] = False
     clock_jumps: Annotated[
         bool, Option("--clock-jumps", help="Let the server's clock jump by an hour, with libfaketime.")

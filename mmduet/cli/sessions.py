@@ -82,7 +82,7 @@ def ask(
     query: Annotated[str, Argument(metavar="QUERY", help="What to ask.", show_default=False)],
     server: Server = DEFAULT_SERVER,
     key: Key = None,
-    now: Annotated[bool, Option("--now", help="Request a reply now, whatever the policy decides.")] = False,
+    now: Annotated[bool, Option("--now", help="Request a reply now, regardless of the policy.")] = False,
     wait: Annotated[
         float, Option(metavar="SECONDS", help="How long to wait for the next reply; 0 does not wait.")
     ] = 30,

@@ -53,7 +53,7 @@ class TaskRun(Generic[R]):
         self._error: VideoError | None = None
 
     def on_connection_change(self, status: ConnectionStatus) -> None:
-        """Report a change of the connection over which the video is sent; log it if nobody else has asked for it."""
+        """Report a change of the connection over which the video is sent; log it if the caller has not asked for it."""
         if self._settings.on_connection_change is not None:
             self._settings.on_connection_change(self.video, status)
         else:

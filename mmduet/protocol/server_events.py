@@ -114,7 +114,7 @@ class SessionWarningEvent(ServerEvent):
     """The session continues, but with a limitation. Each ``code`` is sent once.
 
     Codes: ``out_of_domain``, the video does not look like the footage that the model was trained on; ``speak_policy``, the
-    speak policy lets the model speak never or always, whatever the scores are; ``not_journaled``, the server's journal cannot
+    speak policy lets the model speak never or always, regardless of the scores; ``not_journaled``, the server's journal cannot
     be written, so that the session may not survive a restart.
     """
 
@@ -344,7 +344,7 @@ class ResponseDone(ServerEvent):
 class RateLimitsUpdated(ServerEvent):
     """What is left of the limits of the key, at the begin and end of a reply and when a rate takes effect.
 
-    It is not sent if nothing is limited. A rate that has taken effect is reported at most once per second.
+    It is sent only if a limit is configured. A rate that has taken effect is reported at most once per second.
     """
 
     type: Literal["rate_limits.updated"] = "rate_limits.updated"

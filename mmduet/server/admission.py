@@ -154,7 +154,7 @@ class AdmissionControl:
         return self._load(cost, *new).excess(cost, self._max_utilization)
 
     def _closed_reason(self) -> str | None:
-        """Return why no session is admitted, whatever its rate; None if admission is open.
+        """Return why no session is admitted at any rate; None if admission is open.
 
         What counts is a session like those that are open, so that one with a high rate does not close it for others.
         """

@@ -25,7 +25,7 @@ OPEN_FILES = Path("/proc/self/fd")
 
 @contextmanager
 def _short_path(folder: Path) -> Iterator[str]:
-    """Yield a path of the socket that fits into a socket address, which holds about 100 bytes, whatever the folder's name."""
+    """Yield a path of the socket that fits into a socket address, which holds about 100 bytes, for a folder with any name."""
     if not OPEN_FILES.is_dir():
         yield str(folder / SOCKET_NAME)
         return
@@ -46,7 +46,7 @@ def listen(folder: Path) -> socket.socket:
     try:
         with _short_path(folder) as path:
             listener.bind(path)
-            Path(path).chmod(0o600)  # nobody can connect before ``listen``
+            Path(path).chmod(0o600)  # connections are possible only after ``listen``
         listener.listen()
         listener.setblocking(False)
     except BaseException:

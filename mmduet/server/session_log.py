@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class SessionLog:
-    """What the log says about one session at its end. ``key`` is the digest of its key, ``replies`` those so far."""
+    """What is logged about one session at its end. ``key`` is the digest of its key, ``replies`` those so far."""
 
     def __init__(self, session_id: str, key: str, model: str, adapter: str | None, replies: int = 0) -> None:
         self._session_id, self._key, self._model, self._adapter = session_id, key, model, adapter

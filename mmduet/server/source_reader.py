@@ -60,7 +60,7 @@ class SourceReader:
         """While ``unpaused`` is clear, files are not read, and the frames of live sources are dropped."""
         self.url, self.frame_count = redact(url), 0
         self.fps: float | None = None  # rate at which the source is read
-        self._retries = LimitedWarning(SOURCE_RETRYING, log)  # a source may break off again and again
+        self._retries = LimitedWarning(SOURCE_RETRYING, log)  # a source may be lost repeatedly
         self._logs_next_frame = True  # the first one, and the first one after a retry that was logged
         self._retry_reason: str | None = None
         self._owner, self._conversation = owner, owner.conversation

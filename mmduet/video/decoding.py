@@ -111,7 +111,9 @@ class Decoder:
         """Record frames that are missing in formats whose timestamps do not show it, if nothing else has shown it."""
         if self._broken_at is None or self._log.damage or self._format not in COUNTED_FORMATS:
             return
-        missing = self._stream.frames - self._packets_read if self._format == "avi" else 1  # or more, nobody knows
+        missing = (
+            self._stream.frames - self._packets_read if self._format == "avi" else 1
+        )  # at least; the number is unknown
         if missing > 0:
             self._skip(missing, self._broken_at, self._broken_at)
 

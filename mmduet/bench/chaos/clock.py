@@ -62,7 +62,7 @@ class ClockJumps:
     observes = False
 
     async def run(self, end: float) -> None:
-        """Jump again and again; the clock is right at the end."""
+        """Jump repeatedly; the clock is right at the end."""
         async with httpx2.AsyncClient(base_url=server_root(self.url), timeout=30.0) as client:
             try:
                 for offset in cycle(JUMPS_SECONDS):

@@ -50,7 +50,7 @@ class FullDisk:
         check_small_file_system(self.folder)
 
     async def run(self, end: float) -> None:
-        """Fill the disk again and again."""
+        """Fill the disk repeatedly."""
         ballast = self.folder / BALLAST_NAME
         try:
             while await sleep_until(monotonic() + self.pause_seconds, end):
@@ -105,7 +105,7 @@ class BlockedDisk:
             ) from None
 
     async def run(self, end: float) -> None:
-        """Freeze and thaw again and again."""
+        """Freeze and thaw repeatedly."""
         while await sleep_until(monotonic() + self.pause_seconds, end):
             freezing = asyncio.create_task(asyncio.to_thread(self._control, FREEZE))  # writes everything to disk first
             try:

@@ -15,7 +15,7 @@ ClientView = tuple[tuple[float, bool] | str, ...]
 
 
 async def run_honest_client(url: str, config: ChaosConfig, alone: ClientView, result: ChaosReport, end: float) -> None:
-    """Stream the scene again and again until the end and compare every iteration with ``alone``."""
+    """Stream the scene repeatedly until the end and compare every iteration with ``alone``."""
     while monotonic() < end:
         try:
             view = await stream_once(url, config, result)

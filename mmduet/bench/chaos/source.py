@@ -70,7 +70,7 @@ class Camera:
 
 @dataclass
 class DyingSource:
-    """Sessions on a camera that works for ``up_seconds`` and is gone for ``down_seconds``, again and again."""
+    """Sessions on a camera that works for ``up_seconds`` and is unreachable for ``down_seconds``, repeatedly."""
 
     url: str
     key: str | None

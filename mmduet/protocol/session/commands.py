@@ -46,7 +46,7 @@ class AppendTurn:
 
 @dataclass(frozen=True)
 class SpeakNow:
-    """Reply whatever the policy decides, after all commands handed over before.
+    """Reply regardless of the policy, after all commands handed over before.
 
     ``recovered`` marks a reply that the previous server has not finished; it is not emitted if it repeats a recent one.
     """

@@ -184,7 +184,7 @@ class Conversation:
         self.check_speak_policy()
 
     def check_speak_policy(self) -> None:
-        """Emit a warning if the speak policy never fires, or at every frame, whatever the scores are."""
+        """Emit a warning if the speak policy never fires, or at every frame, regardless of the scores."""
         self._emitter.check_speak_policy(self.settings.options.speak)
 
     def _append_turn(self, event: client_events.CreateItem, now: float) -> None:

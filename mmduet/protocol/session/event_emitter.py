@@ -246,7 +246,7 @@ class EventEmitter:
                 self.close("failed", now)
 
     def check_speak_policy(self, speak: SpeakOptions) -> None:
-        """Emit a warning if the policy never fires, or at every frame, whatever the scores are."""
+        """Emit a warning if the policy never fires, or at every frame, regardless of the scores."""
         if (reason := speak.find_extreme()) is not None:
             self._warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
 
