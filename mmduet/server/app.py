@@ -65,7 +65,8 @@ def create_app(
 ) -> FastAPI:
     """Return the application that serves ``model``.
 
-    ``app.state`` has its ``SessionManager`` as ``manager`` and its ``JournalFolder``, or None, as ``journals``.
+    ``app.state`` has its ``SessionManager`` as ``manager``, its ``KeyStore`` as ``keys`` and its ``JournalFolder``, or None,
+    as ``journals``.
 
     ``media`` and ``journals`` replace the objects built from ``config``. The folder must be locked when the application starts.
 
@@ -107,7 +108,7 @@ def create_app(
             engine.close()
 
     app = FastAPI(title="mmduet", version=mmduet.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.manager, app.state.journals = manager, journals
+    app.state.manager, app.state.keys, app.state.journals = manager, keys, journals
     _add_routes(app, manager, keys)
     return app
 

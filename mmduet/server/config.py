@@ -189,6 +189,24 @@ class ServerConfig(BaseSettings):
         ge=1,
         description="Maximum number of frames in a chat completion; longer videos are sampled more slowly.",
     )
+    page: bool = Field(default=False, description="Serve the live page at `/page/`; needs `mmduet[demo]`.")
+    public: bool = Field(
+        default=False,
+        description="Let visitors use the live page without an API key. Requires `max_sessions_per_client_secret` and "
+        "`frames_per_second_per_key`.",
+    )
+    max_upload_bytes: int = Field(
+        default=256 << 20, ge=1, description="Maximum size of a video that a visitor of the live page uploads."
+    )
+    max_upload_seconds: float = Field(
+        default=3600.0, gt=0, description="Maximum duration of an uploaded video, in seconds."
+    )
+    max_uploads_per_visitor: int = Field(
+        default=4, ge=1, description="Uploaded videos that the live page keeps per visitor."
+    )
+    upload_lifetime: float = Field(
+        default=1800.0, gt=0, description="How long an uploaded video is kept after its last use, in seconds."
+    )
     tracing: bool = Field(default=False, description="Export OpenTelemetry spans to `OTEL_EXPORTER_OTLP_ENDPOINT`.")
     slow_step_seconds: float = Field(
         default=1.0, gt=0, description="Log a warning about an engine step that takes longer, in seconds."

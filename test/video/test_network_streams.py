@@ -300,14 +300,16 @@ def camera(interval: float, frames: int | None = None, *, multipart: bool = True
 )
 def test_mjpeg_is_timed_by_arrival(content_type: str, multipart: bool, reply: Callable[..., Answer]) -> None:
     with run_stream_server({"/cam": reply(lambda: camera(0.1, multipart=multipart), content_type)}) as server:
+        start = time.monotonic()
         with closing(open_source(server.url("/cam"))) as source:
             assert source.live
             assert source.info.duration is None
             frames = list(islice(source.frames(None), 7))
-        assert frames[-1].time == pytest.approx(0.6, abs=0.25)
+        assert 0.35 < frames[-1].time < time.monotonic() - start  # 0.6 s, longer on a machine under load
         assert [round((float(frame.image.mean()) - 40) / 10) for frame in frames] == list(range(7))
         sampled = read(server.url("/cam"), 3, fps=4.0)
-        assert [frame.time for frame in sampled] == pytest.approx([0, 0.3, 0.5], abs=0.2)
+        assert sampled[0].time == 0
+        assert sampled[2].time > 0.4, "every second or third frame is kept"
 
 
 def test_mjpeg_parts_that_arrive_in_pieces_or_damaged() -> None:
@@ -381,9 +383,7 @@ def test_raw_video_without_timestamps_is_timed_by_arrival(tmp_path: Path) -> Non
     data = make(tmp_path / "x.h264", 50, codec_options={"g": "5", "bf": "0"}, fps=25).read_bytes()
     with run_stream_server({"/x": endless(lambda: paced(data, 5.0))}) as server:
         frames = read(server.url("/x"), 25)
-        assert frames[-1].time == pytest.approx(2.4, abs=0.7), (
-            "10 frames arrive per second, not the 25 that FFmpeg assumes"
-        )
+        assert frames[-1].time > 1.7, "10 frames arrive per second, not the 25 that FFmpeg assumes"
 
 
 def test_fast_body_without_length_ends(tmp_path: Path) -> None:

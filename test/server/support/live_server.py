@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from duet_rig import endless_model, lively_model, picture
+from fastapi import FastAPI
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
@@ -135,12 +136,14 @@ def run_test_server(
     media: MediaLoader | None = None,
     min_compaction_bytes: int | None = None,
     upgradable: bool = False,
+    extend: Callable[[FastAPI], None] = lambda app: None,
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """Run a server on a free port in a thread of this process until the block ends.
 
     ``settings`` are the server's; ``media`` replaces its media loader; journals are compacted from
     ``min_compaction_bytes`` on. With ``upgradable``, the server hands over to another one, as ``mmduet serve`` does.
+    ``extend`` is called with the application before it starts.
     """
     unhurried = {"max_utilization": math.inf, "max_frame_age": 3600.0}  # tests also run on machines under load
     config = load_config(port=0, **unhurried | settings)
@@ -149,6 +152,7 @@ def run_test_server(
         journals = JournalFolder(settings["journal"], min_compaction_bytes)
         journals.lock()
     app = create_app(model or lively_model(), config, media=media, journals=journals)
+    extend(app)
     ports: list[int] = []
     listening = threading.Event()
 
