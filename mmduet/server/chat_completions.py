@@ -137,8 +137,8 @@ class ChatCompletion:
         in_flight = 0
         for item in self._timeline.items:
             if isinstance(item, PreparedFrame):
-                await self._limiter.wait_for_frame()
-                self._limiter.take_frame()
+                await self._limiter.wait_for_frame(self.owner)
+                self._limiter.take_frame(self.owner)
             await self._push(session, item)
             in_flight += isinstance(item, PreparedFrame)
             while in_flight >= MAX_FRAMES_IN_FLIGHT or (in_flight and not isinstance(item, PreparedFrame)):

@@ -103,6 +103,9 @@ class ServerConfig(BaseSettings):
     frames_per_second_per_key: PositiveNumber | None = Field(
         default=None, description="Frames to be scored per second and API key; more are dropped as `rate`."
     )
+    frames_per_second_per_client_secret: PositiveNumber | None = Field(
+        default=None, description="Frames to be scored per second and client secret; more are dropped as `rate`."
+    )
     bytes_per_second_per_key: PositiveNumber | None = Field(
         default=None, description="Bytes to be received per second and API key; more are read more slowly."
     )
@@ -192,8 +195,8 @@ class ServerConfig(BaseSettings):
     page: bool = Field(default=False, description="Serve the live page at `/page/`; needs `mmduet[demo]`.")
     public: bool = Field(
         default=False,
-        description="Let visitors use the live page without an API key. Requires `max_sessions_per_client_secret` and "
-        "`frames_per_second_per_key`.",
+        description="Let visitors use the live page without an API key. Requires `page`, `max_sessions_per_client_secret` and "
+        "`frames_per_second_per_client_secret`.",
     )
     max_upload_bytes: int = Field(
         default=256 << 20, ge=1, description="Maximum size of a video that a visitor of the live page uploads."
@@ -361,10 +364,21 @@ def _check_consistent(config: ServerConfig) -> None:
             "trusted_proxies is set and no key is; a server without keys is for its own machine only: "
             f"set {ENV_PREFIX}KEYS{hint}"
         )
+    if config.public:
+        _check_public(config)
     if config.tls_certificate is not None:
         create_tls_context(config.tls_certificate, config.tls_key)
     elif config.tls_key is not None:
         raise OptionError("tls_key is set and tls_certificate is not; set both, or neither for plain HTTP")
+
+
+def _check_public(config: ServerConfig) -> None:
+    """Raise ``OptionError`` unless the page is on and every visitor is limited."""
+    if not config.page:
+        raise OptionError("public is set and page is not; public is for the visitors of the live page")
+    for name in ("max_sessions_per_client_secret", "frames_per_second_per_client_secret"):
+        if getattr(config, name) is None:
+            raise OptionError(f"public requires a limit for every visitor; set {name}, such as 2 sessions and 16 frames")
 
 
 def parse_adapter(text: Any) -> tuple[str, Path]:

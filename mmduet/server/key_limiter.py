@@ -30,6 +30,7 @@ class KeyLimiter:
         count_sessions: Returns the number of the key's sessions, which are limited where their memory is reserved.
         on_limited: Called with the name of a limit whenever it takes effect.
         clock: Returns the time in seconds.
+        frames_per_visitor: Frames per second of one client secret of the key; None for no limit.
 
     Attributes:
         limited_count: How often a rate has taken effect.
@@ -41,23 +42,62 @@ class KeyLimiter:
         count_sessions: Callable[[], int] = lambda: 0,
         on_limited: Callable[[LimitName], None] = lambda name: None,
         clock: Callable[[], float] = monotonic,
+        frames_per_visitor: float | None = None,
     ) -> None:
         self.limits, self.limited_count = limits, 0
         self._buckets = _create_buckets(limits)
+        self._frames_per_visitor = frames_per_visitor
+        self._visitor_buckets: dict[str, TokenBucket] = {}  # by owner
+        self._visitor_cleanup_size = MIN_CLEANUP_SIZE
         self._lock = threading.Lock()  # of the buckets
         self._source_sessions: set[str] = set()
         self._count_sessions, self._on_limited, self._clock = count_sessions, on_limited, clock
 
     # Rates
 
-    def take_frame(self) -> bool:
-        """Count a frame to be scored and return True; False: the rate is exhausted."""
-        return self._take("frames")
+    def take_frame(self, owner: str) -> bool:
+        """Count a frame to be scored and return True; False: the rate of the key or of its visitor is exhausted."""
+        if self._seconds_until_visitor(owner) > 0:
+            self._report("frames")
+            return False
+        if not self._take("frames"):
+            return False
+        if (bucket := self._visitor_bucket(owner)) is not None:
+            with self._lock:
+                bucket.take(self._clock())
+        return True
 
-    async def wait_for_frame(self) -> None:
+    async def wait_for_frame(self, owner: str) -> None:
         """Wait until ``take_frame`` returns True, for frames that the server reads at its own pace."""
-        while (seconds := self._seconds_until("frames")) > 0:
+        while (seconds := max(self._seconds_until("frames"), self._seconds_until_visitor(owner))) > 0:
             await asyncio.sleep(seconds)
+
+    def _seconds_until_visitor(self, owner: str) -> float:
+        bucket = self._visitor_bucket(owner)
+        if bucket is None:
+            return 0.0
+        with self._lock:
+            return bucket.seconds_until(self._clock(), 1.0)
+
+    def _visitor_bucket(self, owner: str) -> TokenBucket | None:
+        """Return the frames of the visitor that ``owner`` names; None if they are not limited."""
+        if self._frames_per_visitor is None or account_of(owner) == owner:
+            return None
+        with self._lock:
+            if owner not in self._visitor_buckets:
+                self._remove_full_visitor_buckets()
+                capacity = max(self._frames_per_visitor * self.limits.burst_s, 1.0)
+                self._visitor_buckets[owner] = TokenBucket(self._frames_per_visitor, capacity)
+            return self._visitor_buckets[owner]
+
+    def _remove_full_visitor_buckets(self) -> None:
+        """Forget visitors whose rate has recovered, once there are many."""
+        if len(self._visitor_buckets) >= self._visitor_cleanup_size:
+            now = self._clock()
+            self._visitor_buckets = {
+                owner: bucket for owner, bucket in self._visitor_buckets.items() if bucket.available(now) < bucket.capacity
+            }
+            self._visitor_cleanup_size = max(2 * len(self._visitor_buckets), MIN_CLEANUP_SIZE)
 
     def take_token(self) -> bool:
         """Count a generated token and return True; False: the rate is exhausted."""
@@ -128,7 +168,8 @@ class KeyLimiter:
         """Return whether nothing is used, so that a new limiter would be the same."""
         with self._lock:
             now = self._clock()
-            used = any(bucket.available(now) < bucket.capacity for bucket in self._buckets.values())
+            buckets = (*self._buckets.values(), *self._visitor_buckets.values())
+            used = any(bucket.available(now) < bucket.capacity for bucket in buckets)
         return not (used or self._source_sessions or self._count_sessions())
 
     def state(self) -> tuple[RateLimit, ...]:
@@ -166,8 +207,9 @@ class KeyLimiters:
         count_sessions: Callable[[str], int],
         on_limited: Callable[[LimitName], None],
         clock: Callable[[], float] = monotonic,
+        frames_per_visitor: float | None = None,
     ) -> None:
-        self.limits = limits
+        self.limits, self._frames_per_visitor = limits, frames_per_visitor
         self._count_sessions, self._on_limited, self._clock = count_sessions, on_limited, clock
         self._limiters: dict[str, KeyLimiter] = {}
         self._cleanup_size = MIN_CLEANUP_SIZE
@@ -182,7 +224,13 @@ class KeyLimiters:
         if limiter is None:
             if len(self._limiters) >= self._cleanup_size:
                 self._remove_idle()
-            limiter = KeyLimiter(self.limits, lambda: self._count_sessions(key), self._on_limited, self._clock)
+            limiter = KeyLimiter(
+                self.limits,
+                lambda: self._count_sessions(key),
+                self._on_limited,
+                self._clock,
+                self._frames_per_visitor,
+            )
             self._limiters[key] = limiter
         return limiter
 

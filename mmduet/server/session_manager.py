@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic, time
 from typing import Any
 
@@ -71,7 +72,12 @@ class SessionManager:
         self.registry = SessionRegistry()
         self._background_tasks: set[asyncio.Task[None]] = set()
         limits = config.key_limits.model_copy(update={"max_sessions": self.budget.key_limit})
-        self.limiters = KeyLimiters(limits, self.budget.count_sessions, metrics.on_limited)
+        self.limiters = KeyLimiters(
+            limits,
+            self.budget.count_sessions,
+            metrics.on_limited,
+            frames_per_visitor=config.frames_per_second_per_client_secret,
+        )
         metrics.bind_gauges(self)
 
     @property
@@ -198,7 +204,7 @@ class SessionManager:
 
         events = EventLog(config.log_events, config.log_bytes, on_event=observe, entries=entries)
         writer = journal.writer if journal is not None else None
-        limits = replace(config.session_limits, take_frame=self.limiters.of(owner).take_frame)
+        limits = replace(config.session_limits, take_frame=partial(self.limiters.of(owner).take_frame, owner))
         return Conversation(session_id, settings, limits, events, reserve, writer)
 
     def _start_session(

@@ -32,9 +32,10 @@ T = TypeVar("T")
 
 
 class SourceOwner(Protocol):
-    """The session that a source is read into, and the limiter of its key."""
+    """The session that a source is read into, its owner, and the limiter of its key."""
 
     limiter: KeyLimiter
+    owner: str
 
     @property
     def conversation(self) -> Conversation:
@@ -174,7 +175,7 @@ class SourceReader:
         await self._wait_until_empty()
         while True:
             await self._unpaused.wait()
-            await self._owner.limiter.wait_for_frame()
+            await self._owner.limiter.wait_for_frame(self._owner.owner)
             if self._unpaused.is_set():  # also after the wait
                 return
 

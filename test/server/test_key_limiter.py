@@ -24,7 +24,7 @@ def limiter(clock: Clock, **limits: float) -> KeyLimiter:
 def test_rates_are_exhausted_and_recover() -> None:
     clock = Clock()
     key = limiter(clock, frames_per_second=2.0, tokens_per_second=0.25)
-    assert [key.take_frame() for _ in range(5)] == [True] * 4 + [False]
+    assert [key.take_frame("key-a") for _ in range(5)] == [True] * 4 + [False]
     assert [key.take_token(), key.take_token()] == [True, False]  # at least one, however low the rate
     with pytest.raises(RateLimitError, match=r"0\.25 tokens per second") as rejected:
         key.check_tokens()
@@ -32,7 +32,7 @@ def test_rates_are_exhausted_and_recover() -> None:
     assert key.limited_count == 3
     clock.now += 4.0
     key.check_tokens()
-    assert [key.take_frame(), key.take_token()] == [True, True]
+    assert [key.take_frame("key-a"), key.take_token()] == [True, True]
 
 
 def test_readers_of_one_key_wait_in_turn() -> None:
@@ -42,7 +42,7 @@ def test_readers_of_one_key_wait_in_turn() -> None:
 
 def test_unlimited_key_has_no_state_and_never_waits() -> None:
     key = limiter(Clock())
-    assert all(key.take_frame() and key.take_token() for _ in range(1000))
+    assert all(key.take_frame("key-a") and key.take_token() for _ in range(1000))
     key.check_tokens()
     key.check_source()
     assert key.reading_delay(1 << 40) == 0.0
@@ -87,13 +87,13 @@ def test_limits_are_reported_for_replies_and_once_a_second_when_they_take_effect
     assert reporter.next_event(for_reply=False) is None
     assert reporter.next_event(for_reply=True) is not None
     clock.now += 1.0
-    key.take_frame()
+    key.take_frame("key-a")
     assert reporter.next_event(for_reply=False) is None
-    key.take_frame()
+    key.take_frame("key-a")
     event = reporter.next_event(for_reply=False)
     assert event is not None
     assert [(limit.name, limit.limit, limit.remaining) for limit in event.rate_limits] == [("frames", 1, 0)]
-    key.take_frame()
+    key.take_frame("key-a")
     assert reporter.next_event(for_reply=False) is None
     clock.now += 1.0
     assert reporter.next_event(for_reply=False) is not None
@@ -110,7 +110,7 @@ def test_limiter_is_kept_until_its_key_has_recovered() -> None:
     limits = KeyLimits(frames_per_second=1.0, burst_s=100.0)
     limiters = KeyLimiters(limits, lambda owner: sessions.get(owner, 0), lambda name: None, clock)
     kept = {name: limiters.of(name) for name in ("used", "busy", "idle")}
-    kept["used"].take_frame()
+    kept["used"].take_frame("key-a")
     for number in range(1000):
         limiters.of(f"visitor {number}")
     assert [limiters.of(name) is old for name, old in kept.items()] == [True, True, False]
@@ -118,3 +118,22 @@ def test_limiter_is_kept_until_its_key_has_recovered() -> None:
     for number in range(1000):
         limiters.of(f"another visitor {number}")
     assert limiters.of("used") is not kept["used"]
+
+
+def test_frames_of_every_visitor_are_limited() -> None:
+    clock = Clock()
+    limiters = KeyLimiters(KeyLimits(burst_s=1.0), lambda key: 0, lambda name: None, clock, frames_per_visitor=2.0)
+    key = limiters.of("key-a")
+    assert [key.take_frame("key-a.one") for _ in range(3)] == [True, True, False]
+    assert [key.take_frame("key-a.two") for _ in range(3)] == [True, True, False]
+    assert all(key.take_frame("key-a") for _ in range(100)), "the key itself has no limit"
+    clock.now += 0.5
+    assert [key.take_frame("key-a.one") for _ in range(2)] == [True, False]
+    assert not key.is_idle
+
+
+def test_visitors_limit_and_the_limit_of_the_key_both_hold() -> None:
+    clock = Clock()
+    key = KeyLimiter(KeyLimits(burst_s=1.0, frames_per_second=3.0), clock=clock, frames_per_visitor=2.0)
+    assert [key.take_frame("key-a.one") for _ in range(3)] == [True, True, False]
+    assert [key.take_frame("key-a.two") for _ in range(2)] == [True, False]
