@@ -97,7 +97,9 @@ class ServerOptions:
     ] = None
     public: Annotated[
         bool | None,
-        Option("--public", help="Let visitors use the live page without an API key; requires limits per client secret."),
+        Option(
+            "--public", help="Let visitors use the live page without an API key; requires limits per client secret."
+        ),
     ] = None
     tracing: Annotated[
         bool | None, Option("--tracing", help="Export OpenTelemetry traces, configured by the OTEL_* variables.")
@@ -118,7 +120,9 @@ class ServerOptions:
 class ServeOptions(ServerOptions):
     """The options of ``mmduet serve``."""
 
-    page: Annotated[bool | None, Option("--page", help="Also serve the live page, at /page/; needs mmduet[demo].")] = None
+    page: Annotated[bool | None, Option("--page", help="Also serve the live page, at /page/; needs mmduet[demo].")] = (
+        None
+    )
 
 
 @takes_options(ServeOptions)

@@ -378,7 +378,9 @@ def _check_public(config: ServerConfig) -> None:
         raise OptionError("public is set and page is not; public is for the visitors of the live page")
     for name in ("max_sessions_per_client_secret", "frames_per_second_per_client_secret"):
         if getattr(config, name) is None:
-            raise OptionError(f"public requires a limit for every visitor; set {name}, such as 2 sessions and 16 frames")
+            raise OptionError(
+                f"public requires a limit for every visitor; set {name}, such as 2 sessions and 16 frames"
+            )
 
 
 def parse_adapter(text: Any) -> tuple[str, Path]:

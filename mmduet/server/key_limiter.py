@@ -95,7 +95,9 @@ class KeyLimiter:
         if len(self._visitor_buckets) >= self._visitor_cleanup_size:
             now = self._clock()
             self._visitor_buckets = {
-                owner: bucket for owner, bucket in self._visitor_buckets.items() if bucket.available(now) < bucket.capacity
+                owner: bucket
+                for owner, bucket in self._visitor_buckets.items()
+                if bucket.available(now) < bucket.capacity
             }
             self._visitor_cleanup_size = max(2 * len(self._visitor_buckets), MIN_CLEANUP_SIZE)
 

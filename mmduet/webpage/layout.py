@@ -9,8 +9,8 @@ import gradio as gr
 
 from mmduet.webpage.presets import HEADS, POLICIES, PRESETS
 
-Controls = dict[str, gr.components.Component]
-"""Controls by the names under which ``page.js`` knows their values."""
+Controls = dict[str, Any]
+"""Controls, Gradio components, by the names under which ``page.js`` knows their values."""
 
 SOURCE_TABS = (
     ("clips", "Sample clips"),
@@ -39,7 +39,8 @@ class PageDefaults:
 
 def build_layout(defaults: PageDefaults) -> gr.Blocks:
     """Return the page."""
-    with gr.Blocks(title="mmduet: a video model that decides when to speak", analytics_enabled=False) as page:
+    page = gr.Blocks(title="mmduet: a video model that decides when to speak", analytics_enabled=False)
+    with page:
         gr.HTML(_element("header"))
         with gr.Tabs():
             with gr.Tab("Live", id="live"):
@@ -58,11 +59,11 @@ def _element(name: str) -> str:
 
 
 def _build_live_tab(defaults: PageDefaults) -> None:
+    _build_sources()
     with gr.Row(elem_id="mmduet-live-row"):
         with gr.Column(scale=7, min_width=320):
             gr.HTML(_element("view"))
         with gr.Column(scale=4, min_width=300):
-            _build_sources()
             controls = _build_question(defaults)
             with gr.Accordion("When to speak", open=False):
                 controls |= _build_speak_controls(defaults.settings["duet"]["speak"])
@@ -123,7 +124,9 @@ def _build_results_tab() -> None:
     gr.HTML(_element("results-video"))
     with gr.Row():
         task = gr.Radio([*TASKS], value="caption", label="Result")
-        query = gr.Textbox("", label="Question (for grounding and answers)", placeholder="When is something red in view?")
+        query = gr.Textbox(
+            "", label="Question (for grounding and answers)", placeholder="When is something red in view?"
+        )
     with gr.Row():
         run = gr.Button("Compute", variant="primary", elem_id="mmduet-run-task")
         stop = gr.Button("Stop", elem_id="mmduet-stop-task")

@@ -22,6 +22,8 @@ from mmduet.webpage.visitor_routes import build_router
 
 STATIC = Path(__file__).parent / "static"
 PAGE_PATH = "/page"
+GRADIO_STATIC = ("gradio", "templates/frontend/static")
+"""Package and folder of Gradio's own static files, which its layout requests below the same path."""
 HEAD = """
 <script id="mmduet-config" type="application/json">{config}</script>
 <link rel="stylesheet" href="static/page.css">
@@ -35,7 +37,8 @@ def add_page(app: FastAPI) -> None:
     Raises ``OptionError`` if Gradio is not installed.
     """
     manager: SessionManager = app.state.manager
-    app.mount(f"{PAGE_PATH}/static", StaticFiles(directory=STATIC), name="page-static")
+    files = StaticFiles(directory=STATIC, packages=[GRADIO_STATIC])
+    app.mount(f"{PAGE_PATH}/static", files, name="page-static")
     app.include_router(build_router(manager, app.state.keys), prefix=PAGE_PATH)
     _add_redirects(app)
     # the innermost middleware, so that paths have no prefix and errors are logged as those of other requests

@@ -84,7 +84,9 @@ def test_mjpeg_camera_is_live_and_timed_by_arrival(server: RunningServer) -> Non
         client.update_session(SILENT)
         client.send("input_source.open", url=web.url("/cam"))
         times = [client.receive("input_frame.scored")["pts"] / 1e6 for _ in range(6)]
-        assert times[-1] - times[0] == pytest.approx(sent_at[5] - sent_at[0], abs=0.4)  # at least 1 s, longer under load
+        assert times[-1] - times[0] == pytest.approx(
+            sent_at[5] - sent_at[0], abs=0.4
+        )  # at least 1 s, longer under load
         start = time.monotonic()
         client.send("input_source.close")
         client.receive("input_source.closed")
