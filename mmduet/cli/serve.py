@@ -140,7 +140,7 @@ def serve(options: ServeOptions) -> None:
 
 def load_settings(options: ServerOptions, **settings: Any) -> ServerConfig:
     """Return the settings from the options, the configuration file and the environment; ``settings`` override all of them."""
-    from mmduet.server.config import load_config
+    from mmduet.server.config_loading import load_config
 
     flags = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in NOT_SETTINGS}
     return load_config(options.config, **{"adapters": options.named_adapter, **flags, **settings})

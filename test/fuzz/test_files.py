@@ -11,7 +11,7 @@ from fuzzing import apply_edits, apply_json_edits, edits, fuzz, json_edits, only
 from hypothesis import strategies as st
 
 from mmduet.evaluation.run_benchmark import run_benchmark
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 from mmduet.server.journal import JournalFolder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ import typer
 
 from mmduet.cli.main import app
 from mmduet.errors import OptionError
-from mmduet.server.config import ServerConfig, load_config
+from mmduet.server.config import ServerConfig
+from mmduet.server.config_loading import load_config
 from mmduet.server.environment import warn_about_client_key
 from mmduet.server.settings_page import render_page
 
@@ -92,6 +93,10 @@ EXAMPLES = {
     "max_sources_per_key": "5",
     "frames_per_second_per_key": "6",
     "bytes_per_second_per_key": "99",
+    "frames_per_second_per_client_secret": "6",
+    "max_sessions_per_client_secret": "3",
+    "page": "true",
+    "public": "true",
     "tokens_per_second_per_key": "3",
     "key_burst_seconds": "5",
     "max_utilization": "0.8",

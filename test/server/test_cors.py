@@ -9,7 +9,7 @@ import pytest
 from live_server import RunningServer, run_test_server
 
 from mmduet.errors import OptionError
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 
 HTTP = httpx2.Client(verify=False, timeout=30)  # one client, because each makes a TLS context
 PAGE, STRANGER = "https://page.example", "https://stranger.example"

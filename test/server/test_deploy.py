@@ -28,7 +28,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mmduet.client import RemoteStream
-from mmduet.server.config import ServerConfig, load_config
+from mmduet.server.config import ServerConfig
+from mmduet.server.config_loading import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = {"Authorization": "Bearer k"}

@@ -15,7 +15,7 @@ from live_server import RunningServer, run_test_server
 
 from mmduet.errors import OptionError, ProtocolError
 from mmduet.protocol.client_events import parse_client_event
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = {"role": "user", "content": "What?"}

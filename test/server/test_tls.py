@@ -12,7 +12,7 @@ from live_server import SocketClient, run_test_server
 from websockets.sync.client import connect
 
 from mmduet.errors import OptionError
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 
 
 def test_http_and_websockets_use_tls(tmp_path: Path) -> None:

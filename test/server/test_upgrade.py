@@ -31,7 +31,7 @@ from mmduet.events import Frame, Scores
 from mmduet.model import load_model
 from mmduet.server import control_socket, hand_over
 from mmduet.server.app import create_app
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 from mmduet.server.journal import JournalFolder
 from mmduet.server.take_over import open_journal, take_over
 
@@ -45,7 +45,7 @@ FAIL = """
 import os, time
 from mmduet.model import load_model
 from mmduet.server.app import create_app
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 from mmduet.server.journal import JournalFolder
 from mmduet.server.take_over import open_journal, take_over
 config = load_config(port={port}, journal={journal!r})

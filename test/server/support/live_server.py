@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from mmduet.model import LoadedModel
 from mmduet.protocol.frames import EncodedImage, ImageFormat, pack_frame
 from mmduet.server.app import create_app
-from mmduet.server.config import load_config
+from mmduet.server.config_loading import load_config
 from mmduet.server.hand_over import HandOver
 from mmduet.server.journal import JournalFolder
 from mmduet.server.media import MediaLoader
