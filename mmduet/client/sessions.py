@@ -72,16 +72,19 @@ class SessionsClient:
         *,
         query: str | None = None,
         transport: Transport = "tcp",
+        speed: float | None = None,
         paused: bool = False,
         duet: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Session:
         """Open a session on a source that the server reads. With ``paused``, the source is paused until ``resume``.
 
-        ``duet`` and ``fields`` are settings as in ``RemoteSession.update``.
+        A file is read as fast as its frames are scored, or at ``speed`` times real time. ``duet`` and ``fields`` are settings
+        as in ``RemoteSession.update``.
         """
         body = {"source": source, "query": query, "transport": transport, "paused": paused}
-        return self._request("POST", "", Session, {**body, "session": _settings(duet, fields)})
+        pace = {} if speed is None else {"speed": speed}
+        return self._request("POST", "", Session, {**body, **pace, "session": _settings(duet, fields)})
 
     def list_sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions, newest first, without their resume tokens."""

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from mmduet.errors import NotFoundError, ProtocolError, SourceError
-from mmduet.protocol.client_events import MAX_TEXT_CHARS, OpenSource
+from mmduet.protocol.client_events import MAX_TEXT_CHARS, OpenSource, Speed
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.server_events import Session
 from mmduet.protocol.session_status import SourceStatus
@@ -42,7 +42,7 @@ KEEPALIVE_SECONDS = 15.0
 
 
 class CreateSession(ClientModel):
-    """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``.
+    """Body of ``POST /v1/sessions``: ``source`` and ``speed`` as in ``input_source.open``, and an initial ``query``.
 
     With ``paused``, the source is paused from the beginning, for example until a client reads the events.
     """
@@ -51,6 +51,7 @@ class CreateSession(ClientModel):
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
     transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
+    speed: Speed | None = None
     query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)] | None = None
     session: SessionUpdate | None = None
     paused: Annotated[bool, NullMeans(False)] = False
@@ -144,14 +145,16 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     session = manager.admit(owner, settings)
     session.limiter.open_source(session.id)
     session.conversation.ends_with_source = True
-    session.activity.source = SourceStatus(url=redact(body.source), state="connecting")
-    if body.paused:
-        session.source_unpaused.clear()
+    session.activity.source = SourceStatus(url=redact(body.source), state="connecting", speed=body.speed)
+    session.source.pace.paused = body.paused
     session.conversation.check_speak_policy()
     try:
         if body.query is not None:
             append_query(session, body.query)
-        session.execute(OpenSource(type="input_source.open", url=body.source, transport=body.transport))
+        opening = OpenSource(
+            type="input_source.open", url=body.source, transport=body.transport, speed=body.speed
+        )
+        session.execute(opening)
     except BaseException:
         session.finished = True
         session.close("failed")

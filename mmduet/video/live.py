@@ -132,8 +132,8 @@ class LiveVideo:
                 return
             if not index or not self._live or time.monotonic() - last_frame > self._reconnect_seconds:
                 raise self._connection_error(error)
-            self._on_retry(_reason(error), pause)
             self.retry_at = time.monotonic() + pause
+            self._on_retry(_reason(error), pause)
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
 

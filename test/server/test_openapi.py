@@ -58,7 +58,7 @@ def test_a_server_without_keys_documents_none(server: RunningServer) -> None:
 def test_bodies_are_documented(api: dict[str, Any]) -> None:
     body = api["paths"]["/v1/sessions"]["post"]["requestBody"]["content"][JSON]["schema"]
     fields = api["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
-    assert {"source", "query", "session", "transport", "paused"} == set(fields)
+    assert {"source", "query", "session", "transport", "speed", "paused"} == set(fields)
 
 
 def test_examples_of_bodies_are_valid(api: dict[str, Any]) -> None:
