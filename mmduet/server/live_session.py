@@ -218,11 +218,11 @@ class LiveSession:
     def next_event(self, subscriber: Subscriber) -> LogEntry | None:
         """Return the next event for a subscriber; None if there is none that may be sent yet.
 
-        After all others that is the newest thumbnail, with the number of the last event.
+        After all others that is the newest thumbnail, with the number of the last event, unless the session has ended.
         """
         entry = self.conversation.log.next_after(subscriber.cursor, subscriber.number)
         if entry is None:
-            return subscriber.take_thumbnail()
+            return None if self.closed else subscriber.take_thumbnail()
         return entry if self._may_send(entry.number) else None
 
     @property

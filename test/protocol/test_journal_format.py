@@ -107,6 +107,15 @@ def test_an_earlier_versions_session_continues(old_journal: bytes) -> None:
     assert (last["type"], last["response"]["status_details"]["reason"]) == ("response.done", "server_restarted")
 
 
+def test_settings_that_earlier_versions_did_not_have_are_written_only_if_they_are_set(old_journal: bytes) -> None:
+    state = recover(read_records(old_journal)).state
+    assert state is not None
+    assert state.settings.thumbnails is False
+    changed = replace(state, settings=replace(state.settings, thumbnails=True))
+    assert json.loads(changed.to_json())["settings"]["thumbnails"] is True
+    assert ConversationState.from_json(changed.to_json().decode()) == changed
+
+
 def test_a_closed_session_stays_closed(old_journal: bytes) -> None:
     state = recover(read_records(old_journal)).state
     assert state is not None

@@ -29,6 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with VideoWriter(root / "film.mp4", 64, 48, 8.0) as writer:
         for _ in range(16):
             writer.write(noise.integers(0, 255, (48, 64, 3), np.uint8))
+    with VideoWriter(root / "long.mp4", 16, 16, 8.0) as writer:
+        for _ in range(8 * 300):
+            writer.write(np.zeros((16, 16, 3), np.uint8))
     return root
 
 
@@ -177,6 +180,37 @@ def test_invalid_updates_change_nothing_and_are_reported(client: SocketClient) -
     assert client.receive("error")["error"]["param"] == "speed"
     client.send("input_source.open", url="film.mp4")
     assert len(scored_pts(read_to_end(client))) == 8
+
+
+def test_a_resumed_session_keeps_the_pause_and_the_speed(server: RunningServer) -> None:
+    with server.connect() as client:
+        session = client.receive()["session"]
+        client.update_session(SILENT)
+        client.send("input_source.open", url="film.mp4", speed=0.001)
+        client.receive("input_frame.scored")
+        client.send("input_source.update", paused=True)
+        last = client.receive("input_source.updated")["event_id"]
+        client.ws.socket.close()
+    with server.connect(resume=True) as client:
+        token = session["duet"]["resume_token"]
+        client.send("session.resume", session_id=session["id"], resume_token=token, last_event_id=last)
+        assert [event["type"] for event in client.receive_until("session.resumed")] == ["session.resumed"]
+        client.send("input_source.update")
+        updated = client.receive("input_source.updated")
+        assert (updated["state"], updated["speed"]) == ("paused", 0.001)
+        client.send("input_source.update", paused=False, speed=None)
+        assert scored_pts(read_to_end(client)) == PTS[1:]
+
+
+@pytest.mark.parametrize(("speed", "counts"), [(0.001, True), (90, False), (None, False)])
+def test_a_file_in_real_time_counts_as_live_for_admission(
+    server: RunningServer, client: SocketClient, speed: float | None, counts: bool
+) -> None:
+    client.send("input_source.open", url="long.mp4", speed=speed)
+    client.receive("input_frame.scored")
+    client.send("input_source.update", paused=True)  # the source remains open
+    client.receive("input_source.updated")
+    assert (server.manager.utilization > 0) is counts
 
 
 # States

@@ -61,6 +61,7 @@ def test_thumbnails_show_what_the_model_has_scored(server: RunningServer) -> Non
         middle, colour = image[image.shape[0] // 2, image.shape[1] // 2], 0 if event["pts"] < 2_500_000 else 2
         assert middle[colour] > 200 > 60 > middle[2 - colour]
     assert len({event["seq"] for event in thumbnails}) == len(thumbnails)
+    assert events[-1]["type"] == "session.closed"
 
 
 def test_without_the_setting_there_are_none(server: RunningServer) -> None:
