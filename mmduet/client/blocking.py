@@ -7,8 +7,8 @@ import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mmduet.client.connection_status import ConnectionCallback, log_connection_status
 from mmduet.client.images import Encoding
@@ -17,6 +17,9 @@ from mmduet.client.session import RemoteSession
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
 from mmduet.protocol import server_events
+
+if TYPE_CHECKING:  # it would import PyAV
+    from mmduet.video.network import Transport
 
 T = TypeVar("T")
 
@@ -101,6 +104,18 @@ class RemoteStream:
     def cancel(self) -> None:
         """Stop the reply that is being generated."""
         self._call(self._session.cancel())
+
+    def open_source(self, url: str, *, transport: Transport = "tcp", speed: float | None = None) -> None:
+        """Let the server read a source, see ``RemoteSession.open_source``."""
+        self._call(self._session.open_source(url, transport=transport, speed=speed))
+
+    def update_source(self, *, paused: bool | None = None, speed: float | EllipsisType | None = ...) -> None:
+        """Pause or continue the source, or change its speed, see ``RemoteSession.update_source``."""
+        self._call(self._session.update_source(paused=paused, speed=speed))
+
+    def close_source(self) -> None:
+        """Stop reading the source."""
+        self._call(self._session.close_source())
 
     def end(self) -> None:
         """Announce that no more frames follow."""

@@ -20,6 +20,7 @@ from mmduet.client.connecting import CONNECT_SECONDS, open_connection, permanent
 from mmduet.client.connection_status import ConnectionCallback, Reconnection, log_connection_status
 from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
+from mmduet.client.source_requests import SourceRequests
 from mmduet.errors import ConnectionLostError, MmduetError, OptionError, ServerError, SessionClosedError
 from mmduet.protocol import server_events
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
@@ -34,7 +35,7 @@ MIN_RECONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 
 
-class RemoteSession:
+class RemoteSession(SourceRequests):
     """Run a session at a server: ``async with RemoteSession(url) as session``, then push, ask and iterate over its events.
 
     A lost connection is replaced and the session resumed, for at most ``max_reconnect_seconds`` (None: a minute, or the time

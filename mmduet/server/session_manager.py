@@ -270,7 +270,7 @@ class SessionManager:
         session = self._start_session(conversation, opened.token, opened.owner, activity, journal, replay)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
-            session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
+            session.source.on_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
         session.wake()
         SESSION_RESTORED.emit(
             log, session=opened.id, key=opened.owner, model=self.model_name, frames=recovered.state.frames
@@ -304,7 +304,7 @@ class SessionManager:
                     self.registry.forget(session)
 
     def _is_expired(self, session: LiveSession, now: float) -> bool:
-        if session.has_open_source:
+        if session.source.is_open:
             return False
         lost = session.subscriber is None and now - session.detached_at > self.config.time_to_live
         return lost or now - session.last_message_at > self.config.idle_timeout
