@@ -26,9 +26,9 @@ export class BatchPanel {
     this.note = element("small", {}, "all streams of this server, last 10 s");
     this.values = ROWS.map(() => element("dd", { class: "number" }, "–"));
     this.element = element("section", { class: "batch", "aria-label": "Batch", hidden: true },
-      element("h3", {}, "The batch at work ", this.note),
+      element("h2", {}, "The batch at work ", this.note),
       element("dl", {}, ...ROWS.map(([name, meaning], index) => element("div", {},
-        element("dt", {}, name), this.values[index], element("small", {}, meaning)))));
+        element("dt", {}, name), this.values[index], element("dd", { class: "term" }, meaning)))));
   }
 
   /** Display the figures every second until `stop`. */

@@ -17,7 +17,7 @@ export class ExportBox {
     this.command = element("pre", { tabindex: "0", "aria-label": "Command line" });
     this.python = element("pre", { tabindex: "0", "aria-label": "Python code" });
     container.append(
-      element("div", {}, element("header", {}, element("h3", {}, "Session log ", this.about), download)),
+      element("div", {}, element("header", {}, element("h2", {}, "Session log ", this.about), download)),
       this.#snippet("Command line ", "the same on your machine", this.command),
       this.#snippet("Python ", "the same at this server", this.python),
     );
@@ -40,7 +40,7 @@ export class ExportBox {
       setText(copy, (await copyText(text)) ? "Copied" : "Press Ctrl+C");
       setTimeout(() => setText(copy, "Copy"), 2000);
     });
-    return element("div", {}, element("header", {}, element("h3", {}, title, element("small", {}, meaning)), copy), text);
+    return element("div", {}, element("header", {}, element("h2", {}, title, element("small", {}, meaning)), copy), text);
   }
 
   #download() {

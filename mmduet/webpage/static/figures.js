@@ -8,7 +8,7 @@ const sheet = styleSheet(`
   dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px 16px; }
   dt { font-size: 12px; font-weight: 600; }
   dd { font-size: 16px; font-variant-numeric: tabular-nums; }
-  dl small { display: block; line-height: 1.35; }
+  dd.term { font-size: 12px; line-height: 1.35; }
   .dropped { font-size: 14px; line-height: 24px; overflow-wrap: anywhere; }
   .place { margin-top: 8px; }
 `);
@@ -76,7 +76,7 @@ function pair() {
 
 /** @param {string} name @param {HTMLElement} value @param {string} term */
 function group(name, value, term) {
-  return element("div", {}, element("dt", {}, name), value, element("small", {}, term));
+  return element("div", {}, element("dt", {}, name), value, element("dd", { class: "term" }, term));
 }
 
 define("mmduet-figures", FiguresPanel);

@@ -31,7 +31,7 @@ const ADVICE = {
   no_decoder: "Convert the video to MP4 (H.264) or choose another one.",
   no_video_stream: "Choose a file that contains a video.",
   video_not_found: "The video does not exist any more. Upload it again or choose another one.",
-  bad_source: "Check the address; the server reads only sources that its settings allow.",
+  bad_source: "Choose another source; the server reads only those that its settings allow.",
   internal: "Start again. If it happens again, look at the server's log.",
 };
 

@@ -13,18 +13,16 @@ const MAX_GAP_SECONDS = 3; // between scores; a longer gap is a pause and does n
 
 export class PlaybackClock {
   constructor() {
-    this.reset();
-  }
-
-  reset() {
-    /** Time of the last scored frame in seconds, or null. */
-    this.limit = /** @type {number | null} */ (null);
+    /** Time of the last scored frame in seconds, or null. @type {number | null} */
+    this.limit = null;
     this.rate = 0;
-    this.position_ = 0;
+    this.start = 0; // position at the wall time `updated`
     this.updated = 0;
-    this.arrived = /** @type {number | null} */ (null);
-    this.gap = /** @type {number | null} */ (null);
-    this.interval = 0;
+    /** @type {number | null} */
+    this.arrived = null;
+    /** Mean wall time between two scores in seconds. @type {number | null} */
+    this.gap = null;
+    this.interval = 0; // mean time of the video between two scored frames
   }
 
   /**
@@ -34,7 +32,7 @@ export class PlaybackClock {
    */
   scored(time, now) {
     if (this.limit === null) {
-      this.limit = this.position_ = time;
+      this.limit = this.start = time;
       this.updated = this.arrived = now;
       return;
     }
@@ -42,12 +40,12 @@ export class PlaybackClock {
     const position = this.position(now);
     this.#measure(time - this.limit, now);
     this.limit = time;
-    this.position_ = position;
+    this.start = position;
     this.updated = now;
     const gap = Math.max(this.gap ?? this.interval, 0.005);
     const rate = (time - position) / (gap * MARGIN);
     const usual = this.interval / gap;
-    if (time - position > Math.max(2.5 * this.interval, MAX_BEHIND_SECONDS * usual)) this.position_ = time - this.interval;
+    if (time - position > Math.max(2.5 * this.interval, MAX_BEHIND_SECONDS * usual)) this.start = time - this.interval;
     this.rate = Math.min(Math.max(rate, 0), 3 * usual);
   }
 
@@ -57,7 +55,7 @@ export class PlaybackClock {
    */
   position(now) {
     if (this.limit === null) return 0;
-    return Math.min(this.position_ + Math.max(0, now - this.updated) * this.rate, this.limit);
+    return Math.min(this.start + Math.max(0, now - this.updated) * this.rate, this.limit);
   }
 
   /** @param {number} interval seconds of video between the last two scored frames @param {number} now */

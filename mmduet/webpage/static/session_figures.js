@@ -11,21 +11,18 @@ const MAX_CAPTURES = 512; // frames whose capture time is remembered
 
 export class SessionFigures {
   constructor() {
-    this.clear();
-  }
-
-  clear() {
     this.scored = 0;
     this.replies = 0;
-    this.dropped = /** @type {Record<string, number>} */ ({});
+    /** @type {Record<string, number>} */
+    this.dropped = {};
     this.measuredHere = false;
     this.frameToScore = new RecentValues();
     this.frameToWord = new RecentValues();
-    /** @type {Map<number, number>} capture times by seq */
+    /** Capture times by seq. @type {Map<number, number>} */
     this.captures = new Map();
-    /** @type {Map<string, number>} capture times of triggers, by reply */
+    /** Capture times of triggers by reply. @type {Map<string, number>} */
     this.triggers = new Map();
-    /** @type {number[]} arrival of the newest scores, in milliseconds */
+    /** Arrival of the newest scores in milliseconds. @type {number[]} */
     this.arrivals = [];
   }
 

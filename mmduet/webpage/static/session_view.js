@@ -47,7 +47,7 @@ export class SessionView extends EventTarget {
     this.player?.destroy();
     this.player?.element.remove();
     this.player = null;
-    this.figures.clear();
+    this.figures = new SessionFigures();
     this.curve.clear();
     this.texts.clear();
   }

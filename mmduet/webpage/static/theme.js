@@ -41,8 +41,8 @@ export const themeSheet = styleSheet(`
   }
   :host([hidden]), [hidden] { display: none !important; }
   *, *::before, *::after { box-sizing: border-box; }
-  h2, h3, p, ol, ul, dl, dd, figure { margin: 0; padding: 0; }
-  h3 { font-size: 13px; font-weight: 600; }
+  h2, p, ol, ul, dl, dd, figure { margin: 0; padding: 0; }
+  h2 { font-size: 13px; font-weight: 600; }
   small, .term { color: var(--muted); font-size: 12px; font-weight: 400; }
   .number { font-variant-numeric: tabular-nums; }
   button, select, input, textarea { font: inherit; color: inherit; }

@@ -26,9 +26,9 @@ export const wallSheet = styleSheet(`
   .words { min-height: 2.9em; font-size: 13px; padding-top: 4px; overflow-wrap: anywhere; white-space: pre-wrap; }
   .latency { font-size: 11px; color: var(--muted); padding-bottom: 8px; margin-top: auto; min-height: 24px; }
   .batch { margin-top: 16px; border: 1px solid var(--line); border-radius: 8px; padding: 12px; background: var(--surface); }
-  .batch h3 { margin-bottom: 8px; }
+  .batch h2 { margin-bottom: 8px; }
   dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px 16px; }
-  dt { font-size: 12px; color: var(--muted); }
+  dt { font-size: 12px; font-weight: 600; }
   dd { font-size: 16px; font-variant-numeric: tabular-nums; }
-  meter { width: 100%; height: 8px; }
+  dd.term { font-size: 12px; line-height: 1.35; }
 `);
