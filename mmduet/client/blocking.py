@@ -109,7 +109,7 @@ class RemoteStream:
         """Let the server read a source, see ``RemoteSession.open_source``."""
         self._call(self._session.open_source(url, transport=transport, speed=speed))
 
-    def update_source(self, *, paused: bool | None = None, speed: float | None | EllipsisType = ...) -> None:
+    def update_source(self, *, paused: bool | None = None, speed: float | EllipsisType | None = ...) -> None:
         """Pause or continue the source, or change its speed, see ``RemoteSession.update_source``."""
         self._call(self._session.update_source(paused=paused, speed=speed))
 

@@ -18,9 +18,11 @@ class SourceRequests:
 
     async def open_source(self, url: str, *, transport: Transport = "tcp", speed: float | None = None) -> None:
         """Let the server read frames from a source: a file as fast as they are scored, or at ``speed`` times real time."""
-        await self.send("input_source.open", url=url, transport=transport, **({} if speed is None else {"speed": speed}))
+        await self.send(
+            "input_source.open", url=url, transport=transport, **({} if speed is None else {"speed": speed})
+        )
 
-    async def update_source(self, *, paused: bool | None = None, speed: float | None | EllipsisType = ...) -> None:
+    async def update_source(self, *, paused: bool | None = None, speed: float | EllipsisType | None = ...) -> None:
         """Pause or continue the source, or change the speed of a file (None: as fast as frames are scored), at once."""
         changes = {"paused": paused, **({} if speed is ... else {"speed": speed})}
         await self.send("input_source.update", **changes)

@@ -165,9 +165,9 @@ class OpenSource(ClientEventBase):
     """Let the server read frames from a source, if its settings allow it.
 
     ``url`` is a file in an allowed folder, a file on the web (``http``, ``https``), an HLS playlist, a camera (``rtsp``,
-    ``rtsps``, with ``transport``), or the server's own ``webcam`` or ``webcam:NUMBER``. A file is read as fast as its frames are
-    scored, or at ``speed`` times real time: then never faster, but slower if the frames cannot be scored in time, because none
-    is dropped. A live source has a pace of its own: its ``speed`` is reported as an error and ignored.
+    ``rtsps``, with ``transport``), or the server's own ``webcam`` or ``webcam:NUMBER``. A file is read as fast as its frames
+    are scored, or at ``speed`` times real time: then never faster, but slower if the frames cannot be scored in time, because
+    none is dropped. A live source has a pace of its own: its ``speed`` is reported as an error and ignored.
     """
 
     type: Literal["input_source.open"]
@@ -179,8 +179,8 @@ class OpenSource(ClientEventBase):
 class UpdateSource(ClientEventBase):
     """Pause or continue the open source, or change its speed, at once; answered by ``input_source.updated``.
 
-    Fields that are left out, and ``paused: null``, change nothing. ``speed: null`` reads as fast as frames are scored. While the
-    source is paused, queries are read and replies can be requested.
+    Fields that are left out, and ``paused: null``, change nothing. ``speed: null`` reads as fast as frames are scored. While
+    the source is paused, queries are read and replies can be requested.
     """
 
     type: Literal["input_source.update"]

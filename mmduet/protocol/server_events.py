@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from mmduet.protocol.limits import Limits, RateLimit
 from mmduet.protocol.source_events import CloseReason as CloseReason
+from mmduet.protocol.source_events import FrameThumbnail as FrameThumbnail
 from mmduet.protocol.source_events import SourceClosed as SourceClosed
 from mmduet.protocol.source_events import SourceOpened as SourceOpened
 from mmduet.protocol.source_events import SourceUpdated as SourceUpdated
@@ -33,6 +34,7 @@ class SessionDuet(ServerModel):
     scores: bool
     ack: bool
     max_frame_age: float | None = None
+    thumbnails: bool = False
     query: str | None = None
     limits: Limits | None = None
     resume_token: str | None = None
@@ -347,8 +349,8 @@ class UnknownEvent(ServerEvent):
 ServerEvents = Annotated[
     SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
     | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
-    | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone
-    | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
+    | FrameThumbnail | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta
+    | TextDone | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Events about a source that the server reads: opened, changes of its state, thumbnails, closed."""
+"""Events about a source that the server reads: opened, changes of its state, thumbnails of its frames, closed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ class SourceUpdated(ServerEvent):
     retry_in_s: float | None = None
     message: str | None = None
     speed: float | None = None
+
+
+class FrameThumbnail(ServerEvent):
+    """A small JPEG of a frame of the source as the model sees it, as a data URL; only with ``duet.thumbnails``.
+
+    It follows the ``input_frame.scored`` of the frame. Not every frame has one: there are at most four per second on average,
+    and a client that reads slowly gets only the newest. It is the only event without ``event_id``: it is neither journaled nor
+    sent again after a resume.
+    """
+
+    type: Literal["input_frame.thumbnail"] = "input_frame.thumbnail"
+    seq: int
+    pts: int
+    image: str
 
 
 class SourceClosed(ServerEvent):

@@ -18,6 +18,7 @@ from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import LogEntry
+from mmduet.protocol.session.frame_tracker import AcceptedFrame
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.engine_feed import EngineFeed
 from mmduet.server.journal import Journal
@@ -41,12 +42,19 @@ class Subscriber:
     """A reader of a session's event log: a socket or an SSE stream.
 
     ``cursor`` is the last event it has read. ``closing`` is the code and reason to close it with after the remaining events.
+    ``thumbnail`` is the newest one, to be sent when there are no other events.
     """
 
     number: int
     cursor: int
     closing: tuple[int, str] | None = None
+    thumbnail: server_events.FrameThumbnail | None = None
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take_thumbnail(self) -> LogEntry | None:
+        """Return the newest thumbnail, which does not move the cursor, and forget it; None if there is no new one."""
+        thumbnail, self.thumbnail = self.thumbnail, None
+        return None if thumbnail is None else LogEntry(self.cursor, thumbnail.model_dump_json(exclude={"event_id"}))
 
 
 class LiveSession:
@@ -208,9 +216,14 @@ class LiveSession:
         return self._journal.problem if self._journal is not None else None
 
     def next_event(self, subscriber: Subscriber) -> LogEntry | None:
-        """Return the next event for a subscriber; None if there is none that may be sent yet."""
+        """Return the next event for a subscriber; None if there is none that may be sent yet.
+
+        After all others that is the newest thumbnail, with the number of the last event.
+        """
         entry = self.conversation.log.next_after(subscriber.cursor, subscriber.number)
-        return entry if entry is not None and self._may_send(entry.number) else None
+        if entry is None:
+            return subscriber.take_thumbnail()
+        return entry if self._may_send(entry.number) else None
 
     @property
     def all_sendable(self) -> bool:
@@ -334,6 +347,7 @@ class LiveSession:
             self._feed.on_scored(output.frame, now)
             if (frame := self.conversation.find_frame(output.frame)) is not None:
                 self._metrics.on_frame_scored(now - frame.received_at, output.speak)
+                self._offer_thumbnail(frame)
         if not self.closed:
             self.conversation.on_output(output, now)
             if isinstance(output, ReplyStarted | Reply):
@@ -342,3 +356,9 @@ class LiveSession:
             self._wakeup.set()
         self.source.notify_frame_finished()
         self._publish()
+
+    def _offer_thumbnail(self, frame: AcceptedFrame) -> None:
+        """Let the subscriber send the thumbnail of a scored frame after the other events, unless a newer one replaces it."""
+        thumbnail = self.source.take_thumbnail(frame)
+        if thumbnail is not None and self.subscriber is not None:
+            self.subscriber.thumbnail = thumbnail

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,9 @@ from mmduet.video.letterbox import letterbox
 from mmduet.video.live import LiveVideo, RetryCallback
 from mmduet.video.network import Transport, first_then
 from mmduet.video.source import LiveSource
+
+Abort = Callable[[], None]
+"""Breaks a connection, so that whatever reads from it ends."""
 
 
 class MediaLoader:
@@ -111,11 +114,17 @@ class MediaLoader:
             self._policy.check_file(url)
 
     def open_source(
-        self, url: str, owner: str, transport: Transport, on_retry: RetryCallback = lambda reason, pause: None
+        self,
+        url: str,
+        owner: str,
+        transport: Transport,
+        on_retry: RetryCallback = lambda reason, pause: None,
+        on_open: Callable[[Abort], None] = lambda abort: None,
     ) -> LiveSource:
         """Open a registered video, a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
 
-        ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. Raises ``SourceError``,
+        ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. ``on_open`` is called with a function
+        that breaks the first connection to an http(s) server, and may be called from another thread. Raises ``SourceError``,
         ``VideoError`` or ``StorageError``, which name the URL.
         """
         if (path := self._registered.find(url, owner)) is not None:
@@ -126,6 +135,7 @@ class MediaLoader:
             return NamedVideo(self._policy.check_file(url), redact(url))
         frame_size = self._frame_size or DEFAULT_FRAME_SIZE
         opened = open_http(check_url(url), self._client, frame_size)
+        on_open(opened.body.abort if isinstance(opened, HttpFile) else opened.close)
         if isinstance(opened, HttpFile):
             return StoredVideo(self._download(opened))
         reconnect = partial(open_http_connection, url, self._client, frame_size)

@@ -1,4 +1,4 @@
-"""Videos that parts of the server offer under a scheme of their own, such as ``clip:NAME``, beside what the URL policy allows."""
+"""Videos that parts of the server offer under a scheme of their own, such as ``clip:NAME``, outside the URL policy."""
 
 from __future__ import annotations
 

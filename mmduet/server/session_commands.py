@@ -112,8 +112,8 @@ def _set_paused(session: LiveSession, *, paused: bool) -> None:
         return
     session.source.set_paused(paused)
     if session.source.reader is None:  # it is about to be opened
-        state: OpenSourceState = "paused" if paused else "connecting"
-        session.conversation.emit(SourceUpdated(url=source.url, state=state, speed=source.speed))
+        new_state: OpenSourceState = "paused" if paused else "connecting"
+        session.conversation.emit(SourceUpdated(url=source.url, state=new_state, speed=source.speed))
         session.wake()
 
 

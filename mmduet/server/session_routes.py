@@ -37,6 +37,7 @@ CREATE_EXAMPLE: JsonDict = {
     "query": "Narrate the scene.",
     "session": {"type": "realtime", "duet": {"fps": 2}},
 }
+THUMBNAIL = "input_frame.thumbnail"
 KEEPALIVE_SECONDS = 15.0
 """Interval of SSE comments, which keep proxies from closing a quiet stream."""
 
@@ -151,9 +152,7 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     try:
         if body.query is not None:
             append_query(session, body.query)
-        opening = OpenSource(
-            type="input_source.open", url=body.source, transport=body.transport, speed=body.speed
-        )
+        opening = OpenSource(type="input_source.open", url=body.source, transport=body.transport, speed=body.speed)
         session.execute(opening)
     except BaseException:
         session.finished = True
@@ -172,7 +171,8 @@ async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncI
             if entry is not None:
                 subscriber.cursor = entry.number
                 kind = json.loads(entry.text)["type"]
-                yield f"id: {format_event_id(entry.number)}\nevent: {kind}\ndata: {entry.text}\n\n"
+                event_id = "" if kind == THUMBNAIL else f"id: {format_event_id(entry.number)}\n"
+                yield f"{event_id}event: {kind}\ndata: {entry.text}\n\n"
             elif session.closed and session.all_sendable:
                 return
             else:

@@ -6,12 +6,16 @@ import logging
 from time import monotonic
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmduet.errors import RateLimitError
 from mmduet.protocol.client_events import ClientEventBase, EndFrames
 from mmduet.protocol.server_events import Error, ErrorEvent
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
-from mmduet.protocol.source_events import SourceClosed
+from mmduet.protocol.session.frame_tracker import AcceptedFrame
+from mmduet.protocol.source_events import FrameThumbnail, SourceClosed
 from mmduet.server.key_limiter import KeyLimiter
 from mmduet.server.log_events import SOURCE_ENDED
 from mmduet.server.media import MediaLoader
@@ -19,6 +23,7 @@ from mmduet.server.metrics import Metrics
 from mmduet.server.session_load import SessionLoad
 from mmduet.server.source_pace import SourcePace
 from mmduet.server.source_reader import SourceReader
+from mmduet.server.thumbnails import Thumbnails
 from mmduet.text import shorten_words
 
 log = logging.getLogger(__name__)
@@ -65,6 +70,7 @@ class SessionSource:
         self.pace = SourcePace()
         self._session, self._media, self._load, self._metrics = session, media, load, metrics
         self._conversation, self._model_fps = session.conversation, model_fps
+        self._thumbnails = Thumbnails()
 
     @property
     def is_open(self) -> bool:
@@ -87,6 +93,11 @@ class SessionSource:
         if self.reader is not None:
             self.reader.report_state()
 
+    def take_thumbnail(self, frame: AcceptedFrame) -> FrameThumbnail | None:
+        """Return the thumbnail of a frame that was scored, if it has one."""
+        image = self._thumbnails.take(frame.pts)
+        return None if image is None else FrameThumbnail(seq=frame.seq, pts=frame.pts, image=image)
+
     async def stop(self) -> None:
         """Stop reading, if a source is open."""
         if self.reader is not None:
@@ -99,9 +110,7 @@ class SessionSource:
 
     def _open(self, command: commands.OpenSource) -> None:
         if self.reader is not None:
-            self._fail(
-                f"source {self.reader.url} is open; close it first", "source_is_open", event_id=command.event_id
-            )
+            self._fail(f"source {self.reader.url} is open; close it first", "source_is_open", event_id=command.event_id)
             return
         try:
             self._session.limiter.open_source(self._conversation.id)
@@ -163,6 +172,15 @@ class SessionSource:
         message = f"{url} is live and has a pace of its own, its speed is ignored; set speed to null"
         self._fail(message, "invalid_value", param="speed", event_id=event_id)
 
+    def encode_thumbnail(self, image: NDArray[np.uint8]) -> str | None:
+        """Return the thumbnail of a frame if one should be sent; called by the reader's thread."""
+        is_wanted = self._conversation.settings.thumbnails and not self.pace.paused
+        return self._thumbnails.encode(image) if is_wanted else None
+
+    def add_thumbnail(self, pts: int, thumbnail: str) -> None:
+        """Keep the thumbnail of a frame until it is scored."""
+        self._thumbnails.add(pts, thumbnail)
+
     def on_frame(self, *, live: bool) -> None:
         """Count a frame that was read; ``live`` is False for a file."""
         self._load.reads_file = not (live or self._is_realtime)
@@ -170,9 +188,9 @@ class SessionSource:
 
     @property
     def _is_realtime(self) -> bool:
-        """Whether a file is read at a rate that the model's own does not exceed: what a client sets must not close admission."""
-        speed, fps, model_fps = self.pace.speed, self._conversation.settings.fps, self._model_fps
-        return None not in (speed, fps, model_fps) and speed * fps <= model_fps  # type: ignore[operator]
+        """Whether a file offers frames at a rate of its own, up to the model's: a higher one must not close admission."""
+        speed, fps = self.pace.speed, self._conversation.settings.fps
+        return speed is not None and fps is not None and speed * fps <= self._model_fps
 
     def on_closed(self, event: SourceClosed) -> None:
         """Send the event, forget the source, and end the session if it was opened for the source alone."""

@@ -14,9 +14,9 @@ MAX_CATCH_UP_SECONDS = 1.0
 class SourcePace:
     """Maps the times of a source's frames to the clock.
 
-    At ``speed`` times real time, a frame is due when the position, which moves on at that speed from the last change of pause or
-    speed, reaches its time: delays do not add up. With ``speed`` None every frame is due at once. While the source is paused, the
-    position stands still and no frame is due. All times are in seconds.
+    At ``speed`` times real time, a frame is due when the position reaches its time. The position moves on at that speed from
+    the last change of pause or speed, so delays do not add up. With ``speed`` None every frame is due at once. While the source
+    is paused, the position stands still and no frame is due. All times are in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

@@ -11,6 +11,9 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmduet.errors import MmduetError
 from mmduet.events import Frame
 from mmduet.protocol import server_events
@@ -51,6 +54,13 @@ class SourceOwner(Protocol):
     def on_frame(self, *, live: bool) -> None:
         """Count a frame that was read; ``live`` is False for a file."""
 
+    def encode_thumbnail(self, image: NDArray[np.uint8]) -> str | None:
+        """Return the thumbnail of a frame if one should be sent; called by the reader's thread."""
+        ...
+
+    def add_thumbnail(self, pts: int, thumbnail: str) -> None:
+        """Keep the thumbnail of a frame until it is scored."""
+
     def reject_speed(self, event_id: str | None) -> None:
         """Report that a live source cannot be read at a speed."""
 
@@ -64,9 +74,7 @@ class SourceOwner(Protocol):
 class SourceReader:
     """Read one source in a background task, until it ends or ``stop`` is called."""
 
-    def __init__(
-        self, owner: SourceOwner, media: MediaLoader, command: commands.OpenSource, pace: SourcePace
-    ) -> None:
+    def __init__(self, owner: SourceOwner, media: MediaLoader, command: commands.OpenSource, pace: SourcePace) -> None:
         """While ``pace`` is paused, files are not read, and the frames of live sources are dropped."""
         self.url, self.frame_count = redact(command.url), 0
         self.fps: float | None = None  # rate at which the source is read
@@ -178,17 +186,27 @@ class SourceReader:
         self.report_state()
         first_pts = self._conversation.next_pts()
         try:
-            while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
+            while (found := await self._run_in_thread(self._next_frame, frames)) is not None:
+                frame, thumbnail = found
                 if not live:
                     await self._wait_until_wanted(frame.time)
-                self._push_frame(frame, first_pts, live=live)
+                pts = first_pts + round(frame.time * 1e6)
+                if thumbnail is not None:
+                    self._owner.add_thumbnail(pts, thumbnail)
+                self._push_frame(frame, pts, live=live)
         finally:
-            await asyncio.to_thread(_close_frames, frames)
+            await asyncio.to_thread(close_frames, frames)
 
-    def _next_frame(self, frames: Iterator[Frame]) -> Frame | None:
-        """Return the next frame at the model's input size, so that queued frames take no more memory than necessary."""
+    def _next_frame(self, frames: Iterator[Frame]) -> tuple[Frame, str | None] | None:
+        """Return the next frame at the model's input size, and its thumbnail if one should be sent.
+
+        At that size, queued frames take no more memory than necessary.
+        """
         frame = next(frames, None)
-        return None if frame is None else replace(frame, image=self._media.letterbox(frame.image))
+        if frame is None:
+            return None
+        image = self._media.letterbox(frame.image)
+        return replace(frame, image=image), self._owner.encode_thumbnail(image)
 
     def _on_retry(self, reason: str, pause_seconds: float) -> None:
         """Log and report a lost connection; called by the source's thread."""
@@ -202,7 +220,7 @@ class SourceReader:
         if self.running and self._state == "retrying":
             self.report_state(always=True)
 
-    def _push_frame(self, frame: Frame, first_pts: int, *, live: bool) -> None:
+    def _push_frame(self, frame: Frame, pts: int, *, live: bool) -> None:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
         if self._logs_next_frame:
@@ -211,8 +229,7 @@ class SourceReader:
         self.frame_count += 1
         self._owner.on_frame(live=live)
         self.report_state()  # live again after a retry
-        pts, paused = first_pts + round(frame.time * 1e6), self._pace.paused
-        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused, live=live)
+        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=self._pace.paused, live=live)
         self._owner.wake()
 
     async def _wait_until_wanted(self, time: float) -> None:
@@ -256,7 +273,8 @@ def _close_when_opened(opening: asyncio.Future[LiveSource]) -> None:
         opening.result().close()
 
 
-def _close_frames(frames: Iterator[Frame]) -> None:
+def close_frames(frames: Iterator[Frame]) -> None:
+    """End an iteration over frames, if it is a generator."""
     close: Callable[[], None] | None = getattr(frames, "close", None)
     if close is not None:
         with contextlib.suppress(ValueError):  # the generator is running in its thread; it ends with its next frame

@@ -24,12 +24,13 @@ NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 
 @dataclass(frozen=True, eq=False)
 class StreamFrame:
-    """A frame with its time in seconds; ``to_rgb`` decodes it to uint8 ``[H, W, 3]``."""
+    """A frame with its time in seconds; ``to_rgb`` decodes it to uint8 ``[H, W, 3]``; ``codec`` is FFmpeg's name, if known."""
 
     time: float
     width: int
     height: int
     to_rgb: Callable[[], NDArray[np.uint8]]
+    codec: str | None = None
 
 
 class Connection(Protocol):
@@ -117,8 +118,9 @@ def decode_stream(
     if arrived_at is not None and container.format.flags & NO_TIMESTAMPS:
         yield from _timed_by_arrival(container, stream, log, start, arrived_at)
         return
+    codec = containers.codec_name(stream)
     for frame in Decoder(container, stream, log, live=True, start=start).frames():
-        yield _as_stream_frame(frame.time, frame.av_frame)
+        yield _as_stream_frame(frame.time, frame.av_frame, codec)
 
 
 def _timed_by_arrival(
@@ -128,7 +130,7 @@ def _timed_by_arrival(
     start: float,
     arrived_at: Callable[[int], float],
 ) -> Iterator[StreamFrame]:
-    first, time = None, start
+    first, time, codec = None, start, containers.codec_name(stream)
     for packet in container.demux([stream]):
         try:
             frames = [frame for frame in packet.decode() if isinstance(frame, VideoFrame) and not frame.is_corrupt]
@@ -140,11 +142,11 @@ def _timed_by_arrival(
             first = arrival if first is None else first
             time = start + max(arrival - first, 0.0)
         for frame in frames:
-            yield _as_stream_frame(time, frame)
+            yield _as_stream_frame(time, frame, codec)
 
 
-def _as_stream_frame(time: float, frame: VideoFrame) -> StreamFrame:
+def _as_stream_frame(time: float, frame: VideoFrame, codec: str) -> StreamFrame:
     width, height = frame.width, frame.height
     if orientation_of(frame).transpose:
         width, height = height, width
-    return StreamFrame(time, width, height, DecodedFrame(0, time, frame).to_rgb)
+    return StreamFrame(time, width, height, DecodedFrame(0, time, frame).to_rgb, codec)

@@ -147,9 +147,8 @@ class LiveVideo:
                         return
                     if self._info is None:
                         self._live, self._keeps_unread = connection.live, connection.keeps_unread
-                        self._info = VideoInfo(
-                            self._name, frame.width, frame.height, connection.duration, connection.fps
-                        )
+                        size, duration, fps = (frame.width, frame.height), connection.duration, connection.fps
+                        self._info = VideoInfo(self._name, *size, duration, fps, codec=frame.codec)
                     yield _NumberedFrame(number, frame.time, frame)
         finally:
             connection.close()

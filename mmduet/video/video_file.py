@@ -146,6 +146,7 @@ class VideoFile:
         with containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path)
             duration, fps = containers.get_duration(container, stream), stream.average_rate
+            codec = containers.codec_name(stream)
             log, container_start, discontinuous = (
                 DamageLog(),
                 containers.start_time(container),
@@ -167,7 +168,7 @@ class VideoFile:
         if orientation_of(first.av_frame).transpose:
             width, height = height, width
         start = max(float(origin) - container_start, 0.0)
-        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start)
+        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start, codec)
 
     def _probe_animation(self) -> VideoInfo:
         log, count, last = DamageLog(), 0, None
@@ -176,7 +177,7 @@ class VideoFile:
         if last is None:
             raise self._no_frames_error(log)
         size, duration = last.av_frame, last.time + last.duration
-        return VideoInfo(self.path.name, size.width, size.height, duration, count / duration)
+        return VideoInfo(self.path.name, size.width, size.height, duration, count / duration, codec="webp")
 
     def _scan_timeline(self) -> Timeline:
         with containers.open_container(self.path) as container, contextlib.suppress(CorruptVideoError):

@@ -21,7 +21,7 @@ from mmduet.protocol.session.recovery import RecordedReply, RecoveredSession, re
 
 JOURNAL = Path(__file__).parent / "data" / "session.journal"
 
-ADDED_TO_EVENTS = ',"max_frame_age":null'
+ADDED_TO_EVENTS = ',"max_frame_age":null,"thumbnails":false'
 """Part of events that earlier versions did not send."""
 
 

@@ -56,12 +56,18 @@ def secret(server: RunningServer) -> dict[str, str]:
 
 
 def read_source(server: RunningServer, url: str, headers: dict[str, str]) -> list[dict]:
-    """Open a source in a new session and return every event up to the end of the source."""
+    """Open a source in a new session and return every event to the session's end."""
     with server.connect(additional_headers=headers) as client:
         client.receive()
         client.update_session(SILENT)
         client.send("input_source.open", url=url)
-        return client.receive_until("input_source.closed")
+        return [*client.receive_until("input_source.closed"), *client.end_stream()]
+
+
+def reason(events: list[dict]) -> str:
+    """Return why the source was closed."""
+    (closed,) = [event for event in events if event["type"] == "input_source.closed"]
+    return str(closed["reason"])
 
 
 @pytest.mark.parametrize("url", ["clip:film", "CLIP:film"])
@@ -75,7 +81,7 @@ def test_a_registered_video_is_read(server: RunningServer, folder: Path, url: st
 @pytest.mark.parametrize(("url", "code"), [("clip:missing", "bad_source"), ("clip:broken", "corrupt_video")])
 def test_errors_name_the_video_and_never_its_path(server: RunningServer, folder: Path, url: str, code: str) -> None:
     events = read_source(server, url, secret(server))
-    assert events[-1]["reason"] == "failed"
+    assert reason(events) == "failed"
     (error,) = [e["error"] for e in events if e["type"] == "error"]
     assert error["code"] == code
     assert url in error["message"]
@@ -84,7 +90,7 @@ def test_errors_name_the_video_and_never_its_path(server: RunningServer, folder:
 
 @pytest.mark.parametrize("url", ["film.mp4", "clip", "clip:" + "x" * 3000, "clip:a\0b", "clip:../../etc/passwd"])
 def test_nothing_else_becomes_accessible(server: RunningServer, url: str) -> None:
-    assert read_source(server, url, secret(server))[-1]["reason"] == "failed"
+    assert reason(read_source(server, url, secret(server))) == "failed"
 
 
 def test_videos_of_other_owners_do_not_exist(server: RunningServer) -> None:
@@ -95,8 +101,8 @@ def test_videos_of_other_owners_do_not_exist(server: RunningServer) -> None:
     httpx2.delete(f"{url}/{created.json()['id']}", headers=mine)
     refused = httpx2.post(url, json={"source": "mine:film.mp4"}, headers=yours)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_source")
-    assert read_source(server, "mine:film.mp4", yours)[-1]["reason"] == "failed"
-    assert read_source(server, "mine:film.mp4", mine)[-1]["reason"] == "ended"
+    assert reason(read_source(server, "mine:film.mp4", yours)) == "failed"
+    assert reason(read_source(server, "mine:film.mp4", mine)) == "ended"
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "file", "webcam", "data", "clip", "Clips", "a", "a b", ""])

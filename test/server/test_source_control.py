@@ -54,6 +54,11 @@ def scored_pts(events: list[dict[str, Any]]) -> list[int]:
     return [event["pts"] for event in events if event["type"] == "input_frame.scored"]
 
 
+def read_to_end(client: SocketClient) -> list[dict[str, Any]]:
+    """Return every event to the session's end, which follows that of the source."""
+    return [*client.receive_until("input_source.closed"), *client.end_stream()]
+
+
 def states(events: list[dict[str, Any]]) -> list[str]:
     """Return the states of the source in order."""
     return [event["state"] for event in events if event["type"] == "input_source.updated"]
@@ -68,8 +73,8 @@ def test_a_file_is_read_at_its_speed_and_loses_nothing(client: SocketClient) -> 
     start = time.monotonic()
     events = client.receive_until("input_source.closed")
     assert time.monotonic() - start >= 1.75 / 4 - 0.05
-    assert scored_pts(events) == PTS
     assert events[-1]["reason"] == "ended"
+    assert scored_pts([*events, *client.end_stream()]) == PTS
 
 
 def test_a_change_of_speed_takes_effect_while_the_next_frame_is_awaited(client: SocketClient) -> None:
@@ -80,7 +85,7 @@ def test_a_change_of_speed_takes_effect_while_the_next_frame_is_awaited(client: 
         "type": "input_source.updated", "event_id": "", "url": "film.mp4", "state": "live", "retry_in_s": None,
         "message": None, "speed": None,
     }  # fmt: skip
-    assert scored_pts(client.receive_until("input_source.closed")) == PTS[1:]
+    assert scored_pts(read_to_end(client)) == PTS[1:]
 
 
 def test_the_next_source_has_its_own_speed_and_is_not_paused(client: SocketClient) -> None:
@@ -91,7 +96,7 @@ def test_the_next_source_has_its_own_speed_and_is_not_paused(client: SocketClien
     client.send("input_source.close")
     assert client.receive("input_source.closed")["reason"] == "asked"
     client.send("input_source.open", url="film.mp4")
-    assert len(scored_pts(client.receive_until("input_source.closed"))) == 8
+    assert len(scored_pts(read_to_end(client))) == 8
 
 
 def camera() -> Any:
@@ -143,17 +148,19 @@ def test_while_paused_a_query_is_read_and_a_reply_can_be_requested(client: Socke
     assert events[-1]["response"]["duet"]["forced"] is True
     assert scored_pts(events) == []
     client.send("input_source.update", paused=False, speed=None)
-    assert scored_pts(client.receive_until("input_source.closed")) == PTS[1:]
+    assert scored_pts(read_to_end(client)) == PTS[1:]
 
 
 def test_a_source_can_be_paused_before_its_first_frame(client: SocketClient) -> None:
     client.send("input_source.open", url="film.mp4")
     client.send("input_source.update", paused=True)
-    client.send("response.create")
-    events = client.receive_until("response.done")
+    events = client.receive_until("input_source.opened")
+    client.send("session.heartbeat")
+    events += client.receive_until("session.heartbeat_ack")
+    assert states(events)[-1] == "paused"
     assert scored_pts(events) == []
     client.send("input_source.update", paused=False)
-    events = client.receive_until("input_source.closed")
+    events = read_to_end(client)
     assert scored_pts(events) == PTS
     assert states(events)[-1] == "live"
 
@@ -169,7 +176,7 @@ def test_invalid_updates_change_nothing_and_are_reported(client: SocketClient) -
     client.send("input_source.open", url="film.mp4", speed=-1)
     assert client.receive("error")["error"]["param"] == "speed"
     client.send("input_source.open", url="film.mp4")
-    assert len(scored_pts(client.receive_until("input_source.closed"))) == 8
+    assert len(scored_pts(read_to_end(client))) == 8
 
 
 # States

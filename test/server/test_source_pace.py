@@ -41,7 +41,7 @@ def test_delays_do_not_add_up(speed: float) -> None:
         time = number / 4
         due_at = clock.now + (pace.delay(time) or 0.0)
         assert due_at == pytest.approx(max(100 + time / speed, clock.now))
-        clock.now = due_at + (0.01, 0.2, 0.0, 0.4)[number % 4]  # taken a little later
+        clock.now = due_at + (0.01, 0.2, 0.0, 0.4)[number % 4] / speed  # taken a little later
         pace.on_frame(time)
 
 
