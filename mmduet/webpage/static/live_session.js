@@ -45,6 +45,8 @@ export class LiveSession extends EventTarget {
     /** @type {Array<{text: string, time: number}>} */
     this.queries = [];
     this.run = 0;
+    this.paused = false;
+    this.connecting = new AbortController();
     this.notSent_ = 0;
     this.confirmed = /** @type {any} */ (null); // the last session object of the server
     this.lastTime = 0; // of the last scored frame, in seconds
@@ -87,7 +89,7 @@ export class LiveSession extends EventTarget {
   async start(source, settings = {}) {
     this.#release();
     const run = ++this.run;
-    Object.assign(this, { source, settings, lastTime: 0, queries: [], counts: null, notSent_: 0 });
+    Object.assign(this, { source, settings, lastTime: 0, queries: [], counts: null, notSent_: 0, paused: false });
     this.log.clear();
     this.#setStatus({ state: "connecting", text: source.kind === "camera" || source.kind === "screen"
       ? `Waiting for your permission to use the ${source.kind}.` : "Connecting to the server." });
@@ -112,16 +114,18 @@ export class LiveSession extends EventTarget {
   }
 
   pause() {
-    if (this.state !== "live" && this.state !== "retrying") return;
+    if (this.session === null || this.paused) return;
+    this.paused = true;
     if (this.pump !== null) this.pump.pause();
-    else this.#attempt(this.session.updateSource({ paused: true }));
-    this.#setStatus({ state: "paused", text: "The model sees nothing new. You can still ask; it reads the question at once." });
+    else this.#attempt(() => this.session.updateSource({ paused: true }));
+    this.#setLive();
   }
 
   resume() {
-    if (this.state !== "paused") return;
+    if (this.session === null || !this.paused) return;
+    this.paused = false;
     if (this.pump !== null) this.pump.resume();
-    else this.#attempt(this.session.updateSource({ paused: false }));
+    else this.#attempt(() => this.session.updateSource({ paused: false }));
     this.#setLive();
   }
 
@@ -136,8 +140,8 @@ export class LiveSession extends EventTarget {
       return;
     }
     this.#stopInput();
-    if (this.pump === null) this.#attempt(session.closeSource());
-    this.#attempt(session.end());
+    if (this.pump === null) this.#attempt(() => session.closeSource());
+    this.#attempt(() => session.end());
     await Promise.race([closedOf(session), delay(STOP_SECONDS)]);
     if (run !== this.run || !this.active) return;
     this.#release();
@@ -153,20 +157,20 @@ export class LiveSession extends EventTarget {
   /** @param {number | null} speed 1 is real time, null as fast as frames are scored */
   setSpeed(speed) {
     if (this.source !== null) this.source = { ...this.source, speed };
-    if (this.session !== null && this.readsFile) this.#attempt(this.session.updateSource({ speed }));
+    if (this.session !== null && this.readsFile) this.#attempt(() => this.session.updateSource({ speed }));
   }
 
   /** @param {string} text @param {{replyNow?: boolean}} [options] `replyNow`: regardless of the speak policy */
   ask(text, { replyNow = false } = {}) {
     if (this.session === null || text.trim() === "") return;
     this.queries.push({ text, time: this.lastTime });
-    this.#attempt(this.session.ask(text, { time: this.lastTime }));
-    if (replyNow) this.#attempt(this.session.speakNow());
+    this.#attempt(() => this.session.ask(text, { time: this.lastTime }));
+    if (replyNow) this.speakNow();
   }
 
   /** Request a reply regardless of the speak policy. */
   speakNow() {
-    if (this.session !== null) this.#attempt(this.session.speakNow());
+    if (this.session !== null) this.#attempt(() => this.session.speakNow());
   }
 
   /** Frames that were dropped before they were sent. */
@@ -221,11 +225,13 @@ export class LiveSession extends EventTarget {
 
   /** @param {number} run */
   #connect(run) {
+    this.connecting = new AbortController();
     const current = (/** @type {(detail: any) => void} */ use) => (/** @type {any} */ detail) => run === this.run && use(detail);
     return connect(this.url, {
       ...this.connectOptions,
       model: this.settings.model ?? this.connectOptions.model,
       waitSeconds: this.waitSeconds,
+      signal: this.connecting.signal,
       onQueued: current((queue) => this.#setStatus(queuedStatus(queue))),
       onConnectionChange: current((change) => this.#onConnection(change)),
     });
@@ -251,15 +257,16 @@ export class LiveSession extends EventTarget {
       this.#setLive();
     } else {
       const options = this.readsFile ? { speed: source.speed === undefined ? 1 : source.speed } : { transport: source.transport };
-      await session.openSource(source.url, options);
+      session.openSource(source.url ?? "", options);
     }
   }
 
   /** @param {any} session @param {HTMLVideoElement | HTMLCanvasElement} element */
   #startPump(session, element) {
     this.pump = streamFrom(session, element, { fps: session.created.duet.fps ?? DEFAULT_FPS });
+    this.pump.addEventListener("error", (/** @type {CustomEvent} */ { detail }) => this.#fail(detail));
     this.pump.addEventListener("frame", (/** @type {CustomEvent} */ { detail }) => {
-      this.#emit("capture", { seq: detail.seq, time: detail.time, at: detail.capturedAt ?? performance.now() });
+      this.#emit("capture", { seq: detail.seq, time: detail.time, at: detail.capturedAt });
     });
   }
 
@@ -282,13 +289,13 @@ export class LiveSession extends EventTarget {
   #onSource({ state, retry_in_s: seconds, message }) {
     if (state === "retrying") this.#setStatus(retryingStatus("The source is not available", message, seconds));
     else if (state === "connecting") this.#setStatus({ state: "connecting", text: "Opening the source." });
-    else if (state === "live" && this.state !== "paused") this.#setLive();
+    else this.#setLive();
   }
 
   /** @param {any} event */
   #onSourceClosed({ reason, message }) {
     if (reason === "failed") this.lastError = { code: this.lastError?.code ?? "bad_source", message };
-    if (reason === "ended") this.#attempt(this.session.end());
+    if (reason === "ended") this.#attempt(() => this.session.end());
   }
 
   /** @param {{code: string, message: string}} error */
@@ -321,7 +328,7 @@ export class LiveSession extends EventTarget {
   }
 
   #setLive() {
-    if (this.pump?.paused) this.#setStatus({ state: "paused", text: "The model sees nothing new." });
+    if (this.paused) this.#setStatus({ state: "paused", text: "The model gets no new frames. You can still ask." });
     else this.#setStatus({ state: "live", text: "" });
   }
 
@@ -349,6 +356,7 @@ export class LiveSession extends EventTarget {
 
   #release() {
     this.#stopInput();
+    this.connecting.abort();
     this.session?.close();
     this.session = this.pump = null;
     this.lastError = undefined;
@@ -370,10 +378,13 @@ export class LiveSession extends EventTarget {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
-  /** Report what a request rejects with. @param {Promise<any> | any} request */
+  /** Call a method of the session and report its error. @param {() => void} request */
   #attempt(request) {
-    const run = this.run;
-    Promise.resolve(request).catch((error) => run === this.run && this.active && this.#report(error));
+    try {
+      request();
+    } catch (error) {
+      if (this.active) this.#report(/** @type {any} */ (error));
+    }
   }
 }
 
