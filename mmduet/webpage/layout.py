@@ -59,17 +59,17 @@ def _element(name: str) -> str:
 
 
 def _build_live_tab(defaults: PageDefaults) -> None:
-    _build_sources()
-    with gr.Row(elem_id="mmduet-live-row"):
-        with gr.Column(scale=7, min_width=320):
-            gr.HTML(_element("view"))
-        with gr.Column(scale=4, min_width=300):
+    with gr.Row(elem_id="mmduet-start"):
+        with gr.Column(scale=3, min_width=320):
+            _build_sources()
+        with gr.Column(scale=2, min_width=300):
             controls = _build_question(defaults)
-            with gr.Accordion("When to speak", open=False):
-                controls |= _build_speak_controls(defaults.settings["duet"]["speak"])
-            with gr.Accordion("How to watch (from the next start on)", open=False):
-                controls |= _build_session_controls(defaults)
-            gr.HTML(_element("export"))
+    gr.HTML(_element("view"))
+    with gr.Row(elem_id="mmduet-settings"):
+        with gr.Column(min_width=300), gr.Accordion("When to speak", open=False):
+            controls |= _build_speak_controls(defaults.settings["duet"]["speak"])
+        with gr.Column(min_width=300), gr.Accordion("How to watch (from the next start on)", open=False):
+            controls |= _build_session_controls(defaults)
     _connect(controls)
 
 

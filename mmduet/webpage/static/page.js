@@ -6,8 +6,8 @@ import "./wall.js";
 import "./playground.js";
 import { openAccess } from "./access.js";
 import { byName, sessionSettings, speakSettings, withPreset, withSettings } from "./controls.js";
-import { element, fillParts } from "./dom.js";
-import { exportPanel } from "./export_panel.js";
+import { element } from "./elements.js";
+import { fillParts } from "./page_parts.js";
 import { footer, header } from "./page_frame.js";
 import { Requests } from "./requests.js";
 import { ResultsPanel } from "./results.js";
@@ -50,7 +50,6 @@ class Page {
       "source-screen": () => capturePanel("screen", choose),
       "source-upload": () => uploadPanel(this.uploads, choose),
       "source-stream": () => addressPanel(this.requests, config.allows_addresses, choose),
-      export: () => exportPanel(this.view),
       wall: () => wallPanel(this.wall, this.clips),
       "results-video": () => this.results.videoChoice,
       results: () => this.results.element,

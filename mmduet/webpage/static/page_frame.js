@@ -1,7 +1,7 @@
 // @ts-check
 /** Head and foot of the live page. */
 
-import { element } from "./dom.js";
+import { element } from "./elements.js";
 
 /** @param {any} config */
 export function header(config) {
@@ -13,8 +13,8 @@ export function header(config) {
     element(
       "p",
       {},
-      "The model watches frame by frame. After every frame two small heads give scores: is there something new (informative), " +
-        "and does it matter to the question (relevance)? When the score passes the threshold, the model speaks.",
+      "It watches frame by frame. After every frame two small heads give scores: is there something new (informative), does it " +
+        "matter to the question (relevance)? When the score passes the threshold, the model speaks.",
     ),
     element("p", { class: "mmduet-note" }, `Model ${config.model} · mmduet ${config.version} · ${access}`),
     config.model === "nano"

@@ -1,7 +1,8 @@
 // @ts-check
 /** The tab of finished results: runs a task over a whole video and shows captions, spans, highlights or answers. */
 
-import { element, formatTime } from "./dom.js";
+import { element } from "./elements.js";
+import { formatTime } from "./format.js";
 import { SERVER } from "./access.js";
 
 const POLL_MS = 400;

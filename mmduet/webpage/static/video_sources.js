@@ -1,7 +1,8 @@
 // @ts-check
 /** The panels in which a visitor chooses what the model watches: clips, uploads, camera, screen and stream addresses. */
 
-import { element, formatTime } from "./dom.js";
+import { element } from "./elements.js";
+import { formatTime } from "./format.js";
 
 /** @typedef {import("./requests.js").Requests} Requests */
 /** @typedef {{kind: string, url?: string, preview?: string, transport?: string, title?: string, query?: string}} Source */
