@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmduet.errors import SourceError, VideoError
 from mmduet.redaction import redact
 from mmduet.server.cameras import check_camera, is_camera, open_camera
+from mmduet.server.registered_videos import FindVideo, RegisteredVideos
 from mmduet.server.stored_video import NamedVideo, StoredFile, StoredVideo
 from mmduet.server.url_policy import UrlPolicy
 from mmduet.text import decode_base64, shorten
@@ -42,6 +43,14 @@ class MediaLoader:
         self._policy, self._frame_size = policy, frame_size
         self._client = HttpClient(policy.check_url, max_bytes)
         self._max_pixels, self.max_frames = max_pixels, max_frames
+        self._registered = RegisteredVideos()
+
+    def register_videos(self, scheme: str, find: FindVideo) -> None:
+        """Let sources named ``scheme:NAME`` be the files that ``find`` returns, whether or not the policy allows files.
+
+        Events and errors show the name, never the path. Raises ``OptionError`` if the scheme cannot be registered.
+        """
+        self._registered.register(scheme, find)
 
     async def load_image(self, url: str) -> NDArray[np.uint8]:
         """Return the image of a data URL or an http(s) URL as RGB ``[H, W, 3]``. Raises ``SourceError`` or ``VideoError``."""
@@ -90,8 +99,10 @@ class MediaLoader:
         """Return RGB ``[H, W, 3]`` letterboxed to the model's input size, which the engine then leaves unchanged."""
         return image if self._frame_size is None else letterbox(image, self._frame_size)
 
-    def check_source(self, url: str) -> None:
-        """Raise ``SourceError`` if the policy does not allow a source; blocking, because it resolves the host."""
+    def check_source(self, url: str, owner: str) -> None:
+        """Raise ``SourceError`` if ``owner`` may not open a source; blocking, because it resolves the host."""
+        if self._registered.find(url, owner) is not None:
+            return
         if is_camera(url):
             check_camera(url, self._policy)
         elif is_http(url):
@@ -100,13 +111,15 @@ class MediaLoader:
             self._policy.check_file(url)
 
     def open_source(
-        self, url: str, transport: Transport, on_retry: RetryCallback = lambda reason, pause: None
+        self, url: str, owner: str, transport: Transport, on_retry: RetryCallback = lambda reason, pause: None
     ) -> LiveSource:
-        """Open a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
+        """Open a registered video, a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
 
         ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. Raises ``SourceError``,
         ``VideoError`` or ``StorageError``, which name the URL.
         """
+        if (path := self._registered.find(url, owner)) is not None:
+            return NamedVideo(path, redact(url))
         if is_camera(url):
             return open_camera(url, transport, self._policy, on_retry)
         if not is_http(url):

@@ -137,7 +137,7 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     if body.session is not None:
         settings = settings.with_update(body.session, started=False)
     try:
-        await asyncio.to_thread(manager.media.check_source, body.source)
+        await asyncio.to_thread(manager.media.check_source, body.source, owner)
     except SourceError as error:
         raise ProtocolError(str(error), error.code, param="source") from None
     manager.limiters.of(owner).check_source()

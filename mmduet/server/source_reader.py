@@ -116,7 +116,9 @@ class SourceReader:
     async def _read_source(self) -> None:
         SOURCE_CONNECTING.emit(log, session=self._conversation.id, source=self.url)
         opening = asyncio.ensure_future(
-            self._run_in_thread(self._media.open_source, self._address, self._transport, self._on_retry)
+            self._run_in_thread(
+                self._media.open_source, self._address, self._owner.owner, self._transport, self._on_retry
+            )
         )
         try:
             video = await asyncio.shield(opening)
