@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.staticfiles import StaticFiles
+
+from mmduet.server.auth import KeyStore, check_origin
+from mmduet.server.session_manager import SessionManager
+from mmduet.webpage import media_routes, result_routes
+from mmduet.webpage.results import Results
+from mmduet.webpage.sample_clips import SampleClips
+from mmduet.webpage.video_library import VideoLibrary
 
 STATIC = Path(__file__).parent / "static"
 PAGE_PATH = "/page"
+CLIPS = Path(__file__).resolve().parents[2] / "demo" / "clips"
+"""The sample clips of a copy of the repository. An installed package renders its own into the user's cache."""
 
 
-def add_page(app: FastAPI) -> None:
-    """Serve the live page below ``/page`` on an application of ``mmduet.server.app.create_app``."""
+def add_page(app: FastAPI, clips: Path | None = None, temporary: Path | None = None) -> None:
+    """Serve the live page below ``/page`` on an application of ``mmduet.server.app.create_app``.
+
+    ``clips`` is the folder of the sample clips, ``temporary`` the one for the files of visitors.
+    """
+    manager, keys = app.state.manager, app.state.keys
+    cache = cache_folder()
+    preferred = clips or (CLIPS if CLIPS.is_dir() else cache)
+    videos = VideoLibrary(manager, SampleClips(preferred, cache), temporary)
+    results = Results(manager, videos)
+    app.include_router(_build_router(manager, keys, videos, results), prefix=PAGE_PATH)
     app.mount(f"{PAGE_PATH}/static", StaticFiles(directory=STATIC), name="page-static")
+
+
+def cache_folder() -> Path:
+    """Return the folder of the user's cache in which clips are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmduet" / "clips"
+
+
+def _build_router(manager: SessionManager, keys: KeyStore, videos: VideoLibrary, results: Results) -> APIRouter:
+    """Return the endpoints for videos and results; with the server they start, and delete every file at the end."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(videos.run()), asyncio.create_task(results.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await results.close()
+            await videos.close()
+
+    async def require_allowed_origin(request: Request) -> None:
+        check_origin(request.headers, keys, manager.config.allowed_origins)
+
+    router = APIRouter(dependencies=[Depends(require_allowed_origin)], lifespan=lifespan)
+    router.include_router(media_routes.build_router(videos, manager, keys))
+    router.include_router(result_routes.build_router(results, manager, keys))
+    return router
