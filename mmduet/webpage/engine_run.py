@@ -19,7 +19,6 @@ from mmduet.pipelines.task_run import TaskRun
 from mmduet.server.session_load import SessionLoad
 from mmduet.server.session_manager import SessionManager
 from mmduet.tasks.streaming import merge_by_time
-from mmduet.webpage.background import lower_priority
 
 MAX_FRAMES_IN_FLIGHT = 2
 """Frames of one video in the engine at a time: a step takes one, the next one is ready for the step after."""
@@ -64,7 +63,7 @@ class EngineRun:
         """Score the frames of the video; ``events`` has what the session emits. Raises ``MmduetError``."""
         engine = self._manager.engine
         self._session = await engine.open_session(self._options, self._outputs.put_nowait, self._limiter.take_token)
-        reader = ThreadPoolExecutor(1, thread_name_prefix="mmduet-result", initializer=lower_priority)
+        reader = ThreadPoolExecutor(1, thread_name_prefix="mmduet-result")
         items = merge_by_time(self._task_run.frames(), self._config.queries)
         try:
             while (

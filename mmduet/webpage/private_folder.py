@@ -21,6 +21,7 @@ except ImportError:  # Windows, where folders of killed servers are not deleted
 
 PREFIX, UNLOCKED_PREFIX = "mmduet-page-", "mmduet-new-"
 LOCK_FILE = "lock"
+CAN_LOCK: bool = fcntl is not None
 
 
 class PrivateFolder:
@@ -61,7 +62,7 @@ def _create_locked(parent: Path) -> tuple[Path, IO[bytes]]:
     path = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX, dir=parent))  # mode 0700
     try:
         lock = (path / LOCK_FILE).open("wb")
-        if fcntl is not None:
+        if CAN_LOCK:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return path.rename(path.with_name(path.name.replace(UNLOCKED_PREFIX, PREFIX, 1))), lock
     except BaseException:
@@ -76,7 +77,7 @@ def delete_leftovers(parent: Path) -> list[Path]:
 
 def _delete_unlocked(path: Path) -> bool:
     """Delete a folder whose server does not run any more, and return whether it was deleted."""
-    if fcntl is None:
+    if not CAN_LOCK:
         return False
     try:
         status = path.lstat()

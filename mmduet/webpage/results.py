@@ -82,7 +82,7 @@ class Results:
         return result
 
     def find_by_token(self, result_id: str, token: str) -> Result:
-        """Return a result for whoever has the token of its files. Raises ``NotFoundError``."""
+        """Return the result whose files have this token. Raises ``NotFoundError``."""
         result = self._results.get(result_id)
         if result is None or not secrets.compare_digest(result.token.encode(), token.encode()):
             raise _not_found(result_id)

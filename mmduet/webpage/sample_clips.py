@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from mmduet.errors import MmduetError, NotFoundError, SourceError
+from mmduet.pipelines.daemon import start_daemon
 from mmduet.scenes.render import make_render_style, render_frame
 from mmduet.scenes.scene_generator import generate_scene
 from mmduet.server.log_events import CLIPS_NOT_RENDERED
 from mmduet.text import shorten
 from mmduet.video import VideoFile, VideoWriter
+from mmduet.webpage.background import lower_priority
 
 log = logging.getLogger(__name__)
-SIZE, FPS, CRF, PRESET = 384, 12, 24, "slow"
+SIZE, FPS, CRF, PRESET = 384, 12, 28, "slow"
 POSTER_SHARE = 0.4
 """At which share of a clip its still is taken."""
 POSTER_QUALITY = 85
@@ -37,7 +39,48 @@ class ClipRecipe:
     seconds: float
 
 
-RECIPES: tuple[ClipRecipe, ...] = ()
+RECIPES = (
+    ClipRecipe(
+        name="arrivals",
+        title="Comings and goings",
+        description="Shapes enter and leave, and one touches another. nano narrates each event when it is over.",
+        query="Narrate the scene.",
+        seed=5033,
+        seconds=15.0,
+    ),
+    ClipRecipe(
+        name="hiding",
+        title="Hide and seek",
+        description="A square hides behind a circle and comes out again. nano follows the square and nothing else.",
+        query="What does the blue square do?",
+        seed=5710,
+        seconds=12.0,
+    ),
+    ClipRecipe(
+        name="touching",
+        title="A touch",
+        description="Circles move and change colour. nano is silent until one of them touches the other.",
+        query="Tell me when something touches something.",
+        seed=5342,
+        seconds=14.0,
+    ),
+    ClipRecipe(
+        name="colours",
+        title="Changing colours",
+        description="A square changes its colour twice, and moves in between. nano reports the colours only.",
+        query="Tell me when something changes colour.",
+        seed=5318,
+        seconds=15.0,
+    ),
+    ClipRecipe(
+        name="search",
+        title="Finding a triangle",
+        description="A triangle leaves before the end. The relevance score shows when it is in view.",
+        query="When is the orange triangle in view?",
+        seed=5009,
+        seconds=16.0,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -112,8 +155,13 @@ class SampleClips:
     async def _load(self) -> dict[str, SampleClip]:
         async with self._loading:
             if self._clips is None:
-                self._clips = await asyncio.to_thread(self._read)
+                # a daemon thread, because the server need not wait for it when it stops
+                self._clips = await asyncio.wrap_future(start_daemon(self._read_in_background, "mmduet-clips"))
         return self._clips
+
+    def _read_in_background(self) -> dict[str, SampleClip]:
+        lower_priority()
+        return self._read()
 
     def _read(self) -> dict[str, SampleClip]:
         """Return the clips of the first folder that has them or can be written."""

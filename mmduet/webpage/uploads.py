@@ -107,7 +107,7 @@ class Uploads:
         return upload
 
     def find_by_token(self, upload_id: str, token: str) -> Upload:
-        """Return an upload for whoever has the token of its preview. Raises ``NotFoundError``."""
+        """Return the upload whose preview has this token. Raises ``NotFoundError``."""
         upload = self._uploads.get(upload_id)
         if upload is None or upload.video is None or not secrets.compare_digest(upload.token.encode(), token.encode()):
             raise upload_not_found(upload_id)

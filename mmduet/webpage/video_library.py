@@ -135,6 +135,7 @@ class VideoLibrary:
         """Delete what killed servers have left, and from then on what has not been used for long; does not return."""
         for folder in await asyncio.to_thread(delete_leftovers, self.folder.parent):
             LEFTOVERS_DELETED.emit(log, folder=str(folder))
+        await self.clips.all()  # so that no visitor waits while they are rendered
         while True:
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
             await self.uploads.delete_unused()

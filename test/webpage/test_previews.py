@@ -196,8 +196,8 @@ def test_a_preview_that_fails_is_reported(visitor: Visitor, monkeypatch: pytest.
 
 def test_a_preview_that_grows_too_large_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmduet.webpage.preview.SIZE_CHECK_FRAMES", 1)
-    source = make(tmp_path / "v.mkv", count=40, size=(192, 192))
-    video, worker = UploadedVideo(1.6, 192, 192, 0.0, None), BackgroundWorker("test")
+    source = make(tmp_path / "v.mkv", count=150, size=(96, 96))
+    video, worker = UploadedVideo(6.0, 96, 96, 0.0, None), BackgroundWorker("test")
     preview = Preview(source, "noise.mkv", video, worker, DiskShare(DiskBudget(1 << 30)), max_bytes=50_000)
     worker.close(20)
     assert (preview.state, preview.path.exists()) == ("failed", False)
