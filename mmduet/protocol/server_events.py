@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from mmduet.protocol.limits import Limits, RateLimit
+from mmduet.protocol.queue_events import SessionQueued as SessionQueued
 from mmduet.protocol.source_events import CloseReason as CloseReason
 from mmduet.protocol.source_events import FrameThumbnail as FrameThumbnail
 from mmduet.protocol.source_events import SourceClosed as SourceClosed
@@ -347,7 +348,7 @@ class UnknownEvent(ServerEvent):
 
 
 ServerEvents = Annotated[
-    SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
+    SessionQueued | SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
     | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
     | FrameThumbnail | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta
     | TextDone | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
