@@ -348,8 +348,8 @@ class UnknownEvent(ServerEvent):
 
 
 ServerEvents = Annotated[
-    SessionQueued | SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
-    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
+    SessionQueued | SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced
+    | GoAway | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
     | FrameThumbnail | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta
     | TextDone | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
     Field(discriminator="type"),

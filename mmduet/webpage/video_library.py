@@ -102,13 +102,15 @@ class VideoLibrary:
     async def delete(self, upload: Upload) -> None:
         """Delete an upload at its visitor's request. A session that reads it ends its source."""
         for session in self._manager.sessions:
-            if session.owner == upload.owner and session.source is not None and session.source.url == upload.source:
+            reader = session.source.reader
+            if session.owner == upload.owner and reader is not None and reader.url == upload.source:
                 self._manager.run_in_background(session.source.stop())
         await self.uploads.delete(upload, "request")
 
     def _is_open(self, source: str) -> bool:
         """Return whether a session reads this source."""
-        return any(session.source is not None and session.source.url == source for session in self._manager.sessions)
+        readers = (session.source.reader for session in self._manager.sessions)
+        return any(reader is not None and reader.url == source for reader in readers)
 
     # For tasks
 

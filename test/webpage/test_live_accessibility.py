@@ -21,7 +21,9 @@ def test_components_have_no_serious_finding(browser: Browser, tmp_path: Path, sc
     clips = {"clip": write_scene(tmp_path / "clip.mp4", 5, 6.0)}
     context: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     with open_live_page(browser, clips, load_model("nano"), show="live,wall", context=context) as live:
-        live.page.evaluate("(s) => { document.querySelector('mmduet-wall').start([s, s]); }", live.source("clip", speed=4))
+        live.page.evaluate(
+            "(s) => { document.querySelector('mmduet-wall').start([s, s]); }", live.source("clip", speed=4)
+        )
         live.start(live.source("clip", speed=4))
         live.wait_for_state("ended")
         live.page.get_by_role("button", name="Export").click()
