@@ -15,6 +15,7 @@ from mmduet.webpage.presets import PRESETS
 
 HEAD = """
 <script id="mmduet-config" type="application/json">{config}</script>
+<link rel="icon" href="static/icon.svg">
 <link rel="stylesheet" href="static/page.css">
 <script type="module" src="static/page.js"></script>
 """

@@ -29,11 +29,12 @@ POSTER_QUALITY = 85
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """A clip that ``ensure_clips`` renders: equal seeds give equal scenes."""
+    """A clip that ``ensure_clips`` renders: equal seeds give equal scenes. ``preset`` is the page's preset for ``query``."""
 
     name: str
     title: str
     description: str
+    preset: str
     query: str
     seed: int
     seconds: float
@@ -44,6 +45,7 @@ RECIPES = (
         name="arrivals",
         title="Comings and goings",
         description="Shapes enter and leave, and one touches another. nano narrates each event when it is over.",
+        preset="narrate",
         query="Narrate the scene.",
         seed=5033,
         seconds=15.0,
@@ -52,6 +54,7 @@ RECIPES = (
         name="hiding",
         title="Hide and seek",
         description="A square hides behind a circle and comes out again. nano follows the square and nothing else.",
+        preset="narrate",
         query="What does the blue square do?",
         seed=5710,
         seconds=12.0,
@@ -60,6 +63,7 @@ RECIPES = (
         name="touching",
         title="A touch",
         description="Circles move and change colour. nano is silent until one of them touches the other.",
+        preset="answer",
         query="Tell me when something touches something.",
         seed=5342,
         seconds=14.0,
@@ -68,6 +72,7 @@ RECIPES = (
         name="colours",
         title="Changing colours",
         description="A square changes its colour twice, and moves in between. nano reports the colours only.",
+        preset="answer",
         query="Tell me when something changes colour.",
         seed=5318,
         seconds=15.0,
@@ -76,6 +81,7 @@ RECIPES = (
         name="search",
         title="Finding a triangle",
         description="A triangle leaves before the end. The relevance score shows when it is in view.",
+        preset="find",
         query="When is the orange triangle in view?",
         seed=5009,
         seconds=16.0,
@@ -105,6 +111,7 @@ class SampleClip:
             "name": recipe.name,
             "title": recipe.title,
             "description": recipe.description,
+            "preset": recipe.preset,
             "query": recipe.query,
             "duration_s": round(self.duration, 3),
             "width": self.width,
