@@ -16,6 +16,7 @@ from mmduet.client.output_decoder import OutputDecoder
 from mmduet.client.session import RemoteSession
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
+from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events
 
 T = TypeVar("T")
@@ -97,6 +98,10 @@ class RemoteStream:
     def speak_now(self) -> None:
         """Request a reply regardless of the speak policy."""
         self._call(self._session.speak_now())
+
+    def update_speak(self, speak: SpeakOptions) -> None:
+        """Use other speak options from the next frame on. Raises ``OptionError`` if the server rejects them."""
+        self.update(duet={"speak": speak.to_dict()})
 
     def cancel(self) -> None:
         """Stop the reply that is being generated."""
