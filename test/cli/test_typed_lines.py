@@ -248,6 +248,7 @@ def test_without_a_display_the_terminal_echoes(long_video: Path, tmp_path: Path)
         terminal.type("Typed early.\r/threshold 0.6\r")
         terminal.wait_for("threshold 0.6 of informative")
         assert terminal.echoes
+        terminal.wait_until(lambda: "query_read" in log.read_text())
         terminal.type("/quit\r")
         assert terminal.wait() == 0, terminal.display
         assert terminal.settings == terminal.settings_before

@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,14 +67,24 @@ class TerminalProcess:
         """Wait until ``text`` is displayed, after the first ``start`` characters; fail if the process ends before."""
         deadline = time.monotonic() + WAIT_SECONDS
         while text not in self.display[start:]:
-            assert self.process.poll() is None or text in self.display[start:], self.display
+            if self.process.poll() is not None:
+                self._read_rest()
+                assert text in self.display[start:], self.display
             assert time.monotonic() < deadline, f"{text!r} is not displayed:\n{self.display}"
+            time.sleep(0.02)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until ``condition`` holds; fail if the process ends before."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            assert self.process.poll() is None, self.display
+            assert time.monotonic() < deadline, self.display
             time.sleep(0.02)
 
     def wait(self) -> int:
         """Wait for the end of the process and return its exit status."""
         status = self.process.wait(WAIT_SECONDS)
-        time.sleep(0.1)  # the reader has what the process printed last
+        self._read_rest()
         return status
 
     def close(self) -> None:
@@ -84,6 +94,15 @@ class TerminalProcess:
         os.close(self._terminal)
         self._reader.join(10)
         os.close(self._controller)
+
+    def _read_rest(self) -> None:
+        """Wait until everything that was printed before this call has been read."""
+        mark = b"\0%d" % len(self._printed)
+        os.write(self._terminal, mark)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while mark not in self._printed:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def _read(self) -> None:
         while True:
