@@ -7,6 +7,7 @@ READY  := $(VENV)/.ready
 CLIP   := outputs/demo
 WORKERS ?= auto
 SECONDS ?= 60
+PAGE ?= 1
 SEED ?= 0
 
 .DEFAULT_GOAL := help
@@ -18,9 +19,10 @@ help: ## list the targets
 
 setup: $(READY) ## install mmduet and its tools into .venv
 
-demo: $(READY) $(CLIP)/.made ## narrate a rendered clip in real time and plot scores and replies
+demo: $(READY) $(CLIP)/.made ## narrate a rendered clip in real time, then open the live page (PAGE=0: not the page)
 	$(BIN)/mmduet run "$$(ls $(CLIP)/videos/*.mp4 | head -n 1)" --realtime \
 		--plot outputs/demo.png --subtitles outputs/demo.vtt --output outputs/demo.jsonl
+	@if [ -t 1 ] && [ "$(PAGE)" != 0 ]; then exec $(BIN)/python -m demo.app; fi
 
 test: $(READY) ## run the default tests in WORKERS processes (ARGS="-k layers" to choose)
 	@scripts/test_packages.sh

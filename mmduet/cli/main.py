@@ -20,6 +20,7 @@ from mmduet.cli import (
     caption,
     convert,
     data,
+    demo,
     evaluate,
     ground,
     highlight,
@@ -44,6 +45,7 @@ DEBUG_VARIABLE = "MMDUET_DEBUG"
 app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(scenes.app, name="scenes")
 app.command()(run.run)
+app.command()(demo.demo)
 app.command()(caption.caption)
 app.command()(ground.ground)
 app.command()(highlight.highlight)

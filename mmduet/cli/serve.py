@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -15,13 +16,13 @@ from mmduet.cli._options import takes_options
 if TYPE_CHECKING:
     from mmduet.server.config import ServerConfig
 
-NOT_SETTINGS = ("config", "named_adapter")
-"""Options that are not the setting of the same name: the file of settings, and ``adapters``."""
+NOT_SETTINGS = ("config", "named_adapter", "open")
+"""Options that are not the setting of the same name: the file of settings, ``adapters``, and ``open`` of ``mmduet demo``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """The options of ``mmduet serve``. An option that is None keeps the value of the configuration file or the environment."""
+class ServerOptions:
+    """The options of a server. An option that is None keeps the value of the configuration file or the environment."""
 
     config: Annotated[
         Path | None,
@@ -66,11 +67,17 @@ class ServeOptions:
             help="Maximum number of sessions of one API key at the same time; by default half of all sessions.",
         ),
     ] = None
+    max_sessions_per_client_secret: Annotated[
+        int | None, Option(help="Maximum number of sessions of one client secret, that is of one visitor of a page.")
+    ] = None
     max_sources_per_key: Annotated[
         int | None, Option(help="Maximum number of sources that the server reads for one API key at the same time.")
     ] = None
     frames_per_second_per_key: Annotated[
         float | None, Option(help="Frames of one API key to score per second; more are dropped.")
+    ] = None
+    frames_per_second_per_client_secret: Annotated[
+        float | None, Option(help="Frames of one client secret to score per second; more are dropped.")
     ] = None
     bytes_per_second_per_key: Annotated[
         float | None, Option(help="Bytes of one API key to receive per second; more are read more slowly.")
@@ -88,6 +95,10 @@ class ServeOptions:
     kv_memory_mb: Annotated[
         int | None, Option(help="Memory for sessions in MiB; by default half of the free memory.")
     ] = None
+    public: Annotated[
+        bool | None,
+        Option("--public", help="Let visitors use the live page without an API key; requires limits per client secret."),
+    ] = None
     tracing: Annotated[
         bool | None, Option("--tracing", help="Export OpenTelemetry traces, configured by the OTEL_* variables.")
     ] = None
@@ -103,17 +114,41 @@ class ServeOptions:
     log_json: Annotated[bool | None, Option("--log-json", help="Log one JSON object per line.")] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(ServerOptions):
+    """The options of ``mmduet serve``."""
+
+    page: Annotated[bool | None, Option("--page", help="Also serve the live page, at /page/; needs mmduet[demo].")] = None
+
+
 @takes_options(ServeOptions)
 def serve(options: ServeOptions) -> None:
     """Serve live streams over WebSockets until SIGTERM or Ctrl-C. API keys come from MMDUET_KEYS or the config file."""
-    from mmduet.server.allocator import limit_arenas
+    settings = load_settings(options)
+
+    def report(url: str, max_sessions: int) -> None:
+        typer.echo(f"mmduet serves {settings.model} at {url}, up to {max_sessions} sessions")
+        if settings.page:
+            typer.echo(f"live page: {page_url(url)}")
+
+    run(settings, report)
+
+
+def load_settings(options: ServerOptions, **settings: Any) -> ServerConfig:
+    """Return the settings from the options, the configuration file and the environment; ``settings`` override all of them."""
     from mmduet.server.config import load_config
+
+    flags = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in NOT_SETTINGS}
+    return load_config(options.config, **{"adapters": options.named_adapter, **flags, **settings})
+
+
+def run(settings: ServerConfig, report: Callable[[str, int], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. ``report`` is called with the server's address and its maximum number of sessions."""
+    from mmduet.server.allocator import limit_arenas
     from mmduet.server.environment import warn_about_client_key
     from mmduet.server.file_descriptors import raise_limit
     from mmduet.server.logging_config import configure_logging
 
-    flags = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in NOT_SETTINGS}
-    settings = load_config(options.config, adapters=options.named_adapter, **flags)
     configure_logging(settings.log_level, as_json=settings.log_json)
     warn_about_client_key(settings.keys)
     raise_limit()
@@ -135,16 +170,16 @@ def serve(options: ServeOptions) -> None:
         threads=settings.threads,
     )
     app = create_app(loaded, settings, journals=journals)
+    if settings.page:
+        from mmduet.webpage.page import add_page
+
+        add_page(app)
     taken_over = None
     if journals is not None and not journals.locked:
         app.state.manager.admission.warm_up()  # a failure must not interrupt the other server
         taken_over = take_over(journals, settings, app.state.manager)
-
-    def report_address(port: int) -> None:
-        max_sessions = app.state.manager.budget.max_sessions
-        typer.echo(f"mmduet serves {settings.model} at {server_url(settings, port)}, up to {max_sessions} sessions")
-
-    run_server(app, settings, report_address, taken_over)
+    max_sessions = app.state.manager.budget.max_sessions
+    run_server(app, settings, lambda port: report(server_url(settings, port), max_sessions), taken_over)
 
 
 def server_url(settings: ServerConfig, port: int) -> str:
@@ -152,3 +187,8 @@ def server_url(settings: ServerConfig, port: int) -> str:
     scheme = "wss" if settings.tls_certificate is not None else "ws"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{scheme}://{host}:{port}/v1/realtime"
+
+
+def page_url(url: str) -> str:
+    """Return the address of the live page of the server at ``url``."""
+    return f"http{url.removeprefix('ws').removesuffix('/v1/realtime')}/page/"

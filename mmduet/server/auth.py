@@ -98,6 +98,10 @@ class KeyStore:
         """Return a secret for a new visitor; ``owner`` is the key that creates it."""
         return self._client_secrets.create(owner)
 
+    def create_visitor_secret(self) -> ClientSecret:
+        """Return a secret for a new visitor of a public page; it belongs to the first key."""
+        return self._client_secrets.create(self._accounts[0])
+
     def renew_client_secret(self, headers: Mapping[str, str]) -> ClientSecret:
         """Return a new secret for the visitor whose secret a request presents. Raises ``AuthError``."""
         for key in presented_keys(headers, ()):

@@ -1,0 +1,1 @@
+"""Launcher of the live page, with sample clips."""

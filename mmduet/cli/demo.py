@@ -1,0 +1,37 @@
+"""``mmduet demo``: serve a model with the live page, and open the page in a browser."""
+
+from __future__ import annotations
+
+import webbrowser
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from mmduet.cli._options import takes_options
+from mmduet.cli.serve import ServerOptions, load_settings, page_url, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions(ServerOptions):
+    """The options of ``mmduet demo``."""
+
+    open: Annotated[bool, Option("--open/--no-open", help="Open the page in this machine's browser.")] = True
+
+
+@takes_options(DemoOptions)
+def demo(options: DemoOptions) -> None:
+    """Serve a model with its live page: sample clips, camera, screen, uploads, streams and a playground. Ctrl-C ends it.
+
+    The page needs no key on this machine; for others set MMDUET_KEYS, or --public with limits for every visitor.
+    """
+    settings = load_settings(options, page=True)
+
+    def report(url: str, max_sessions: int) -> None:
+        page = page_url(url)
+        typer.echo(f"mmduet serves {settings.model} on the page {page}, up to {max_sessions} sessions; Ctrl-C ends it")
+        if options.open:
+            webbrowser.open(page)
+
+    run(settings, report)

@@ -1,0 +1,154 @@
+// @ts-check
+/** Builds the live page: connects Gradio's controls with the live view, the wall, the sources and the results. */
+
+import "./live_view.js";
+import "./wall.js";
+import "./playground.js";
+import { openAccess } from "./access.js";
+import { byName, sessionSettings, speakSettings, withPreset, withSettings } from "./controls.js";
+import { element, fillParts } from "./dom.js";
+import { exportPanel } from "./export_panel.js";
+import { footer, header } from "./page_frame.js";
+import { Requests } from "./requests.js";
+import { ResultsPanel } from "./results.js";
+import { Uploads, uploadPanel } from "./uploads.js";
+import { addressPanel, capturePanel, clipPanel } from "./video_sources.js";
+import { wallPanel } from "./wall_panel.js";
+
+const config = JSON.parse(document.getElementById("mmduet-config")?.textContent ?? "{}");
+
+/** The page of one visitor. */
+class Page {
+  /**
+   * @param {import("./mmduet.js").ClientSecret} secret
+   * @param {any[]} clips
+   */
+  constructor(secret, clips) {
+    this.requests = new Requests(secret);
+    this.clips = clips;
+    this.uploads = new Uploads(this.requests, config);
+    this.view = /** @type {any} */ (document.createElement("mmduet-live"));
+    this.view.clientSecret = secret;
+    this.wall = /** @type {any} */ (document.createElement("mmduet-wall"));
+    this.wall.clientSecret = secret;
+    this.playground = /** @type {any} */ (document.createElement("mmduet-playground"));
+    this.results = new ResultsPanel(this.requests, clips, this.uploads);
+    /** @type {Record<string, any>} */
+    this.values = { query: config.presets[0].query, ...config.settings.duet.speak, fps: config.settings.duet.fps };
+    this.view.addEventListener("settingschange", (/** @type {CustomEvent} */ event) => this.#onSettings(event.detail.duet));
+  }
+
+  /** Fill the parts of the page. */
+  build() {
+    const choose = (/** @type {any} */ source) => this.start(source);
+    fillParts({
+      header: () => header(config),
+      view: () => element("div", { class: "mmduet-view" }, this.playground, this.view),
+      "source-clips": () => clipPanel(this.clips, choose),
+      "source-playground": () => this.#playgroundPanel(),
+      "source-camera": () => capturePanel("camera", choose),
+      "source-screen": () => capturePanel("screen", choose),
+      "source-upload": () => uploadPanel(this.uploads, choose),
+      "source-stream": () => addressPanel(this.requests, config.allows_addresses, choose),
+      export: () => exportPanel(this.view),
+      wall: () => wallPanel(this.wall, this.clips),
+      "results-video": () => this.results.videoChoice,
+      results: () => this.results.element,
+      footer: () => footer(config),
+    });
+    this.playground.hidden = true;
+  }
+
+  /**
+   * Let the model watch a source with the settings of the controls.
+   * @param {any} source
+   */
+  async start(source) {
+    this.playground.hidden = source.kind !== "playground";
+    const query = this.values.query;
+    await this.view.start(source, { query, duet: sessionSettings(this.values) });
+  }
+
+  /**
+   * Called by Gradio when a control has changed: apply what a running session accepts.
+   * @param {string[]} names
+   * @param {any[]} values
+   */
+  onControls(names, values) {
+    const before = JSON.stringify(speakSettings(this.values));
+    this.values = byName(names, values);
+    const settings = speakSettings(this.values);
+    if (JSON.stringify(settings) !== before) this.view.update(settings);
+  }
+
+  /**
+   * Called by Gradio when a preset was chosen; returns the new values of the controls.
+   * @param {string[]} names
+   * @param {any[]} values
+   */
+  applyPreset(names, values) {
+    const current = byName(names, values);
+    const preset = config.presets.find((/** @type {any} */ item) => item.name === current.preset);
+    const changed = withPreset(current, preset, config.settings.duet.speak);
+    this.onControls(names, names.map((name) => changed[name]));
+    if (this.view.isRunning) this.view.ask(preset.query);
+    return names.map((name) => changed[name]);
+  }
+
+  /**
+   * Called by Gradio after ``mmduet:settings``; returns the new values of the controls.
+   * @param {string[]} names
+   * @param {any[]} values
+   */
+  takeSettings(names, values) {
+    this.values = withSettings(byName(names, values), this.pendingSettings ?? {});
+    return names.map((name) => this.values[name]);
+  }
+
+  /**
+   * Called by Gradio: compute a finished result.
+   * @param {string} task
+   * @param {string} query
+   */
+  runTask(task, query) {
+    this.results.run(task, query);
+  }
+
+  /** Called by Gradio: stop computing. */
+  stopTask() {
+    this.results.stop();
+  }
+
+  /** @param {any} duet */
+  #onSettings(duet) {
+    this.pendingSettings = duet;
+    dispatchEvent(new Event("mmduet:settings"));
+  }
+
+  #playgroundPanel() {
+    const start = () => {
+      this.playground.hidden = false;
+      this.playground.start();
+      this.start({ kind: "playground", canvas: this.playground.canvas });
+    };
+    return element(
+      "div",
+      { class: "mmduet-panel" },
+      element("p", {}, "Draw for the model: add shapes, drag them, change their colour. It says what you do while you do it."),
+      element("button", { class: "mmduet-button", type: "button", onclick: start }, "Open the playground"),
+    );
+  }
+}
+
+/** Open the page once the visitor has access. */
+async function main() {
+  const secret = await openAccess(config.access);
+  const clips = await new Requests(secret).send("GET", "page/clips");
+  const page = new Page(secret, clips);
+  /** @type {any} */ (globalThis).mmduetPage = page;
+  page.build();
+}
+
+main().catch((error) => {
+  document.body.prepend(element("p", { role: "alert", class: "mmduet-problem" }, `The page could not start: ${error.message}`));
+});

@@ -1,0 +1,30 @@
+"""The endpoint at which visitors of a public page get a client secret without a key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+
+from mmduet.errors import AuthError
+from mmduet.server.auth import KeyStore, check_origin
+from mmduet.server.session_manager import SessionManager
+
+
+def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
+    """Return the endpoint."""
+
+    async def require_own_page(request: Request) -> None:
+        check_origin(request.headers, keys, ())
+
+    router = APIRouter(dependencies=[Depends(require_own_page)])
+
+    @router.post("/visitors", include_in_schema=False)
+    async def create_visitor() -> dict[str, Any]:
+        """Return a client secret for a new visitor. Raises ``AuthError`` unless the page is public."""
+        if not manager.config.public:
+            raise AuthError("this page is not public; enter an access key")
+        secret = keys.create_visitor_secret()
+        return {"value": secret.value, "expires_at": secret.expires_at}
+
+    return router
