@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
-from command_line import MODEL, Command, in_process, of_type, read_events, write_video
+from command_line import MODEL, Command, check_plot, check_subtitles, in_process, of_type, read_events, write_video
 from hls_files import write_hls
 from PIL import Image
 from rtsp_server import run_rtsp_server
 from stream_server import Answer, body, endless, folder, run_stream_server
+from terminal_process import run_in_terminal
 
 from mmduet.cli._connection import SourceReporter
 from mmduet.events import Frame
@@ -73,6 +75,32 @@ def test_a_camera_that_breaks_is_reported_and_opened_again(run: Command, tmp_pat
     assert lost.startswith(f"{server.url('/cam')}: warning[source_lost]: connection lost, trying again in 0.2 s (0 s)")
     assert resumed.startswith(f"{server.url('/cam')}: warning[source_resumed]: connection resumed after ")
     assert len(of_type(read_events(log), "scores")) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "status"), [("\x03", 130), ("/quit\r", 0)])
+def test_ending_while_a_camera_sends_nothing_keeps_the_files(tmp_path: Path, key: str, status: int) -> None:
+    log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
+    files = ("--output", log, "--plot", plot, "--subtitles", subtitles)
+    ended = Event()
+
+    def parts() -> Iterator[bytes]:
+        for number in range(8):
+            yield b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(number) + b"\r\n"
+        ended.wait(60)
+
+    with run_stream_server({"/cam": endless(parts, MULTIPART)}) as server:
+        replying = (*MODEL, "--speak", "threshold:0", "--max-new-tokens", "4", "--no-query", "--fps", "1000")
+        with run_in_terminal("run", server.url("/cam"), *replying, *files) as terminal:
+            terminal.wait_until(lambda: log.exists() and '"reply"' in log.read_text())
+            terminal.type(key)
+            assert terminal.wait() == status, terminal.display
+            assert "Traceback" not in terminal.display
+        ended.set()
+    assert of_type(read_events(log), "reply")
+    assert len(of_type(read_events(log), "stream_ended")) == (status == 0)
+    check_subtitles(subtitles)
+    check_plot(plot)
 
 
 def test_late_frames_of_a_fast_camera_are_dropped_and_counted(run: Command, tmp_path: Path) -> None:
