@@ -17,6 +17,7 @@ from mmduet.client.output_decoder import OutputDecoder
 from mmduet.client.session import RemoteSession
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
+from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events
 
 if TYPE_CHECKING:  # it would import PyAV
@@ -103,6 +104,10 @@ class RemoteStream:
     def speak_now(self) -> None:
         """Request a reply regardless of the speak policy."""
         self._call(self._session.speak_now())
+
+    def update_speak(self, speak: SpeakOptions) -> None:
+        """Use other speak options from the next frame on. Raises ``OptionError`` if the server rejects them."""
+        self.update(duet={"speak": speak.to_dict()})
 
     def cancel(self) -> None:
         """Stop the reply that is being generated."""
