@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from live_page import LivePage, open_live_page, write_scene
+from live_page import (
+    LivePage,
+    camera_arguments,
+    open_live_page,
+    run_live_server,
+    write_camera_recording,
+    write_scene,
+)
+from live_server import RunningServer
 from playwright.sync_api import Browser, expect
 
 from mmduet.model import LoadedModel, load_model
+from mmduet.scenes.annotations import captions
+from mmduet.scenes.scene_generator import generate_scene
 
 RECORD = """() => {
   const view = document.querySelector("mmduet-live");
@@ -35,9 +47,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write_scene(folder / f"{name}.mp4", seed, 10.0) for name, seed in (("first", 5), ("second", 6))}
 
 
+@pytest.fixture(scope="module")
+def server(nano: LoadedModel, clips: dict[str, Path]) -> Iterator[RunningServer]:
+    with run_live_server(clips, nano) as running:
+        yield running
+
+
 @pytest.fixture
-def live(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> Iterator[LivePage]:
-    with open_live_page(browser, clips, nano) as page:
+def live(browser: Browser, server: RunningServer) -> Iterator[LivePage]:
+    with open_live_page(browser, server) as page:
         yield page
 
 
@@ -111,6 +129,7 @@ def test_dragging_the_threshold_changes_when_the_model_speaks(live: LivePage) ->
     assert handle.get_attribute("aria-valuenow") == "0.89"
 
 
+@pytest.mark.slow
 def test_replies_and_curve_lead_back_to_their_moment(live: LivePage) -> None:
     live.start(live.source("first", speed=None))
     live.wait_for_state("ended")
@@ -134,6 +153,7 @@ def test_replies_and_curve_lead_back_to_their_moment(live: LivePage) -> None:
     assert live.page.evaluate(shown) == pytest.approx(FRAME_SECONDS, abs=0.01)
 
 
+@pytest.mark.slow
 def test_camera_is_shown_as_far_as_its_frames_were_scored(live: LivePage) -> None:
     live.page.evaluate(RECORD)
     live.start({"kind": "camera"}, {"query": "Narrate the scene."})
@@ -161,29 +181,67 @@ def test_denied_camera_and_unknown_clip_are_explained(live: LivePage) -> None:
     expect(live.page.locator("mmduet-live").get_by_role("status").first).to_contain_text("does not exist")
 
 
-def test_wall_runs_every_clip_in_a_session_of_its_own(
-    browser: Browser, nano: LoadedModel, clips: dict[str, Path]
-) -> None:
-    run_wall(browser, nano, clips, 4)
+@pytest.mark.slow
+def test_camera_that_films_a_scene_is_narrated(browser: Browser, server: RunningServer, tmp_path: Path) -> None:
+    recording = write_camera_recording(tmp_path / "scene.y4m", 5, 10.0)
+    filming = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=camera_arguments(recording))
+    with open_live_page(filming, server) as live:
+        live.start({"kind": "camera"}, {"query": "Narrate the scene."})
+        narrated = "document.querySelector('mmduet-live').sessionView.figures.replies >= 3"
+        live.page.wait_for_function(narrated, timeout=60_000)
+        texts = {event["text"] for event in live.events("response.output_text.done")}
+        warnings = live.events("session.warning")
+    filming.close()
+    assert texts & {caption["text"] for caption in captions(generate_scene(np.random.default_rng(5), 10.0))}
+    assert not warnings
 
 
 @pytest.mark.slow
-def test_wall_of_sixteen(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> None:
-    run_wall(browser, nano, clips, 16)
+def test_lost_connection_is_reported_and_resumed(live: LivePage) -> None:
+    live.start(live.source("first"))
+    live.wait_for_event("e.type === 'input_frame.scored'")
+    live.page.evaluate("() => { window.offline = true; window.sockets.at(-1).close(4000); }")
+    live.wait_for_state("retrying")
+    expect(live.status).to_contain_text("The connection to the server was lost")
+    expect(live.status).to_contain_text("Retrying")
+    live.page.evaluate("() => { window.offline = false; }")
+    live.wait_for_state("live", "ended")
+    expect(live.page.locator("mmduet-conversation")).to_contain_text("the session was resumed")
+    live.page.evaluate("() => document.querySelector('mmduet-live').setSpeed(null)")
+    live.wait_for_state("ended")
+    assert [event["seq"] for event in live.events("input_frame.scored")] == list(range(40))
 
 
-def run_wall(browser: Browser, nano: LoadedModel, clips: dict[str, Path], count: int) -> None:
-    with open_live_page(browser, clips, nano, show="wall") as live:
-        sources = [live.source(("first", "second")[number % 2], speed=2) for number in range(count)]
+@pytest.mark.slow
+def test_thumbnails_replace_a_preview_that_the_browser_cannot_play(live: LivePage) -> None:
+    live.start({**live.source("first", speed=4), "preview": "static/theme.js"})
+    thumbnail = live.page.locator("mmduet-live img.thumbnail")
+    expect(thumbnail).to_be_visible()
+    live.wait_for_state("ended")
+    assert str(thumbnail.get_attribute("src")).startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.slow
+def test_wall_runs_every_clip_in_a_session_of_its_own(browser: Browser, server: RunningServer) -> None:
+    run_wall(browser, server, 4)
+
+
+@pytest.mark.slow
+def test_wall_of_sixteen(browser: Browser, server: RunningServer) -> None:
+    run_wall(browser, server, 16)
+
+
+def run_wall(browser: Browser, server: RunningServer, count: int) -> None:
+    with open_live_page(browser, server, show="wall") as live:
+        sources = [live.source(("first", "second")[number % 2], speed=None) for number in range(count)]
         live.page.evaluate("(sources) => { document.querySelector('mmduet-wall').start(sources); }", sources)
-        live.page.wait_for_function(
-            "(count) => document.querySelector('mmduet-wall').tiles.filter((t) => t.view.figures.scored > 0).length === count",
-            arg=count,
-        )
-        assert live.server.manager.active_count == count
-        live.page.wait_for_function(
-            "document.querySelector('mmduet-wall').tiles.every((t) => t.live.state === 'ended')"
-        )
+        ended = "document.querySelector('mmduet-wall').tiles.every((tile) => tile.live.state === 'ended')"
+        live.page.wait_for_function(ended, timeout=120_000)
+        ids = "document.querySelector('mmduet-wall').tiles.map((tile) => tile.live.confirmed.id)"
+        assert len(set(live.page.evaluate(ids))) == count
         words = live.page.locator("mmduet-wall .words").all_text_contents()
         assert len(words) == count
         assert all(len(text) > 5 for text in words)
+        expect(live.page.locator("mmduet-wall .batch")).to_contain_text("frames scored per second")
+        rates = live.page.locator("mmduet-wall .batch dd.number").all_text_contents()
+        assert float(rates[1]) > 0

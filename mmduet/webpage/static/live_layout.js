@@ -34,7 +34,7 @@ export const liveSheet = styleSheet(`
   .bar .message { flex: 1 1 200px; }
   .bar .times { color: var(--muted); font-size: 12px; white-space: nowrap; }
   [data-state="live"] .pill::before { content: "●"; color: var(--good); }
-  [data-state="paused"] .pill::before { content: "❚❚"; font-size: 10px; letter-spacing: -1px; width: 1.8em; }
+  [data-state="paused"] .pill::before { content: "❚❚"; font-size: 10px; letter-spacing: -1px; width: 2.2em; }
   [data-state="connecting"] .pill::before, [data-state="queued"] .pill::before { content: "◌"; }
   [data-state="retrying"] .pill::before { content: "↻"; color: var(--warn); }
   [data-state="ended"] .pill::before { content: "■"; }

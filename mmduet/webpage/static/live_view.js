@@ -7,7 +7,7 @@
  * Events: `statechange` with the status, `settingschange` with `{duet}`, `error` with `{code, message}`.
  */
 import "./conversation.js";
-import { attachRoot, define, setText } from "./elements.js";
+import { attachRoot, define, setText, whenRemoved } from "./elements.js";
 import { ExportBox } from "./export_box.js";
 import "./figures.js";
 import { formatDuration, formatTime } from "./format.js";
@@ -52,8 +52,10 @@ export class LiveView extends HTMLElement {
     clearInterval(this.timer);
     removeEventListener("pagehide", this.#onPageHide);
     this.stopTheme?.();
-    this.live.close();
-    this.sessionView.player?.destroy();
+    whenRemoved(this, () => {
+      this.live.close();
+      this.sessionView.clear();
+    });
   }
 
   /** Address of the server's endpoint. @param {string} url */
