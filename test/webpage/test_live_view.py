@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -245,3 +247,18 @@ def run_wall(browser: Browser, server: RunningServer, count: int) -> None:
         expect(live.page.locator("mmduet-wall .batch")).to_contain_text("frames scored per second")
         rates = live.page.locator("mmduet-wall .batch dd.number").all_text_contents()
         assert float(rates[1]) > 0
+
+
+@pytest.mark.slow
+def test_exported_python_code_runs_at_this_server(live: LivePage, clips: dict[str, Path], tmp_path: Path) -> None:
+    live.start({**live.source("first", speed=None), "kind": "upload", "file": str(clips["first"])})
+    live.wait_for_state("ended")
+    script = """async () => {
+        const { toPython } = await import(new URL("static/export_session.js", document.baseURI).href);
+        return toPython(document.querySelector("mmduet-live").description);
+    }"""
+    program = tmp_path / "session.py"
+    program.write_text(live.page.evaluate(script), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=True)
+    replies = [event["text"] for event in live.events("response.output_text.done")]
+    assert [line.partition(" s  ")[2] for line in done.stdout.splitlines()] == replies
