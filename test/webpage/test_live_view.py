@@ -262,3 +262,26 @@ def test_exported_python_code_runs_at_this_server(live: LivePage, clips: dict[st
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=True)
     replies = [event["text"] for event in live.events("response.output_text.done")]
     assert [line.partition(" s  ")[2] for line in done.stdout.splitlines()] == replies
+
+
+def test_full_server_shows_the_place_in_the_queue(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> None:
+    with (
+        run_live_server(clips, nano, max_sessions=1) as server,
+        open_live_page(browser, server) as first,
+        open_live_page(browser, server) as second,
+    ):
+        first.start(first.source("first"))
+        first.wait_for_state("live")
+        second.start(second.source("second", speed=None))
+        second.wait_for_state("queued")
+        expect(second.status).to_contain_text("The server is full. You are next")
+        first.page.get_by_role("button", name="Stop").click()
+        second.wait_for_state("ended")
+        assert second.events("response.done")
+        third = second  # without waiting, the server refuses at once
+        first.start(first.source("first"))
+        first.wait_for_state("live")
+        third.page.evaluate("document.querySelector('mmduet-live').waitSeconds = 0")
+        third.start(third.source("second"))
+        third.wait_for_state("failed")
+        expect(third.status).to_contain_text("Start again in a minute")
