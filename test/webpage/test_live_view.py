@@ -264,6 +264,7 @@ def test_exported_python_code_runs_at_this_server(live: LivePage, clips: dict[st
     assert [line.partition(" s  ")[2] for line in done.stdout.splitlines()] == replies
 
 
+@pytest.mark.slow
 def test_full_server_shows_the_place_in_the_queue(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> None:
     with (
         run_live_server(clips, nano, max_sessions=1) as server,
