@@ -41,7 +41,8 @@ export const liveSheet = styleSheet(`
   [data-state="failed"] .pill::before { content: "✕"; color: var(--bad); }
   [data-state="failed"] .pill { color: var(--bad); }
   [data-state="retrying"] .pill { color: var(--warn); }
-  .controls { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 0 12px 12px; }
+  .controls { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 0 12px 12px; }
+  .controls button, .controls select { padding: 0 10px; }
   .controls label { display: flex; gap: 6px; align-items: center; font-size: 12px; }
   .controls .end { margin-left: auto; }
   .export { border-top: 1px solid var(--line); padding: 12px; display: grid; gap: 12px; }
@@ -50,8 +51,9 @@ export const liveSheet = styleSheet(`
     margin: 4px 0 0; padding: 8px; border-radius: 6px; background: var(--sunken); overflow: auto; max-height: 220px;
     font: 12px/1.5 var(--font-mono, ui-monospace, monospace); white-space: pre-wrap; overflow-wrap: anywhere;
   }
-  @container (min-width: 860px) {
-    .view { grid-template: "main talk" auto "figures figures" auto / minmax(0, 1.65fr) minmax(300px, 1fr); }
+  .stage[data-kind="playground"] { max-height: 200px; }
+  @container (min-width: 700px) {
+    .view { gap: 12px; grid-template: "main talk" auto "figures figures" auto / minmax(0, 1.6fr) minmax(260px, 1fr); }
   }
   @container (max-width: 480px) {
     .caption p { font-size: 15px; }

@@ -237,6 +237,7 @@ export class LiveView extends HTMLElement {
     const { state, text, code } = live.status;
     const running = state === "live" || state === "paused" || state === "retrying";
     parts.bar.dataset.state = state;
+    parts.stage.dataset.kind = live.source?.kind ?? "";
     setText(parts.pill, STATE_NAMES[state]);
     setText(parts.message, text);
     parts.help.hidden = code !== "insecure_context" || this.helpUrl === "";
