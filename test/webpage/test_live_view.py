@@ -20,6 +20,7 @@ from live_page import (
 )
 from live_server import RunningServer
 from playwright.sync_api import Browser, expect
+from rtsp_server import run_rtsp_server
 
 from mmduet.model import LoadedModel, load_model
 from mmduet.scenes.annotations import captions
@@ -51,7 +52,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def server(nano: LoadedModel, clips: dict[str, Path]) -> Iterator[RunningServer]:
-    with run_live_server(clips, nano) as running:
+    with run_live_server(clips, nano, pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32") as running:
         yield running
 
 
@@ -163,6 +164,9 @@ def test_camera_is_shown_as_far_as_its_frames_were_scored(live: LivePage) -> Non
     assert live.page.evaluate("document.querySelector('mmduet-live').state") == "live"
     live.page.get_by_role("button", name="Pause").click()
     live.wait_for_state("paused")
+    live.page.get_by_role("slider", name="Frame").click(position={"x": 40, "y": 30})
+    expect(live.page.locator("mmduet-live .review")).to_contain_text("Showing 0:00.")
+    live.page.get_by_role("button", name="Back to live").click()
     live.page.get_by_role("button", name="Stop").click()
     live.wait_for_state("ended")
     shown = live.page.evaluate("window.shown")
@@ -175,12 +179,14 @@ def test_denied_camera_and_unknown_clip_are_explained(live: LivePage) -> None:
     live.page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {denied}; }}")
     live.start({"kind": "camera"})
     live.wait_for_state("failed")
-    expect(live.page.locator("mmduet-live").get_by_role("status").first).to_contain_text(
-        "was not allowed to use the camera"
-    )
+    expect(live.status).to_contain_text("was not allowed to use the camera")
+    live.page.evaluate("Object.defineProperty(window, 'isSecureContext', { value: false })")
+    live.start({"kind": "screen"})
+    live.wait_for_state("failed")
+    expect(live.status).to_contain_text("Browsers allow the screen only on pages that were opened over HTTPS")
     live.start(live.source("missing"))
     live.wait_for_state("failed")
-    expect(live.page.locator("mmduet-live").get_by_role("status").first).to_contain_text("does not exist")
+    expect(live.status).to_contain_text("does not exist")
 
 
 @pytest.mark.slow
@@ -221,6 +227,23 @@ def test_thumbnails_replace_a_preview_that_the_browser_cannot_play(live: LivePag
     expect(thumbnail).to_be_visible()
     live.wait_for_state("ended")
     assert str(thumbnail.get_attribute("src")).startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.slow
+def test_interrupted_network_camera_is_shown_as_retrying(live: LivePage) -> None:
+    with run_rtsp_server() as camera:
+        port = camera.port  # type: ignore[attr-defined]
+        live.start({"kind": "url", "url": f"rtsp://127.0.0.1:{port}/film", "transport": "tcp"})
+        expect(live.page.locator("mmduet-live img.thumbnail")).to_be_visible(timeout=20_000)
+        expect(live.page.get_by_label("Speed")).to_be_hidden()
+        camera.kill()
+        camera.wait()
+        live.wait_for_state("retrying")
+        expect(live.status).to_contain_text("The source is not available")
+        with run_rtsp_server(port):
+            live.wait_for_state("live")
+            live.page.get_by_role("button", name="Stop").click()
+            live.wait_for_state("ended")
 
 
 @pytest.mark.slow

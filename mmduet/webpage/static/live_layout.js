@@ -83,6 +83,7 @@ export function createLayout() {
     stop: element("button", { type: "button", disabled: true }, "Stop"),
     restart: element("button", { type: "button", disabled: true }, "Restart"),
     speed: element("select"),
+    speedLabel: element("label", {}, "Speed"),
     exportButton: element("button", { type: "button", class: "end", "aria-expanded": "false", disabled: true }, "Export"),
     exportPanel: element("section", { class: "export", hidden: true, "aria-label": "Export" }),
     curve: /** @type {import("./score_curve.js").ScoreCurve} */ (document.createElement("mmduet-curve")),
@@ -93,6 +94,7 @@ export function createLayout() {
     parts.speed.append(element("option", { value }, text));
   }
   parts.speed.value = "1";
+  parts.speedLabel.append(parts.speed);
   parts.speed.title = "1× is real time; as scored: as fast as the model can";
   parts.caption.append(parts.captionText, parts.captionWhy);
   parts.review.append(parts.reviewTime, parts.playHere, parts.backToLive);
@@ -106,7 +108,7 @@ export function createLayout() {
 /** @param {any} parts */
 function arrange(parts) {
   const controls = element("div", { class: "controls", role: "group", "aria-label": "Playback" },
-    parts.pause, parts.stop, parts.restart, element("label", {}, "Speed", parts.speed), parts.exportButton);
+    parts.pause, parts.stop, parts.restart, parts.speedLabel, parts.exportButton);
   const player = element("section", { class: "panel player", "aria-label": "Video" }, parts.stage, parts.bar, controls, parts.exportPanel);
   const main = element("div", { class: "main" }, player,
     element("section", { class: "panel padded", "aria-label": "Scores" }, parts.curve));

@@ -246,7 +246,7 @@ export class LiveView extends HTMLElement {
     setText(parts.pause, state === "paused" ? "Resume" : "Pause");
     parts.stop.disabled = !live.active;
     parts.restart.disabled = live.source === null || state === "connecting";
-    parts.speed.disabled = live.source !== null && !live.readsFile;
+    parts.speedLabel.hidden = live.source !== null && !live.readsFile;
     parts.exportButton.disabled = live.source === null;
     parts.conversation.enabled = running;
     this.#refresh();
