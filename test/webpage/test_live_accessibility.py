@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_page import open_live_page, write_scene
+from live_page import open_live_page, run_live_server, write_scene
 from playwright.sync_api import Browser
 
 from mmduet.model import load_model
@@ -20,7 +20,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 def test_components_have_no_serious_finding(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
     clips = {"clip": write_scene(tmp_path / "clip.mp4", 5, 6.0)}
     context: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
-    with open_live_page(browser, clips, load_model("nano"), show="live,wall", context=context) as live:
+    with (
+        run_live_server(clips, load_model("nano")) as server,
+        open_live_page(browser, server, show="live,wall", **context) as live,
+    ):
         live.page.evaluate(
             "(s) => { document.querySelector('mmduet-wall').start([s, s]); }", live.source("clip", speed=4)
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live_page import LivePage, open_live_page
+from live_page import LivePage, open_live_page, run_live_server
 from playwright.sync_api import Browser
 
 from mmduet.cli._help import build_command, walk
@@ -40,7 +40,7 @@ RECORD = {
 
 @pytest.fixture(scope="module")
 def live(browser: Browser) -> Iterator[LivePage]:
-    with open_live_page(browser, {}) as page:
+    with run_live_server({}) as server, open_live_page(browser, server) as page:
         yield page
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from live_page import LivePage, open_live_page, write_scene
+from live_page import (
+    LivePage,
+    camera_arguments,
+    open_live_page,
+    run_live_server,
+    write_camera_recording,
+    write_scene,
+)
+from live_server import RunningServer
 from playwright.sync_api import Browser, expect
+from rtsp_server import run_rtsp_server
 
 from mmduet.model import LoadedModel, load_model
+from mmduet.scenes.annotations import captions
+from mmduet.scenes.scene_generator import generate_scene
 
 RECORD = """() => {
   const view = document.querySelector("mmduet-live");
@@ -35,9 +50,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write_scene(folder / f"{name}.mp4", seed, 10.0) for name, seed in (("first", 5), ("second", 6))}
 
 
+@pytest.fixture(scope="module")
+def server(nano: LoadedModel, clips: dict[str, Path]) -> Iterator[RunningServer]:
+    with run_live_server(clips, nano, pull_hosts="127.0.0.1", pull_networks="127.0.0.1/32") as running:
+        yield running
+
+
 @pytest.fixture
-def live(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> Iterator[LivePage]:
-    with open_live_page(browser, clips, nano) as page:
+def live(browser: Browser, server: RunningServer) -> Iterator[LivePage]:
+    with open_live_page(browser, server) as page:
         yield page
 
 
@@ -111,6 +132,7 @@ def test_dragging_the_threshold_changes_when_the_model_speaks(live: LivePage) ->
     assert handle.get_attribute("aria-valuenow") == "0.89"
 
 
+@pytest.mark.slow
 def test_replies_and_curve_lead_back_to_their_moment(live: LivePage) -> None:
     live.start(live.source("first", speed=None))
     live.wait_for_state("ended")
@@ -134,6 +156,7 @@ def test_replies_and_curve_lead_back_to_their_moment(live: LivePage) -> None:
     assert live.page.evaluate(shown) == pytest.approx(FRAME_SECONDS, abs=0.01)
 
 
+@pytest.mark.slow
 def test_camera_is_shown_as_far_as_its_frames_were_scored(live: LivePage) -> None:
     live.page.evaluate(RECORD)
     live.start({"kind": "camera"}, {"query": "Narrate the scene."})
@@ -141,6 +164,9 @@ def test_camera_is_shown_as_far_as_its_frames_were_scored(live: LivePage) -> Non
     assert live.page.evaluate("document.querySelector('mmduet-live').state") == "live"
     live.page.get_by_role("button", name="Pause").click()
     live.wait_for_state("paused")
+    live.page.get_by_role("slider", name="Frame").click(position={"x": 40, "y": 30})
+    expect(live.page.locator("mmduet-live .review")).to_contain_text("Showing 0:00.")
+    live.page.get_by_role("button", name="Back to live").click()
     live.page.get_by_role("button", name="Stop").click()
     live.wait_for_state("ended")
     shown = live.page.evaluate("window.shown")
@@ -153,37 +179,133 @@ def test_denied_camera_and_unknown_clip_are_explained(live: LivePage) -> None:
     live.page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {denied}; }}")
     live.start({"kind": "camera"})
     live.wait_for_state("failed")
-    expect(live.page.locator("mmduet-live").get_by_role("status").first).to_contain_text(
-        "was not allowed to use the camera"
-    )
+    expect(live.status).to_contain_text("was not allowed to use the camera")
+    live.page.evaluate("Object.defineProperty(window, 'isSecureContext', { value: false })")
+    live.start({"kind": "screen"})
+    live.wait_for_state("failed")
+    expect(live.status).to_contain_text("Browsers allow the screen only on pages that were opened over HTTPS")
     live.start(live.source("missing"))
     live.wait_for_state("failed")
-    expect(live.page.locator("mmduet-live").get_by_role("status").first).to_contain_text("does not exist")
-
-
-def test_wall_runs_every_clip_in_a_session_of_its_own(
-    browser: Browser, nano: LoadedModel, clips: dict[str, Path]
-) -> None:
-    run_wall(browser, nano, clips, 4)
+    expect(live.status).to_contain_text("does not exist")
 
 
 @pytest.mark.slow
-def test_wall_of_sixteen(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> None:
-    run_wall(browser, nano, clips, 16)
+def test_camera_that_films_a_scene_is_narrated(browser: Browser, server: RunningServer, tmp_path: Path) -> None:
+    recording = write_camera_recording(tmp_path / "scene.y4m", 5, 10.0)
+    filming = browser.browser_type.launch(executable_path=shutil.which("chromium"), args=camera_arguments(recording))
+    with open_live_page(filming, server) as live:
+        live.start({"kind": "camera"}, {"query": "Narrate the scene."})
+        narrated = "document.querySelector('mmduet-live').sessionView.figures.replies >= 3"
+        live.page.wait_for_function(narrated, timeout=60_000)
+        texts = {event["text"] for event in live.events("response.output_text.done")}
+        warnings = live.events("session.warning")
+    filming.close()
+    assert texts & {caption["text"] for caption in captions(generate_scene(np.random.default_rng(5), 10.0))}
+    assert not warnings
 
 
-def run_wall(browser: Browser, nano: LoadedModel, clips: dict[str, Path], count: int) -> None:
-    with open_live_page(browser, clips, nano, show="wall") as live:
-        sources = [live.source(("first", "second")[number % 2], speed=2) for number in range(count)]
+@pytest.mark.slow
+def test_lost_connection_is_reported_and_resumed(live: LivePage) -> None:
+    live.start(live.source("first"))
+    live.wait_for_event("e.type === 'input_frame.scored'")
+    live.page.evaluate("() => { window.offline = true; window.sockets.at(-1).close(4000); }")
+    live.wait_for_state("retrying")
+    expect(live.status).to_contain_text("The connection to the server was lost")
+    expect(live.status).to_contain_text("Retrying")
+    live.page.evaluate("() => { window.offline = false; }")
+    live.wait_for_state("live", "ended")
+    expect(live.page.locator("mmduet-conversation")).to_contain_text("the session was resumed")
+    live.page.evaluate("() => document.querySelector('mmduet-live').setSpeed(null)")
+    live.wait_for_state("ended")
+    assert [event["seq"] for event in live.events("input_frame.scored")] == list(range(40))
+
+
+@pytest.mark.slow
+def test_thumbnails_replace_a_preview_that_the_browser_cannot_play(live: LivePage) -> None:
+    live.start({**live.source("first", speed=4), "preview": "static/theme.js"})
+    thumbnail = live.page.locator("mmduet-live img.thumbnail")
+    expect(thumbnail).to_be_visible()
+    live.wait_for_state("ended")
+    assert str(thumbnail.get_attribute("src")).startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.slow
+def test_interrupted_network_camera_is_shown_as_retrying(live: LivePage) -> None:
+    with run_rtsp_server() as camera:
+        port = camera.port  # type: ignore[attr-defined]
+        live.start({"kind": "url", "url": f"rtsp://127.0.0.1:{port}/film", "transport": "tcp"})
+        expect(live.page.locator("mmduet-live img.thumbnail")).to_be_visible(timeout=20_000)
+        expect(live.page.get_by_label("Speed")).to_be_hidden()
+        camera.kill()
+        camera.wait()
+        live.wait_for_state("retrying")
+        expect(live.status).to_contain_text("The source is not available")
+        with run_rtsp_server(port):
+            live.wait_for_state("live")
+            live.page.get_by_role("button", name="Stop").click()
+            live.wait_for_state("ended")
+
+
+@pytest.mark.slow
+def test_wall_runs_every_clip_in_a_session_of_its_own(browser: Browser, server: RunningServer) -> None:
+    run_wall(browser, server, 4)
+
+
+@pytest.mark.slow
+def test_wall_of_sixteen(browser: Browser, server: RunningServer) -> None:
+    run_wall(browser, server, 16)
+
+
+def run_wall(browser: Browser, server: RunningServer, count: int) -> None:
+    with open_live_page(browser, server, show="wall") as live:
+        sources = [live.source(("first", "second")[number % 2], speed=None) for number in range(count)]
         live.page.evaluate("(sources) => { document.querySelector('mmduet-wall').start(sources); }", sources)
-        live.page.wait_for_function(
-            "(count) => document.querySelector('mmduet-wall').tiles.filter((t) => t.view.figures.scored > 0).length === count",
-            arg=count,
-        )
-        assert live.server.manager.active_count == count
-        live.page.wait_for_function(
-            "document.querySelector('mmduet-wall').tiles.every((t) => t.live.state === 'ended')"
-        )
+        ended = "document.querySelector('mmduet-wall').tiles.every((tile) => tile.live.state === 'ended')"
+        live.page.wait_for_function(ended, timeout=120_000)
+        ids = "document.querySelector('mmduet-wall').tiles.map((tile) => tile.live.confirmed.id)"
+        assert len(set(live.page.evaluate(ids))) == count
         words = live.page.locator("mmduet-wall .words").all_text_contents()
         assert len(words) == count
         assert all(len(text) > 5 for text in words)
+        expect(live.page.locator("mmduet-wall .batch")).to_contain_text("frames scored per second")
+        rates = live.page.locator("mmduet-wall .batch dd.number").all_text_contents()
+        assert float(rates[1]) > 0
+
+
+@pytest.mark.slow
+def test_exported_python_code_runs_at_this_server(live: LivePage, clips: dict[str, Path], tmp_path: Path) -> None:
+    live.start({**live.source("first", speed=None), "kind": "upload", "file": str(clips["first"])})
+    live.wait_for_state("ended")
+    script = """async () => {
+        const { toPython } = await import(new URL("static/export_session.js", document.baseURI).href);
+        return toPython(document.querySelector("mmduet-live").description);
+    }"""
+    program = tmp_path / "session.py"
+    program.write_text(live.page.evaluate(script), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=True)
+    replies = [event["text"] for event in live.events("response.output_text.done")]
+    assert [line.partition(" s  ")[2] for line in done.stdout.splitlines()] == replies
+
+
+@pytest.mark.slow
+def test_full_server_shows_the_place_in_the_queue(browser: Browser, nano: LoadedModel, clips: dict[str, Path]) -> None:
+    with (
+        run_live_server(clips, nano, max_sessions=1) as server,
+        open_live_page(browser, server) as first,
+        open_live_page(browser, server) as second,
+    ):
+        first.start(first.source("first"))
+        first.wait_for_state("live")
+        second.start(second.source("second", speed=None))
+        second.wait_for_state("queued")
+        expect(second.status).to_contain_text("The server is full. You are next")
+        first.page.get_by_role("button", name="Stop").click()
+        second.wait_for_state("ended")
+        assert second.events("response.done")
+        third = second  # without waiting, the server refuses at once
+        first.start(first.source("first"))
+        first.wait_for_state("live")
+        third.page.evaluate("document.querySelector('mmduet-live').waitSeconds = 0")
+        third.start(third.source("second"))
+        third.wait_for_state("failed")
+        expect(third.status).to_contain_text("Start again in a minute")

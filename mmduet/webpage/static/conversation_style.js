@@ -8,9 +8,9 @@ export const conversationSheet = styleSheet(`
   .scroller:focus-visible { outline-offset: -2px; }
   .entries { list-style: none; }
   .empty, .omitted { color: var(--muted); font-size: 13px; padding: 8px 0; }
-  li { display: grid; grid-template-columns: 58px minmax(0, 1fr); gap: 0 8px; padding: 8px 0; border-top: 1px solid var(--line); }
+  li { display: grid; grid-template-columns: 50px minmax(0, 1fr); gap: 0 8px; padding: 8px 0; border-top: 1px solid var(--line); }
   li:first-child { border-top: 0; }
-  li.note { display: block; color: var(--muted); font-size: 13px; padding-left: 66px; }
+  li.note { display: block; color: var(--muted); font-size: 13px; padding-left: 58px; }
   .time { font-size: 12px; text-align: right; align-self: start; line-height: 20px; color: var(--muted); }
   button.time { min-height: 20px; text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: 3px; }
   button.time:hover { color: var(--text); }

@@ -4,11 +4,11 @@ import { element, setText, styleSheet } from "./elements.js";
 import { describeScore } from "./speak_policy.js";
 
 export const curveSheet = styleSheet(`
-  .heading { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; margin-bottom: 4px; }
-  .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; flex: 1 1 260px; list-style: none; font-size: 12px; }
+  .heading { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: center; margin-bottom: 4px; font-size: 12px; }
+  .legend { display: contents; list-style: none; }
   .legend li { display: flex; align-items: center; gap: 6px; }
   .legend svg { flex: none; overflow: visible; }
-  .heading select { min-height: 28px; padding: 0 6px; font-size: 12px; }
+  .heading select { min-height: 28px; padding: 0 6px; font-size: 12px; margin-left: auto; }
   .box { position: relative; height: var(--curve-height, 168px); overflow: hidden; touch-action: pan-y; }
   .surface { position: absolute; inset: 0; cursor: crosshair; border-radius: 4px; }
   .surface:focus-visible { outline-offset: -2px; }
@@ -52,7 +52,7 @@ export function legend() {
     const description = describeScore(settings);
     score.hidden = description === settings.heads[0];
     setText(score.lastElementChild ?? score, `score: ${description}`);
-    setText(threshold, value === null ? "never speaks unprompted" : "threshold (drag, or arrow keys)");
+    setText(threshold, value === null ? "never speaks unprompted" : "threshold (drag, arrow keys)");
   };
   return { element: list, show };
 }

@@ -1,6 +1,8 @@
 // @ts-check
 /** Small helpers to build the components of the live page without a framework and without innerHTML. */
 
+const REMOVED_MILLISECONDS = 5000;
+
 /**
  * Create an element. Properties that exist on the element are set, others become attributes; null and false are left out.
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -40,13 +42,14 @@ export function styleSheet(text) {
 }
 
 /**
- * Attach a shadow root with these style sheets and children.
+ * Attach a shadow root with these style sheets and children, unless the element has one because it was moved.
  * @param {HTMLElement} host
  * @param {CSSStyleSheet[]} sheets
  * @param {...(Node | string)} children
  */
 export function attachRoot(host, sheets, ...children) {
-  const root = host.shadowRoot ?? host.attachShadow({ mode: "open" });
+  if (host.shadowRoot !== null) return host.shadowRoot;
+  const root = host.attachShadow({ mode: "open" });
   root.adoptedStyleSheets = sheets;
   root.replaceChildren(...children);
   return root;
@@ -70,7 +73,11 @@ export function define(name, type) {
   if (!customElements.get(name)) customElements.define(name, type);
 }
 
-/** Return whether the user prefers little motion. */
-export function prefersReducedMotion() {
-  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+/**
+ * Call a function if an element is still outside of the document after some time: pages move elements by removing them first.
+ * @param {HTMLElement} host
+ * @param {() => void} use
+ */
+export function whenRemoved(host, use) {
+  setTimeout(() => host.isConnected || use(), REMOVED_MILLISECONDS);
 }

@@ -5,7 +5,7 @@ import { formatCount, formatDuration } from "./format.js";
 import { themeSheet } from "./theme.js";
 
 const sheet = styleSheet(`
-  dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px 16px; }
+  dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 10px 16px; }
   dt { font-size: 12px; font-weight: 600; }
   dd { font-size: 16px; font-variant-numeric: tabular-nums; }
   dd.term { font-size: 12px; line-height: 1.35; }
@@ -36,7 +36,7 @@ export class FiguresPanel extends HTMLElement {
       group("Frame to first word", this.word.element, "p50 / p95 of triggers"),
       group("Frames", this.scored, "scored"),
       group("Rate", this.rate, "scored per second (fps)"),
-      group("Dropped", this.dropped, "frames without a score, by reason"),
+      group("Dropped", this.dropped, "frames, by reason"),
     );
     attachRoot(this, [themeSheet, sheet], list, element("p", { class: "place" }, this.place));
   }

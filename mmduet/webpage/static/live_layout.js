@@ -34,14 +34,15 @@ export const liveSheet = styleSheet(`
   .bar .message { flex: 1 1 200px; }
   .bar .times { color: var(--muted); font-size: 12px; white-space: nowrap; }
   [data-state="live"] .pill::before { content: "●"; color: var(--good); }
-  [data-state="paused"] .pill::before { content: "❚❚"; font-size: 10px; letter-spacing: -1px; width: 1.8em; }
+  [data-state="paused"] .pill::before { content: "❚❚"; font-size: 10px; letter-spacing: -1px; width: 2.2em; }
   [data-state="connecting"] .pill::before, [data-state="queued"] .pill::before { content: "◌"; }
   [data-state="retrying"] .pill::before { content: "↻"; color: var(--warn); }
   [data-state="ended"] .pill::before { content: "■"; }
   [data-state="failed"] .pill::before { content: "✕"; color: var(--bad); }
   [data-state="failed"] .pill { color: var(--bad); }
   [data-state="retrying"] .pill { color: var(--warn); }
-  .controls { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; padding: 0 12px 12px; }
+  .controls { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 0 12px 12px; }
+  .controls button, .controls select { padding: 0 10px; }
   .controls label { display: flex; gap: 6px; align-items: center; font-size: 12px; }
   .controls .end { margin-left: auto; }
   .export { border-top: 1px solid var(--line); padding: 12px; display: grid; gap: 12px; }
@@ -50,8 +51,9 @@ export const liveSheet = styleSheet(`
     margin: 4px 0 0; padding: 8px; border-radius: 6px; background: var(--sunken); overflow: auto; max-height: 220px;
     font: 12px/1.5 var(--font-mono, ui-monospace, monospace); white-space: pre-wrap; overflow-wrap: anywhere;
   }
-  @container (min-width: 860px) {
-    .view { grid-template: "main talk" auto "figures figures" auto / minmax(0, 1.65fr) minmax(300px, 1fr); }
+  .stage[data-kind="playground"] { max-height: 200px; }
+  @container (min-width: 700px) {
+    .view { gap: 12px; grid-template: "main talk" auto "figures figures" auto / minmax(0, 1.6fr) minmax(260px, 1fr); }
   }
   @container (max-width: 480px) {
     .caption p { font-size: 15px; }
@@ -81,6 +83,7 @@ export function createLayout() {
     stop: element("button", { type: "button", disabled: true }, "Stop"),
     restart: element("button", { type: "button", disabled: true }, "Restart"),
     speed: element("select"),
+    speedLabel: element("label", {}, "Speed"),
     exportButton: element("button", { type: "button", class: "end", "aria-expanded": "false", disabled: true }, "Export"),
     exportPanel: element("section", { class: "export", hidden: true, "aria-label": "Export" }),
     curve: /** @type {import("./score_curve.js").ScoreCurve} */ (document.createElement("mmduet-curve")),
@@ -91,6 +94,7 @@ export function createLayout() {
     parts.speed.append(element("option", { value }, text));
   }
   parts.speed.value = "1";
+  parts.speedLabel.append(parts.speed);
   parts.speed.title = "1× is real time; as scored: as fast as the model can";
   parts.caption.append(parts.captionText, parts.captionWhy);
   parts.review.append(parts.reviewTime, parts.playHere, parts.backToLive);
@@ -104,7 +108,7 @@ export function createLayout() {
 /** @param {any} parts */
 function arrange(parts) {
   const controls = element("div", { class: "controls", role: "group", "aria-label": "Playback" },
-    parts.pause, parts.stop, parts.restart, element("label", {}, "Speed", parts.speed), parts.exportButton);
+    parts.pause, parts.stop, parts.restart, parts.speedLabel, parts.exportButton);
   const player = element("section", { class: "panel player", "aria-label": "Video" }, parts.stage, parts.bar, controls, parts.exportPanel);
   const main = element("div", { class: "main" }, player,
     element("section", { class: "panel padded", "aria-label": "Scores" }, parts.curve));

@@ -108,9 +108,7 @@ export class LiveSession extends EventTarget {
   /** Start the same source with the present settings. */
   restart() {
     if (this.source === null) return Promise.resolve();
-    const speak = this.duet?.speak;
-    const duet = { ...this.settings.duet, ...(speak ? { speak: { ...this.settings.duet?.speak, value: speak.value } } : {}) };
-    return this.start(this.source, { ...this.settings, duet });
+    return this.start(this.source, this.settings);
   }
 
   pause() {
@@ -148,10 +146,11 @@ export class LiveSession extends EventTarget {
     this.#setStatus({ state: "ended", text: "Stopped." });
   }
 
-  /** Close everything at once, without a message. */
+  /** End the session at once, because the page is left. */
   close() {
     this.run++;
     this.#release();
+    if (this.active) this.#setStatus({ state: "ended", text: "The session was closed with the page." });
   }
 
   /** @param {number | null} speed 1 is real time, null as fast as frames are scored */

@@ -7,7 +7,7 @@
  * Events: `statechange` with the status, `settingschange` with `{duet}`, `error` with `{code, message}`.
  */
 import "./conversation.js";
-import { attachRoot, define, setText } from "./elements.js";
+import { attachRoot, define, setText, whenRemoved } from "./elements.js";
 import { ExportBox } from "./export_box.js";
 import "./figures.js";
 import { formatDuration, formatTime } from "./format.js";
@@ -52,8 +52,10 @@ export class LiveView extends HTMLElement {
     clearInterval(this.timer);
     removeEventListener("pagehide", this.#onPageHide);
     this.stopTheme?.();
-    this.live.close();
-    this.sessionView.player?.destroy();
+    whenRemoved(this, () => {
+      this.live.close();
+      this.sessionView.clear();
+    });
   }
 
   /** Address of the server's endpoint. @param {string} url */
@@ -235,6 +237,7 @@ export class LiveView extends HTMLElement {
     const { state, text, code } = live.status;
     const running = state === "live" || state === "paused" || state === "retrying";
     parts.bar.dataset.state = state;
+    parts.stage.dataset.kind = live.source?.kind ?? "";
     setText(parts.pill, STATE_NAMES[state]);
     setText(parts.message, text);
     parts.help.hidden = code !== "insecure_context" || this.helpUrl === "";
@@ -243,7 +246,7 @@ export class LiveView extends HTMLElement {
     setText(parts.pause, state === "paused" ? "Resume" : "Pause");
     parts.stop.disabled = !live.active;
     parts.restart.disabled = live.source === null || state === "connecting";
-    parts.speed.disabled = live.source !== null && !live.readsFile;
+    parts.speedLabel.hidden = live.source !== null && !live.readsFile;
     parts.exportButton.disabled = live.source === null;
     parts.conversation.enabled = running;
     this.#refresh();

@@ -48,7 +48,7 @@ export class ScoreCurve extends HTMLElement {
 
   connectedCallback() {
     const compact = this.hasAttribute("compact");
-    attachRoot(this, [themeSheet, curveSheet], ...(compact ? [] : [this.#heading()]), this.box);
+    if (this.shadowRoot === null) attachRoot(this, [themeSheet, curveSheet], ...(compact ? [] : [this.#heading()]), this.box);
     if (compact) this.#makeStatic();
     this.stopTheme = followTheme(this, () => this.redraw());
     this.resizes = new ResizeObserver(() => this.redraw());

@@ -5,7 +5,7 @@
  * Properties before `start`: `clientSecret`, `url`, `statsUrl`, `connectOptions`, `waitSeconds`. Event: `select` with `{source}`.
  */
 import { BatchPanel } from "./batch_panel.js";
-import { attachRoot, define, element, setText } from "./elements.js";
+import { attachRoot, define, element, setText, whenRemoved } from "./elements.js";
 import { followTheme, themeSheet } from "./theme.js";
 import { WallTile } from "./wall_tile.js";
 import { wallSheet } from "./wall_style.js";
@@ -40,8 +40,10 @@ export class Wall extends HTMLElement {
     clearInterval(this.timer);
     removeEventListener("pagehide", this.#onPageHide);
     this.stopTheme?.();
-    this.batch.stop();
-    this.#close();
+    whenRemoved(this, () => {
+      this.batch.stop();
+      this.#close();
+    });
   }
 
   /** Credential of this tab. @param {any} clientSecret */
@@ -62,9 +64,10 @@ export class Wall extends HTMLElement {
       tile.addEventListener("select", () => this.dispatchEvent(new CustomEvent("select", { detail: { source: tile.source } })));
     }
     this.grid.replaceChildren(...this.tiles.map((tile) => tile.element));
+    const started = Promise.all(this.tiles.map((tile) => tile.start(settings)));
     this.batch.start();
     this.#refresh();
-    return Promise.all(this.tiles.map((tile) => tile.start(settings)));
+    return started;
   }
 
   /** End all sessions; their last state stays visible. */
@@ -99,7 +102,7 @@ export class Wall extends HTMLElement {
     return response.json();
   }
 
-  #onPageHide = () => this.#close();
+  #onPageHide = () => this.tiles.forEach((tile) => tile.live.close());
 }
 
 define("mmduet-wall", Wall);
