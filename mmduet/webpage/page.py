@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -42,7 +42,7 @@ def add_page(app: FastAPI, clips: Path | None = None, temporary: Path | None = N
     preferred = clips or (CLIPS if CLIPS.is_dir() else cache)
     videos = VideoLibrary(manager, SampleClips(preferred, cache), temporary)
     app.include_router(_build_router(manager, keys, videos, Results(manager, videos)), prefix=PAGE_PATH)
-    _add_redirects(app)
+    _add_paths_of_browsers(app)
     files = StaticFiles(directory=STATIC, packages=[GRADIO_STATIC])
     app.mount(f"{PAGE_PATH}/static", files, name="page-static")
     # the innermost middleware, so that paths have no prefix and errors are logged as those of other requests
@@ -50,11 +50,15 @@ def add_page(app: FastAPI, clips: Path | None = None, temporary: Path | None = N
     mount_gradio(app, PAGE_PATH, key_required=keys.required)
 
 
-def _add_redirects(app: FastAPI) -> None:
+def _add_paths_of_browsers(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     @app.get(PAGE_PATH, include_in_schema=False)
     async def redirect(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}{PAGE_PATH}/")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
 
 def cache_folder() -> Path:
