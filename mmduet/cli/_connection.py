@@ -1,4 +1,4 @@
-"""Report on stderr that the connection to a server is lost, and that it is resumed."""
+"""Report on stderr that the connection to a server is lost and resumed, and the position in the queue of a full one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from mmduet.cli._warnings import print_warning
 
 if TYPE_CHECKING:
-    from mmduet.client import ConnectionStatus
+    from mmduet.client import ConnectionStatus, QueueStatus
 
 CONNECTION_LOST, CONNECTION_RESUMED = "connection_lost", "connection_resumed"
+QUEUED = "queued"
 FIRST_REPEAT_SECONDS = 1.0
 
 
@@ -31,3 +32,16 @@ class ConnectionReporter:
         elif status.state == "retrying" and status.seconds >= self._next_line:
             print_warning(CONNECTION_LOST, status.describe(), self.video)
             self._next_line = max(2 * status.seconds, FIRST_REPEAT_SECONDS)
+
+
+class QueueReporter:
+    """Print the position of one client in the queue of a full server whenever it changes, also with ``--quiet``."""
+
+    def __init__(self, video: Path | str) -> None:
+        self._video, self._position = video, 0
+
+    def __call__(self, status: QueueStatus) -> None:
+        """Print a position that has changed."""
+        if status.position != self._position:
+            self._position = status.position
+            print_warning(QUEUED, status.describe(), self._video)

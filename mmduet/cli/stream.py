@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._connection import ConnectionReporter
+from mmduet.cli._connection import ConnectionReporter, QueueReporter
 from mmduet.cli._display import DisplayOptions, open_display
 from mmduet.cli._json_lines import open_json_lines
 from mmduet.cli._options import takes_options
@@ -59,6 +59,12 @@ class ServerOptions:
     server: Annotated[str, Option(metavar="URL", help="Address of `mmduet serve`.")] = "ws://127.0.0.1:8765"
     key: Annotated[
         str | None, Option(envvar="MMDUET_KEY", help="API key of the server, if it requires one.", show_default=False)
+    ] = None
+    wait: Annotated[
+        float | None,
+        Option(
+            metavar="SECONDS", help="Wait at most this long for a session if the server is full.", show_default="not"
+        ),
     ] = None
     fps: Annotated[float | None, Option(help="Frames per second to send.", show_default=FROM_SERVER)] = None
     speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_SERVER)] = None
@@ -121,6 +127,8 @@ def stream(options: StreamOptions) -> None:
         encoding=options.encoding,
         block_when_behind=not options.realtime,
         on_connection_change=reporter,
+        wait_seconds=options.wait,
+        on_queued=QueueReporter(options.video),
     )
     with (
         exit_on_sigterm(),
@@ -134,10 +142,13 @@ def stream(options: StreamOptions) -> None:
 
 def validate(options: StreamOptions) -> list[Query | Context]:
     """Return the turns. Raises ``OptionError`` for invalid options, before the server is contacted."""
+    from mmduet.protocol.queue_events import MAX_WAIT_SECONDS
     from mmduet.video.sampling import check_rate
 
     turns = options.parse_turns()
     check_rate("--fps", options.fps)
+    if options.wait is not None and not 0 <= options.wait <= MAX_WAIT_SECONDS:
+        raise OptionError(f"--wait must be a number of seconds from 0 to {MAX_WAIT_SECONDS:g}, got {options.wait}")
     if options.seconds is not None and not options.seconds > 0:
         raise OptionError(f"--seconds must be greater than 0, got {options.seconds}")
     SpeakOptions().with_overrides(options.speak, options.score_heads)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from mmduet.client.admission_wait import QueueCallback, log_queue_status
 from mmduet.client.connection_status import ConnectionCallback, log_connection_status
 from mmduet.client.images import Encoding
 from mmduet.client.output_decoder import OutputDecoder
@@ -38,11 +39,13 @@ class RemoteStream:
         block_when_behind: bool = False,
         session: server_events.Session | None = None,
         on_connection_change: ConnectionCallback = log_connection_status,
+        wait_seconds: float | None = None,
+        on_queued: QueueCallback = log_queue_status,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "url": url, "key": key, "model": model, "max_reconnect_seconds": max_reconnect_seconds,
             "block_when_behind": block_when_behind, "session": session,
-            "on_connection_change": on_connection_change,
+            "on_connection_change": on_connection_change, "wait_seconds": wait_seconds, "on_queued": on_queued,
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._lock = False, threading.Lock()

@@ -7,18 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from mmduet.protocol.limits import Limits, RateLimit
+from mmduet.protocol.queue_events import SessionQueued as SessionQueued
 from mmduet.protocol.source_damage import SourceDamage
+from mmduet.protocol.wire import ServerEvent as ServerEvent
 from mmduet.protocol.wire import ServerModel
 
 DropReason = Literal["late", "rate", "decode_error", "duplicate", "paused", "closed"]
 CloseReason = Literal["asked", "ended", "failed"]
 ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete"]
-
-
-class ServerEvent(ServerModel):
-    """Base of all server events. ``event_id`` increases within a session, as text and as a number."""
-
-    event_id: str = ""
 
 
 class SessionDuet(ServerModel):
@@ -375,8 +371,8 @@ class UnknownEvent(ServerEvent):
 
 
 ServerEvents = Annotated[
-    SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
-    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
+    SessionQueued | SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced
+    | GoAway | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
     | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone
     | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
     Field(discriminator="type"),

@@ -35,6 +35,7 @@ FIELDS = {
     "open_sessions": "Number of sessions that are open",
     "path": "Path without its query",
     "pid": "Process id of the other server, if the system knows it",
+    "position": "Place in the queue; 1 is the next",
     "reason": "Why it ended or was rejected",
     "replies": "Replies that have ended, complete or not",
     "request": "The `x-request-id` of the response",
@@ -95,6 +96,15 @@ RESPONSE_FAILED = LogEvent(
 )
 AUTH_FAILED = LogEvent("auth_failed", logging.WARNING, "authentication failed", ("client", "reason", "suppressed"))
 
+CLIENT_QUEUED = LogEvent(
+    "client_queued", logging.INFO, "a client waits for a session", ("key", "client", "position", "timeout_s")
+)
+CLIENT_LEFT_QUEUE = LogEvent(
+    "client_left_queue",
+    logging.INFO,
+    "a client does not wait for a session any more",
+    ("session", "key", "client", "reason", "duration_s"),
+)
 SESSION_OPENED = LogEvent(
     "session_opened", logging.INFO, "session opened", ("session", "key", "client", "model", "adapter")
 )

@@ -22,6 +22,8 @@ class ServerStats(Protocol):
     @property
     def active_count(self) -> int: ...
     @property
+    def queued_count(self) -> int: ...
+    @property
     def kv_used_bytes(self) -> int: ...
     @property
     def kv_total_bytes(self) -> int: ...
@@ -90,6 +92,7 @@ class Metrics:
         """Read the gauges from ``stats`` at every scrape."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("vllm:num_requests_running", "Active sessions", lambda: stats.active_count),
+            ("vllm:num_requests_waiting", "Clients waiting for a session", lambda: stats.queued_count),
             ("mmduet:kv_bytes_reserved", "KV memory reserved by sessions", lambda: stats.kv_used_bytes),
             ("mmduet:kv_bytes_total", "KV memory available to sessions", lambda: stats.kv_total_bytes),
             (
