@@ -86,7 +86,12 @@ def test_a_client_receives_its_position_until_its_session() -> None:
         created = client.receive()
         assert (created["type"], created["event_id"]) == ("session.created", "event_000000000001")
         assert other.receive()["position"] == 1
-        client.end_stream()
+        with queue_up(server) as third:
+            assert third.receive()["position"] == 2
+            client.end_stream()
+            event = third.receive()
+            assert event["position"] == 1
+            assert event["estimated_wait_s"] > 0, "two sessions have ended"
         assert other.receive_until("session.created")[-1]["event_id"] == "event_000000000001"
         wait_for(lambda: server.manager.active_count == 1)
         assert "vllm:num_requests_waiting 0.0" in httpx2.get(f"{server.http}/metrics").text
