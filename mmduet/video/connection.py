@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmduet.video import container as containers
 from mmduet.video.damage import DamageLog
 from mmduet.video.decoding import Decoder
-from mmduet.video.video_file import DecodedFrame, orientation_of
+from mmduet.video.video_file import DecodedFrame, OrientationCache
 
 NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 
@@ -114,13 +114,13 @@ def decode_stream(
     ``arrived_at`` returns when the byte at a position arrived. It times the frames of formats without timestamps, for which
     FFmpeg invents a rate.
     """
-    stream = containers.select_video_stream(container, name)
+    stream, orientations = containers.select_video_stream(container, name), OrientationCache()
     if arrived_at is not None and container.format.flags & NO_TIMESTAMPS:
-        yield from _timed_by_arrival(container, stream, log, start, arrived_at)
+        yield from _timed_by_arrival(container, stream, log, start, arrived_at, orientations)
         return
     codec = containers.codec_name(stream)
     for frame in Decoder(container, stream, log, live=True, start=start).frames():
-        yield _as_stream_frame(frame.time, frame.av_frame, codec)
+        yield _as_stream_frame(frame.time, frame.av_frame, codec, orientations)
 
 
 def _timed_by_arrival(
@@ -129,6 +129,7 @@ def _timed_by_arrival(
     log: DamageLog,
     start: float,
     arrived_at: Callable[[int], float],
+    orientations: OrientationCache,
 ) -> Iterator[StreamFrame]:
     first, time, codec = None, start, containers.codec_name(stream)
     for packet in container.demux([stream]):
@@ -142,11 +143,11 @@ def _timed_by_arrival(
             first = arrival if first is None else first
             time = start + max(arrival - first, 0.0)
         for frame in frames:
-            yield _as_stream_frame(time, frame, codec)
+            yield _as_stream_frame(time, frame, codec, orientations)
 
 
-def _as_stream_frame(time: float, frame: VideoFrame, codec: str) -> StreamFrame:
+def _as_stream_frame(time: float, frame: VideoFrame, codec: str, orientations: OrientationCache) -> StreamFrame:
     width, height = frame.width, frame.height
-    if orientation_of(frame).transpose:
+    if orientations.orientation_of(frame).transpose:
         width, height = height, width
-    return StreamFrame(time, width, height, DecodedFrame(0, time, frame).to_rgb, codec)
+    return StreamFrame(time, width, height, DecodedFrame(0, time, frame, orientations=orientations).to_rgb, codec)

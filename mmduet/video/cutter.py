@@ -32,7 +32,7 @@ from mmduet.video.audio import AudioReader, has_audio, select_audio_stream
 from mmduet.video.demuxing import demux, error_reason
 from mmduet.video.letterbox import resize
 from mmduet.video.timeline import Timeline, correct_packets
-from mmduet.video.video_file import DecodedFrame, VideoFile, orientation_of
+from mmduet.video.video_file import DecodedFrame, VideoFile
 from mmduet.video.writer import VideoWriter
 
 AnyPacket: TypeAlias = "Packet[Stream]"
@@ -188,7 +188,7 @@ def pixel_aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
     """Return the width of an upright pixel divided by its height; None if the file does not declare it."""
     with containers.open_container(path) as container:
         stored = containers.select_video_stream(container, path).sample_aspect_ratio
-    return 1 / stored if stored and orientation_of(frame.av_frame).transpose else stored
+    return 1 / stored if stored and frame.orientation.transpose else stored
 
 
 # Copying without encoding

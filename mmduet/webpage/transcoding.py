@@ -15,7 +15,7 @@ from mmduet.video.audio import AudioReader, has_audio
 from mmduet.video.container import as_video_error
 from mmduet.video.cutter import pixel_aspect
 from mmduet.video.letterbox import fit_size
-from mmduet.video.video_file import DecodedFrame, apply_orientation, orientation_of
+from mmduet.video.video_file import DecodedFrame, apply_orientation
 from mmduet.video.writer import VideoWriter
 
 MAX_SIDE = 720
@@ -100,8 +100,7 @@ def _with_ends(frames: Iterable[DecodedFrame]) -> Iterator[tuple[DecodedFrame, f
 
 def _scale(frame: DecodedFrame, height: int, width: int) -> NDArray[np.uint8]:
     """Return the upright image of a frame, uint8 ``[height, width, 3]``."""
-    orientation = orientation_of(frame.av_frame)
-    stored = (width, height) if orientation.transpose else (height, width)
+    stored = (width, height) if frame.orientation.transpose else (height, width)
     scaled = frame.av_frame.reformat(width=stored[1], height=stored[0], format="rgb24", threads=1)
     image = scaled.to_ndarray().astype(np.uint8, copy=False)
-    return np.ascontiguousarray(apply_orientation(image, orientation))
+    return np.ascontiguousarray(apply_orientation(image, frame.orientation))
