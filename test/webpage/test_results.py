@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import pytest
-from live_server import RunningServer, endless_model, run_test_server, wait_for
+from live_server import RunningServer, endless_model, wait_for
 from page_server import run_page_server
 from page_visitor import HTTP, Visitor, error_code
 from PIL import Image
@@ -342,8 +342,3 @@ def test_a_task_does_not_outlive_the_server(tmp_path: Path, video: bytes, readin
         start(visitor, visitor.upload(video)["source"])
         assert reading.started.wait(10)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_results_need_the_page() -> None:
-    with run_test_server() as server:
-        assert HTTP.post(f"{server.http}/page/results", json={}).status_code == 404

@@ -300,6 +300,16 @@ def test_a_key_is_required_where_the_server_has_one(tmp_path: Path) -> None:
         assert HTTP.get(f"{visitor.base}uploads/{upload['id']}", headers=owner).status_code == 404
 
 
+def test_a_public_page_requires_a_client_secret(tmp_path: Path) -> None:
+    limits = {"max_sessions_per_client_secret": 2, "frames_per_second_per_client_secret": 16}
+    with run_page_server(temporary=tmp_path, page=True, public=True, **limits) as server:
+        visitor = Visitor(server)
+        for path in ("uploads", "results"):
+            assert HTTP.post(visitor.base + path, json={}).status_code == 401
+            assert HTTP.get(visitor.base + path).status_code == 401
+        assert visitor.upload(VIDEO)["playable"]
+
+
 def test_another_site_cannot_upload_or_embed(visitor: Visitor) -> None:
     response = visitor.post_video(VIDEO, headers={"Origin": "https://other.example"})
     assert (response.status_code, error_code(response)) == (403, "forbidden_origin")
