@@ -27,6 +27,7 @@ from video_files import make
 
 from mmduet.webpage import uploads
 from mmduet.webpage.disk_budget import DiskBudget, DiskShare
+from mmduet.webpage.private_folder import delete_leftovers
 
 VIDEO = intact("mp4")
 ID = re.compile(r"[\w-]{22,}")
@@ -350,6 +351,9 @@ def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) 
         shutil.copytree(running, killed)  # its lock file is not locked, as after the end of a process
         foreign = tmp_path / "mmduet-page-foreign"
         foreign.symlink_to(running)
+        assert delete_leftovers(tmp_path) == [killed]
+        assert files_below(running) == ["video"]
+        shutil.copytree(running, killed)
         with run_page_server(temporary=tmp_path):
             wait_for(lambda: not killed.exists())
             assert foreign.is_symlink()
