@@ -11,6 +11,7 @@ const RENEW = "v1/realtime/client_secrets/renew";
 const RETRY_SECONDS = 5;
 const MARGIN_SHARE = 0.25; // of the lifetime
 const MAX_MARGIN_SECONDS = 10;
+const CLOCK_TOLERANCE_MILLISECONDS = 2000; // the header `date` has whole seconds
 
 /** @typedef {{value: string, expires_at: number}} SecretData `expires_at` is a Unix time in seconds */
 
@@ -129,8 +130,8 @@ export class ClientSecret {
   #accept(data, response) {
     const { value, expires_at } = data;
     this.#data = { value, expires_at };
-    const serverTime = Date.parse(response?.headers.get("date") ?? "");
-    if (Number.isFinite(serverTime)) this.#clockOffset = serverTime - Date.now();
+    const offset = Date.parse(response?.headers.get("date") ?? "") - Date.now();
+    if (Number.isFinite(offset)) this.#clockOffset = Math.abs(offset) < CLOCK_TOLERANCE_MILLISECONDS ? 0 : offset;
     this.#lifetime = Math.max(this.#remaining(), 0);
     this.#schedule(this.#lifetime / 2);
   }
