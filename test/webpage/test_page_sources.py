@@ -31,7 +31,9 @@ def tab(browser: Browser, server: RunningServer) -> Iterator[PageDriver]:
         yield visitor
 
 
-def test_upload_is_narrated_and_deleted_with_its_visitor(tab: PageDriver, server: RunningServer, tmp_path: Path) -> None:
+def test_upload_is_narrated_and_deleted_with_its_visitor(
+    tab: PageDriver, server: RunningServer, tmp_path: Path
+) -> None:
     film = tmp_path / "my film.mp4"
     film.write_bytes((CLIPS / "arrivals.mp4").read_bytes())
     tab.upload(film)
