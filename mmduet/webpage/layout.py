@@ -112,7 +112,7 @@ def _build_session_controls(defaults: PageDefaults) -> Controls:
         "window": gr.Slider(
             4, 64, duet["window"] or 64, step=1, label="Frames that it remembers (window of the KV cache)"
         ),
-        "keep_replies": gr.Checkbox(duet["keep_replies"], label="Remembers what it has said itself (keep_replies)"),
+        "keep_replies": gr.Checkbox(duet["keep_replies"], label="Remembers its own replies (keep_replies)"),
     }
     if defaults.adapters:
         choices = [("none", "")] + [(name, name) for name in defaults.adapters]
