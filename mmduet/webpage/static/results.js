@@ -21,7 +21,7 @@ export class ResultsPanel {
     this.running = null;
     this.starting = false; // whether a task has been requested whose id is not known yet
     this.attempt = 0; // counts the tasks that were started or stopped here
-    addEventListener("pagehide", (event) => event.persisted || this.stop()); // the server runs one task per visitor
+    addEventListener("pagehide", () => this.stop()); // the server runs one task per visitor
     this.video = element("select", { id: "mmduet-result-video" });
     this.videoChoice = element("div", { class: "mmduet-panel" }, element("label", { for: "mmduet-result-video" }, "Video"), this.video);
     this.progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });

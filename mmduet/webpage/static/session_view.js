@@ -57,13 +57,13 @@ export class SessionView extends EventTarget {
     this.clear();
     this.curve.setPolicy(this.live.duet?.speak ?? {});
     if (element !== null) this.#setPlayer(new CapturePlayer(element));
-    else if (source.preview) this.#setPlayer(this.#filePlayer(new URL(source.preview, document.baseURI).href));
+    else if (source.preview) this.#setPlayer(this.#filePlayer(new URL(source.preview, document.baseURI).href, source.start));
     else this.#setPlayer(new ThumbnailPlayer());
   }
 
-  /** @param {string} address */
-  #filePlayer(address) {
-    const player = new FilePlayer(address);
+  /** @param {string} address @param {number} [start] */
+  #filePlayer(address, start) {
+    const player = new FilePlayer(address, start);
     player.addEventListener("unplayable", () => {
       if (this.player !== player) return;
       this.#setPlayer(new ThumbnailPlayer());

@@ -1,11 +1,13 @@
 // @ts-check
 /** The panel in which a visitor uploads videos and chooses among them. */
 
-import { element } from "./elements.js";
+import { element, setText } from "./elements.js";
 import { formatTime } from "./format.js";
 import { uploadSource } from "./video_sources.js";
 
-/** Uploads of this tab. Emits "change" when the list changes. */
+const POLL_MS = 1000;
+
+/** Uploads of this tab. Emits "change" when the list changes, and "preview" with the upload while its preview is made. */
 export class Uploads extends EventTarget {
   /**
    * @param {import("./requests.js").Requests} requests
@@ -17,7 +19,7 @@ export class Uploads extends EventTarget {
     this.limits = limits;
     /** @type {any[]} */
     this.list = [];
-    addEventListener("pagehide", (event) => this.#onPageHide(event));
+    addEventListener("pagehide", () => this.#onPageHide());
   }
 
   /**
@@ -35,7 +37,18 @@ export class Uploads extends EventTarget {
     const upload = await this.requests.upload(path, file, onProgress, signal);
     this.list.push(upload);
     this.dispatchEvent(new Event("change"));
+    this.#followPreview(upload).catch(() => {}); // without it, the thumbnails remain
     return upload;
+  }
+
+  /** Keep the description of an upload up to date until its preview is finished. @param {any} upload */
+  async #followPreview(upload) {
+    while (["waiting", "transcoding"].includes(upload.transcoding?.state)) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      if (!this.list.includes(upload)) return;
+      Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
+      this.dispatchEvent(new CustomEvent("preview", { detail: upload }));
+    }
   }
 
   /**
@@ -48,12 +61,13 @@ export class Uploads extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @param {PageTransitionEvent} event */
-  #onPageHide(event) {
-    if (event.persisted) return; // the browser keeps the page, which may come back
+  /** Delete all uploads, also if the browser keeps the page, because it reports no later end of a page that it keeps. */
+  #onPageHide() {
     for (const upload of this.list) {
       this.requests.send("DELETE", `page/uploads/${upload.id}`, undefined, { keepalive: true }).catch(() => {});
     }
+    this.list = [];
+    this.dispatchEvent(new Event("change"));
   }
 }
 
@@ -103,6 +117,11 @@ export function uploadPanel(uploads, choose) {
     send(event.dataTransfer?.files[0]);
   });
   uploads.addEventListener("change", () => list.replaceChildren(...uploads.list.map((upload) => uploadRow(uploads, upload, choose, status))));
+  uploads.addEventListener("preview", (event) => {
+    const upload = /** @type {CustomEvent} */ (event).detail;
+    const note = list.querySelector(`[data-upload="${upload.id}"]`);
+    if (note !== null) setText(note, describePreview(upload));
+  });
   return panel;
 }
 
@@ -125,7 +144,16 @@ function uploadRow(uploads, upload, choose, status) {
     "li",
     {},
     element("span", {}, `${upload.name}, ${formatTime(upload.duration_s)}`),
+    element("span", { class: "mmduet-note", dataset: { upload: upload.id } }, describePreview(upload)),
     element("button", { class: "mmduet-button", type: "button", onclick: () => choose(uploadSource(upload)) }, "Watch"),
     element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: remove }, "Delete"),
   );
+}
+
+/** Describe the preview of a video that browsers do not play themselves. @param {any} upload */
+function describePreview({ transcoding }) {
+  if (!transcoding) return "";
+  if (transcoding.state === "failed") return `No preview: ${transcoding.message}`;
+  if (transcoding.state === "ready") return "Preview ready.";
+  return `Preparing a preview, ${Math.round(100 * transcoding.progress)} %; until then stills are shown.`;
 }
