@@ -91,6 +91,7 @@ class Page {
    */
   applyPreset(names, values) {
     const current = byName(names, values);
+    /** @type {Record<string, any>} */
     const changed = this.#presetValues(current, current.preset);
     this.onControls(names, names.map((name) => changed[name]));
     if (this.view.isRunning) this.view.ask(changed.query);
@@ -127,6 +128,7 @@ class Page {
    * @param {Record<string, any>} values
    * @param {string} name
    * @param {string} [query]
+   * @returns {Record<string, any>}
    */
   #presetValues(values, name, query) {
     const preset = config.presets.find((/** @type {any} */ item) => item.name === name);

@@ -57,13 +57,13 @@ export class SessionView extends EventTarget {
     this.clear();
     this.curve.setPolicy(this.live.duet?.speak ?? {});
     if (element !== null) this.#setPlayer(new CapturePlayer(element));
-    else if (source.preview) this.#setPlayer(this.#filePlayer(new URL(source.preview, document.baseURI).href));
+    else if (source.preview) this.#setPlayer(this.#filePlayer(source));
     else this.#setPlayer(new ThumbnailPlayer());
   }
 
-  /** @param {string} address */
-  #filePlayer(address) {
-    const player = new FilePlayer(address);
+  /** @param {import("./live_session.js").LiveSource} source */
+  #filePlayer(source) {
+    const player = new FilePlayer(new URL(source.preview ?? "", document.baseURI).href, source.previewStart);
     player.addEventListener("unplayable", () => {
       if (this.player !== player) return;
       this.#setPlayer(new ThumbnailPlayer());
