@@ -60,6 +60,7 @@ class Page {
       footer: () => footer(config),
     });
     this.playground.hidden = true;
+    this.view.update({ speak: config.settings.duet.speak }); // the curve shows the threshold before the first start
   }
 
   /**
