@@ -168,6 +168,15 @@ def test_reason_is_announced_for_what_is_not_possible(page: Page) -> None:
     assert status(page) == "The red square is big already."
 
 
+def test_taps_add_shapes_of_different_colours(page: Page) -> None:
+    page.locator("mmduet-playground .swatch", has=page.get_by_label("purple", exact=True)).click()
+    page.locator("mmduet-playground .chip").nth(0).click()
+    assert " purple circle enters from the " in texts(page)[0]
+    page.locator("mmduet-playground button[data-tool=leave]").click()
+    texts(page)
+    assert page.locator("mmduet-playground .chip").nth(0).get_attribute("aria-label") == "Add a white circle"
+
+
 def test_empty_canvas_gets_a_shape(page: Page) -> None:
     page.locator("mmduet-playground button[data-tool=clear]").click()
     texts(page, 12)
