@@ -56,7 +56,7 @@ def test_upload_that_browsers_do_not_play_gets_a_preview(tab: PageDriver, tmp_pa
     film = make(tmp_path / "film.avi", count=50, codec="mpeg4", codec_options={})
     tab.upload(film)
     expect(tab.page.locator("mmduet-live img.thumbnail")).to_be_visible()
-    expect(tab.page.get_by_text("Preview ready.")).to_be_visible()
+    tab.page.wait_for_function("window.mmduetPage.uploads.list[0].playable")
     tab.page.get_by_role("button", name="Watch", exact=True).first.click()
     expect(tab.page.locator("mmduet-live video.picture")).to_have_attribute("src", re.compile("/page/uploads/"))
     tab.wait_for_state("ended")

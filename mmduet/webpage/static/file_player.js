@@ -13,10 +13,7 @@ const STOP_SECONDS = 0.04; // before the limit: how long it takes until `pause` 
  * Emits `unplayable` if the browser cannot play the file, `mode` after a change of `reviewing`.
  */
 export class FilePlayer extends EventTarget {
-  /**
-   * @param {string} address of the preview
-   * @param {number} [start] position in the preview of the session's first frame, in seconds
-   */
+  /** @param {string} address of the preview @param {number} [start] the player's time of the first frame, in seconds */
   constructor(address, start = 0) {
     super();
     this.start = start;
@@ -34,19 +31,14 @@ export class FilePlayer extends EventTarget {
     this.frame = requestAnimationFrame(this.#tick);
   }
 
-  /** Time of the displayed frame in the session, in seconds. */
+  /** Time of the displayed frame, in seconds. */
   get time() {
-    return this.video.currentTime - this.start;
-  }
-
-  /** @param {number} time in the session, in seconds */
-  #moveTo(time) {
-    this.video.currentTime = this.start + time;
+    return Math.max(0, this.video.currentTime - this.start);
   }
 
   /** @param {number} time of a frame that has been scored, in seconds */
   scored(time) {
-    this.clock.scored(time, performance.now() / 1000);
+    this.clock.scored(time + this.start, performance.now() / 1000);
   }
 
   /** Show the frame at a time, as far as it has been scored. @param {number} time */
@@ -54,7 +46,7 @@ export class FilePlayer extends EventTarget {
     this.#setReviewing(true);
     this.playing = false;
     this.video.pause();
-    this.#moveTo(Math.max(0, Math.min(time, this.clock.limit ?? 0)));
+    this.video.currentTime = Math.max(0, Math.min(time + this.start, this.clock.limit ?? 0));
   }
 
   /** Play from the displayed frame up to the last scored one. */
@@ -89,16 +81,16 @@ export class FilePlayer extends EventTarget {
   /** @param {number} limit */
   #follow(limit) {
     const { video, clock } = this;
-    const end = Math.min(limit, Math.max(0, (video.duration || Infinity) - this.start - 0.01));
+    const end = Math.min(limit, Math.max(0, (video.duration || Infinity) - 0.01));
     const position = Math.min(clock.position(performance.now() / 1000), end);
-    const error = position - this.time;
+    const error = position - video.currentTime;
     if (video.seeking) return;
-    if (this.time > end + 0.001 || Math.abs(error) > MAX_ERROR_SECONDS * Math.max(1, clock.rate)) {
-      this.#moveTo(position);
+    if (video.currentTime > end + 0.001 || Math.abs(error) > MAX_ERROR_SECONDS * Math.max(1, clock.rate)) {
+      video.currentTime = position;
     }
     this.#stopAtLimit();
-    if (this.time >= end - STOP_SECONDS * Math.max(1, clock.rate) || position >= end) {
-      if (video.paused && error > 0.001) this.#moveTo(position); // the last step, which is too short to be played
+    if (video.currentTime >= end - STOP_SECONDS * Math.max(1, clock.rate) || position >= end) {
+      if (video.paused && error > 0.001) video.currentTime = position; // the last step, which is too short to be played
       return;
     }
     const rate = Math.min(Math.max(clock.rate + error, MIN_RATE), MAX_RATE);
@@ -108,7 +100,7 @@ export class FilePlayer extends EventTarget {
 
   #stopAtLimit() {
     const limit = this.clock.limit ?? 0;
-    if (!this.video.paused && this.time >= limit - STOP_SECONDS * this.video.playbackRate) {
+    if (!this.video.paused && this.video.currentTime >= limit - STOP_SECONDS * this.video.playbackRate) {
       this.video.pause();
       if (this.reviewing && this.playing) this.backToLive();
     }

@@ -5,8 +5,8 @@
  * @typedef {object} LiveSource
  * @property {"clip" | "upload" | "url" | "camera" | "screen" | "playground"} kind
  * @property {string} [url] for the server: `clip:…`, `upload:…`, `rtsp://…`
- * @property {string} [preview] address of a video that the browser plays
- * @property {number} [start] position of the first frame in the preview, in seconds
+ * @property {string} [preview] address of a video that the browser plays; thumbnails of the server are shown without it
+ * @property {number} [previewStart] time of its first frame in seconds
  * @property {"tcp" | "udp"} [transport]
  * @property {number | null} [speed] of a file: 1 is real time, null as fast as frames are scored
  * @property {HTMLCanvasElement} [canvas] of the playground

@@ -7,7 +7,7 @@ import { uploadSource } from "./video_sources.js";
 
 const POLL_MS = 1000;
 
-/** Uploads of this tab. Emits "change" when the list changes, and "preview" with the upload while its preview is made. */
+/** Uploads of this tab. Emits "change" when the list changes, and "preview" with an upload while its preview is made. */
 export class Uploads extends EventTarget {
   /**
    * @param {import("./requests.js").Requests} requests
@@ -37,16 +37,23 @@ export class Uploads extends EventTarget {
     const upload = await this.requests.upload(path, file, onProgress, signal);
     this.list.push(upload);
     this.dispatchEvent(new Event("change"));
-    this.#followPreview(upload).catch(() => {}); // without it, the thumbnails remain
+    this.#followPreview(upload);
     return upload;
   }
 
-  /** Keep the description of an upload up to date until its preview is finished. @param {any} upload */
+  /**
+   * Ask for the state of an upload until its preview can be played, or is known to fail.
+   * @param {any} upload
+   */
   async #followPreview(upload) {
-    while (["waiting", "transcoding"].includes(upload.transcoding?.state)) {
+    while (!upload.playable && upload.transcoding?.state !== "failed") {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       if (!this.list.includes(upload)) return;
-      Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
+      try {
+        Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
+      } catch {
+        return; // deleted, or the server is gone
+      }
       this.dispatchEvent(new CustomEvent("preview", { detail: upload }));
     }
   }
@@ -119,8 +126,8 @@ export function uploadPanel(uploads, choose) {
   uploads.addEventListener("change", () => list.replaceChildren(...uploads.list.map((upload) => uploadRow(uploads, upload, choose, status))));
   uploads.addEventListener("preview", (event) => {
     const upload = /** @type {CustomEvent} */ (event).detail;
-    const note = list.querySelector(`[data-upload="${upload.id}"]`);
-    if (note !== null) setText(note, describePreview(upload));
+    const label = list.querySelector(`[data-upload="${upload.id}"]`);
+    if (label !== null) setText(label, describeUpload(upload)); // the row stays, with the focus of its buttons
   });
   return panel;
 }
@@ -143,17 +150,20 @@ function uploadRow(uploads, upload, choose, status) {
   return element(
     "li",
     {},
-    element("span", {}, `${upload.name}, ${formatTime(upload.duration_s)}`),
-    element("span", { class: "mmduet-note", dataset: { upload: upload.id } }, describePreview(upload)),
+    element("span", { dataset: { upload: upload.id } }, describeUpload(upload)),
     element("button", { class: "mmduet-button", type: "button", onclick: () => choose(uploadSource(upload)) }, "Watch"),
     element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: remove }, "Delete"),
   );
 }
 
-/** Describe the preview of a video that browsers do not play themselves. @param {any} upload */
-function describePreview({ transcoding }) {
-  if (!transcoding) return "";
-  if (transcoding.state === "failed") return `No preview: ${transcoding.message}`;
-  if (transcoding.state === "ready") return "Preview ready.";
-  return `Preparing a preview, ${Math.round(100 * transcoding.progress)} %; until then stills are shown.`;
+/** @param {any} upload */
+function describeUpload(upload) {
+  return `${upload.name}, ${formatTime(upload.duration_s)}${describePreview(upload)}`;
+}
+
+/** @param {any} upload */
+function describePreview(upload) {
+  if (upload.playable || !upload.transcoding) return "";
+  if (upload.transcoding.state === "failed") return " (no preview; small pictures are shown instead)";
+  return ` (preview for this browser: ${Math.round(100 * upload.transcoding.progress)} %)`;
 }

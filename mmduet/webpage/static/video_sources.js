@@ -5,7 +5,7 @@ import { element } from "./elements.js";
 import { formatTime } from "./format.js";
 
 /** @typedef {import("./requests.js").Requests} Requests */
-/** @typedef {{kind: string, url?: string, preview?: string, start?: number, transport?: string, title?: string, preset?: string, query?: string}} Source */
+/** @typedef {{kind: string, url?: string, preview?: string, transport?: string, title?: string, preset?: string, query?: string}} Source */
 /** @typedef {(source: Source) => void} Choose called with the source that the visitor has chosen */
 
 /**
@@ -31,10 +31,10 @@ export function clipSource(clip) {
   return { kind: "clip", url: clip.source, preview: clip.preview, title: clip.title, preset: clip.preset, query: clip.query };
 }
 
-/** Return the source of an upload. Without a preview, the server sends thumbnails. @param {any} upload */
+/** @param {any} upload */
 export function uploadSource(upload) {
-  const preview = upload.playable ? { preview: upload.preview, start: upload.start_s } : {};
-  return { kind: "upload", url: upload.source, title: upload.name, ...preview };
+  const preview = upload.playable ? { preview: upload.preview, previewStart: upload.start_s } : {};
+  return { kind: "upload", url: upload.source, title: upload.name, file: upload.name, ...preview };
 }
 
 /**
