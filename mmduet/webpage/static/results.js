@@ -60,7 +60,8 @@ export class ResultsPanel {
       const result = await this.#wait(id);
       if (result === null) return;
       const done = result.state === "done";
-      this.status.textContent = done ? "Done." : `✗ ${result.message ?? "The task was stopped."}`;
+      const message = result.message ?? (done ? "" : "The task was stopped."); // of a result whose files are missing, too
+      this.status.textContent = done ? `Done. ${message}`.trim() : `✗ ${message}`;
       if (done) this.output.replaceChildren(showResult(result));
     } catch (error) {
       if (attempt === this.attempt) this.status.textContent = `✗ ${/** @type {Error} */ (error).message}`;
@@ -119,7 +120,7 @@ export class ResultsPanel {
 
 /** @param {any} state */
 function describeState(state) {
-  if (state.state === "waiting") return `Waiting: place ${state.position} in the queue.`;
+  if (state.state === "waiting") return `Waiting: place ${state.position} in the queue. ${state.message ?? ""}`.trim();
   if (state.state === "finishing") return "Preparing the files …";
   return `Watching … ${Math.round(100 * state.progress)} %`;
 }
