@@ -146,7 +146,9 @@ def _connect(controls: Controls) -> None:
         None, components, components, js=f"(...values) => window.mmduetPage?.applyPreset({names!r}, values) ?? values"
     )
     bridge = gr.HTML("", visible="hidden", elem_id="mmduet-bridge", js_on_load=BRIDGE)
-    bridge.change(None, components, components, js=f"(...values) => window.mmduetPage?.takeSettings({names!r}, values) ?? values")
+    bridge.change(
+        None, components, components, js=f"(...values) => window.mmduetPage?.takeSettings({names!r}, values) ?? values"
+    )
 
 
 BRIDGE = """
