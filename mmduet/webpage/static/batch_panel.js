@@ -23,6 +23,7 @@ export class BatchPanel {
   constructor(fetchStats) {
     this.fetchStats = fetchStats;
     this.running = false;
+    this.run = 0;
     this.note = element("small", {}, "all streams of this server, last 10 s");
     this.values = ROWS.map(() => element("dd", { class: "number" }, "–"));
     this.element = element("section", { class: "batch", "aria-label": "Batch", hidden: true },
@@ -36,7 +37,7 @@ export class BatchPanel {
     this.element.hidden = false;
     if (this.running) return;
     this.running = true;
-    this.#poll();
+    this.#poll(++this.run);
   }
 
   /** Keep the last figures. */
@@ -45,7 +46,8 @@ export class BatchPanel {
     clearTimeout(this.timer);
   }
 
-  async #poll() {
+  /** @param {number} run of `start`; an earlier one ends, also if it waits for an answer */
+  async #poll(run) {
     try {
       const stats = await this.fetchStats();
       ROWS.forEach(([, , format], index) => setText(this.values[index], format(stats)));
@@ -53,7 +55,7 @@ export class BatchPanel {
     } catch (error) {
       setText(this.note, `not available (${/** @type {Error} */ (error).message})`);
     }
-    if (this.running) this.timer = setTimeout(() => this.#poll(), POLL_MILLISECONDS);
+    if (this.running && run === this.run) this.timer = setTimeout(() => this.#poll(run), POLL_MILLISECONDS);
   }
 }
 

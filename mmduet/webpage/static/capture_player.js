@@ -27,6 +27,7 @@ export class CapturePlayer extends EventTarget {
     this.stills = new StillStore(MAX_STILLS);
     this.offset = /** @type {number | null} */ (null); // of the session's time to the wall time, in seconds
     this.time = 0;
+    this.destroyed = false;
     this.element = element("canvas", {
       class: "picture", width: 320, height: 180, role: "img", "aria-label": "What the model has seen so far",
     });
@@ -68,6 +69,7 @@ export class CapturePlayer extends EventTarget {
   }
 
   destroy() {
+    this.destroyed = true;
     clearInterval(this.timer);
     cancelAnimationFrame(this.frame);
     this.captures.clear();
@@ -83,7 +85,7 @@ export class CapturePlayer extends EventTarget {
     this.busy = true;
     createImageBitmap(this.source, {
       resizeWidth: Math.max(1, Math.round(size.width * scale)), resizeHeight: Math.max(1, Math.round(size.height * scale)),
-    }).then((bitmap) => this.captures.add(time, bitmap), () => {}).finally(() => {
+    }).then((bitmap) => (this.destroyed ? bitmap.close() : this.captures.add(time, bitmap)), () => {}).finally(() => {
       this.busy = false;
     });
   }

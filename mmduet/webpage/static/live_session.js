@@ -248,7 +248,7 @@ export class LiveSession extends EventTarget {
     const thumbnails = element === null && !source.preview ? { thumbnails: true } : {};
     const duet = { ...settings.duet, ...thumbnails };
     if (Object.keys(duet).length > 0) await session.update({ duet });
-    if (run !== this.run) return;
+    if (run !== this.run || this.session !== session) return; // stopped meanwhile
     this.#emit("opened", { source, element });
     const query = settings.query ?? session.created.duet.query ?? "";
     if (query.trim() !== "") this.ask(query);
