@@ -40,7 +40,7 @@ JUDGED = {
 COMPARED_SAMPLES = 5  # at the end of the warm-up, and at the end
 UPLOAD_SECONDS = (3.0, 6.0)
 STEP_SECONDS = 0.25
-EMPTY_SECONDS = 60.0  # in which the server must have ended the sessions of visitors who have left
+EMPTY_SECONDS = 60.0  # in which the sessions and files of visitors who have left must end
 MIB = 2**20
 
 
@@ -124,13 +124,14 @@ class StayingPage:
         for _ in range(2):  # objects with finalisers need a second one
             self._cdp.send("HeapProfiler.collectGarbage")
         metrics = {metric["name"]: metric["value"] for metric in self._cdp.send("Performance.getMetrics")["metrics"]}
-        latency = Latency()
+        memory, latency = self.browser.page_memory_mb, Latency()
         record = take_record(self.driver)
         latency.add(record)
         self.latency.add(record)
         return {
             "page_heap_mb": round(metrics["JSHeapUsedSize"] / MIB, 2),
-            "page_mb": round(self.browser.renderer_mb, 1),
+            "page_mb": round(memory["own"], 1),
+            "page_shared_mb": round(memory["shared"], 1),
             "dom_nodes": int(metrics["Nodes"]),
             "listeners": int(metrics["JSEventListeners"]),
             "page_state": self.driver.state,
@@ -213,17 +214,17 @@ class Soak:
         """Let the visitors leave, and check that their sessions and uploads do not remain."""
         self.visitors.leave()
         limit = time.perf_counter() + EMPTY_SECONDS
-        while (sessions := fetch_sessions(self.server.url)) > 1 and time.perf_counter() < limit:
-            self.page.driver.page.wait_for_timeout(1000 * STEP_SECONDS)
-        left = {"sessions": sessions, "upload_mb": round(self.server.upload_mb, 2)}
+        sessions, files = fetch_sessions(self.server.url), self.server.files
+        while (sessions > 1 or files) and time.perf_counter() < limit and not self.report.interrupted:
+            self.page.driver.page.wait_for_timeout(1000)
+            sessions, files = fetch_sessions(self.server.url), self.server.files
+        left = {"sessions": sessions, "files": files}
         result = self.summarize(self.report.samples)
         result["after_all_have_left"] = left
         if sessions > 1:
             result["faults"].append(f"{sessions - 1} sessions remain after all visitors have left")
-        if left["upload_mb"] > 0:
-            result["faults"].append(
-                f"{left['upload_mb']} MiB of uploads and results remain after all visitors have left"
-            )
+        if files:
+            result["faults"].append(f"{len(files)} files remain after all visitors have left: {', '.join(files)[:300]}")
         self.report.result = result
         self.report.save()
 
@@ -331,6 +332,4 @@ def print_soak(result: Json) -> None:
         growth = "-" if figures["growth"] is None else f"{100 * figures['growth']:+.1f} %"
         print(f"{label:40}{show(figures['from'], 1):>10}{show(figures['to'], 1):>10}{growth:>10}")
     if left := result.get("after_all_have_left"):
-        print(
-            f"after all visitors have left: {left['sessions'] - 1} of their sessions, {left['upload_mb']} MiB of files"
-        )
+        print(f"after all visitors have left: {left['sessions'] - 1} of their sessions, {len(left['files'])} files")
