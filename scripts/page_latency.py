@@ -109,7 +109,7 @@ def measure_latency(seconds: float, warm_up: float, model: str, report: Report) 
                     "load_average": round(os.getloadavg()[0], 2),
                     "machine_cpu_percent": psutil.cpu_percent(),
                     "state": driver.state,
-                    "problems": dict(driver.problems),
+                    "problems": dict(driver.problems + server.errors),
                 }
                 sample = Latency()
                 sample.add(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ from mmduet.video import VideoWriter
 
 MIB = 2**20
 RECORDER = Path(__file__).with_name("page_recorder.js").read_text(encoding="utf-8")
+MAX_LOG_CHARS = 4000
 CAMERA_FPS = 15
 CAMERA_SIZE = 384
 Json = dict[str, Any]
@@ -37,11 +39,20 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class PageServer:
-    """A server with the live page. ``temporary`` is where it keeps uploads."""
+    """A server with the live page. ``temporary`` is where it keeps uploads, ``log`` the file of its log."""
 
     url: str
     process: psutil.Process
     temporary: Path
+    log: Path
+
+    @property
+    def errors(self) -> Counter[str]:
+        """The errors that it has logged, without their tracebacks."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        return Counter(
+            f"server log: {found[:200]}" for found in re.findall(r"^\S+ \S+ (?:ERROR|CRITICAL) (.*)$", text, re.M)
+        )
 
     @property
     def memory_mb(self) -> float:
@@ -75,9 +86,9 @@ def run_page_server(model: str, *arguments: str) -> Iterator[PageServer]:
         temporary.mkdir()
         options = ("--page", "--model", model, *arguments)
         with server_process(*options, environment={"TMPDIR": str(temporary)}, log=log) as (address, pid):
-            yield PageServer(page_url(address), psutil.Process(pid), temporary)
-        if errors := log.read_text(encoding="utf-8", errors="replace").strip():
-            print(f"The server has logged:\n{errors[-4000:]}", file=sys.stderr)
+            yield PageServer(page_url(address), psutil.Process(pid), temporary, log)
+        if text := log.read_text(encoding="utf-8", errors="replace").strip():
+            print(f"The end of the server's log:\n{text[-MAX_LOG_CHARS:]}", file=sys.stderr)
 
 
 @dataclass

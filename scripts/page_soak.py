@@ -175,6 +175,11 @@ class Soak:
         """Time since the start."""
         return time.perf_counter() - self.start
 
+    @property
+    def problems(self) -> Counter[str]:
+        """Everything that went wrong, and how often."""
+        return self.visitors.problems + self.page.driver.problems + self.server.errors
+
     def sample(self) -> None:
         """Add a sample to the report and print it."""
         visitors = self.visitors
@@ -187,7 +192,7 @@ class Soak:
             "visits": visitors.visits,
             "upload_mb": round(self.server.upload_mb, 2),
             "server_cpu_percent": self.meter.percent()["server"],
-            "problems": visitors.problems.total() + self.page.driver.problems.total(),
+            "problems": self.problems.total(),
         }
         self.meter = CpuMeter({"server": [self.server.process]})
         self.report.result = self.summarize([*self.report.samples, sample])
@@ -196,7 +201,7 @@ class Soak:
 
     def summarize(self, samples: list[Json]) -> Json:
         """Return the result so far."""
-        visitors, problems = self.visitors, self.visitors.problems + self.page.driver.problems
+        visitors, problems = self.visitors, self.problems
         growth = {name: compute_growth(samples, name, self.warm_up) for name in (*JUDGED, "dom_nodes", "listeners")}
         return {
             "visits": visitors.visits,

@@ -85,11 +85,11 @@ def _measure_step(
         take_record(visitor)
     meter = CpuMeter({"server": [server.process], "browser": browser.processes})
     _play(visitors, kind, seconds)
-    return _describe_step(visitors, meter)
+    return _describe_step(visitors, meter, server.errors)
 
 
-def _describe_step(visitors: list[PageDriver], meter: CpuMeter) -> Json:
-    latency, problems = Latency(), Counter[str]()
+def _describe_step(visitors: list[PageDriver], meter: CpuMeter, problems: Counter[str]) -> Json:
+    latency = Latency()
     for visitor in visitors:
         latency.add(take_record(visitor))
         problems.update(visitor.problems)
