@@ -1,12 +1,11 @@
-"""Launch the live page with the sample clips of this directory: ``python -m demo.app``, with the options of ``mmduet demo``."""
+"""Launch the live page: ``python -m demo.app``, with the options of ``mmduet demo``. Its sample clips lie in ``demo/clips``."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from mmduet.cli.main import main
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["demo", "--clips", str(Path(__file__).parent / "clips")]
+    sys.argv.insert(1, "demo")
     main()

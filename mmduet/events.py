@@ -155,11 +155,11 @@ OUT_OF_DOMAIN, SPEAK_POLICY, NOT_JOURNALED = "out_of_domain", "speak_policy", "n
 
 @dataclass(frozen=True)
 class SessionWarning:
-    """A limitation with which the session continues. Emitted once per ``code``.
+    """A limitation with which the session continues. Emitted once per ``code``, except for messages that a server rejects.
 
     ``code`` is ``OUT_OF_DOMAIN`` if the video does not look like the footage that the model was trained on, ``SPEAK_POLICY`` if
     the speak policy lets the model speak never or always, regardless of the scores, ``NOT_JOURNALED`` if the server cannot
-    write the session's journal.
+    write the session's journal. A message that a server rejects has the code of that error.
     """
 
     code: str

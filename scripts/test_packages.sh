@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Install the Debian packages that the tests need: GStreamer's RTSP server, for camera tests, Chromium, for browser tests, and
-# nginx and Caddy, for the deployment guide's examples, and libfaketime, for clock jumps.
+# nginx and Caddy, for the deployment guide's examples, libfaketime, for clock jumps, and Xvfb, for the capture of a screen.
 # Without root it prints the command to run; the tests that need them fail until then, the others do not.
 set -euo pipefail
-packages="python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly chromium nginx caddy faketime"
+packages="python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly chromium nginx caddy faketime xvfb"
 ready() {
-	for program in chromium nginx caddy faketime; do PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || return 1; done
+	for program in chromium nginx caddy faketime Xvfb; do PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || return 1; done
 	/usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null
 }
 

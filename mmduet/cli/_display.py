@@ -40,13 +40,25 @@ MAX_HISTORY, MAX_STEP_TIMES = 512, 48  # frames in the sparkline, frames over wh
 
 @dataclass(frozen=True)
 class DisplayOptions:
-    """What the display shows of a session: its ``duration`` in seconds and its ``window`` in frames, if they are limited."""
+    """What the display shows of a session: its ``duration`` in seconds and its ``window`` in frames, if they are limited.
+
+    ``typed_text`` returns what the user has typed of the next line, if the terminal does not echo it; ``hint`` is displayed
+    while that is empty. With ``plain``, the display is not live, because the terminal echoes what is typed.
+    """
 
     duration: float | None
     window: int | None
     realtime: bool = False
     scores: bool = False
     quiet: bool = False
+    typed_text: Callable[[], str] | None = None
+    hint: str = ""
+    plain: bool = False
+
+
+def is_live_display(*, quiet: bool) -> bool:
+    """Return whether a session is displayed with live bars."""
+    return not quiet and is_terminal(sys.stdout)
 
 
 def open_display(options: DisplayOptions) -> AbstractContextManager[OutputListener]:
@@ -54,7 +66,8 @@ def open_display(options: DisplayOptions) -> AbstractContextManager[OutputListen
     if options.quiet:
         return nullcontext(lambda output: None)
     replace_unencodable_characters()
-    return _open_live_display(options) if is_terminal(sys.stdout) else _open_plain_display(options)
+    is_live = is_live_display(quiet=False) and not options.plain
+    return _open_live_display(options) if is_live else _open_plain_display(options)
 
 
 @contextmanager
@@ -136,7 +149,13 @@ def _open_live_display(options: DisplayOptions) -> Iterator[OutputListener]:
 
     console = Console(highlight=False)
     display = LiveDisplay(options)
-    with Live(display, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True) as live:
+    with Live(
+        display,
+        console=console,
+        refresh_per_second=REFRESH_PER_SECOND,
+        transient=True,
+        redirect_stderr=is_terminal(sys.stderr),  # warnings appear above the live region, unless they go to a file
+    ) as live:
         display.live = live
         try:
             yield display.add
@@ -201,6 +220,8 @@ class LiveDisplay:
             for head in ("informative", "relevance"):
                 yield score_row(head, history, options.max_width)
         yield self._speed_row(history[-1].time if history else 0.0)
+        if self._options.typed_text is not None:
+            yield typed_row(self._options.typed_text(), self._options.hint, options.max_width)
 
     def _position_row(self, at: float) -> RenderableType:
         from rich.progress_bar import ProgressBar
@@ -251,6 +272,19 @@ def turn_row(at: float, role: str, text: str) -> RenderableType:
     row.add_column(overflow="fold")
     row.add_row(f"{at:.2f}s", role, Text(to_printable(text)))
     return row
+
+
+def typed_row(text: str, hint: str, width: int) -> RenderableType:
+    """Return a row with the end of the text that is being typed, as much of it as fits, or with ``hint``."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    if not text:
+        return Text.assemble(("> ▌ ", "bold cyan"), (hint, "dim"), no_wrap=True, overflow="ellipsis")
+    visible = to_printable(text)[-width:]
+    while cell_len(visible) > max(width - len("> ▌ "), 1):
+        visible = visible[1:]
+    return Text.assemble(("> ", "bold cyan"), visible, ("▌", "bold cyan"), no_wrap=True, overflow="crop")
 
 
 def score_row(head: str, history: list[Scores], width: int) -> RenderableType:

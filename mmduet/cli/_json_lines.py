@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmduet.cli._transcript import OutputListener
 from mmduet.events import Output, StreamEnded, output_to_dict
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_json_lines(path: Path | None, get_damage: Callable[[], Damage]) -> Iterator[OutputListener]:
+def open_json_lines(
+    path: Path | None, get_damage: Callable[[], Damage], get_dropped: Callable[[], int | None] = lambda: None
+) -> Iterator[OutputListener]:
     """Yield a listener that writes each output to ``path`` at once, or nowhere without a path.
 
-    The event ``stream_ended`` also has the damage of the video.
+    The event ``stream_ended`` also has the damage of the video and, unless it is None, the number of frames that were dropped.
 
     Raises:
         OptionError: ``path`` cannot be written.
@@ -31,7 +33,10 @@ def open_json_lines(path: Path | None, get_damage: Callable[[], Damage]) -> Iter
     with LineWriter(path) as file:
 
         def write(output: Output) -> None:
-            damage = {"damage": get_damage().to_dict()} if isinstance(output, StreamEnded) else {}
-            file.write(json.dumps(output_to_dict(output) | damage, ensure_ascii=False))
+            source: dict[str, Any] = {}
+            if isinstance(output, StreamEnded):
+                dropped = get_dropped()
+                source = {"damage": get_damage().to_dict(), **({} if dropped is None else {"dropped": dropped})}
+            file.write(json.dumps(output_to_dict(output) | source, ensure_ascii=False))
 
         yield write

@@ -1,12 +1,12 @@
-"""Options that ``run`` and ``stream`` share: the turns of the session, and what is displayed and written."""
+"""Options that ``run`` and ``stream`` share: the source, the turns of the session, and what is displayed and written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from typer import Option
+from typer import Argument, Option
 
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
@@ -14,6 +14,9 @@ from mmduet.cli._turns import parse_turns
 from mmduet.errors import OptionError
 from mmduet.events import Context, Query
 
+VIDEO_HELP = (
+    "A file, - for standard input, webcam[:N], screen, or an rtsp:// or http(s):// address of a camera, stream or file."
+)
 TURN_METAVAR = "TEXT[@SECONDS]"
 WINDOW_METAVAR = "N|SECONDSs|none"
 SPEAK_METAVAR = "threshold:V|sum:V|never"
@@ -67,6 +70,26 @@ class TurnOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The source, and how much of it is processed."""
+
+    video: Annotated[str, Argument(metavar="VIDEO", help=VIDEO_HELP, show_default=False)]
+    transport: Annotated[Literal["tcp", "udp"], Option(help="Transport protocol of an RTSP camera.")] = "tcp"
+    seconds: Annotated[
+        float | None, Option(help="Stop after this number of seconds of video.", show_default="at the end")
+    ] = None
+
+    def check_source(self) -> None:
+        """Raise ``OptionError`` for a duration that is not positive."""
+        if self.seconds is not None and not self.seconds > 0:
+            raise OptionError(f"--seconds must be greater than 0, got {self.seconds}")
+
+    def limit(self, duration: float | None) -> float | None:
+        """Return how many seconds of a source of this duration are processed at most; None if that is unknown."""
+        return min((end for end in (duration, self.seconds) if end is not None), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """What is displayed and written."""
 
@@ -84,7 +107,7 @@ class ResultOptions:
     scores: Annotated[bool, Option("--scores", help="Display also a line with the scores of every frame.")] = False
     quiet: Annotated[bool, Option("--quiet", help="Display nothing but warnings and errors.")] = False
 
-    def check_files(self, video: Path) -> None:
+    def check_files(self, video: str) -> None:
         """Raise ``OptionError`` for files that cannot be written, or that would overwrite ``video``."""
         files = {"--output": self.output, "--plot": self.plot, "--subtitles": self.subtitles}
-        check_output_files(files, video)
+        check_output_files(files, Path(video))

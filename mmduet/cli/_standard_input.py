@@ -36,6 +36,11 @@ def resolve_video(video: Path) -> Path:
     return STANDARD_INPUT
 
 
+def resolve_source(name: str) -> str:
+    """Return the name of a source, with that of a file in place of ``-``; see ``resolve_video``."""
+    return str(resolve_video(Path(name))) if name in ("-", str(STANDARD_INPUT)) else name
+
+
 def _store_standard_input() -> None:
     with os.fdopen(FILE_NUMBER, "rb", closefd=False) as source, tempfile.TemporaryFile() as stored:
         shutil.copyfileobj(source, stored)

@@ -89,18 +89,19 @@ class Transcript:
             case Reply(time=time, text=text, finish=finish):
                 self.replies[-1] = PartialReply(time, text, finish)
 
-    def summarize(self, elapsed: float, duration: float | None) -> str:
+    def summarize(self, elapsed: float, duration: float | None, dropped: int = 0) -> str:
         """Return one line on what was processed in ``elapsed`` seconds.
 
         ``duration`` is that of a video that was processed to its end; if it is None, the last scored frame ends what was
-        processed.
+        processed. ``dropped`` frames of a live source came while the model was busy.
         """
         from mmduet.tasks.base import stream_end
 
         frames, replies = len(self.scores), len(self.replies)
         seconds = stream_end([scores.time for scores in self.scores[-2:]]) if duration is None else duration
         speed = seconds / elapsed if elapsed > 0 else 0.0
+        late = f"{dropped} late frame{'s' * (dropped != 1)} dropped, " if dropped else ""
         return (
-            f"{frames} frame{'s' * (frames != 1)}, {seconds:.2f} s of video, "
+            f"{frames} frame{'s' * (frames != 1)}, {late}{seconds:.2f} s of video, "
             f"{replies} repl{'y' if replies == 1 else 'ies'}, {speed:.1f}x real time"
         )

@@ -1,19 +1,17 @@
-"""``mmduet run``: process one video frame by frame with a local model and display its replies as they come."""
+"""``mmduet run``: process a video or camera frame by frame with a local model and display its replies as they come."""
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-from typer import Argument, Option
+from typer import Option
 
-from mmduet.cli._display import DisplayOptions, open_display, spinner
-from mmduet.cli._json_lines import open_json_lines
+from mmduet.cli._connection import SourceReporter
+from mmduet.cli._display import spinner
 from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
@@ -27,14 +25,7 @@ from mmduet.cli._loading import (
     load,
 )
 from mmduet.cli._options import takes_options
-from mmduet.cli._session_io import (
-    at_realtime,
-    drop_none,
-    exit_on_sigterm,
-    run_session,
-    write_plot,
-    write_subtitle_file,
-)
+from mmduet.cli._session_io import drop_none, exit_on_sigterm
 from mmduet.cli._session_options import (
     HEADS_HELP,
     KEEP_HELP,
@@ -45,20 +36,25 @@ from mmduet.cli._session_options import (
     WINDOW_HELP,
     WINDOW_METAVAR,
     ResultOptions,
+    SourceOptions,
     TurnOptions,
 )
-from mmduet.cli._standard_input import resolve_video
-from mmduet.cli._transcript import LateTurns, OutputListener, Transcript
-from mmduet.cli._warnings import frame_count, print_session_warnings, warn_about_damage, warn_if_extreme
+from mmduet.cli._session_run import SessionRun, run_and_write
+from mmduet.cli._source_frames import SourceFrames
+from mmduet.cli._standard_input import resolve_source
+from mmduet.cli._warnings import frame_count, warn_if_extreme
+from mmduet.errors import OptionError
 from mmduet.events import Context, Query
 from mmduet.options import SessionOptions, parse_window
-from mmduet.viz.film_strip import FilmStrip
+from mmduet.redaction import redact
 
 if TYPE_CHECKING:
     from mmduet.engine import Engine
-    from mmduet.video import FrameReader, VideoInfo
+    from mmduet.engine.thread import Stream
+    from mmduet.video.source import LiveSource, VideoInfo
 
 FROM_MODEL = "the model's"
+FILE_QUEUE_FRAMES, LIVE_QUEUE_FRAMES = 32, 2  # in the engine; those of a live source would become old there
 FROM_MODEL_OR_0, FROM_MODEL_OR_NONE = "the model's; paper: 0", "the model's; paper: none"
 
 
@@ -108,12 +104,8 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(TurnOptions, ModelOptions, ResultOptions):
+class RunOptions(TurnOptions, ModelOptions, SourceOptions, ResultOptions):
     """The options of ``mmduet run``."""
-
-    video: Annotated[
-        Path, Argument(metavar="VIDEO", help="The video file to process; - reads standard input.", show_default=False)
-    ]
 
 
 @dataclass(frozen=True)
@@ -124,76 +116,102 @@ class RunPlan:
     session: SessionOptions
     fps: float
     turns: tuple[Query | Context, ...]
-    video: VideoInfo
 
 
 @takes_options(RunOptions)
 def run(options: RunOptions) -> None:
-    """Process VIDEO as a stream: the model sees it frame by frame and decides when to speak."""
-    options = replace(options, video=resolve_video(options.video))
-    plan = prepare(options)
-    frames = open_video(options, plan)
-    transcript, strip = Transcript(), FilmStrip() if options.plot is not None else None
-    start = time.monotonic()
-    with exit_on_sigterm(), ExitStack() as at_exit:  # files and summary are written whatever ends the run
+    """Process VIDEO as a stream: the model sees it frame by frame and decides when to speak.
 
-        def write_files() -> None:
-            write_subtitle_file(options.subtitles, transcript, frames.duration, plan.video.start)
-            remark = f"watched by {plan.engine.model.config.name}"
-            write_plot(options.plot, plan.video.name, remark, transcript, strip, plan.session.speak)
-
-        at_exit.callback(write_files)
-        if not options.quiet:
-            at_exit.callback(
-                lambda: typer.echo(transcript.summarize(time.monotonic() - start, frames.read_duration), err=True)
-            )
-        display = DisplayOptions(
-            plan.video.duration, plan.session.window, options.realtime, options.scores, options.quiet
+    A live source is watched until Ctrl-C, --seconds or the line /quit. A line that is typed meanwhile is a query; /help lists
+    the commands.
+    """
+    options = replace(options, video=resolve_source(options.video))
+    turns = validate(options)
+    reporter = SourceReporter(options.video)
+    with exit_on_sigterm(), ExitStack() as opened:
+        source = open_file(options)
+        engine = load_engine(options)
+        if source is None:
+            source = opened.enter_context(closing(open_live(options, reporter)))
+        plan = prepare(options, engine, source.info, turns)
+        frames = SourceFrames(
+            source,
+            plan.fps,
+            reporter,
+            seconds=options.seconds,
+            max_frames=options.max_frames,
+            realtime=options.realtime,
         )
-        if not options.strict_video:
-            at_exit.callback(lambda: warn_about_damage(plan.video.name, frames.damage))
-        with (
-            open_json_lines(options.output, lambda: frames.damage) as write_json_line,
-            open_display(display) as show,
-        ):
-            start = time.monotonic()
-            warn = print_session_warnings(plan.video.name)
-            listeners = (LateTurns(transcript.add), write_json_line, LateTurns(show), warn)
-            process(options, plan, frames, listeners, strip)
+        failure = run_and_write(
+            options, to_session_run(options, plan, source, frames), partial(open_stream, plan, source)
+        )
+    if failure:
+        raise failure.as_error()
 
 
 # preparation
 
 
-def prepare(options: RunOptions) -> RunPlan:
-    """Check the options, the cheapest checks first, then load the model.
+def validate(options: RunOptions) -> list[Query | Context]:
+    """Return the turns. Raises ``OptionError`` for invalid options, before anything is opened."""
+    from mmduet.video.open_source import is_file_name
+    from mmduet.video.sampling import check_frame_limit, check_rate
 
-    Raises:
-        MmduetError: An option is invalid, the video cannot be read, or the model cannot be loaded.
-    """
     turns = options.parse_turns()
     session_options(options, SessionOptions(), fps=1.0)
+    check_rate("--fps", options.fps)
+    check_frame_limit(options.max_frames)
+    options.check_source()
     options.check_files(options.video)
-    video = probe(options)
+    if options.profile == "paper" and not is_file_name(options.video):
+        raise OptionError(f"--profile paper needs a video file, got {redact(options.video)}; use --profile fixed")
+    return turns
+
+
+def open_file(options: RunOptions) -> LiveSource | None:
+    """Return the video if it is a file, None for any other source. Raises ``VideoError`` for an unreadable file."""
+    from mmduet.video.open_source import is_file_name, open_source
+
+    if not is_file_name(options.video):
+        return None
+    return open_source(options.video, strict=options.strict_video, profile=options.profile)
+
+
+def open_live(options: RunOptions, reporter: SourceReporter) -> LiveSource:
+    """Open a camera or stream, once the model is loaded, because its frames do not wait. Raises ``VideoError``."""
+    from mmduet.video.open_source import open_source
+
+    with spinner(f"connecting to {redact(options.video)}", options.quiet):
+        return open_source(options.video, options.transport, strict=options.strict_video, on_retry=reporter.on_retry)
+
+
+def load_engine(options: RunOptions) -> Engine:
+    """Load the model. Raises ``MmduetError`` if that fails."""
     source = find(options.model, options.adapter, options.allow_pickle, options.quiet)
     with spinner(f"loading {options.model}", options.quiet) as progress:
-        from mmduet.engine import Engine, recommended_options
+        from mmduet.engine import Engine
 
         loaded = load(
             source, None, options.allow_pickle, options.dtype, options.quantized, progress, threads=options.threads
         )
-        engine = Engine(loaded)
+        return Engine(loaded)
+
+
+def prepare(options: RunOptions, engine: Engine, video: VideoInfo, turns: list[Query | Context]) -> RunPlan:
+    """Complete the options with those that the model recommends. Raises ``OptionError`` for a window that does not fit."""
+    from mmduet.engine import recommended_options
+
     recommended = engine.model.config.recommended
     if recommended.query and not options.query and not options.no_query:
-        turns.append(Query(recommended.query))
+        turns = [*turns, Query(recommended.query)]
     fps = recommended.fps if options.fps is None else options.fps
     session = session_options(options, recommended_options(recommended, options.profile), fps)
     if not any(isinstance(turn, Query) for turn in turns):
         session = session.without_query()
     if options.speak or options.score_heads:
-        warn_if_extreme(session.speak, frame_count(video.duration, fps, options.max_frames))
+        warn_if_extreme(session.speak, frame_count(options.limit(video.duration), fps, options.max_frames))
     engine.slot_tokens(session)  # raises if the window does not fit the model
-    return RunPlan(engine, session, fps, tuple(turns), video)
+    return RunPlan(engine, session, fps, tuple(turns))
 
 
 def session_options(options: RunOptions, base: SessionOptions, fps: float) -> SessionOptions:
@@ -216,43 +234,29 @@ def session_options(options: RunOptions, base: SessionOptions, fps: float) -> Se
     )
 
 
-def probe(options: RunOptions) -> VideoInfo:
-    """Return the metadata of the video. Raises ``VideoError`` for an unreadable file, ``OptionError`` for invalid rates."""
-    from mmduet.video import VideoFile
-    from mmduet.video.sampling import check_frame_limit, check_rate
-
-    check_rate("--fps", options.fps)
-    check_frame_limit(options.max_frames)
-    with VideoFile(options.video, strict=options.strict_video) as file:
-        return file.info
-
-
 # processing
 
 
-def open_video(options: RunOptions, plan: RunPlan) -> FrameReader:
-    """Return the sampled frames. Raises ``VideoError`` for an unreadable file."""
-    from mmduet.video import open_frames
+def to_session_run(options: RunOptions, plan: RunPlan, source: LiveSource, frames: SourceFrames) -> SessionRun:
+    """Return the session as ``run_and_write`` takes it."""
+    return SessionRun(
+        source=source,
+        frames=frames,
+        model=plan.engine.model.config.name,
+        speak=plan.session.speak,
+        window=plan.session.window,
+        duration=options.limit(source.info.duration),
+        realtime=options.realtime or source.live,
+    )
 
-    return open_frames(options.video, plan.fps, options.profile, options.max_frames, strict=options.strict_video)
 
-
-def process(
-    options: RunOptions,
-    plan: RunPlan,
-    frames: FrameReader,
-    listeners: tuple[OutputListener, ...],
-    strip: FilmStrip | None,
-) -> None:
-    """Run the session to its end. Raises what ended it early."""
+@contextmanager
+def open_stream(plan: RunPlan, source: LiveSource) -> Iterator[Stream]:
+    """Open the session and queue its turns. Raises ``MmduetError`` for a turn that the model cannot read."""
     from mmduet.engine import EngineThread
 
-    stop = threading.Event()
     with EngineThread(plan.engine) as thread:
-        stream = thread.open(plan.session)
+        stream = thread.open(plan.session, LIVE_QUEUE_FRAMES if source.live else FILE_QUEUE_FRAMES)
         for turn in plan.turns:
             stream.push(turn)
-        items = at_realtime(frames, stop) if options.realtime else frames
-        failure = run_session(stream, items, listeners, strip=strip, stop=stop, close=stream.close)
-    if failure:
-        raise failure.as_error()
+        yield stream

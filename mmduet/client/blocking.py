@@ -7,16 +7,21 @@ import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from mmduet.client.admission_wait import QueueCallback, log_queue_status
 from mmduet.client.connection_status import ConnectionCallback, log_connection_status
 from mmduet.client.images import Encoding
 from mmduet.client.output_decoder import OutputDecoder
 from mmduet.client.session import RemoteSession
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
+from mmduet.options import SpeakOptions
 from mmduet.protocol import server_events
+
+if TYPE_CHECKING:  # it would import PyAV
+    from mmduet.video.network import Transport
 
 T = TypeVar("T")
 
@@ -38,11 +43,13 @@ class RemoteStream:
         block_when_behind: bool = False,
         session: server_events.Session | None = None,
         on_connection_change: ConnectionCallback = log_connection_status,
+        wait_seconds: float | None = None,
+        on_queued: QueueCallback = log_queue_status,
     ) -> None:
         self._arguments: dict[str, Any] = {
             "url": url, "key": key, "model": model, "max_reconnect_seconds": max_reconnect_seconds,
             "block_when_behind": block_when_behind, "session": session,
-            "on_connection_change": on_connection_change,
+            "on_connection_change": on_connection_change, "wait_seconds": wait_seconds, "on_queued": on_queued,
         }  # fmt: skip
         self._encoding: Encoding = encoding
         self._closed, self._lock = False, threading.Lock()
@@ -98,9 +105,25 @@ class RemoteStream:
         """Request a reply regardless of the speak policy."""
         self._call(self._session.speak_now())
 
+    def update_speak(self, speak: SpeakOptions) -> None:
+        """Use other speak options from the next frame on. Raises ``OptionError`` if the server rejects them."""
+        self.update(duet={"speak": speak.to_dict()})
+
     def cancel(self) -> None:
         """Stop the reply that is being generated."""
         self._call(self._session.cancel())
+
+    def open_source(self, url: str, *, transport: Transport = "tcp", speed: float | None = None) -> None:
+        """Let the server read a source, see ``RemoteSession.open_source``."""
+        self._call(self._session.open_source(url, transport=transport, speed=speed))
+
+    def update_source(self, *, paused: bool | None = None, speed: float | EllipsisType | None = ...) -> None:
+        """Pause or continue the source, or change its speed, see ``RemoteSession.update_source``."""
+        self._call(self._session.update_source(paused=paused, speed=speed))
+
+    def close_source(self) -> None:
+        """Stop reading the source."""
+        self._call(self._session.close_source())
 
     def end(self) -> None:
         """Announce that no more frames follow."""

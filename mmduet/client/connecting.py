@@ -1,4 +1,4 @@
-"""Opens a WebSocket: follows redirects within the host, and states why a connection is not possible."""
+"""Opens a WebSocket: follows redirects within the host, and states why a connection or session is not possible."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from mmduet.client.address import SCHEMES
 from mmduet.errors import AuthError, CapacityError, MmduetError, RateLimitError, ServerError
+from mmduet.protocol.event_ids import format_event_id
+from mmduet.protocol.queue_events import WAIT_EXPIRED
+from mmduet.protocol.server_events import Error, Session
 from mmduet.redaction import redact
 from mmduet.text import shorten
 
@@ -75,6 +78,18 @@ def _join(url: str, location: str) -> SplitResult:
     except ValueError:
         raise ValueError("which is not a valid address") from None
     return parts
+
+
+def resume_message(session: Session, last_event_number: int) -> str:
+    """Return the message that resumes a session after the last event that was received."""
+    fields = {"session_id": session.id, "resume_token": session.duet.resume_token or ""}
+    return json.dumps({"type": "session.resume", **fields, "last_event_id": format_event_id(last_event_number)})
+
+
+def admission_error(url: str, error: Error) -> MmduetError:
+    """Return the error of a client that has waited for a session and gets none, from the server's."""
+    message = f"{url} has opened no session: {error.message}"
+    return CapacityError(message) if error.code == WAIT_EXPIRED else ServerError(message)
 
 
 def permanent_error(url: str, error: Exception, *, has_key: bool, resuming: bool) -> MmduetError | None:

@@ -51,6 +51,8 @@ class OutputDecoder:
                 yield SessionWarning(code, message, self.time)
             case server_events.ErrorEvent(error=error) if error.type == "server_error":
                 self._error = error
+            case server_events.ErrorEvent(error=error):  # a message that was rejected; the session continues
+                yield SessionWarning(error.code, error.message, self.time)
             case server_events.SessionClosed():
                 yield self._final_output(event)
 

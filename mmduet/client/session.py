@@ -16,13 +16,22 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
 from mmduet.client.address import websocket_url
-from mmduet.client.connecting import CONNECT_SECONDS, open_connection, permanent_error, reason_of
+from mmduet.client.admission_wait import AdmissionWait, QueueCallback, log_queue_status
+from mmduet.client.connecting import (
+    CONNECT_SECONDS,
+    admission_error,
+    open_connection,
+    permanent_error,
+    reason_of,
+    resume_message,
+)
 from mmduet.client.connection_status import ConnectionCallback, Reconnection, log_connection_status
 from mmduet.client.images import Encoding, encode_image
 from mmduet.client.outbox import Outbox
+from mmduet.client.source_requests import SourceRequests
 from mmduet.errors import ConnectionLostError, MmduetError, OptionError, ServerError, SessionClosedError
 from mmduet.protocol import server_events
-from mmduet.protocol.event_ids import format_event_id, parse_event_id
+from mmduet.protocol.event_ids import parse_event_id
 from mmduet.protocol.frames import pack_frame
 from mmduet.redaction import redact
 
@@ -34,7 +43,7 @@ MIN_RECONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 
 
-class RemoteSession:
+class RemoteSession(SourceRequests):
     """Run a session at a server: ``async with RemoteSession(url) as session``, then push, ask and iterate over its events.
 
     A lost connection is replaced and the session resumed, for at most ``max_reconnect_seconds`` (None: a minute, or the time
@@ -54,23 +63,24 @@ class RemoteSession:
         block_when_behind: bool = False,
         session: server_events.Session | None = None,
         on_connection_change: ConnectionCallback = log_connection_status,
+        wait_seconds: float | None = None,
+        on_queued: QueueCallback = log_queue_status,
     ) -> None:
         """With ``block_when_behind``, ``push`` waits while the server is behind, so that no frame of a file is dropped.
 
         The session then opens with ``max_frame_age`` null. With ``session``, as ``SessionsClient`` returns it, that session is
-        taken over instead of opening a new one.
+        taken over instead of opening a new one. While the server is full, the client waits for ``wait_seconds`` (default: not
+        at all) and calls ``on_queued`` with its position when it changes.
         """
         self._address = websocket_url(url)
         self.url = redact(self._address)  # for messages
         self._reconnection = Reconnection(self.url, on_connection_change)
+        self._wait = AdmissionWait(self.url, wait_seconds, on_queued)
         self.created = session
         self._has_connected = False
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._model, self._max_reconnect_seconds, self._block_when_behind = (
-            model,
-            max_reconnect_seconds,
-            block_when_behind,
-        )
+        self._model, self._block_when_behind = model, block_when_behind
+        self._max_reconnect_seconds = max_reconnect_seconds
         self._unfinished_frames = 0  # frames that are neither scored nor dropped
         self._reports_every_frame = True  # whether the server reports every frame
         self._outbox = Outbox()
@@ -91,6 +101,9 @@ class RemoteSession:
         opened = asyncio.create_task(self._connected.wait())
         try:
             await asyncio.wait([self._run, opened], timeout=CREATE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self._wait.is_active:
+                timeout = self._wait.remaining + CREATE_SECONDS
+                await asyncio.wait([self._run, opened], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not self._has_connected:
                 raise self._error or ServerError(
                     f"{self.url} accepts connections but is not an mmduet server; check it"
@@ -226,9 +239,8 @@ class RemoteSession:
                     break
                 except (WebSocketException, OSError, TimeoutError) as error:
                     self._connected.clear()
-                    permanent = permanent_error(
-                        self.url, error, has_key=bool(self._headers), resuming=self._has_connected
-                    )
+                    resuming = self._has_connected or self._wait.is_active
+                    permanent = permanent_error(self.url, error, has_key=bool(self._headers), resuming=resuming)
                     if permanent is not None:
                         raise permanent from None
                     pause = self._reconnection.next_pause(reason_of(error), self._reconnect_seconds)
@@ -259,6 +271,8 @@ class RemoteSession:
 
     @property
     def _reconnect_seconds(self) -> float:
+        if not self._has_connected:
+            return self._reconnection.seconds + self._wait.remaining
         if self._max_reconnect_seconds is not None:
             return self._max_reconnect_seconds
         limits = self.created.duet.limits if self.created is not None else None
@@ -269,7 +283,7 @@ class RemoteSession:
         ws = await open_connection(f"{self._address}?{urlencode(self._url_parameters())}", self._headers)
         async with ws:
             if self.created is not None:
-                await ws.send(self._resume_message(self.created))
+                await ws.send(resume_message(self.created, self._last_event_number))
             sender = asyncio.create_task(self._send_queued(ws))
             try:
                 async for message in ws:
@@ -288,13 +302,8 @@ class RemoteSession:
         model = {"model": self._model} if self._model is not None else {}
         if self.created is not None:
             return {**model, "resume": self.created.id}
-        return {**model, **({"max_frame_age": "null"} if self._block_when_behind else {})}
-
-    def _resume_message(self, session: server_events.Session) -> str:
-        fields = {"session_id": session.id, "resume_token": session.duet.resume_token or ""}
-        return json.dumps(
-            {"type": "session.resume", **fields, "last_event_id": format_event_id(self._last_event_number)}
-        )
+        max_frame_age = {"max_frame_age": "null"} if self._block_when_behind else {}
+        return {**model, **max_frame_age, **self._wait.url_parameters()}
 
     async def _send_queued(self, ws: ClientConnection) -> None:
         await self._connected.wait()
@@ -323,6 +332,12 @@ class RemoteSession:
         match event:
             case server_events.HeartbeatAck():
                 return
+            case server_events.SessionQueued():
+                self._reconnection.connected()
+                self._wait.on_queued(event.position, event.estimated_wait_s)
+                return
+            case server_events.ErrorEvent(error=details) if self.created is None:
+                raise admission_error(self.url, details)
             case server_events.SessionExpired():
                 raise ConnectionLostError(f"session {event.session_id} has expired at {self.url}; open a new session")
             case server_events.SessionReplaced():
@@ -360,6 +375,7 @@ class RemoteSession:
         is_taken_over, self.created = self.created is not None, session
         if not is_taken_over:  # else session.resumed follows
             self._has_connected = True
+            self._reconnection.connected()
             self._connected.set()
 
     def _on_resumed(self, last_consumed: int) -> None:

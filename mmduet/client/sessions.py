@@ -21,7 +21,9 @@ from mmduet.errors import (
     ServerError,
 )
 from mmduet.protocol.server_events import Item, Session
+from mmduet.protocol.server_statistics import ServerStatistics
 from mmduet.protocol.session_status import SessionList, SessionStatus
+from mmduet.protocol.source_probe import SourceProbe
 from mmduet.redaction import redact
 from mmduet.text import shorten
 from mmduet.video.network import Transport
@@ -34,6 +36,7 @@ ERRORS: Mapping[int, type[MmduetError]] = {
     429: CapacityError,
     503: CapacityError,
 }
+SESSIONS = "/sessions"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -72,20 +75,23 @@ class SessionsClient:
         *,
         query: str | None = None,
         transport: Transport = "tcp",
+        speed: float | None = None,
         paused: bool = False,
         duet: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Session:
         """Open a session on a source that the server reads. With ``paused``, the source is paused until ``resume``.
 
-        ``duet`` and ``fields`` are settings as in ``RemoteSession.update``.
+        A file is read as fast as its frames are scored, or at ``speed`` times real time. ``duet`` and ``fields`` are settings
+        as in ``RemoteSession.update``.
         """
         body = {"source": source, "query": query, "transport": transport, "paused": paused}
-        return self._request("POST", "", Session, {**body, "session": _settings(duet, fields)})
+        pace = {} if speed is None else {"speed": speed}
+        return self._request("POST", SESSIONS, Session, {**body, **pace, "session": _settings(duet, fields)})
 
     def list_sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions, newest first, without their resume tokens."""
-        return self._request("GET", "", SessionList).data
+        return self._request("GET", SESSIONS, SessionList).data
 
     def show(self, session_id: str) -> SessionStatus:
         """Return the state of a session."""
@@ -115,6 +121,14 @@ class SessionsClient:
         """Close a session. Closing a session that is closed has no effect."""
         self._send("DELETE", _path(session_id))
 
+    def test_source(self, url: str, *, transport: Transport = "tcp") -> SourceProbe:
+        """Let the server open a source, read one frame and close it. Raises ``ServerError`` with the reason if it cannot."""
+        return self._request("POST", "/sources/test", SourceProbe, {"url": url, "transport": transport})
+
+    def stats(self) -> ServerStatistics:
+        """Return the load of the server over the last ten seconds."""
+        return self._request("GET", "/stats", ServerStatistics)
+
     def _request(self, method: str, path: str, model: type[ModelT], body: Mapping[str, Any] | None = None) -> ModelT:
         response = self._send(method, path, body)
         try:
@@ -123,7 +137,7 @@ class SessionsClient:
             raise ServerError(f"{self._name} answered with something else; is it an mmduet server?") from None
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx2.Response:
-        url = f"{self._base_url}/sessions{path}"
+        url = f"{self._base_url}{path}"
         try:
             response = self._client.request(method, url, json=body)
         except httpx2.HTTPError as error:
@@ -139,7 +153,7 @@ def _settings(duet: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> dict
 
 
 def _path(session_id: str, action: str = "") -> str:
-    return f"/{quote(session_id, safe='')}" + (f"/{action}" if action else "")
+    return f"{SESSIONS}/{quote(session_id, safe='')}" + (f"/{action}" if action else "")
 
 
 def _to_error(name: str, response: httpx2.Response) -> MmduetError:

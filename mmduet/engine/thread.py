@@ -20,7 +20,7 @@ from mmduet.engine.engine import Engine
 from mmduet.engine.session import Session
 from mmduet.errors import EngineError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Scores, SessionFailed, StreamEnded
-from mmduet.options import SessionOptions
+from mmduet.options import SessionOptions, SpeakOptions
 
 T = TypeVar("T")
 
@@ -209,6 +209,10 @@ class Stream:
     def speak_now(self) -> None:
         """Reply after the latest frame, regardless of the policy."""
         self._thread.submit(lambda engine: engine.speak_now(self._session)).result()
+
+    def update_speak(self, speak: SpeakOptions) -> None:
+        """Use other speak options from the next frame on. Raise ``SessionClosedError`` after the end."""
+        self._thread.submit(lambda engine: engine.update_policy(self._session, speak)).result()
 
     def cancel(self) -> None:
         """Stop the reply that is being decoded."""

@@ -17,6 +17,9 @@ MAX_SEQ = 2**32 - 1
 MAX_TEXT_CHARS = 32_768
 """Characters of one query or context."""
 MAX_ID_CHARS = 128
+MAX_SPEED = 100.0
+Speed = Annotated[float, Field(gt=0, le=MAX_SPEED)]
+"""Speed of a source as a multiple of real time."""
 
 
 class ClientEventBase(ClientModel):
@@ -162,12 +165,27 @@ class OpenSource(ClientEventBase):
     """Let the server read frames from a source, if its settings allow it.
 
     ``url`` is a file in an allowed folder, a file on the web (``http``, ``https``), an HLS playlist, a camera (``rtsp``,
-    ``rtsps``, with ``transport``), or the server's own ``webcam`` or ``webcam:NUMBER``.
+    ``rtsps``, with ``transport``), or the server's own ``webcam`` or ``webcam:NUMBER``. A file is read as fast as its frames
+    are scored, or at ``speed`` times real time: then never faster, but slower if the frames cannot be scored in time, because
+    none is dropped. A live source has a pace of its own: its ``speed`` is reported as an error and ignored.
     """
 
     type: Literal["input_source.open"]
     url: str = Field(min_length=1, max_length=4096)
     transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
+    speed: Speed | None = None
+
+
+class UpdateSource(ClientEventBase):
+    """Pause or continue the open source, or change its speed, at once; answered by ``input_source.updated``.
+
+    Fields that are left out, and ``paused: null``, change nothing. ``speed: null`` reads as fast as frames are scored. While
+    the source is paused, queries are read and replies can be requested.
+    """
+
+    type: Literal["input_source.update"]
+    paused: bool | None = None
+    speed: Speed | None = None
 
 
 class CloseSource(ClientEventBase):
@@ -199,6 +217,7 @@ ClientEvent = Annotated[
     | AppendFrame
     | EndFrames
     | OpenSource
+    | UpdateSource
     | CloseSource
     | ResumeSession
     | Heartbeat,

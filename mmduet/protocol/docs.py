@@ -46,10 +46,13 @@ also be sent as binary messages, as `mmduet.client` does:
    leaves it together with the frames around it unless `keep` is set.
 5. A session reserves its memory when it opens; an open session never runs out of memory. A server that has no memory left,
    or that could not score the frames of another session in time, rejects the handshake with HTTP 503 and `Retry-After`.
+   With `wait=SECONDS` in the URL (at most 3600), it accepts the socket instead and sends `session.queued` until
+   `session.created`. Messages that the client sends meanwhile are processed by the session. After SECONDS it sends an
+   `error` with the code `capacity` and closes with 1013. If too many clients wait, the handshake is rejected as without `wait`.
 6. A session that was opened with `POST /v1/sessions` is resumed in the same way, with the `resume_token` of that answer.
    Requests over HTTP (queries, settings, pauses) are not counted as messages of the client.
-7. A key that has reached a limit gets HTTP 429 with `Retry-After` instead of another session, its frames are dropped as
-   `rate`, its messages are read more slowly, and its replies end as `incomplete`. The limits are in `limits.per_key` of
+7. A key that has reached a limit gets HTTP 429 with `Retry-After` instead of another session (or waits), its frames are dropped
+   as `rate`, its messages are read more slowly, and its replies end as `incomplete`. The limits are in `limits.per_key` of
    `session.created`, what is left of them is in `rate_limits.updated` and in the `x-ratelimit-*` headers of handshakes.
 8. Close code 1000 from the client ends the session. After any other disconnect it can be resumed within `time_to_live_s`.
 
@@ -69,7 +72,9 @@ key.
 | 1007 | a text message is not valid UTF-8 |
 | 1008 | too many messages, or the announced `session.resume` did not follow |
 | 1009 | a message is larger than `max_message_bytes` |
-| 1012 | the server restarts; resume afterwards |
+| 1011 | the engine has stopped, or the session cannot be opened |
+| 1012 | the server restarts; resume afterwards, or, if the client was waiting for a session, connect again |
+| 1013 | no session has become free within the `wait` of the URL |
 | 4001 | the session was resumed on another connection |
 | 4004 | the session to resume does not exist any more |
 | 4008 | the client reads too slowly; the session can be resumed |

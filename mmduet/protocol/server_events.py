@@ -7,18 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from mmduet.protocol.limits import Limits, RateLimit
-from mmduet.protocol.source_damage import SourceDamage
+from mmduet.protocol.queue_events import SessionQueued as SessionQueued
+from mmduet.protocol.source_events import CloseReason as CloseReason
+from mmduet.protocol.source_events import FrameThumbnail as FrameThumbnail
+from mmduet.protocol.source_events import SourceClosed as SourceClosed
+from mmduet.protocol.source_events import SourceOpened as SourceOpened
+from mmduet.protocol.source_events import SourceUpdated as SourceUpdated
+from mmduet.protocol.wire import ServerEvent as ServerEvent
 from mmduet.protocol.wire import ServerModel
 
 DropReason = Literal["late", "rate", "decode_error", "duplicate", "paused", "closed"]
-CloseReason = Literal["asked", "ended", "failed"]
 ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete"]
-
-
-class ServerEvent(ServerModel):
-    """Base of all server events. ``event_id`` increases within a session, as text and as a number."""
-
-    event_id: str = ""
 
 
 class SessionDuet(ServerModel):
@@ -36,6 +35,7 @@ class SessionDuet(ServerModel):
     scores: bool
     ack: bool
     max_frame_age: float | None = None
+    thumbnails: bool = False
     query: str | None = None
     limits: Limits | None = None
     resume_token: str | None = None
@@ -164,33 +164,6 @@ class FrameDropped(ServerEvent):
     seq: int
     pts: int
     reason: DropReason
-
-
-class SourceOpened(ServerEvent):
-    """The server has started to read frames from the source. ``url`` has no credentials."""
-
-    type: Literal["input_source.opened"] = "input_source.opened"
-    url: str
-    width: int
-    height: int
-
-
-class SourceUpdated(ServerEvent):
-    """Reading was paused or resumed over HTTP. Live frames of a paused source are dropped; a file is not read."""
-
-    type: Literal["input_source.updated"] = "input_source.updated"
-    url: str
-    state: Literal["paused", "live"]
-
-
-class SourceClosed(ServerEvent):
-    """The server has stopped reading: on request (`asked`), at the source's end, or because of the error in ``message``."""
-
-    type: Literal["input_source.closed"] = "input_source.closed"
-    url: str
-    reason: CloseReason
-    message: str | None = None
-    damage: SourceDamage | None = None
 
 
 class TextPart(ServerModel):
@@ -375,10 +348,10 @@ class UnknownEvent(ServerEvent):
 
 
 ServerEvents = Annotated[
-    SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced | GoAway
-    | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
-    | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta | TextDone
-    | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
+    SessionQueued | SessionCreated | SessionUpdated | SessionResumed | ResyncRequired | SessionExpired | SessionReplaced
+    | GoAway | SessionWarningEvent | SessionClosed | HeartbeatAck | FrameScored | FrameDropped | SourceOpened | SourceUpdated
+    | FrameThumbnail | SourceClosed | ItemAdded | ItemDone | ResponseCreated | OutputItemAdded | ContentPartAdded | TextDelta
+    | TextDone | ContentPartDone | OutputItemDone | ResponseDone | RateLimitsUpdated | ErrorEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

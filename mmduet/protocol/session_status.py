@@ -20,7 +20,8 @@ class SourceStatus(ServerModel):
 
     States: ``connecting``, no frame was read yet; ``live``, frames are read; ``retrying``, the connection broke and is opened
     again in ``retry_in_s`` seconds (0 during the attempt), for the reason in ``message``; ``paused``; ``ended``, at the
-    source's end or on request; ``failed``, because of the error in ``message``.
+    source's end or on request; ``failed``, because of the error in ``message``. ``speed`` as in ``input_source.open``; null for
+    a live source.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [SOURCE_EXAMPLE]})
@@ -29,6 +30,7 @@ class SourceStatus(ServerModel):
     state: SourceState
     retry_in_s: float | None = None
     message: str | None = None
+    speed: float | None = None
 
 
 class FrameStatus(ServerModel):

@@ -32,7 +32,8 @@ class DuetUpdate(ClientModel):
     """Settings that extend the Realtime API.
 
     ``window: null`` keeps every frame; ``fps: null`` accepts every frame sent. A frame that has waited longer than
-    ``max_frame_age`` seconds is dropped as ``late``; null keeps frames however old they are.
+    ``max_frame_age`` seconds is dropped as ``late``; null keeps frames however old they are. With ``thumbnails``, small images
+    of the frames of a source are sent as ``input_frame.thumbnail``.
     """
 
     fps: float | None = Field(default=None, gt=0, le=MAX_FPS)
@@ -44,6 +45,7 @@ class DuetUpdate(ClientModel):
     scores: bool | None = None
     ack: bool | None = None
     max_frame_age: float | None = Field(default=None, gt=0, le=MAX_FRAME_AGE_SECONDS)
+    thumbnails: bool | None = None
 
 
 class SessionUpdate(ClientModel):

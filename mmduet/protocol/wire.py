@@ -112,6 +112,12 @@ class ServerModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="null")
 
 
+class ServerEvent(ServerModel):
+    """Base of all server events. ``event_id`` increases within a session, as text and as a number."""
+
+    event_id: str = ""
+
+
 def to_protocol_error(
     error: ValidationError,
     event_id: str | None = None,

@@ -21,7 +21,15 @@ from mmduet.model import LoadedModel
 from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.protocol.wire import ClientModel
-from mmduet.server import chat_completions, model_routes, session_control_routes, session_routes, status_routes
+from mmduet.server import (
+    chat_completions,
+    model_routes,
+    session_control_routes,
+    session_routes,
+    source_routes,
+    stats_routes,
+    status_routes,
+)
 from mmduet.server.admission import AdmissionControl
 from mmduet.server.allocator import return_memory_periodically
 from mmduet.server.async_engine import AsyncEngine
@@ -50,6 +58,7 @@ from mmduet.server.session_control_routes import CreateQuery
 from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.server.slow_steps import SlowStepWarning
+from mmduet.server.source_routes import ProbeSource
 from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
@@ -126,7 +135,15 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
         check_origin(request.headers, keys, manager.config.allowed_origins)
 
     dependencies = [Depends(require_allowed_origin)]
-    for routes in (status_routes, model_routes, session_routes, session_control_routes, chat_completions):
+    for routes in (
+        status_routes,
+        stats_routes,
+        model_routes,
+        session_routes,
+        session_control_routes,
+        source_routes,
+        chat_completions,
+    ):
         app.include_router(
             routes.build_router(manager, keys),
             dependencies=dependencies,
@@ -156,6 +173,7 @@ def _add_routes(app: FastAPI, manager: SessionManager, keys: KeyStore) -> None:
         "PATCH /v1/sessions/{name}": SessionUpdate,
         "POST /v1/sessions/{name}/queries": CreateQuery,
         "POST /v1/sessions/{name}/responses": ResponseOptions,
+        "POST /v1/sources/test": ProbeSource,
     }
     choices = {"SessionUpdate.model": [manager.model_name], "DuetUpdate.adapter": sorted(manager.config.adapters)}
     complete_openapi(app, bodies, choices, keys_required=keys.required)

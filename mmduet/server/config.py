@@ -108,6 +108,7 @@ class ServerConfig(BaseSettings):
     key_burst_seconds: PositiveNumber = Field(
         default=10.0, description="How many seconds of a rate per API key may be used at once."
     )
+    max_queued: int = Field(default=64, ge=0, description="Clients that may wait for a session at a time (`?wait=`).")
     max_utilization: float = Field(
         default=0.9,
         gt=0,

@@ -43,6 +43,7 @@ STATUS_BY_CODE = {
     "too_large": 413,
     "unsupported_media_type": 415,
     "upgrade_required": 426,
+    "upload_stalled": 408,
     "session_ended": 409,
     "conversation_already_has_active_response": 409,
     "too_many_waiting": 429,

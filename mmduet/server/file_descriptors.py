@@ -12,7 +12,7 @@ from mmduet.errors import CapacityError
 PER_SOCKET, PER_JOURNAL, PER_SOURCE = 1, 1, 8
 """Descriptors of one session: its client, its journal, and a camera over RTSP with UDP, which needs more than other sources."""
 MIN_RESERVE, MAX_RESERVE, RESERVE_SHARE = 32, 1024, 8
-"""Descriptors for requests and for clients that are rejected: an eighth of the limit, within these bounds."""
+"""Descriptors for requests and for clients that wait or are rejected: an eighth of the limit, within these bounds."""
 SCARCE = 1024
 OPENED_AT_START = 16
 """Descriptors that the process opens after the count: listening sockets, the event loop, files of libraries."""
@@ -41,11 +41,20 @@ def session_capacity(*, journaled: bool, with_sources: bool) -> int | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return None
-    reserve = min(max(limit // RESERVE_SHARE, MIN_RESERVE), MAX_RESERVE)
     per_session = PER_SOCKET + PER_JOURNAL * journaled + PER_SOURCE * with_sources
-    sessions = (limit - psutil.Process().num_fds() - OPENED_AT_START - reserve) // per_session
+    sessions = (limit - psutil.Process().num_fds() - OPENED_AT_START - _reserve(limit)) // per_session
     if sessions < 1:
         raise CapacityError(
             f"the limit of {limit} open files leaves no room for a session; raise it (ulimit -n, LimitNOFILE=)"
         )
     return int(sessions)
+
+
+def queue_capacity(max_queued: int) -> int:
+    """Return how many of ``max_queued`` clients may wait for a session: they use at most half of the reserve."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max_queued if limit == resource.RLIM_INFINITY else min(max_queued, _reserve(limit) // 2)
+
+
+def _reserve(limit: int) -> int:
+    return min(max(limit // RESERVE_SHARE, MIN_RESERVE), MAX_RESERVE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mmduet.errors import CapacityError, RateLimitError
 from mmduet.server.client_secrets import account_of
 
@@ -11,6 +13,9 @@ class KVBudget:
 
     ``bytes_per_session`` is the size of a session with default settings. A session may reserve more or less than that.
     Raises ``CapacityError`` if ``total_bytes`` does not hold a single default session.
+
+    Attributes:
+        on_release: Called after a reservation has been released.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class KVBudget:
         self._session_limit, self._secret_limit = session_limit, secret_limit
         self._reserved_bytes: dict[str, int] = {}
         self._owners: dict[str, str] = {}
+        self.on_release: Callable[[], None] = lambda: None
 
     @property
     def used_bytes(self) -> int:
@@ -68,8 +74,8 @@ class KVBudget:
         """
         if session_id not in self._reserved_bytes:
             self._check_session_count()
-            if not restored:
-                self._check_owner(owner)
+            if not restored and (error := self._owner_error(owner)) is not None:
+                raise error
         free_bytes = self.total_bytes - self.used_bytes + self._reserved_bytes.get(session_id, 0)
         if size_bytes > free_bytes:
             raise CapacityError(
@@ -80,20 +86,27 @@ class KVBudget:
 
     def release(self, session_id: str) -> None:
         """Release a session's reservation; do nothing if it has none."""
-        self._reserved_bytes.pop(session_id, None)
-        self._owners.pop(session_id, None)
+        if self._reserved_bytes.pop(session_id, None) is not None:
+            del self._owners[session_id]
+            self.on_release()
+
+    def is_at_limit(self, owner: str) -> bool:
+        """Return whether the key or client secret may open no further session, regardless of those of others."""
+        return self._owner_error(owner) is not None
 
     def _check_session_count(self) -> None:
         if self._session_limit is not None and len(self._reserved_bytes) >= self._session_limit:
             raise CapacityError(f"all {self._session_limit} sessions are in use; try again later")
 
-    def _check_owner(self, owner: str) -> None:
+    def _owner_error(self, owner: str) -> RateLimitError | None:
+        """Return the error of another session of this owner; None if it may open one."""
         key = account_of(owner)
         if self.key_limit is not None and self.count_sessions(key) >= self.key_limit:
-            raise _limit_error(self.key_limit, "key")
+            return _limit_error(self.key_limit, "key")
         used = sum(known == owner for known in self._owners.values())
         if self._secret_limit is not None and owner != key and used >= self._secret_limit:
-            raise _limit_error(self._secret_limit, "client secret")
+            return _limit_error(self._secret_limit, "client secret")
+        return None
 
 
 def _limit_error(limit: int, credential: str) -> RateLimitError:

@@ -12,23 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from mmduet.errors import CapacityError, MmduetError, RateLimitError, SessionClosedError
+from mmduet.errors import CapacityError, MmduetError, SessionClosedError
 from mmduet.events import NOT_JOURNALED, Output, Reply, ReplyStarted, Scores, SessionWarning, StreamEnded
 from mmduet.protocol import client_events, server_events
 from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session.event_log import LogEntry
+from mmduet.protocol.session.frame_tracker import AcceptedFrame
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.engine_feed import EngineFeed
 from mmduet.server.journal import Journal
 from mmduet.server.key_limiter import KeyLimiter, LimitReporter
-from mmduet.server.log_events import SESSION_FAILED, SOURCE_ENDED
+from mmduet.server.log_events import SESSION_FAILED
 from mmduet.server.media import MediaLoader
 from mmduet.server.metrics import Metrics
 from mmduet.server.replay import Replay
 from mmduet.server.session_activity import SessionActivity
 from mmduet.server.session_load import SessionLoad
-from mmduet.server.source_reader import SourceReader
+from mmduet.server.session_source import SessionSource
 
 log = logging.getLogger(__name__)
 FAILURE_REPORT_SECONDS = 1.0
@@ -41,12 +42,19 @@ class Subscriber:
     """A reader of a session's event log: a socket or an SSE stream.
 
     ``cursor`` is the last event it has read. ``closing`` is the code and reason to close it with after the remaining events.
+    ``thumbnail`` is the newest one, to be sent when there are no other events.
     """
 
     number: int
     cursor: int
     closing: tuple[int, str] | None = None
+    thumbnail: server_events.FrameThumbnail | None = None
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take_thumbnail(self) -> LogEntry | None:
+        """Return the newest thumbnail, which does not move the cursor, and forget it; None if there is no new one."""
+        thumbnail, self.thumbnail = self.thumbnail, None
+        return None if thumbnail is None else LogEntry(self.cursor, thumbnail.model_dump_json(exclude={"event_id"}))
 
 
 class LiveSession:
@@ -74,13 +82,11 @@ class LiveSession:
         self._released = False  # the memory and the place among the sessions of the key
         self.subscriber: Subscriber | None = None
         self.last_message_at = self.detached_at = monotonic()
-        self._engine, self._media, self._metrics, self._on_closed = engine, media, metrics, on_closed
+        self._engine, self._metrics, self._on_closed = engine, metrics, on_closed
         self.limiter, self._limit_reporter = limiter, LimitReporter(limiter)
         self._journal, self._journaled_messages = journal, -1  # messages that the journal records as consumed
         self._replay = replay or Replay()
-        self.source: SourceReader | None = None  # while the server reads one
-        self.source_unpaused = asyncio.Event()
-        self.source_unpaused.set()
+        self.source = SessionSource(self, media, load, metrics, engine.model_config.recommended.fps)
         self._subscriber_count = 0
         self._suspended = False
         self._load = load
@@ -105,13 +111,14 @@ class LiveSession:
         return self.conversation.speaking
 
     @property
-    def has_open_source(self) -> bool:
-        """Return whether the server reads frames from a source, in which case no client needs to be connected."""
-        return self.source is not None
+    def suspended(self) -> bool:
+        """Return whether another server continues the session."""
+        return self._suspended
 
-    def _journal_source(self) -> None:
+    def journal_source(self, url: str | None) -> None:
+        """Record the open source, without credentials; None for none."""
         if self._journal is not None:
-            self._journal.writer.source_changed(self.source.url if self.source is not None else None)
+            self._journal.writer.source_changed(url)
 
     # Clients
 
@@ -209,9 +216,14 @@ class LiveSession:
         return self._journal.problem if self._journal is not None else None
 
     def next_event(self, subscriber: Subscriber) -> LogEntry | None:
-        """Return the next event for a subscriber; None if there is none that may be sent yet."""
+        """Return the next event for a subscriber; None if there is none that may be sent yet.
+
+        After all others that is the newest thumbnail, with the number of the last event, unless the session has ended.
+        """
         entry = self.conversation.log.next_after(subscriber.cursor, subscriber.number)
-        return entry if entry is not None and self._may_send(entry.number) else None
+        if entry is None:
+            return None if self.closed else subscriber.take_thumbnail()
+        return entry if self._may_send(entry.number) else None
 
     @property
     def all_sendable(self) -> bool:
@@ -258,8 +270,7 @@ class LiveSession:
     async def _release(self) -> None:
         """Stop the source and release the engine's memory."""
         try:
-            if self.source is not None:
-                await self.source.stop()
+            await self.source.stop()
             await self._feed.close()
         finally:
             self.limiter.close_source(self.id)
@@ -313,63 +324,13 @@ class LiveSession:
 
     async def _execute(self, command: commands.Command) -> None:
         match command:
-            case commands.OpenSource():
-                self._open_source(command)
-            case commands.CloseSource():
-                await self._close_source()
+            case commands.OpenSource() | commands.UpdateSource() | commands.CloseSource():
+                await self.source.execute(command)
             case _:
-                if isinstance(command, commands.End) and self.source is not None:
+                if isinstance(command, commands.End):
                     await self.source.stop()
                 await self._feed.execute(command)
-                self._notify_source()  # a frame that cannot be decoded has no output
-
-    # Sources
-
-    def _open_source(self, command: commands.OpenSource) -> None:
-        if self.source is not None:
-            self.conversation.fail(f"source {self.source.url} is open; close it first", "source_is_open")
-            return
-        try:
-            self.limiter.open_source(self.id)
-        except RateLimitError as error:
-            self.conversation.fail(str(error), error.code)
-            return
-        self.source = SourceReader(self, self._media, command.url, self.source_unpaused, command.transport)
-        self._journal_source()
-
-    async def _close_source(self) -> None:
-        if self.source is None:
-            self.conversation.fail("no source is open; there is nothing to close", "no_source")
-            return
-        await self.source.stop()
-
-    def on_source_frame(self, *, live: bool) -> None:
-        """Count a frame read from the source."""
-        self._load.reads_file = not live
-        self._metrics.frames_received.inc()
-
-    def on_source_closed(self, event: server_events.SourceClosed) -> None:
-        """Send the event, forget the source, and end the session if it was opened for the source alone."""
-        frames = self.source.frame_count if self.source is not None else None
-        SOURCE_ENDED.emit(
-            log, session=self.id, source=event.url, reason=event.reason, detail=event.message, frames=frames
-        )
-        self.source, self._load.reads_file = None, False
-        self.source_unpaused.set()
-        self.limiter.close_source(self.id)
-        if self._suspended:
-            return
-        self._journal_source()
-        if not self.closed:
-            self.conversation.emit(event)
-        self.last_message_at = self.detached_at = monotonic()  # timeouts did not apply while the source was open
-        self.wake()
-        if self.conversation.ends_with_source and not self.conversation.ended and not self.closed:
-            self.execute(client_events.EndFrames(type="input_frame.end"))
-
-    def _notify_source(self) -> None:
-        if self.source is not None:
-            self.source.notify_frame_finished()
+                self.source.notify_frame_finished()  # a frame that cannot be decoded has no output
 
     # Outputs
 
@@ -386,11 +347,18 @@ class LiveSession:
             self._feed.on_scored(output.frame, now)
             if (frame := self.conversation.find_frame(output.frame)) is not None:
                 self._metrics.on_frame_scored(now - frame.received_at, output.speak)
+                self._offer_thumbnail(frame)
         if not self.closed:
             self.conversation.on_output(output, now)
             if isinstance(output, ReplyStarted | Reply):
                 self._report_limits(for_reply=True)
         if isinstance(output, StreamEnded | Scores) or self.closed:
             self._wakeup.set()
-        self._notify_source()
+        self.source.notify_frame_finished()
         self._publish()
+
+    def _offer_thumbnail(self, frame: AcceptedFrame) -> None:
+        """Let the subscriber send the thumbnail of a scored frame after the other events, unless a newer one replaces it."""
+        thumbnail = self.source.take_thumbnail(frame)
+        if thumbnail is not None and self.subscriber is not None:
+            self.subscriber.thumbnail = thumbnail

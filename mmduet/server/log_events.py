@@ -15,6 +15,7 @@ REQUEST_FIELDS = ("method", "path", "status", "duration_ms", "request", "client"
 
 FIELDS = {
     "adapter": "Adapter that the session has selected",
+    "bytes": "Size in bytes",
     "client": "Address of the client, behind a trusted proxy that of the proxy's client",
     "code": "Close code of the WebSocket",
     "complete": "Whether the client receives every event that it has missed",
@@ -24,7 +25,7 @@ FIELDS = {
     "duration_ms": "Time until the response started, in milliseconds",
     "duration_s": "Duration in seconds",
     "file": "Name of the file",
-    "folder": "Folder of the journals",
+    "folder": "Folder of the journals, of sample clips or of visitors' files",
     "frame": "Index of the frame in its session",
     "frames": "Number of frames",
     "frames_received": "Frames received",
@@ -35,6 +36,7 @@ FIELDS = {
     "open_sessions": "Number of sessions that are open",
     "path": "Path without its query",
     "pid": "Process id of the other server, if the system knows it",
+    "position": "Place in the queue; 1 is the next",
     "reason": "Why it ended or was rejected",
     "replies": "Replies that have ended, complete or not",
     "request": "The `x-request-id` of the response",
@@ -45,6 +47,7 @@ FIELDS = {
     "source": "URL of the source without credentials and query",
     "status": "HTTP status; 101 for an accepted handshake",
     "suppressed": "Equal lines that were left out since the previous one; only if there are any",
+    "task": "Task that was run on a video: `caption`, `ground`, `highlight` or `ask`",
     "timeout_s": "Longest wait, in seconds",
     "tokens": "Tokens generated since the session was opened, or restored from its journal",
 }
@@ -95,6 +98,15 @@ RESPONSE_FAILED = LogEvent(
 )
 AUTH_FAILED = LogEvent("auth_failed", logging.WARNING, "authentication failed", ("client", "reason", "suppressed"))
 
+CLIENT_QUEUED = LogEvent(
+    "client_queued", logging.INFO, "a client waits for a session", ("key", "client", "position", "timeout_s")
+)
+CLIENT_LEFT_QUEUE = LogEvent(
+    "client_left_queue",
+    logging.INFO,
+    "a client does not wait for a session any more",
+    ("session", "key", "client", "reason", "duration_s"),
+)
 SESSION_OPENED = LogEvent(
     "session_opened", logging.INFO, "session opened", ("session", "key", "client", "model", "adapter")
 )
@@ -163,6 +175,27 @@ SOURCE_ENDED = LogEvent(
     "source_ended", logging.INFO, "a source has ended", ("session", "source", "reason", "detail", "frames")
 )
 SOURCE_FAILED = LogEvent("source_failed", logging.ERROR, "reading a source failed unexpectedly", ("session", "source"))
+
+UPLOAD_STORED = LogEvent(
+    "upload_stored", logging.INFO, "a visitor has uploaded a video", ("request", "client", "key", "bytes", "duration_s")
+)
+UPLOAD_DELETED = LogEvent("upload_deleted", logging.INFO, "an uploaded video was deleted", ("key", "reason"))
+PREVIEW_FAILED = LogEvent(
+    "preview_failed", logging.WARNING, "the preview of an uploaded video cannot be made", ("detail",)
+)
+RESULT_ENDED = LogEvent(
+    "result_ended",
+    logging.INFO,
+    "a task on a video has ended",
+    ("key", "model", "task", "reason", "detail", "duration_s", "frames"),
+)
+RESULT_FAILED = LogEvent("result_failed", logging.ERROR, "a task on a video failed unexpectedly", ("key", "task"))
+CLIPS_NOT_RENDERED = LogEvent(
+    "clips_not_rendered", logging.WARNING, "sample clips of the live page cannot be rendered", ("folder", "detail")
+)
+LEFTOVERS_DELETED = LogEvent(
+    "leftovers_deleted", logging.INFO, "files of visitors that a killed server left behind were deleted", ("folder",)
+)
 
 SLOW_STEP = LogEvent(
     "slow_step", logging.WARNING, "slow engine step", ("duration_s", "frames", "sessions", "suppressed")

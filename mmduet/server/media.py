@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmduet.errors import SourceError, VideoError
 from mmduet.redaction import redact
 from mmduet.server.cameras import check_camera, is_camera, open_camera
+from mmduet.server.registered_videos import FindVideo, RegisteredVideos
 from mmduet.server.stored_video import NamedVideo, StoredFile, StoredVideo
 from mmduet.server.url_policy import UrlPolicy
 from mmduet.text import decode_base64, shorten
@@ -27,6 +28,9 @@ from mmduet.video.letterbox import letterbox
 from mmduet.video.live import LiveVideo, RetryCallback
 from mmduet.video.network import Transport, first_then
 from mmduet.video.source import LiveSource
+
+Abort = Callable[[], None]
+"""Breaks a connection, so that whatever reads from it ends."""
 
 
 class MediaLoader:
@@ -42,6 +46,14 @@ class MediaLoader:
         self._policy, self._frame_size = policy, frame_size
         self._client = HttpClient(policy.check_url, max_bytes)
         self._max_pixels, self.max_frames = max_pixels, max_frames
+        self._registered = RegisteredVideos()
+
+    def register_videos(self, scheme: str, find: FindVideo) -> None:
+        """Let sources named ``scheme:NAME`` be the files that ``find`` returns, whether or not the policy allows files.
+
+        Events and errors show the name, never the path. Raises ``OptionError`` if the scheme cannot be registered.
+        """
+        self._registered.register(scheme, find)
 
     async def load_image(self, url: str) -> NDArray[np.uint8]:
         """Return the image of a data URL or an http(s) URL as RGB ``[H, W, 3]``. Raises ``SourceError`` or ``VideoError``."""
@@ -90,8 +102,10 @@ class MediaLoader:
         """Return RGB ``[H, W, 3]`` letterboxed to the model's input size, which the engine then leaves unchanged."""
         return image if self._frame_size is None else letterbox(image, self._frame_size)
 
-    def check_source(self, url: str) -> None:
-        """Raise ``SourceError`` if the policy does not allow a source; blocking, because it resolves the host."""
+    def check_source(self, url: str, owner: str) -> None:
+        """Raise ``SourceError`` if ``owner`` may not open a source; blocking, because it resolves the host."""
+        if self._registered.find(url, owner) is not None:
+            return
         if is_camera(url):
             check_camera(url, self._policy)
         elif is_http(url):
@@ -100,19 +114,28 @@ class MediaLoader:
             self._policy.check_file(url)
 
     def open_source(
-        self, url: str, transport: Transport, on_retry: RetryCallback = lambda reason, pause: None
+        self,
+        url: str,
+        owner: str,
+        transport: Transport,
+        on_retry: RetryCallback = lambda reason, pause: None,
+        on_open: Callable[[Abort], None] = lambda abort: None,
     ) -> LiveSource:
-        """Open a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
+        """Open a registered video, a file under the policy's roots, a camera, or what is at an http(s) URL; blocking.
 
-        ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. Raises ``SourceError``,
+        ``on_retry`` is called when a live source's connection is lost, see ``LiveVideo``. ``on_open`` is called with a function
+        that breaks the first connection to an http(s) server, and may be called from another thread. Raises ``SourceError``,
         ``VideoError`` or ``StorageError``, which name the URL.
         """
+        if (path := self._registered.find(url, owner)) is not None:
+            return NamedVideo(path, redact(url))
         if is_camera(url):
             return open_camera(url, transport, self._policy, on_retry)
         if not is_http(url):
             return NamedVideo(self._policy.check_file(url), redact(url))
         frame_size = self._frame_size or DEFAULT_FRAME_SIZE
         opened = open_http(check_url(url), self._client, frame_size)
+        on_open(opened.body.abort if isinstance(opened, HttpFile) else opened.close)
         if isinstance(opened, HttpFile):
             return StoredVideo(self._download(opened))
         reconnect = partial(open_http_connection, url, self._client, frame_size)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from mmduet.engine.thread import StepStats
 from mmduet.protocol.limits import LimitName
 from mmduet.protocol.server_events import DropReason, FrameDropped, Response, ResponseDone, ServerEvent
+from mmduet.server.recent_stats import RecentStats
 
 LATENCY_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0)
 STEP_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -22,6 +23,8 @@ class ServerStats(Protocol):
     @property
     def active_count(self) -> int: ...
     @property
+    def queued_count(self) -> int: ...
+    @property
     def kv_used_bytes(self) -> int: ...
     @property
     def kv_total_bytes(self) -> int: ...
@@ -32,10 +35,14 @@ class ServerStats(Protocol):
 
 
 class Metrics:
-    """Counters, histograms and gauges in a registry of their own, so that servers in one process do not share them."""
+    """Counters, histograms and gauges in a registry of their own, so that servers in one process do not share them.
+
+    ``recent`` has figures about the last seconds.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.recent = RecentStats()
         self.frames_received = self._counter("mmduet:frames_received", "Frames received")
         self.frames_scored = self._counter("mmduet:frames_scored", "Frames scored by the model")
         self.frames_dropped = self._counter("mmduet:frames_dropped", "Frames dropped, by reason", ("reason",))
@@ -57,11 +64,13 @@ class Metrics:
 
     def on_step(self, step: StepStats) -> None:
         """Record an engine step; called by the engine's thread."""
+        self.recent.on_step(step)
         self.step_time.observe(step.seconds)
         self.batch_size.observe(step.sessions)
 
     def on_frame_scored(self, age: float, speak: bool) -> None:
         """Record a frame that was scored ``age`` seconds after it was received."""
+        self.recent.on_frame_scored(age)
         self.frames_scored.inc()
         self.frame_age.observe(age)
         self.frames_spoken.inc(speak)
@@ -82,6 +91,7 @@ class Metrics:
         self.replies.labels(response.status).inc()
         if response.usage is not None:
             self.tokens.inc(response.usage.output_tokens)
+            self.recent.on_tokens(response.usage.output_tokens)
         timing = response.duet.timing
         if timing is not None and timing.first_delta_ms is not None:
             self.first_token.observe(timing.first_delta_ms / 1000)
@@ -90,6 +100,7 @@ class Metrics:
         """Read the gauges from ``stats`` at every scrape."""
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("vllm:num_requests_running", "Active sessions", lambda: stats.active_count),
+            ("vllm:num_requests_waiting", "Clients waiting for a session", lambda: stats.queued_count),
             ("mmduet:kv_bytes_reserved", "KV memory reserved by sessions", lambda: stats.kv_used_bytes),
             ("mmduet:kv_bytes_total", "KV memory available to sessions", lambda: stats.kv_total_bytes),
             (

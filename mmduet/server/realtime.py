@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from fastapi import Response, WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.types import Message
+from starlette.websockets import WebSocketDisconnect
 
 from mmduet.errors import CapacityError, MmduetError, ProtocolError
 from mmduet.protocol import server_events
@@ -26,16 +28,23 @@ from mmduet.server.log_events import (
     SESSION_RESUMED,
     SOCKET_DISCONNECTED,
 )
+from mmduet.server.queued_socket import QueuedSocket, parse_wait
 from mmduet.server.session_manager import SessionManager
+from mmduet.server.socket_close import (
+    ABNORMAL_CLOSURE,
+    EXPIRED,
+    NORMAL_CLOSURE,
+    POLICY_VIOLATION,
+    TOO_SLOW,
+    close_socket,
+)
 from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
 
-NORMAL_CLOSURE, ABNORMAL_CLOSURE, POLICY_VIOLATION, EXPIRED, TOO_SLOW = 1000, 1006, 1008, 4004, 4008
 RESUME_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 1.0
-MAX_REASON_CHARS = 120
-"""RFC 6455 limits a close reason to 123 bytes."""
+Receive = Callable[[], Awaitable[Message]]
 
 
 class HandshakeRejected(Exception):  # noqa: N818 - an HTTP response, not a failure of the server
@@ -50,13 +59,22 @@ async def handle_socket(ws: WebSocket, manager: SessionManager, keys: KeyStore) 
     """Serve one socket from its handshake to its end."""
     try:
         owner = _authenticate(ws, manager, keys)
-        session = None if "resume" in ws.query_params else _admit(ws, manager, owner)
+        admitted = None if "resume" in ws.query_params else _admit(ws, manager, owner)
     except HandshakeRejected as rejected:
         await ws.send_denial_response(rejected.response)
         return
+    session, receive = admitted if isinstance(admitted, LiveSession) else None, ws.receive
     try:
-        await ws.accept(subprotocol=accepted_subprotocol(ws.scope["subprotocols"]))
-        resume = await _serve(ws, manager, session, session.attach(0)) if session else await _receive_resume(ws)
+        if isinstance(admitted, QueuedSocket):
+            session, receive = await admitted.wait(), admitted.receive
+            if session is None:
+                return
+        else:
+            await ws.accept(subprotocol=accepted_subprotocol(ws.scope["subprotocols"]))
+        if session is not None:
+            resume = await _serve(ws, manager, session, session.attach(0), receive)
+        else:
+            resume = await _receive_resume(ws)
         if resume is not None:
             await _resume(ws, manager, owner, resume)
     except (WebSocketDisconnect, RuntimeError) as error:  # Starlette raises RuntimeError for sending after the end
@@ -78,12 +96,19 @@ def _authenticate(ws: WebSocket, manager: SessionManager, keys: KeyStore) -> str
     return owner
 
 
-def _admit(ws: WebSocket, manager: SessionManager, owner: str) -> LiveSession:
+def _admit(ws: WebSocket, manager: SessionManager, owner: str) -> LiveSession | QueuedSocket:
+    """Return a new session, or the socket in the queue if the URL has ``wait`` and no session can be opened yet."""
     settings = manager.default_settings()
     try:
         if (text := ws.query_params.get("max_frame_age")) is not None:
             settings = settings.with_update(_parse_max_frame_age(text), started=False)
-        return manager.admit(owner, settings)
+        seconds = parse_wait(ws.query_params.get("wait", "0"))
+        if seconds == 0:
+            return manager.admit(owner, settings)
+        admitted = manager.enqueue(owner, settings)
+        if isinstance(admitted, LiveSession):
+            return admitted
+        return QueuedSocket(ws, manager.queue, admitted, seconds, manager.config.send_timeout)
     except (CapacityError, ProtocolError) as error:
         raise HandshakeRejected(error_response(error)) from error
 
@@ -111,7 +136,7 @@ async def _receive_resume(ws: WebSocket) -> ResumeSession:
         raise WebSocketDisconnect(event.get("code", ABNORMAL_CLOSURE))
     resume = parse_resume(event.get("text"))
     if resume is None:
-        await _close(ws, POLICY_VIOLATION, "the URL has `resume`: the first message must be session.resume")
+        await close_socket(ws, POLICY_VIOLATION, "the URL has `resume`: the first message must be session.resume")
         raise WebSocketDisconnect(POLICY_VIOLATION)
     return resume
 
@@ -132,7 +157,7 @@ async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: Re
         SESSION_NOT_RESUMED.emit(log, session=shorten(resume.session_id), key=owner)
         event = server_events.SessionExpired(session_id=resume.session_id, event_id=format_event_id(0))
         await ws.send_text(event.model_dump_json())
-        await _close(ws, EXPIRED, "expired")
+        await close_socket(ws, EXPIRED, "expired")
         return
     events = session.conversation.log
     after = parse_event_id(resume.last_event_id) if resume.last_event_id is not None else 0
@@ -143,19 +168,19 @@ async def _resume(ws: WebSocket, manager: SessionManager, owner: str, resume: Re
         outcome(session_id=session.id, last_consumed_client_message_index=session.conversation.consumed_count - 1)
     )
     SESSION_RESUMED.emit(log, session=session.id, key=owner, complete=complete)
-    await _serve(ws, manager, session, subscriber)
+    await _serve(ws, manager, session, subscriber, ws.receive)
 
 
 async def _serve(
-    ws: WebSocket, manager: SessionManager, session: LiveSession, subscriber: Subscriber
+    ws: WebSocket, manager: SessionManager, session: LiveSession, subscriber: Subscriber, receive: Receive
 ) -> ResumeSession | None:
-    """Receive and send until either side closes.
+    """Receive messages with ``receive`` and send events until either side closes.
 
     A client that closes with 1000 ends its session; a client whose connection is lost may resume it. Returns a request
     to resume another session if that is the client's first message.
     """
     sending = asyncio.create_task(_send_loop(ws, session, subscriber, manager.config.send_timeout))
-    receiving = asyncio.create_task(_receive_loop(ws, session, subscriber, sending))
+    receiving = asyncio.create_task(_receive_loop(ws, session, subscriber, receive, sending))
     resume = None
     try:
         await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,14 +209,14 @@ async def _closing_handshake(ws: WebSocket, receiving: asyncio.Task[int | Resume
 
 
 async def _receive_loop(
-    ws: WebSocket, session: LiveSession, subscriber: Subscriber, sending: asyncio.Task[None]
+    ws: WebSocket, session: LiveSession, subscriber: Subscriber, receive: Receive, sending: asyncio.Task[None]
 ) -> int | ResumeSession:
     """Process messages until the client stops; return its close code, or its request to resume another session.
 
     At the key's rate of bytes it stops reading for a while, so that the connection's flow control slows the client.
     """
     while True:
-        event = await ws.receive()
+        event = await receive()
         if event["type"] == "websocket.disconnect":
             return int(event.get("code") or ABNORMAL_CLOSURE)
         if session.subscriber is not subscriber:
@@ -205,7 +230,7 @@ async def _receive_loop(
             session.receive(message)
         except ProtocolAbuse as abuse:
             PROTOCOL_ABUSE.emit(log, session=session.id, code=abuse.code, reason=abuse.reason)
-            await _close(ws, abuse.code, abuse.reason)
+            await close_socket(ws, abuse.code, abuse.reason)
             return abuse.code
         if (delay := _reading_delay(session, message)) > 0:
             await asyncio.wait({sending}, timeout=delay)  # reads on at once for the closing handshake
@@ -228,17 +253,17 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
     events = session.conversation.log
     while True:
         if subscriber.cursor < events.first_number - 1:
-            return await _close(ws, TOO_SLOW, "too slow: events were lost")
+            return await close_socket(ws, TOO_SLOW, "too slow: events were lost")
         entry = session.next_event(subscriber)
         if entry is None:
             if not session.all_sendable:
                 await _wait_for_events(subscriber)
                 continue
             if subscriber.closing is not None:
-                return await _close(ws, *subscriber.closing)
+                return await close_socket(ws, *subscriber.closing)
             if session.closed:
                 session.finished = True
-                return await _close(ws, NORMAL_CLOSURE, "session closed")
+                return await close_socket(ws, NORMAL_CLOSURE, "session closed")
             await _wait_for_events(subscriber)
             continue
         try:
@@ -246,7 +271,7 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
                 await ws.send_text(entry.text)
         except TimeoutError:
             CLIENT_TOO_SLOW.emit(log, session=session.id)
-            return await _close(ws, TOO_SLOW, "too slow")
+            return await close_socket(ws, TOO_SLOW, "too slow")
         except (WebSocketDisconnect, RuntimeError):
             return None  # the receiving task ends as well
         subscriber.cursor = entry.number
@@ -255,11 +280,3 @@ async def _send_loop(ws: WebSocket, session: LiveSession, subscriber: Subscriber
 async def _wait_for_events(subscriber: Subscriber) -> None:
     subscriber.wakeup.clear()
     await subscriber.wakeup.wait()
-
-
-async def _close(ws: WebSocket, code: int, reason: str) -> None:
-    """Close the socket if it is open, without waiting for a client that does not read."""
-    if ws.application_state is not WebSocketState.DISCONNECTED:
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                await ws.close(code, reason[:MAX_REASON_CHARS])

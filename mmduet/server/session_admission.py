@@ -66,8 +66,8 @@ class SessionAdmission:
 
     def release(self, session_id: str) -> None:
         """Release what a session has reserved; do nothing if it has nothing."""
-        self.budget.release(session_id)
         self.load.close(session_id)
+        self.budget.release(session_id)
 
     def _age_limit(self, settings: SessionSettings) -> float | None:
         return None if settings.max_frame_age is None else self._max_frame_age

@@ -20,6 +20,7 @@ from mmduet.protocol.server_events import Item, SourceUpdated
 from mmduet.protocol.session.items import to_server_item
 from mmduet.protocol.session_status import FrameStatus, SessionStatus, SourceStatus
 from mmduet.protocol.session_update import SessionUpdate
+from mmduet.protocol.source_events import OpenSourceState
 from mmduet.server.live_session import LiveSession
 
 NOT_DROPPED = frozenset({"received", "scored"})
@@ -51,10 +52,10 @@ def describe(session: LiveSession, *, with_token: bool = False) -> SessionStatus
 
 def describe_source(session: LiveSession) -> SourceStatus | None:
     """Return the state of the open source, or of the last one; None if there was none."""
-    if session.source is not None:
-        return session.source.status
+    if session.source.reader is not None:
+        return session.source.reader.status
     source = session.activity.source
-    is_paused = source is not None and source.state == "connecting" and not session.source_unpaused.is_set()
+    is_paused = source is not None and source.state == "connecting" and session.source.pace.paused
     return source.model_copy(update={"state": "paused"}) if source is not None and is_paused else source
 
 
@@ -107,21 +108,20 @@ def _set_paused(session: LiveSession, *, paused: bool) -> None:
             "no source" if source is None else f"a source that has {source.state}",
         )
         raise ConflictError(f"session {session.id} has {state}, so there is nothing to {action}; open another session")
-    if session.source_unpaused.is_set() is not paused:
+    if session.source.pace.paused is paused:
         return
-    if paused:
-        session.source_unpaused.clear()
-    else:
-        session.source_unpaused.set()
-    session.conversation.emit(SourceUpdated(url=source.url, state="paused" if paused else "live"))
-    session.wake()
+    session.source.set_paused(paused)
+    if session.source.reader is None:  # it is about to be opened
+        new_state: OpenSourceState = "paused" if paused else "connecting"
+        session.conversation.emit(SourceUpdated(url=source.url, state=new_state, speed=source.speed))
+        session.wake()
 
 
 def _check_rate(session: LiveSession, update: SessionUpdate) -> None:
     """Raise ``ConflictError`` for a rate above the one at which the source is read."""
-    if session.source is None or "fps" not in update.duet.model_fields_set:
+    if session.source.reader is None or "fps" not in update.duet.model_fields_set:
         return
-    current, wanted = session.source.fps, update.duet.fps
+    current, wanted = session.source.reader.fps, update.duet.fps
     if current is not None and (wanted is None or wanted > current):
         raise ConflictError(
             f"the source is read at {current:g} frames per second, which can only be lowered; "

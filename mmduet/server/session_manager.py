@@ -21,6 +21,7 @@ from mmduet.protocol.session.event_log import EventLog, LogEntry
 from mmduet.protocol.session.journal import JournalWriter, SessionOpened
 from mmduet.protocol.session.recovery import RecoveredSession
 from mmduet.protocol.session.settings import SessionSettings
+from mmduet.server.admission_queue import Ticket, create_queue
 from mmduet.server.async_engine import AsyncEngine
 from mmduet.server.config import ServerConfig
 from mmduet.server.journal import Journal, JournalFolder
@@ -41,6 +42,7 @@ from mmduet.server.session_activity import SessionActivity
 from mmduet.server.session_admission import SessionAdmission
 from mmduet.server.session_log import SessionLog
 from mmduet.server.session_registry import SessionRegistry
+from mmduet.server.socket_close import INTERNAL_ERROR, SERVICE_RESTART
 from mmduet.server.tracing import SessionTrace, create_tracer
 from mmduet.text import did_you_mean, shorten
 
@@ -48,8 +50,6 @@ log = logging.getLogger(__name__)
 EXPIRY_CHECK_SECONDS = 0.5
 DISCONNECT_SECONDS, RELEASE_SECONDS = 1.0, 1.0
 """Time for sessions that are handed over to send the remaining events and close their sockets, and to close their sources."""
-SERVICE_RESTART = 1012
-"""WebSocket close code for a server that is shutting down."""
 
 
 class SessionManager:
@@ -70,6 +70,7 @@ class SessionManager:
         self.started_at = int(time())
         self._journals, self._tracer = journals, create_tracer(config.tracing)
         self.registry = SessionRegistry()
+        self.queue = create_queue(config, self.budget)
         self._background_tasks: set[asyncio.Task[None]] = set()
         limits = config.key_limits.model_copy(update={"max_sessions": self.budget.key_limit})
         self.limiters = KeyLimiters(
@@ -89,6 +90,11 @@ class SessionManager:
     def active_count(self) -> int:
         """Return the number of active sessions."""
         return len(self.registry.active)
+
+    @property
+    def queued_count(self) -> int:
+        """Return the number of clients that wait for a session."""
+        return len(self.queue)
 
     @property
     def kv_used_bytes(self) -> int:
@@ -152,7 +158,12 @@ class SessionManager:
         add_request_fields(model=self.model_name)
 
     def admit(self, owner: str, settings: SessionSettings | None = None) -> LiveSession:
-        """Open a session and reserve its memory. Raises ``CapacityError`` if memory or the engine's time do not suffice."""
+        """Open a session and reserve its memory, after those of the clients that wait.
+
+        Raises ``CapacityError`` if memory or the engine's time do not suffice.
+        """
+        self.check_accepting(None)
+        self.queue.serve()
         settings = settings or self.default_settings()
         self.admission.check_load(settings)
         session_id, token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
@@ -173,6 +184,13 @@ class SessionManager:
         conversation.emit(server_events.SessionCreated(session=description))
         session.wake()
         return session
+
+    def enqueue(self, owner: str, settings: SessionSettings) -> LiveSession | Ticket:
+        """Open a session, or return a place in the queue for one. Raises as ``AdmissionQueue.join`` does."""
+        admitted = self.queue.join(owner, lambda: self.admit(owner, settings))
+        if isinstance(admitted, Ticket) and self.budget.is_at_limit(owner):
+            self.metrics.on_limited("sessions")
+        return admitted
 
     def _reservation(self, session_id: str, owner: str, *, restored: bool = False) -> Callable[[SessionSettings], None]:
         """Return a function that reserves memory for a session, to be called whenever its settings change."""
@@ -270,7 +288,7 @@ class SessionManager:
         session = self._start_session(conversation, opened.token, opened.owner, activity, journal, replay)
         if recovered.source is not None:
             message = "the server was restarted; open the source again"
-            session.on_source_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
+            session.source.on_closed(server_events.SourceClosed(url=recovered.source, reason="failed", message=message))
         session.wake()
         SESSION_RESTORED.emit(
             log, session=opened.id, key=opened.owner, model=self.model_name, frames=recovered.state.frames
@@ -294,6 +312,7 @@ class SessionManager:
         """Periodically close sessions whose client is disconnected or silent for longer than the timeouts."""
         while True:
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+            self._serve_queue()
             now = monotonic()
             for session in self.sessions:
                 if self._is_expired(session, now):
@@ -303,15 +322,26 @@ class SessionManager:
                 if session.finished or now - session.detached_at > self.config.time_to_live:
                     self.registry.forget(session)
 
+    def _serve_queue(self) -> None:
+        """Admit clients for which the load has become low enough; close their sockets once the engine has stopped."""
+        if self.engine.alive:
+            self.queue.serve()
+        else:
+            self.queue.close(INTERNAL_ERROR, "the engine has stopped; restart the server")
+
     def _is_expired(self, session: LiveSession, now: float) -> bool:
-        if session.has_open_source:
+        if session.source.is_open:
             return False
         lost = session.subscriber is None and now - session.detached_at > self.config.time_to_live
         return lost or now - session.last_message_at > self.config.idle_timeout
 
+    def _stop_admission(self, reason: str) -> None:
+        self.draining = True
+        self.queue.close(SERVICE_RESTART, reason)
+
     async def drain(self, timeout_seconds: float) -> None:
         """Stop admission, notify clients, wait for unfinished replies, then close every socket with code 1012."""
-        self.draining = True
+        self._stop_admission("shutdown")
         for session in self.sessions:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="shutdown"))
         await _wait_until(lambda: not any(session.speaking for session in self.sessions), timeout_seconds)
@@ -325,7 +355,7 @@ class SessionManager:
         Replies that take longer than ``timeout_seconds`` are cut and generated again by the next server. Admission stays
         closed. ``take_back`` continues the sessions on this server.
         """
-        self.draining = True
+        self._stop_admission("upgrade")
         for session in self.sessions:
             session.send(server_events.GoAway(time_left_s=timeout_seconds, reason="upgrade"))
         with contextlib.suppress(TimeoutError):

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from mmduet.errors import NotFoundError, ProtocolError, SourceError
-from mmduet.protocol.client_events import MAX_TEXT_CHARS, OpenSource
+from mmduet.protocol.client_events import MAX_TEXT_CHARS, OpenSource, Speed
 from mmduet.protocol.event_ids import format_event_id, parse_event_id
 from mmduet.protocol.server_events import Session
 from mmduet.protocol.session_status import SourceStatus
@@ -37,12 +37,13 @@ CREATE_EXAMPLE: JsonDict = {
     "query": "Narrate the scene.",
     "session": {"type": "realtime", "duet": {"fps": 2}},
 }
+THUMBNAIL = "input_frame.thumbnail"
 KEEPALIVE_SECONDS = 15.0
 """Interval of SSE comments, which keep proxies from closing a quiet stream."""
 
 
 class CreateSession(ClientModel):
-    """Body of ``POST /v1/sessions``: ``source`` as in ``input_source.open``, and an initial ``query``.
+    """Body of ``POST /v1/sessions``: ``source`` and ``speed`` as in ``input_source.open``, and an initial ``query``.
 
     With ``paused``, the source is paused from the beginning, for example until a client reads the events.
     """
@@ -51,6 +52,7 @@ class CreateSession(ClientModel):
 
     source: Annotated[str, Field(min_length=1, max_length=4096)]
     transport: Annotated[Literal["tcp", "udp"], NullMeans("tcp")] = "tcp"
+    speed: Speed | None = None
     query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)] | None = None
     session: SessionUpdate | None = None
     paused: Annotated[bool, NullMeans(False)] = False
@@ -137,21 +139,21 @@ async def _open_session(manager: SessionManager, owner: str, body: CreateSession
     if body.session is not None:
         settings = settings.with_update(body.session, started=False)
     try:
-        await asyncio.to_thread(manager.media.check_source, body.source)
+        await asyncio.to_thread(manager.media.check_source, body.source, owner)
     except SourceError as error:
         raise ProtocolError(str(error), error.code, param="source") from None
     manager.limiters.of(owner).check_source()
     session = manager.admit(owner, settings)
     session.limiter.open_source(session.id)
     session.conversation.ends_with_source = True
-    session.activity.source = SourceStatus(url=redact(body.source), state="connecting")
-    if body.paused:
-        session.source_unpaused.clear()
+    session.activity.source = SourceStatus(url=redact(body.source), state="connecting", speed=body.speed)
+    session.source.pace.paused = body.paused
     session.conversation.check_speak_policy()
     try:
         if body.query is not None:
             append_query(session, body.query)
-        session.execute(OpenSource(type="input_source.open", url=body.source, transport=body.transport))
+        opening = OpenSource(type="input_source.open", url=body.source, transport=body.transport, speed=body.speed)
+        session.execute(opening)
     except BaseException:
         session.finished = True
         session.close("failed")
@@ -169,7 +171,8 @@ async def _stream_events(session: LiveSession, subscriber: Subscriber) -> AsyncI
             if entry is not None:
                 subscriber.cursor = entry.number
                 kind = json.loads(entry.text)["type"]
-                yield f"id: {format_event_id(entry.number)}\nevent: {kind}\ndata: {entry.text}\n\n"
+                event_id = "" if kind == THUMBNAIL else f"id: {format_event_id(entry.number)}\n"
+                yield f"{event_id}event: {kind}\ndata: {entry.text}\n\n"
             elif session.closed and session.all_sendable:
                 return
             else:

@@ -1,4 +1,4 @@
-"""Reads a video source into a session: a file as fast as its frames are scored, a live source in real time."""
+"""Reads a video source into a session: a file as fast as its frames are scored or at a speed, a live source in real time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmduet.errors import MmduetError
 from mmduet.events import Frame
 from mmduet.protocol import server_events
 from mmduet.protocol.frames import EncodedImage, ImageFormat
+from mmduet.protocol.session import commands
 from mmduet.protocol.session.conversation import Conversation
 from mmduet.protocol.session_status import SourceStatus
 from mmduet.protocol.source_damage import SourceDamage
+from mmduet.protocol.source_events import OpenSourceState
 from mmduet.redaction import redact
-from mmduet.server.key_limiter import KeyLimiter
 from mmduet.server.limited_warning import LimitedWarning
 from mmduet.server.log_events import SOURCE_CONNECTING, SOURCE_FAILED, SOURCE_LIVE, SOURCE_RETRYING
 from mmduet.server.media import MediaLoader
+from mmduet.server.source_pace import SourcePace
 from mmduet.video import VideoInfo
-from mmduet.video.network import Transport
 from mmduet.video.source import LiveSource
 
 log = logging.getLogger(__name__)
@@ -32,20 +36,35 @@ T = TypeVar("T")
 
 
 class SourceOwner(Protocol):
-    """The session that a source is read into, its owner, and the limiter of its key."""
+    """What a source is read into: a session with its owner and its limits."""
 
-    limiter: KeyLimiter
-    owner: str
+    @property
+    def owner(self) -> str:
+        """Return the owner of the session."""
+        ...
 
     @property
     def conversation(self) -> Conversation:
         """Return the conversation that receives frames and events."""
         ...
 
-    def on_source_frame(self, *, live: bool) -> None:
-        """Count a frame read from the source; ``live`` is False for a file, which is read as fast as it is scored."""
+    async def wait_for_frame(self) -> None:
+        """Wait until the limits of the key allow a frame."""
 
-    def on_source_closed(self, event: server_events.SourceClosed) -> None:
+    def on_frame(self, *, live: bool) -> None:
+        """Count a frame that was read; ``live`` is False for a file."""
+
+    def encode_thumbnail(self, image: NDArray[np.uint8]) -> str | None:
+        """Return the thumbnail of a frame if one should be sent; called by the reader's thread."""
+        ...
+
+    def add_thumbnail(self, pts: int, thumbnail: str) -> None:
+        """Keep the thumbnail of a frame until it is scored."""
+
+    def reject_speed(self, event_id: str | None) -> None:
+        """Report that a live source cannot be read at a speed."""
+
+    def on_closed(self, event: server_events.SourceClosed) -> None:
         """Send the event and forget the source, which delivers nothing more."""
 
     def wake(self) -> None:
@@ -55,19 +74,18 @@ class SourceOwner(Protocol):
 class SourceReader:
     """Read one source in a background task, until it ends or ``stop`` is called."""
 
-    def __init__(
-        self, owner: SourceOwner, media: MediaLoader, url: str, unpaused: asyncio.Event, transport: Transport = "tcp"
-    ) -> None:
-        """While ``unpaused`` is clear, files are not read, and the frames of live sources are dropped."""
-        self.url, self.frame_count = redact(url), 0
+    def __init__(self, owner: SourceOwner, media: MediaLoader, command: commands.OpenSource, pace: SourcePace) -> None:
+        """While ``pace`` is paused, files are not read, and the frames of live sources are dropped."""
+        self.url, self.frame_count = redact(command.url), 0
         self.fps: float | None = None  # rate at which the source is read
         self._retries = LimitedWarning(SOURCE_RETRYING, log)  # a source may be lost repeatedly
         self._logs_next_frame = True  # the first one, and the first one after a retry that was logged
         self._retry_reason: str | None = None
         self._owner, self._conversation = owner, owner.conversation
-        self._media, self._address, self._transport = media, url, transport
-        self._unpaused = unpaused
+        self._media, self._command, self._pace = media, command, pace
         self._video: LiveSource | None = None  # once the source is open
+        self._reported: tuple[OpenSourceState, float | None] | None = None  # state and speed
+        self._loop = asyncio.get_running_loop()
         self._frame_finished = asyncio.Event()
         # one thread per source, because reading from a camera blocks
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmduet-source")
@@ -79,16 +97,34 @@ class SourceReader:
         return not self._task.done()
 
     @property
+    def is_live(self) -> bool:
+        """Return whether the source is open and its frames are lost unless they are read in time."""
+        return self._video is not None and self._video.live
+
+    @property
     def status(self) -> SourceStatus:
         """Return the state of the source."""
-        if not self._unpaused.is_set():
-            return SourceStatus(url=self.url, state="paused")
+        state, speed = self._state, self._pace.speed
+        retry_at = self._video.retry_at if self._video is not None else None
+        if state != "retrying" or retry_at is None:
+            return SourceStatus(url=self.url, state=state, speed=speed)
+        retry_in_s = round(max(retry_at - monotonic(), 0.0), 2)
+        return SourceStatus(url=self.url, state=state, retry_in_s=retry_in_s, message=self._retry_reason, speed=speed)
+
+    @property
+    def _state(self) -> OpenSourceState:
+        if self._pace.paused:
+            return "paused"
         if self._video is None:
-            return SourceStatus(url=self.url, state="connecting")
-        if (retry_at := self._video.retry_at) is not None:
-            retry_in_s = round(max(retry_at - monotonic(), 0.0), 2)
-            return SourceStatus(url=self.url, state="retrying", retry_in_s=retry_in_s, message=self._retry_reason)
-        return SourceStatus(url=self.url, state="live")
+            return "connecting"
+        return "live" if self._video.retry_at is None else "retrying"
+
+    def report_state(self, *, always: bool = False) -> None:
+        """Send an event if the state or the speed has changed; with ``always`` also if it has not."""
+        current = (self._state, self._pace.speed)
+        if always or current != self._reported:
+            self._reported = current
+            self._send(server_events.SourceUpdated(**self.status.model_dump()))
 
     def notify_frame_finished(self) -> None:
         """Report that a frame of the session was scored or dropped, so that the next one may be queued."""
@@ -116,7 +152,13 @@ class SourceReader:
     async def _read_source(self) -> None:
         SOURCE_CONNECTING.emit(log, session=self._conversation.id, source=self.url)
         opening = asyncio.ensure_future(
-            self._run_in_thread(self._media.open_source, self._address, self._transport, self._on_retry)
+            self._run_in_thread(
+                self._media.open_source,
+                self._command.url,
+                self._owner.owner,
+                self._command.transport,
+                self._on_retry,
+            )
         )
         try:
             video = await asyncio.shield(opening)
@@ -135,48 +177,69 @@ class SourceReader:
         self._report_closed("failed", message)
 
     async def _read(self, info: VideoInfo, frames: Iterator[Frame], *, live: bool) -> None:
-        """Push every frame into the session; wait for the session's queue to empty unless the source is live."""
+        """Push every frame into the session, when it is due and the session's queue is empty unless the source is live."""
         self._media.check_size(info)
         self._send(server_events.SourceOpened(url=self.url, width=info.width, height=info.height))
+        if live and self._pace.speed is not None:
+            self._pace.set_speed(None)
+            self._owner.reject_speed(self._command.event_id)
+        self.report_state()
         first_pts = self._conversation.next_pts()
         try:
-            while (frame := await self._run_in_thread(self._next_frame, frames)) is not None:
+            while (found := await self._run_in_thread(self._next_frame, frames)) is not None:
+                frame, thumbnail = found
                 if not live:
-                    await self._wait_until_wanted()
-                self._push_frame(frame, first_pts, live=live)
+                    await self._wait_until_wanted(frame.time)
+                pts = first_pts + round(frame.time * 1e6)
+                if thumbnail is not None:
+                    self._owner.add_thumbnail(pts, thumbnail)
+                self._push_frame(frame, pts, live=live)
         finally:
-            await asyncio.to_thread(_close_frames, frames)
+            await asyncio.to_thread(close_frames, frames)
 
-    def _next_frame(self, frames: Iterator[Frame]) -> Frame | None:
-        """Return the next frame at the model's input size, so that queued frames take no more memory than necessary."""
+    def _next_frame(self, frames: Iterator[Frame]) -> tuple[Frame, str | None] | None:
+        """Return the next frame at the model's input size, and its thumbnail if one should be sent.
+
+        At that size, queued frames take no more memory than necessary.
+        """
         frame = next(frames, None)
-        return None if frame is None else replace(frame, image=self._media.letterbox(frame.image))
+        if frame is None:
+            return None
+        image = self._media.letterbox(frame.image)
+        return replace(frame, image=image), self._owner.encode_thumbnail(image)
 
     def _on_retry(self, reason: str, pause_seconds: float) -> None:
-        """Log a lost connection; called by the source's thread."""
+        """Log and report a lost connection; called by the source's thread."""
         self._retry_reason, session = reason, self._conversation.id
         if self._retries.emit(session=session, source=self.url, detail=reason, retry_s=pause_seconds):
             self._logs_next_frame = True
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: the server stops
+            self._loop.call_soon_threadsafe(self._report_retry)
 
-    def _push_frame(self, frame: Frame, first_pts: int, *, live: bool) -> None:
+    def _report_retry(self) -> None:
+        if self.running and self._state == "retrying":
+            self.report_state(always=True)
+
+    def _push_frame(self, frame: Frame, pts: int, *, live: bool) -> None:
         height, width, _ = frame.image.shape
         image = EncodedImage(ImageFormat.RAW, frame.image.tobytes(), width, height)
         if self._logs_next_frame:
             self._logs_next_frame = False
             SOURCE_LIVE.emit(log, session=self._conversation.id, source=self.url)
         self.frame_count += 1
-        self._owner.on_source_frame(live=live)
-        pts, paused = first_pts + round(frame.time * 1e6), not self._unpaused.is_set()
-        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=paused, live=live)
+        self._owner.on_frame(live=live)
+        self.report_state()  # live again after a retry
+        self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=self._pace.paused, live=live)
         self._owner.wake()
 
-    async def _wait_until_wanted(self) -> None:
-        """Wait until the queue is empty, the source is not paused, and the rate of the key allows a frame."""
-        await self._wait_until_empty()
+    async def _wait_until_wanted(self, time: float) -> None:
+        """Wait until the queue is empty, the frame at ``time`` seconds is due, and the rate of the key allows a frame."""
         while True:
-            await self._unpaused.wait()
-            await self._owner.limiter.wait_for_frame(self._owner.owner)
-            if self._unpaused.is_set():  # also after the wait
+            await self._wait_until_empty()
+            await self._pace.wait_until_due(time)
+            await self._owner.wait_for_frame()
+            if self._conversation.waiting_frames == 0 and self._pace.is_due(time):  # also after the last wait
+                self._pace.on_frame(time)
                 return
 
     async def _wait_until_empty(self) -> None:
@@ -189,7 +252,7 @@ class SourceReader:
         self._retries.report_suppressed(at_once=True)
         damage = None if self._video is None else SourceDamage(**self._video.damage.to_dict())
         event = server_events.SourceClosed(url=self.url, reason=reason, message=message, damage=damage)
-        self._owner.on_source_closed(event)
+        self._owner.on_closed(event)
 
     async def _run_in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Run a blocking function in the source's thread."""
@@ -210,7 +273,8 @@ def _close_when_opened(opening: asyncio.Future[LiveSource]) -> None:
         opening.result().close()
 
 
-def _close_frames(frames: Iterator[Frame]) -> None:
+def close_frames(frames: Iterator[Frame]) -> None:
+    """End an iteration over frames, if it is a generator."""
     close: Callable[[], None] | None = getattr(frames, "close", None)
     if close is not None:
         with contextlib.suppress(ValueError):  # the generator is running in its thread; it ends with its next frame

@@ -64,7 +64,7 @@ class StoredFile:
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="mmduet-")
         except OSError as error:
-            raise _storage_error(name, error) from None
+            raise storage_error(name, error) from None
         self.path = Path(self._folder.name) / "video"
         try:
             _write(self.path, name, chunks)
@@ -100,10 +100,11 @@ def _write(path: Path, name: str, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 file.write(chunk)
     except OSError as error:
-        raise _storage_error(name, error) from None
+        raise storage_error(name, error) from None
 
 
-def _storage_error(name: str, error: OSError) -> StorageError:
+def storage_error(name: str, error: OSError) -> StorageError:
+    """Return the error for a file, called ``name``, that cannot be stored in the temporary folder."""
     return StorageError(
         f"the server cannot store {name} ({(error.strerror or 'no usable folder').lower()}); "
         "free space in its temporary folder, or set TMPDIR to another one"

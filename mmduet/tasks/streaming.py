@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from mmduet.errors import SessionClosedError
 from mmduet.events import Context, Frame, Output, Query
+from mmduet.options import SpeakOptions
 from mmduet.tasks.base import RunConfig, StreamResult, Task
 
 R = TypeVar("R")
@@ -20,6 +21,14 @@ class Stream(Protocol):
     def push(self, item: Frame | Query | Context) -> None: ...
     def end(self) -> None: ...
     def outputs(self) -> Iterator[Output]: ...
+
+
+class InteractiveStream(Stream, Protocol):
+    """A stream that a user controls while it runs, from any thread; implemented by the same classes."""
+
+    def speak_now(self) -> None: ...
+    def update_speak(self, speak: SpeakOptions) -> None: ...
+    def close(self) -> None: ...
 
 
 def feed(

@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from mmduet.video import container as containers
 from mmduet.video.damage import DamageLog
 from mmduet.video.decoding import Decoder
-from mmduet.video.video_file import DecodedFrame, orientation_of
+from mmduet.video.video_file import DecodedFrame, OrientationCache
 
 NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 
 
 @dataclass(frozen=True, eq=False)
 class StreamFrame:
-    """A frame with its time in seconds; ``to_rgb`` decodes it to uint8 ``[H, W, 3]``."""
+    """A frame with its time in seconds; ``to_rgb`` decodes it to uint8 ``[H, W, 3]``; ``codec`` is FFmpeg's name, if known."""
 
     time: float
     width: int
     height: int
     to_rgb: Callable[[], NDArray[np.uint8]]
+    codec: str | None = None
 
 
 class Connection(Protocol):
@@ -113,12 +114,13 @@ def decode_stream(
     ``arrived_at`` returns when the byte at a position arrived. It times the frames of formats without timestamps, for which
     FFmpeg invents a rate.
     """
-    stream = containers.select_video_stream(container, name)
+    stream, orientations = containers.select_video_stream(container, name), OrientationCache()
     if arrived_at is not None and container.format.flags & NO_TIMESTAMPS:
-        yield from _timed_by_arrival(container, stream, log, start, arrived_at)
+        yield from _timed_by_arrival(container, stream, log, start, arrived_at, orientations)
         return
+    codec = containers.codec_name(stream)
     for frame in Decoder(container, stream, log, live=True, start=start).frames():
-        yield _as_stream_frame(frame.time, frame.av_frame)
+        yield _as_stream_frame(frame.time, frame.av_frame, codec, orientations)
 
 
 def _timed_by_arrival(
@@ -127,8 +129,9 @@ def _timed_by_arrival(
     log: DamageLog,
     start: float,
     arrived_at: Callable[[int], float],
+    orientations: OrientationCache,
 ) -> Iterator[StreamFrame]:
-    first, time = None, start
+    first, time, codec = None, start, containers.codec_name(stream)
     for packet in container.demux([stream]):
         try:
             frames = [frame for frame in packet.decode() if isinstance(frame, VideoFrame) and not frame.is_corrupt]
@@ -140,11 +143,11 @@ def _timed_by_arrival(
             first = arrival if first is None else first
             time = start + max(arrival - first, 0.0)
         for frame in frames:
-            yield _as_stream_frame(time, frame)
+            yield _as_stream_frame(time, frame, codec, orientations)
 
 
-def _as_stream_frame(time: float, frame: VideoFrame) -> StreamFrame:
+def _as_stream_frame(time: float, frame: VideoFrame, codec: str, orientations: OrientationCache) -> StreamFrame:
     width, height = frame.width, frame.height
-    if orientation_of(frame).transpose:
+    if orientations.orientation_of(frame).transpose:
         width, height = height, width
-    return StreamFrame(time, width, height, DecodedFrame(0, time, frame).to_rgb)
+    return StreamFrame(time, width, height, DecodedFrame(0, time, frame, orientations=orientations).to_rgb, codec)

@@ -133,6 +133,11 @@ def has_decoder(stream: Stream) -> bool:
     return getattr(stream, "codec_context", None) is not None
 
 
+def codec_name(stream: VideoStream) -> str:
+    """Return FFmpeg's name of the stream's codec, such as ``h264``."""
+    return str(stream.codec_context.codec.canonical_name)
+
+
 def _pixels(stream: VideoStream) -> int:
     return stream.width * stream.height
 

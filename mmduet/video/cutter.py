@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +32,7 @@ from mmduet.video.audio import AudioReader, has_audio, select_audio_stream
 from mmduet.video.demuxing import demux, error_reason
 from mmduet.video.letterbox import resize
 from mmduet.video.timeline import Timeline, correct_packets
-from mmduet.video.video_file import DecodedFrame, VideoFile, orientation_of
+from mmduet.video.video_file import DecodedFrame, VideoFile
 from mmduet.video.writer import VideoWriter
 
 AnyPacket: TypeAlias = "Packet[Stream]"
@@ -58,8 +58,15 @@ class ClipSpec:
             raise OptionError(f"{self.path}: expected ascending spans of at least 0 s that do not overlap, got {spans}")
 
 
-def cut_clips(source: str | os.PathLike[str], clips: Sequence[ClipSpec], crf: int = DEFAULT_CRF) -> None:
+def cut_clips(
+    source: str | os.PathLike[str],
+    clips: Sequence[ClipSpec],
+    crf: int = DEFAULT_CRF,
+    on_time: Callable[[float], None] = lambda time: None,
+) -> None:
     """Write every clip in one pass over the source; each file is complete or absent. ``crf`` is libx264's quality.
+
+    ``on_time`` is called with the time of each frame that is read; what it raises ends the work.
 
     Raises VideoError for a source that cannot be read to the end of the last span, OptionError for a span after the source's
     end, and VideoWriteError if a file cannot be written. Clips that were finished before the error are kept.
@@ -67,6 +74,7 @@ def cut_clips(source: str | os.PathLike[str], clips: Sequence[ClipSpec], crf: in
     with containers.as_video_error(Path(source)), VideoFile(source) as file, ExitStack() as stack:
         writers = [stack.enter_context(_ClipWriter(clip, file, crf)) for clip in clips]
         for frame in _visible_frames(file):
+            on_time(frame.start)
             for writer in writers:
                 writer.add(frame)
             if all(writer.done for writer in writers):
@@ -148,7 +156,7 @@ class _ClipWriter:
         info = self._file.info
         return VideoWriter(
             self._clip.path, info.width, info.height, info.fps or DEFAULT_FPS, self._crf, PRESET,
-            aspect=_pixel_aspect(self._file.path, frame), audio=self._has_audio,
+            aspect=pixel_aspect(self._file.path, frame), audio=self._has_audio,
         )  # fmt: skip
 
     @cached_property
@@ -176,11 +184,11 @@ class _ClipWriter:
             self._writer.abort()
 
 
-def _pixel_aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
+def pixel_aspect(path: Path, frame: DecodedFrame) -> Fraction | None:
     """Return the width of an upright pixel divided by its height; None if the file does not declare it."""
     with containers.open_container(path) as container:
         stored = containers.select_video_stream(container, path).sample_aspect_ratio
-    return 1 / stored if stored and orientation_of(frame.av_frame).transpose else stored
+    return 1 / stored if stored and frame.orientation.transpose else stored
 
 
 # Copying without encoding

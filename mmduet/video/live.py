@@ -132,8 +132,8 @@ class LiveVideo:
                 return
             if not index or not self._live or time.monotonic() - last_frame > self._reconnect_seconds:
                 raise self._connection_error(error)
-            self._on_retry(_reason(error), pause)
             self.retry_at = time.monotonic() + pause
+            self._on_retry(_reason(error), pause)
             self._stopped.wait(pause)
             pause = min(2 * pause, MAX_RETRY_SECONDS)
 
@@ -147,9 +147,8 @@ class LiveVideo:
                         return
                     if self._info is None:
                         self._live, self._keeps_unread = connection.live, connection.keeps_unread
-                        self._info = VideoInfo(
-                            self._name, frame.width, frame.height, connection.duration, connection.fps
-                        )
+                        size, duration, fps = (frame.width, frame.height), connection.duration, connection.fps
+                        self._info = VideoInfo(self._name, *size, duration, fps, codec=frame.codec)
                     yield _NumberedFrame(number, frame.time, frame)
         finally:
             connection.close()

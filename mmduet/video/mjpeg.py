@@ -97,7 +97,7 @@ class MjpegConnection:
                 if (size := _size(image)) is None:
                     log.add_frames(1, time, time)
                 else:
-                    yield StreamFrame(time, *size, partial(decode_image, image))
+                    yield StreamFrame(time, *size, partial(decode_image, image), "mjpeg")
             self.ended = self.ended or self._body.ended_properly
 
     def _images(self) -> Iterator[tuple[float, bytes]]:

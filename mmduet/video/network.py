@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from mmduet.video.formats import CONTAINER_FORMATS, refuse_to_open
 from mmduet.video.hls_playlist import DEFAULT_FRAME_SIZE
 from mmduet.video.http_client import HTTP_SCHEMES, READ_TIMEOUT_SECONDS, HttpClient
 from mmduet.video.http_source import HttpFile, open_http, open_http_connection
-from mmduet.video.live import LiveVideo
+from mmduet.video.live import LiveVideo, RetryCallback
 
 Transport = Literal["tcp", "udp"]
 RTSP_SCHEMES = ("rtsp", "rtsps")
@@ -38,20 +39,24 @@ def open_rtsp(url: str, transport: Transport = "tcp") -> InputContainer:
     return av.open(url, "r", options=options, timeout=READ_TIMEOUT_SECONDS)
 
 
-def open_network_stream(url: str, transport: Transport = "tcp") -> LiveVideo:
+def open_network_stream(
+    url: str, transport: Transport = "tcp", on_retry: RetryCallback = lambda reason, pause: None
+) -> LiveVideo:
     """Open an RTSP or HTTP stream, an HLS playlist or a file on a web server. Raises ``SourceError``.
 
-    The URL must be trusted: every address may be reached.
+    The URL must be trusted: every address may be reached. ``on_retry`` is as in ``LiveVideo``.
     """
     name = redact(url)
     if urlsplit(url).scheme in RTSP_SCHEMES:
-        return LiveVideo(name, lambda: ContainerConnection(name, lambda: open_rtsp(url, transport)))
+        connect = partial(ContainerConnection, name, partial(open_rtsp, url, transport))
+        return LiveVideo(name, connect, on_retry=on_retry)
     client = HttpClient()
     opened = open_http(url, client, DEFAULT_FRAME_SIZE)
     if isinstance(opened, HttpFile):
         open_file = _file_opener(opened, client.max_bytes)
         return LiveVideo(name, lambda: ContainerConnection(name, open_file, is_file=True))
-    return LiveVideo(name, first_then(opened, lambda: open_http_connection(url, client, DEFAULT_FRAME_SIZE)))
+    reconnect = partial(open_http_connection, url, client, DEFAULT_FRAME_SIZE)
+    return LiveVideo(name, first_then(opened, reconnect), on_retry=on_retry)
 
 
 def first_then(first: Connection, reconnect: Callable[[], Connection]) -> Callable[[], Connection]:

@@ -22,6 +22,7 @@ class VideoInfo:
         fps: Average frame rate that the container declares, or None. Frames need not be evenly spaced.
         start: Time of the first frame in seconds from the container's start, where players begin: above 0 if another
             stream, such as the sound, starts earlier.
+        codec: FFmpeg's name of the codec, such as ``h264``; None if it is not known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class VideoInfo:
     duration: float | None
     fps: float | None
     start: float = 0.0
+    codec: str | None = None
 
 
 class LiveSource(Protocol):

@@ -32,6 +32,24 @@ from mmduet.video.structure import is_truncated
 from mmduet.video.timeline import Timeline, is_discontinuous, scan_timeline
 
 
+class OrientationCache:
+    """The orientations of a stream's frames, by their rotation.
+
+    Reading the display matrix of a frame makes a reference cycle in PyAV, which keeps its image in memory until the garbage
+    collector runs. Therefore it is read only when the rotation is new.
+    """
+
+    def __init__(self) -> None:
+        self._by_rotation: dict[int, Orientation] = {}
+
+    def orientation_of(self, frame: VideoFrame) -> Orientation:
+        """Return the orientation of a frame."""
+        rotation = frame.rotation
+        if rotation not in self._by_rotation:
+            self._by_rotation[rotation] = orientation_of(frame)
+        return self._by_rotation[rotation]
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedFrame:
     """A decoded frame that is not yet converted to RGB; ``index`` is from 0, ``time`` in seconds from the first frame."""
@@ -40,15 +58,19 @@ class DecodedFrame:
     time: float
     av_frame: VideoFrame
     duration: float = 0.0  # seconds: its own, or else the average
+    orientations: OrientationCache = field(default_factory=OrientationCache)
+
+    @property
+    def orientation(self) -> Orientation:
+        """How to make the stored image upright."""
+        return self.orientations.orientation_of(self.av_frame)
 
     def to_rgb(self) -> NDArray[np.uint8]:
         """Return the upright image, uint8 ``[H, W, 3]``; 10-bit, grey and alpha formats become 8-bit RGB."""
         stored = self.av_frame.to_ndarray(
             format="rgb24", threads=1
         )  # one thread: starting more costs more than it saves
-        return np.ascontiguousarray(
-            apply_orientation(stored.astype(np.uint8, copy=False), orientation_of(self.av_frame))
-        )
+        return np.ascontiguousarray(apply_orientation(stored.astype(np.uint8, copy=False), self.orientation))
 
 
 @dataclass
@@ -146,6 +168,7 @@ class VideoFile:
         with containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path)
             duration, fps = containers.get_duration(container, stream), stream.average_rate
+            codec = containers.codec_name(stream)
             log, container_start, discontinuous = (
                 DamageLog(),
                 containers.start_time(container),
@@ -167,7 +190,7 @@ class VideoFile:
         if orientation_of(first.av_frame).transpose:
             width, height = height, width
         start = max(float(origin) - container_start, 0.0)
-        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start)
+        return VideoInfo(self.path.name, width, height, duration, float(fps) if fps else None, start, codec)
 
     def _probe_animation(self) -> VideoInfo:
         log, count, last = DamageLog(), 0, None
@@ -176,7 +199,7 @@ class VideoFile:
         if last is None:
             raise self._no_frames_error(log)
         size, duration = last.av_frame, last.time + last.duration
-        return VideoInfo(self.path.name, size.width, size.height, duration, count / duration)
+        return VideoInfo(self.path.name, size.width, size.height, duration, count / duration, codec="webp")
 
     def _scan_timeline(self) -> Timeline:
         with containers.open_container(self.path) as container, contextlib.suppress(CorruptVideoError):
@@ -191,14 +214,15 @@ class VideoFile:
         return NoVideoStreamError(f"{self.path} has a video stream without frames; give a file with video")
 
     def _frames(self) -> Generator[DecodedFrame]:
-        progress = self._progress = _Progress()
+        progress, orientations = _Progress(), OrientationCache()
+        self._progress = progress
         with containers.as_video_error(self.path), contextlib.closing(self._read(progress.log)) as frames:
             for frame in frames:
                 if self._closed:
                     return
                 self._check_strict(progress.log, progress.frames)
                 progress.frames, progress.end = progress.frames + 1, frame.time + frame.duration
-                yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration)
+                yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration, orientations)
             self._check_strict(progress.log, progress.frames)
 
     def _read(self, log: DamageLog) -> Generator[TimedFrame]:

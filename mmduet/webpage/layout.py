@@ -41,35 +41,35 @@ def build_layout(defaults: PageDefaults) -> gr.Blocks:
     """Return the page."""
     page = gr.Blocks(title="mmduet: a video model that decides when to speak", analytics_enabled=False)
     with page:
-        gr.HTML(_element("header"))
+        _add_part("header")
         with gr.Tabs():
             with gr.Tab("Live", id="live"):
                 _build_live_tab(defaults)
             with gr.Tab("Wall", id="wall"):
-                gr.HTML(_element("wall"))
+                _add_part("wall")
             with gr.Tab("Finished results", id="results"):
                 _build_results_tab()
-        gr.HTML(_element("footer"))
+        _add_part("footer")
     return page
 
 
-def _element(name: str) -> str:
-    """Return an empty element, which ``page.js`` fills."""
-    return f'<div id="mmduet-{name}" class="mmduet-part"></div>'
+def _add_part(name: str) -> None:
+    """Add an empty element, which ``page.js`` fills."""
+    gr.HTML(f'<div id="mmduet-{name}" class="mmduet-part"></div>', apply_default_css=False)
 
 
 def _build_live_tab(defaults: PageDefaults) -> None:
-    _build_sources()
-    with gr.Row(elem_id="mmduet-live-row"):
-        with gr.Column(scale=7, min_width=320):
-            gr.HTML(_element("view"))
-        with gr.Column(scale=4, min_width=300):
+    with gr.Row(elem_id="mmduet-start"):
+        with gr.Column(scale=3, min_width=320):
+            _build_sources()
+        with gr.Column(scale=2, min_width=300):
             controls = _build_question(defaults)
-            with gr.Accordion("When to speak", open=False):
-                controls |= _build_speak_controls(defaults.settings["duet"]["speak"])
-            with gr.Accordion("How to watch (from the next start on)", open=False):
-                controls |= _build_session_controls(defaults)
-            gr.HTML(_element("export"))
+    _add_part("view")
+    with gr.Row(elem_id="mmduet-settings"):
+        with gr.Column(min_width=300), gr.Accordion("When to speak", open=False):
+            controls |= _build_speak_controls(defaults.settings["duet"]["speak"])
+        with gr.Column(min_width=300), gr.Accordion("How to watch (from the next start on)", open=False):
+            controls |= _build_session_controls(defaults)
     _connect(controls)
 
 
@@ -77,7 +77,7 @@ def _build_sources() -> None:
     with gr.Tabs(elem_id="mmduet-sources"):
         for name, label in SOURCE_TABS:
             with gr.Tab(label, id=name, render_children=True):
-                gr.HTML(_element(f"source-{name}"))
+                _add_part(f"source-{name}")
 
 
 def _build_question(defaults: PageDefaults) -> Controls:
@@ -121,7 +121,7 @@ def _build_session_controls(defaults: PageDefaults) -> Controls:
 
 
 def _build_results_tab() -> None:
-    gr.HTML(_element("results-video"))
+    _add_part("results-video")
     with gr.Row():
         task = gr.Radio([*TASKS], value="caption", label="Result")
         query = gr.Textbox(
@@ -130,7 +130,7 @@ def _build_results_tab() -> None:
     with gr.Row():
         run = gr.Button("Compute", variant="primary", elem_id="mmduet-run-task")
         stop = gr.Button("Stop", elem_id="mmduet-stop-task")
-    gr.HTML(_element("results"))
+    _add_part("results")
     run.click(None, [task, query], None, js="(task, query) => window.mmduetPage.runTask(task, query)")
     stop.click(None, None, None, js="() => window.mmduetPage.stopTask()")
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from mmduet.errors import AuthError
-from mmduet.server.auth import KeyStore, check_origin
+from mmduet.server.auth import KeyStore
 from mmduet.server.session_manager import SessionManager
 
 
 def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
     """Return the endpoint."""
 
-    async def require_own_page(request: Request) -> None:
-        check_origin(request.headers, keys, ())
-
-    router = APIRouter(dependencies=[Depends(require_own_page)])
+    router = APIRouter()
 
     @router.post("/visitors", include_in_schema=False)
     async def create_visitor() -> dict[str, Any]:

@@ -419,3 +419,23 @@ def test_images_are_read_with_white_space_and_in_any_case(text: str) -> None:
     command = talk.next_command()
     assert isinstance(command, commands.ScoreFrame)
     assert command.image == EncodedImage(ImageFormat.PNG, PNG)
+
+
+def test_an_update_of_the_source_overtakes_everything_but_its_opening() -> None:
+    talk = conversation()
+    talk.receive(frame(0, 0), 0.0)
+    talk.receive(query("Hello?"), 0.0)
+    talk.receive(message("input_source.update", paused=True), 0.0)
+    assert talk.next_command(2) == commands.UpdateSource(paused=True)
+    talk.receive(message("input_source.open", url="x", speed=2, event_id="e"), 0.0)
+    talk.receive(message("input_source.update", speed=None), 0.0)
+    talk.receive(message("input_source.update", speed=3), 0.0)
+    talk.receive(message("response.create"), 0.0)
+    found = [talk.next_command() for _ in range(6)]
+    assert [type(command) for command in found[:2]] == [commands.ScoreFrame, commands.AppendTurn]
+    assert found[2:] == [
+        commands.OpenSource("x", "tcp", 2.0, "e"),
+        commands.UpdateSource(sets_speed=True),
+        commands.UpdateSource(speed=3.0, sets_speed=True),
+        commands.SpeakNow(),
+    ]

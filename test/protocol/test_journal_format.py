@@ -21,7 +21,7 @@ from mmduet.protocol.session.recovery import RecordedReply, RecoveredSession, re
 
 JOURNAL = Path(__file__).parent / "data" / "session.journal"
 
-ADDED_TO_EVENTS = ',"max_frame_age":null'
+ADDED_TO_EVENTS = ',"max_frame_age":null,"thumbnails":false'
 """Part of events that earlier versions did not send."""
 
 
@@ -105,6 +105,15 @@ def test_an_earlier_versions_session_continues(old_journal: bytes) -> None:
     assert (talk.unfinished_frames, talk.frame_counts["received"]) == (5, 7)
     last = json.loads(talk.log.entries[-1].text)
     assert (last["type"], last["response"]["status_details"]["reason"]) == ("response.done", "server_restarted")
+
+
+def test_settings_that_earlier_versions_did_not_have_are_written_only_if_they_are_set(old_journal: bytes) -> None:
+    state = recover(read_records(old_journal)).state
+    assert state is not None
+    assert state.settings.thumbnails is False
+    changed = replace(state, settings=replace(state.settings, thumbnails=True))
+    assert json.loads(changed.to_json())["settings"]["thumbnails"] is True
+    assert ConversationState.from_json(changed.to_json().decode()) == changed
 
 
 def test_a_closed_session_stays_closed(old_journal: bytes) -> None:

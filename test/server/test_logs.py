@@ -23,7 +23,8 @@ from mmduet.server.logging_config import JsonFormatter, PlainFormatter, configur
 from mmduet.server.logs_page import render_page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MODULES = [path for path in sorted((ROOT / "mmduet" / "server").glob("*.py")) if path.name != "log_events.py"]
+PACKAGES = [ROOT / "mmduet" / name for name in ("server", "webpage")]
+MODULES = [path for folder in PACKAGES for path in sorted(folder.glob("*.py")) if path.name != "log_events.py"]
 EVENTS = {name: event for name, event in vars(log_events).items() if isinstance(event, LogEvent)}
 KEY = {"Authorization": "Bearer s3cret"}
 

@@ -21,6 +21,7 @@ from mmduet.protocol.client_events import ResponseOptions
 from mmduet.protocol.session_update import SessionUpdate
 from mmduet.server.session_control_routes import CreateQuery
 from mmduet.server.session_routes import CreateSession
+from mmduet.server.source_routes import ProbeSource
 
 KEY = {"Authorization": "Bearer k"}
 JSON = "application/json"
@@ -58,11 +59,11 @@ def test_a_server_without_keys_documents_none(server: RunningServer) -> None:
 def test_bodies_are_documented(api: dict[str, Any]) -> None:
     body = api["paths"]["/v1/sessions"]["post"]["requestBody"]["content"][JSON]["schema"]
     fields = api["components"]["schemas"][body["$ref"].rpartition("/")[2]]["properties"]
-    assert {"source", "query", "session", "transport", "paused"} == set(fields)
+    assert {"source", "query", "session", "transport", "speed", "paused"} == set(fields)
 
 
 def test_examples_of_bodies_are_valid(api: dict[str, Any]) -> None:
-    models = (CreateSession, CreateQuery, SessionUpdate, ResponseOptions)
+    models = (CreateSession, CreateQuery, SessionUpdate, ResponseOptions, ProbeSource)
     for model in models:
         (example,) = api["components"]["schemas"][model.__name__]["examples"]
         assert model.model_validate_json(json.dumps(example)).model_fields_set == set(example)

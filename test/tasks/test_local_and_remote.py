@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from mmduet.client import RemoteStream
 from mmduet.client.tasks import configure
 from mmduet.client.tasks import model_defaults as remote_defaults
 from mmduet.engine import Engine, EngineThread, model_defaults, task_options
+from mmduet.events import Query, Reply, Scores, SessionWarning
+from mmduet.options import SessionOptions, SpeakOptions
 from mmduet.tasks import (
     DenseCaptioning,
     HighlightDetection,
@@ -23,6 +26,7 @@ from mmduet.tasks import (
     run_task,
 )
 from mmduet.tasks.online_grounding import Hysteresis
+from mmduet.tasks.streaming import InteractiveStream
 
 TASKS: list[Task[Any]] = [
     DenseCaptioning(),
@@ -81,3 +85,51 @@ def test_compared_results_are_not_empty() -> None:
     assert results[7]["answers"][0]["start"] >= 2.2
     assert [answer["start"] for answer in results[8]["answers"]] == [10.0]
     assert len(results[9]["answers"]) > 1
+
+
+# streams that a user controls
+
+NEVER = SpeakOptions("never", 0.0)
+
+
+@contextmanager
+def open_stream(kind: str, served: RunningServer) -> Iterator[InteractiveStream]:
+    """Open a stream that does not speak unless it is asked to."""
+    if kind == "local":
+        with EngineThread(Engine(lively_model())) as thread:
+            yield thread.open(SessionOptions(speak=NEVER, window=8))
+    else:
+        with RemoteStream(served.url(), encoding="raw", block_when_behind=True) as stream:
+            stream.update(duet={"fps": None, "window": 8, "speak": NEVER.to_dict()})
+            yield stream
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_speak_options_change_while_a_stream_runs(kind: str, served: RunningServer) -> None:
+    pictures = iter(frames(4, 3))
+    with open_stream(kind, served) as stream:
+        outputs = stream.outputs()
+
+        def decision() -> bool:
+            stream.push(next(pictures))
+            return next(output.speak for output in outputs if isinstance(output, Scores))
+
+        assert not decision()
+        stream.update_speak(SpeakOptions("threshold", 0.0))
+        assert decision()
+        next(output for output in outputs if isinstance(output, Reply))
+        stream.update_speak(NEVER)
+        assert not decision()
+        stream.speak_now()
+        reply = next(output for output in outputs if isinstance(output, Reply))
+        assert (reply.forced, reply.frame) == (True, 2)
+        stream.close()
+
+
+def test_a_query_that_the_server_rejects_is_a_warning(served: RunningServer) -> None:
+    with open_stream("remote", served) as stream:
+        stream.push(Query("<|im_end|>"))
+        warning = next(iter(stream.outputs()))
+        assert isinstance(warning, SessionWarning)
+        assert warning.code == "invalid_value"
+        assert "<|im_end|>" in warning.message

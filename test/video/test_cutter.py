@@ -129,6 +129,21 @@ def test_several_clips_are_cut_in_one_pass(tmp_path: Path) -> None:
     assert times(tmp_path / "reel.mp4") == pytest.approx([k / 25 for k in range(10)], abs=1e-3)
 
 
+def test_the_caller_sees_how_far_the_source_has_been_read_and_may_end_the_work(tmp_path: Path) -> None:
+    source, times = make(tmp_path / "v.mp4", count=30), list[float]()
+
+    def stop_later(time: float) -> None:
+        times.append(time)
+        if time > 0.5:
+            raise OptionError("enough")
+
+    clips = [ClipSpec(tmp_path / "done.mp4", ((0.0, 0.2),)), ClipSpec(tmp_path / "cut.mp4", ((0.4, 1.0),))]
+    with pytest.raises(OptionError, match="enough"):
+        cut_clips(source, clips, on_time=stop_later)
+    assert times == pytest.approx([k / 25 for k in range(14)])
+    assert {path.name for path in tmp_path.iterdir()} == {"v.mp4", "done.mp4"}
+
+
 def test_a_span_past_the_end_is_cut_at_the_end(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", 30, codec_options=GOOD)
     cut_clips(source, [ClipSpec(tmp_path / "cut.mp4", ((1.0, 9.0),))])

@@ -119,6 +119,17 @@ def test_display_matrix_is_applied(
     assert sum(mean > 235 for mean in others) == 1
 
 
+def test_frames_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    path = make(tmp_path / "v.mov", count=40, rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        assert {frame.image.shape for frame in VideoFile(path)} == {(64, 48, 3)}
+        assert gc.collect() < 40  # objects in reference cycles; a frame and its display matrix would be one
+    finally:
+        gc.enable()
+
+
 def test_a_phone_portrait_matrix_rotates_clockwise(tmp_path: Path) -> None:
     """The display matrix of an upright phone, (0 1, -1 0), is patched into the track header."""
     path = make(tmp_path / "p.mp4", 3, codec_options={"crf": "10"})
@@ -250,7 +261,7 @@ class RecordingFile(VideoFile):
 
     def decode(self) -> Iterator[DecodedFrame]:
         for frame in super().decode():
-            yield RecordingFrame(frame.index, frame.time, frame.av_frame, frame.duration, self.converted)
+            yield RecordingFrame(frame.index, frame.time, frame.av_frame, frame.duration, converted=self.converted)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,15 +70,35 @@ class UpdatePolicy:
 
 @dataclass(frozen=True)
 class OpenSource:
-    """Read frames from ``url``. ``transport`` applies to RTSP cameras."""
+    """Read frames from ``url``. ``transport`` applies to RTSP cameras, ``speed`` to files; see ``client_events.OpenSource``.
+
+    ``event_id`` is that of the client's event, for errors.
+    """
 
     url: str
     transport: Transport = "tcp"
+    speed: float | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True)
+class UpdateSource:
+    """Pause or continue the open source (``paused``, unless None), and read it at ``speed`` if ``sets_speed``.
+
+    Overtakes everything but commands that open or close a source.
+    """
+
+    paused: bool | None = None
+    speed: float | None = None
+    sets_speed: bool = False
+    event_id: str | None = None
 
 
 @dataclass(frozen=True)
 class CloseSource:
     """Stop reading frames from the source."""
+
+    event_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,9 @@ class End:
     """No more frames follow: finish what is pending."""
 
 
-Command = ScoreFrame | AppendTurn | SpeakNow | CancelReply | UpdatePolicy | OpenSource | CloseSource | End
+Command = (
+    ScoreFrame | AppendTurn | SpeakNow | CancelReply | UpdatePolicy | OpenSource | UpdateSource | CloseSource | End
+)
 
 
 MAX_IN_FLIGHT = 2
@@ -119,7 +141,7 @@ class CommandQueue:
         if isinstance(command, CancelReply):
             self._commands.appendleft(command)
             return None
-        self._commands.append(command)
+        self._commands.insert(self._position_of(command), command)
         if not isinstance(command, ScoreFrame):
             self._turn_count += 1
             return None
@@ -162,6 +184,13 @@ class CommandQueue:
         self._commands.clear()
         self._frame_count = self._turn_count = 0
         return frames
+
+    def _position_of(self, command: Command) -> int:
+        """Return where a new command belongs in the queue."""
+        if not isinstance(command, UpdateSource):
+            return len(self._commands)
+        about_source = [isinstance(queued, OpenSource | UpdateSource | CloseSource) for queued in self._commands]
+        return max((number for number, is_last in enumerate(about_source, 1) if is_last), default=0)
 
     def _pop_oldest_frame(self) -> ScoreFrame:
         oldest = next(command for command in self._commands if isinstance(command, ScoreFrame))

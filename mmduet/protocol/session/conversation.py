@@ -22,6 +22,7 @@ from mmduet.protocol.session.items import check_text, decode_images, to_server_i
 from mmduet.protocol.session.journal import JournalWriter, NullJournalWriter
 from mmduet.protocol.session.limits import MessageRateLimiter, SessionLimits
 from mmduet.protocol.session.settings import SessionSettings
+from mmduet.protocol.session.source_commands import SourceEvent, to_source_command
 from mmduet.redaction import redact
 from mmduet.video.sampling import FrameSampler
 
@@ -143,7 +144,7 @@ class Conversation:
                 )
             case client_events.EndFrames():
                 self._queue_end(event)
-            case client_events.OpenSource() | client_events.CloseSource():
+            case client_events.OpenSource() | client_events.UpdateSource() | client_events.CloseSource():
                 self._queue_source(event)
             case _:
                 self._handle_socket_event(event)
@@ -154,12 +155,10 @@ class Conversation:
             raise ProtocolError(reason, "not_first", event_id=event.event_id)
         self.log.append(server_events.HeartbeatAck(last_consumed_client_message_index=self.consumed_count - 1))
 
-    def _queue_source(self, event: client_events.OpenSource | client_events.CloseSource) -> None:
+    def _queue_source(self, event: SourceEvent) -> None:
+        self._queue(to_source_command(event), event)
         if isinstance(event, client_events.OpenSource):
-            self._queue(commands.OpenSource(event.url, event.transport), event)
             self._journal.source_changed(redact(event.url))
-        else:
-            self._queue(commands.CloseSource(), event)
 
     def _update_settings(self, event: client_events.UpdateSession) -> None:
         before = self.settings

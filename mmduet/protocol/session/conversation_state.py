@@ -93,6 +93,7 @@ def _settings_to_dict(settings: SessionSettings) -> dict[str, Any]:
         "scores": settings.scores,
         "ack": settings.ack,
         **({} if settings.max_frame_age is None else {"max_frame_age": settings.max_frame_age}),
+        **({"thumbnails": True} if settings.thumbnails else {}),
     }
 
 
@@ -105,6 +106,7 @@ def _settings_from_dict(values: Mapping[str, Any]) -> SessionSettings:
         scores=values["scores"],
         ack=values["ack"],
         max_frame_age=values.get("max_frame_age"),  # absent in journals of earlier versions
+        thumbnails=values.get("thumbnails", False),  # likewise
     )
 
 

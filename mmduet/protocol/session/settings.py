@@ -27,6 +27,7 @@ class SessionSettings:
         scores: Whether ``input_frame.scored`` includes the scores of both heads.
         ack: Whether every scored frame is reported, rather than only frames that trigger a reply.
         max_frame_age: Seconds after which a queued frame is dropped; None keeps frames however old they are.
+        thumbnails: Whether small images of the frames of a source are sent.
     """
 
     model: str
@@ -35,6 +36,7 @@ class SessionSettings:
     scores: bool = True
     ack: bool = True
     max_frame_age: float | None = None
+    thumbnails: bool = False
 
     def with_update(self, update: SessionUpdate, *, started: bool) -> SessionSettings:
         """Return the settings after ``update``; ``started`` means that the session has received input.
@@ -67,6 +69,7 @@ class SessionSettings:
             "scores": self.scores,
             "ack": self.ack,
             "max_frame_age": self.max_frame_age,
+            "thumbnails": self.thumbnails,
             **speak,
         }
 
@@ -113,7 +116,7 @@ def _apply(settings: SessionSettings, changes: dict[str, Any]) -> SessionSetting
         adapter=flat["adapter"],
         system_prompt=flat["instructions"],
     )
-    own = {name: flat[name] for name in ("fps", "scores", "ack", "max_frame_age")}
+    own = {name: flat[name] for name in ("fps", "scores", "ack", "max_frame_age", "thumbnails")}
     return replace(settings, options=options, **own)
 
 

@@ -2,7 +2,7 @@
 /** Gets this tab its client secret: freely on the server's own machine or a public page, else for an access key. */
 
 import { ClientSecret } from "./mmduet.js";
-import { element } from "./dom.js";
+import { element } from "./elements.js";
 
 const STORED = "mmduet-client-secret";
 

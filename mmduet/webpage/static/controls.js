@@ -48,13 +48,11 @@ export function withPreset(values, preset, recommended) {
 }
 
 /**
- * Return the values of the controls after settings of the session have changed, for example by dragging the threshold.
- * @param {Values} values
+ * Return the values of the controls that show these settings of a session, for example after the threshold was dragged.
  * @param {{speak?: Record<string, any>} & Record<string, any>} duet
  * @returns {Values}
  */
-export function withSettings(values, duet) {
-  const known = Object.fromEntries([...SPEAK.map((name) => [name, duet.speak?.[name]]), ...FIXED.map((name) => [name, duet[name]])]
-    .filter(([name, value]) => name in values && value !== undefined && value !== null));
-  return { ...values, ...known };
+export function changedControls(duet) {
+  const all = { ...duet, ...duet.speak };
+  return Object.fromEntries([...SPEAK, ...FIXED].filter((name) => name in all).map((name) => [name, all[name]]));
 }

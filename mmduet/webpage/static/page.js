@@ -5,9 +5,9 @@ import "./live_view.js";
 import "./wall.js";
 import "./playground.js";
 import { openAccess } from "./access.js";
-import { byName, sessionSettings, speakSettings, withPreset, withSettings } from "./controls.js";
-import { element, fillParts } from "./dom.js";
-import { exportPanel } from "./export_panel.js";
+import { byName, changedControls, sessionSettings, speakSettings, withPreset } from "./controls.js";
+import { element } from "./elements.js";
+import { fillParts } from "./page_parts.js";
 import { footer, header } from "./page_frame.js";
 import { Requests } from "./requests.js";
 import { ResultsPanel } from "./results.js";
@@ -33,9 +33,13 @@ class Page {
     this.wall.clientSecret = secret;
     this.playground = /** @type {any} */ (document.createElement("mmduet-playground"));
     this.results = new ResultsPanel(this.requests, clips, this.uploads);
+    /** @type {Record<string, any>} changes that Gradio's controls do not show yet */
+    this.pendingValues = {};
     /** @type {Record<string, any>} */
     this.values = { query: config.presets[0].query, ...config.settings.duet.speak, fps: config.settings.duet.fps };
-    this.view.addEventListener("settingschange", (/** @type {CustomEvent} */ event) => this.#onSettings(event.detail.duet));
+    this.view.addEventListener("settingschange", (/** @type {CustomEvent} */ event) => {
+      this.#setControls(changedControls(event.detail.duet));
+    });
   }
 
   /** Fill the parts of the page. */
@@ -50,7 +54,6 @@ class Page {
       "source-screen": () => capturePanel("screen", choose),
       "source-upload": () => uploadPanel(this.uploads, choose),
       "source-stream": () => addressPanel(this.requests, config.allows_addresses, choose),
-      export: () => exportPanel(this.view),
       wall: () => wallPanel(this.wall, this.clips),
       "results-video": () => this.results.videoChoice,
       results: () => this.results.element,
@@ -65,8 +68,8 @@ class Page {
    */
   async start(source) {
     this.playground.hidden = source.kind !== "playground";
-    const query = this.values.query;
-    await this.view.start(source, { query, duet: sessionSettings(this.values) });
+    if (source.preset) this.#setControls(this.#presetValues(this.values, source.preset, source.query));
+    await this.view.start(source, { query: this.values.query, duet: sessionSettings(this.values) });
   }
 
   /**
@@ -88,10 +91,9 @@ class Page {
    */
   applyPreset(names, values) {
     const current = byName(names, values);
-    const preset = config.presets.find((/** @type {any} */ item) => item.name === current.preset);
-    const changed = withPreset(current, preset, config.settings.duet.speak);
+    const changed = this.#presetValues(current, current.preset);
     this.onControls(names, names.map((name) => changed[name]));
-    if (this.view.isRunning) this.view.ask(preset.query);
+    if (this.view.isRunning) this.view.ask(changed.query);
     return names.map((name) => changed[name]);
   }
 
@@ -101,7 +103,8 @@ class Page {
    * @param {any[]} values
    */
   takeSettings(names, values) {
-    this.values = withSettings(byName(names, values), this.pendingSettings ?? {});
+    this.values = { ...byName(names, values), ...this.pendingValues };
+    this.pendingValues = {};
     return names.map((name) => this.values[name]);
   }
 
@@ -119,9 +122,25 @@ class Page {
     this.results.stop();
   }
 
-  /** @param {any} duet */
-  #onSettings(duet) {
-    this.pendingSettings = duet;
+  /**
+   * Return the values of the controls for a preset, with its query or another one.
+   * @param {Record<string, any>} values
+   * @param {string} name
+   * @param {string} [query]
+   */
+  #presetValues(values, name, query) {
+    const preset = config.presets.find((/** @type {any} */ item) => item.name === name);
+    const changed = withPreset(values, preset, config.settings.duet.speak);
+    return { ...changed, preset: name, query: query ?? changed.query };
+  }
+
+  /**
+   * Change values here and in Gradio's controls.
+   * @param {Record<string, any>} changes
+   */
+  #setControls(changes) {
+    this.values = { ...this.values, ...changes };
+    this.pendingValues = { ...this.pendingValues, ...changes };
     dispatchEvent(new Event("mmduet:settings"));
   }
 

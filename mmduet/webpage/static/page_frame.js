@@ -1,11 +1,12 @@
 // @ts-check
 /** Head and foot of the live page. */
 
-import { element } from "./dom.js";
+import { element } from "./elements.js";
 
 /** @param {any} config */
 export function header(config) {
   const access = { open: "this machine only", public: "open to visitors", key: "with access key" }[String(config.access)];
+  const nano = config.model === "nano" ? " (2.8 million parameters; it knows only coloured shapes)" : "";
   return element(
     "header",
     { class: "mmduet-header" },
@@ -13,18 +14,10 @@ export function header(config) {
     element(
       "p",
       {},
-      "The model watches frame by frame. After every frame two small heads give scores: is there something new (informative), " +
-        "and does it matter to the question (relevance)? When the score passes the threshold, the model speaks.",
+      "It scores every frame: is there something new (informative), does it matter to the question (relevance)? " +
+        "When the score passes the threshold, it speaks.",
     ),
-    element("p", { class: "mmduet-note" }, `Model ${config.model} · mmduet ${config.version} · ${access}`),
-    config.model === "nano"
-      ? element(
-          "p",
-          { class: "mmduet-note" },
-          "nano has 2.8 million parameters and knows only coloured shapes: try the sample clips and the playground. " +
-            "What it says about other videos is meaningless; the scores and the timing work all the same.",
-        )
-      : null,
+    element("p", { class: "mmduet-note" }, `Model ${config.model}${nano} · mmduet ${config.version} · ${access}`),
   );
 }
 

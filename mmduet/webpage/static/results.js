@@ -1,8 +1,8 @@
 // @ts-check
 /** The tab of finished results: runs a task over a whole video and shows captions, spans, highlights or answers. */
 
-import { element, formatTime } from "./dom.js";
-import { SERVER } from "./access.js";
+import { element } from "./elements.js";
+import { showResult } from "./result_view.js";
 
 const POLL_MS = 400;
 
@@ -56,8 +56,9 @@ export class ResultsPanel {
       this.running = id;
       const result = await this.#wait(id);
       if (result === null) return;
-      this.status.textContent = result.state === "done" ? "Done." : `✗ ${result.error?.message ?? result.state}`;
-      if (result.state === "done") this.output.replaceChildren(showResult(task, id, result));
+      const done = result.state === "done";
+      this.status.textContent = done ? "Done." : `✗ ${result.message ?? "The task was stopped."}`;
+      if (done) this.output.replaceChildren(showResult(result));
     } catch (error) {
       this.status.textContent = `✗ ${/** @type {Error} */ (error).message}`;
     } finally {
@@ -81,9 +82,9 @@ export class ResultsPanel {
     for (;;) {
       const state = await this.requests.send("GET", `page/results/${id}`);
       if (this.running !== id) return null;
-      this.progress.value = state.progress ?? 0;
-      this.status.textContent = `Watching … ${Math.round(100 * (state.progress ?? 0))} %`;
-      if (state.state !== "running" && state.state !== "queued") {
+      this.progress.value = state.progress;
+      this.status.textContent = describeState(state);
+      if (!["waiting", "running", "finishing"].includes(state.state)) {
         this.running = null;
         return state;
       }
@@ -92,93 +93,9 @@ export class ResultsPanel {
   }
 }
 
-/**
- * Return the address of a file that belongs to a result.
- * @param {string} id
- * @param {string} name
- */
-function fileOf(id, name) {
-  return new URL(`page/results/${id}/${name}`, SERVER).href;
-}
-
-/**
- * @param {string} task
- * @param {string} id
- * @param {any} result
- * @returns {Node}
- */
-function showResult(task, id, result) {
-  if (task === "caption") return showCaptions(id, result.output);
-  if (task === "ground") return showSpans(id, result.output);
-  if (task === "highlight") return showHighlights(id, result.output);
-  return showReplies(result.output);
-}
-
-/**
- * @param {string[]} heads
- * @param {any[][]} rows
- */
-function table(heads, rows) {
-  const cells = (/** @type {any[]} */ row) => element("tr", {}, ...row.map((cell) => element("td", {}, String(cell))));
-  return element(
-    "table",
-    { class: "mmduet-table" },
-    element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
-    element("tbody", {}, ...rows.map(cells)),
-  );
-}
-
-/**
- * @param {string} id
- * @param {any} output
- */
-function showCaptions(id, output) {
-  const rows = output.captions.map((/** @type {any} */ item) => [formatTime(item.start), formatTime(item.end), item.text]);
-  return element(
-    "div",
-    {},
-    table(["From", "To", "Caption"], rows),
-    element("a", { href: fileOf(id, "captions.vtt"), download: "captions.vtt" }, "Download subtitles (WebVTT)"),
-  );
-}
-
-/**
- * @param {string} id
- * @param {any} output
- */
-function showSpans(id, output) {
-  const rows = output.spans.map((/** @type {any} */ span) => [formatTime(span.start), formatTime(span.end), span.score.toFixed(2)]);
-  return element(
-    "div",
-    {},
-    element("img", { src: fileOf(id, "film-strip.png"), alt: "Film strip with the spans that were found; the table lists them" }),
-    rows.length ? table(["From", "To", "Relevance"], rows) : element("p", {}, "Nothing in the video matches the question."),
-  );
-}
-
-/**
- * @param {string} id
- * @param {any} output
- */
-function showHighlights(id, output) {
-  const players = output.spans.map((/** @type {any} */ span, /** @type {number} */ index) =>
-    element(
-      "figure",
-      {},
-      element("video", { src: fileOf(id, `span-${index}.mp4`), controls: true, preload: "metadata" }),
-      element("figcaption", {}, `${formatTime(span.start)} to ${formatTime(span.end)}, score ${span.score.toFixed(2)}`),
-    ),
-  );
-  return element(
-    "div",
-    {},
-    element("div", { class: "mmduet-players" }, ...players),
-    element("a", { href: fileOf(id, "reel.mp4"), download: "highlights.mp4" }, "Download all as one video"),
-  );
-}
-
-/** @param {any} output */
-function showReplies(output) {
-  const rows = output.replies.map((/** @type {any} */ reply) => [formatTime(reply.time), reply.text]);
-  return rows.length ? table(["At", "Reply"], rows) : element("p", {}, "The model had no answer.");
+/** @param {any} state */
+function describeState(state) {
+  if (state.state === "waiting") return `Waiting: place ${state.position} in the queue.`;
+  if (state.state === "finishing") return "Preparing the files …";
+  return `Watching … ${Math.round(100 * state.progress)} %`;
 }

@@ -1,7 +1,8 @@
 // @ts-check
 /** The panel in which a visitor uploads videos and chooses among them. */
 
-import { element, formatTime } from "./dom.js";
+import { element } from "./elements.js";
+import { formatTime } from "./format.js";
 import { uploadSource } from "./video_sources.js";
 
 /** Uploads of this tab. Emits "change" when the list changes. */

@@ -1,10 +1,11 @@
 // @ts-check
 /** The panels in which a visitor chooses what the model watches: clips, uploads, camera, screen and stream addresses. */
 
-import { element, formatTime } from "./dom.js";
+import { element } from "./elements.js";
+import { formatTime } from "./format.js";
 
 /** @typedef {import("./requests.js").Requests} Requests */
-/** @typedef {{kind: string, url?: string, preview?: string, transport?: string, title?: string, query?: string}} Source */
+/** @typedef {{kind: string, url?: string, preview?: string, transport?: string, title?: string, preset?: string, query?: string}} Source */
 /** @typedef {(source: Source) => void} Choose called with the source that the visitor has chosen */
 
 /**
@@ -16,10 +17,10 @@ export function clipPanel(clips, choose) {
   const cards = clips.map((clip) =>
     element(
       "button",
-      { class: "mmduet-card", type: "button", onclick: () => choose(clipSource(clip)) },
-      element("img", { src: clip.poster, alt: "", width: 160, height: 120, loading: "lazy" }),
+      { class: "mmduet-card", type: "button", title: clip.description, onclick: () => choose(clipSource(clip)) },
+      element("img", { src: clip.poster, alt: "", width: 160, height: 120 }),
       element("strong", {}, clip.title),
-      element("span", {}, `${formatTime(clip.duration_s)} · ${clip.description}`),
+      element("span", {}, clip.query),
     ),
   );
   return element("div", { class: "mmduet-cards" }, ...cards);
@@ -27,7 +28,7 @@ export function clipPanel(clips, choose) {
 
 /** @param {any} clip */
 export function clipSource(clip) {
-  return { kind: "clip", url: clip.source, preview: clip.preview, title: clip.title, query: clip.query };
+  return { kind: "clip", url: clip.source, preview: clip.preview, title: clip.title, preset: clip.preset, query: clip.query };
 }
 
 /** @param {any} upload */

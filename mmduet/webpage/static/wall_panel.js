@@ -1,7 +1,7 @@
 // @ts-check
 /** The tab with many streams side by side. */
 
-import { element } from "./dom.js";
+import { element } from "./elements.js";
 import { clipSource } from "./video_sources.js";
 
 const COUNTS = [4, 9, 16];

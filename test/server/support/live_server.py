@@ -48,9 +48,9 @@ class RunningServer:
         text = "&".join(f"{name}={value}" for name, value in query.items())
         return f"ws://127.0.0.1:{self.port}/v1/realtime" + (f"?{text}" if text else "")
 
-    def connect(self, *, resume: bool = False, **options: Any) -> SocketClient:
-        """Open a socket; ``options`` are those of ``websockets.sync.client.connect``."""
-        url = self.url(**({"resume": "1"} if resume else {}))
+    def connect(self, *, resume: bool = False, query: dict[str, str] | None = None, **options: Any) -> SocketClient:
+        """Open a socket; ``query`` is that of the URL, ``options`` are those of ``websockets.sync.client.connect``."""
+        url = self.url(**({"resume": "1"} if resume else {}), **(query or {}))
         return SocketClient(connect(url, compression=None, max_size=None, legacy=True, **options))
 
 
