@@ -44,8 +44,29 @@ def mount_gradio(app: FastAPI, path: str, *, key_required: bool) -> None:
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=_create_theme(),
         head=HEAD.format(config=_json_for_html(config)),
+    )
+
+
+def _create_theme() -> Any:
+    """Return a theme with the fonts of the system, and with text that has the contrast of WCAG's level AA."""
+    import gradio as gr
+
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
+        checkbox_label_text_color="*neutral_800",
+        checkbox_label_text_color_dark="*neutral_100",
     )
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from live_page import open_live_page, run_live_server, write_scene
 from playwright.sync_api import Browser
 
 from mmduet.model import load_model
-
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 
 @pytest.mark.slow
@@ -31,6 +30,6 @@ def test_components_have_no_serious_finding(browser: Browser, tmp_path: Path, sc
         live.wait_for_state("ended")
         live.page.get_by_role("button", name="Export").click()
         live.page.locator("mmduet-conversation li.reply").first.get_by_role("button").click()
-        findings = axe.Axe().run(live.page).response["violations"]
+        findings = Axe().run(live.page).response["violations"]
         assert live.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert [finding["id"] for finding in findings if finding["impact"] in ("serious", "critical")] == []

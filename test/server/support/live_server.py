@@ -145,8 +145,12 @@ def run_test_server(
     ``min_compaction_bytes`` on. With ``upgradable``, the server hands over to another one, as ``mmduet serve`` does.
     ``extend`` is called with the application before it starts.
     """
-    unhurried = {"max_utilization": math.inf, "max_frame_age": 3600.0}  # tests also run on machines under load
-    config = load_config(port=0, **unhurried | settings)
+    unhurried = {
+        "port": 0,
+        "max_utilization": math.inf,
+        "max_frame_age": 3600.0,
+    }  # tests also run on machines under load
+    config = load_config(**unhurried | settings)
     journals = None
     if min_compaction_bytes is not None:
         journals = JournalFolder(settings["journal"], min_compaction_bytes)

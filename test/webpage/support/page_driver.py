@@ -112,6 +112,8 @@ class PageDriver:
             self._add_problem("request", f"{request.failure} {request.method} {request.url}")
 
     def _add_problem(self, kind: str, text: str) -> None:
+        if "/favicon.ico" in text:
+            return  # browsers ask for it at the root of the host, which behind a proxy is not the server's
         without_ids = re.sub(r"(?<=/)[\w-]{20,}|(?<=:)\d{4,5}(?=/)", "…", text)
         self.problems[f"{kind}: {without_ids[:300]}"] += 1
 

@@ -1,0 +1,148 @@
+"""The live page in a real browser: what a visitor does with clips, controls, questions, results and other tabs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from live_server import RunningServer
+from page_driver import PageDriver, open_tab
+from page_server import run_page_server
+from playwright.sync_api import Browser, expect
+
+from mmduet.model import load_model
+
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with run_page_server(load_model("nano")) as running:
+        yield running
+
+
+def page_url(server: RunningServer) -> str:
+    return f"{server.http}/page/"
+
+
+@pytest.fixture
+def tab(browser: Browser, server: RunningServer) -> Iterator[PageDriver]:
+    """A visitor with the page, who has seen no error at the end."""
+    with open_tab(browser, page_url(server)) as visitor:
+        yield visitor
+        assert not visitor.problems
+
+
+def test_page_loads_from_its_server_alone(browser: Browser, server: RunningServer) -> None:
+    with open_tab(browser, server.http) as visitor:  # also without a path
+        requests: list[str] = []
+        visitor.page.on("request", lambda request: requests.append(request.url))
+        visitor.page.reload()
+        visitor.wait_until_ready()
+        expect(visitor.page.locator(".mmduet-card")).to_have_count(5)
+        assert visitor.page.url == page_url(server)
+        outside = [url for url in requests if not url.startswith((server.http, "data:", "blob:"))]
+        assert (outside, dict(visitor.problems)) == ([], {})
+
+
+def test_clip_is_narrated_and_questions_are_answered(tab: PageDriver) -> None:
+    tab.start_clip(0)
+    reply = tab.wait_for_event("e.type === 'response.output_text.done'")
+    expect(tab.view.get_by_text(reply["text"]).first).to_be_visible()
+    tab.press("Pause")
+    tab.wait_for_state("paused")
+    tab.ask("Tell me when something touches something.")
+    tab.press("Resume")
+    answer = tab.wait_for_event("e.type === 'response.output_text.done' && e.text.includes('touches')")
+    assert answer["text"] == "the red triangle touches the purple triangle"
+    tab.press("Stop")
+    tab.wait_for_state("ended")
+    tab.press("Restart")
+    tab.wait_for_state("live")
+
+
+def test_clip_brings_its_question_and_settings(tab: PageDriver) -> None:
+    tab.start_clip(4)
+    tab.wait_for_state("live")
+    query = tab.page.get_by_label("Question or instruction (query)")
+    expect(query).to_have_value("When is the orange triangle in view?")
+    expect(tab.page.get_by_role("radio", name="Find moments")).to_be_checked()
+    assert tab.page.evaluate("window.mmduetPage.view.session.created.duet.speak.policy") == "never"
+
+
+def test_controls_change_the_running_session_and_the_other_way_round(tab: PageDriver) -> None:
+    tab.start_clip(0)
+    tab.wait_for_state("live")
+    threshold = tab.page.get_by_label(re.compile("number input for Score needed"))
+    tab.set_control("Score needed to speak", 0.8)
+    tab.wait_for_event("e.type === 'session.updated' && e.session.duet.speak.value === 0.8")
+    tab.drag_threshold(0.25)
+    updated = tab.wait_for_event("e.type === 'session.updated' && e.session.duet.speak.value < 0.79")
+    value = updated["session"]["duet"]["speak"]["value"]
+    assert value < 0.8
+    expect(threshold).not_to_have_value("0.8")
+    shown = float(threshold.input_value())
+    assert shown == pytest.approx(tab.page.evaluate("window.mmduetPage.view.session.created.duet.speak.value"), abs=0.2)
+
+
+def test_threshold_decides_whether_the_model_speaks(tab: PageDriver) -> None:
+    tab.set_control("Score needed to speak", 1.5)  # above what one head can reach
+    tab.page.evaluate("window.mmduetPage.view.setSpeed(null)")
+    tab.page.evaluate("window.mmduetPage.start({kind: 'clip', url: 'clip:arrivals', preview: 'clips/arrivals/video'})")
+    tab.wait_for_state("ended")
+    assert len(tab.events("input_frame.scored")) == 60
+    assert tab.events("response.created") == []
+
+
+def test_presets_fill_the_controls(tab: PageDriver) -> None:
+    tab.choose("Tell me when …")
+    query = tab.page.get_by_label("Question or instruction (query)")
+    expect(query).to_have_value("Tell me when something touches something.")
+    tab.choose("Highlights")
+    expect(query).to_have_value("Narrate the scene.")
+    tab.open_accordions()
+    expect(tab.page.get_by_role("checkbox", name=re.compile("Matters to my question"))).to_be_checked()
+
+
+def test_captions_of_a_clip_are_finished_results(tab: PageDriver) -> None:
+    tab.run_task("Captions with times")
+    expect(tab.page.locator("#mmduet-results [role=status]")).to_have_text("Done.", timeout=30_000)
+    expect(tab.page.locator("#mmduet-results td").nth(2)).to_have_text("a small purple triangle enters from the top")
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("link", name="Download subtitles").click()
+    assert download.value.path().read_text().startswith("WEBVTT")
+
+
+def test_two_visitors_do_not_disturb_each_other(browser: Browser, server: RunningServer) -> None:
+    with open_tab(browser, page_url(server)) as one, open_tab(browser, page_url(server)) as other:
+        other.choose("Tell me when …")
+        one.start_clip(0)
+        other.start_clip(2)
+        one.wait_for_state("live")
+        other.wait_for_state("live")
+        owners = {session.owner for session in server.manager.sessions}
+        assert len(owners) == 2
+        sessions = {visitor.page.evaluate("window.mmduetPage.view.session.created.id") for visitor in (one, other)}
+        assert len(sessions) == 2
+        reply = one.wait_for_event("e.type === 'response.output_text.done'")
+        assert reply["text"] not in [event["text"] for event in other.events("response.output_text.done")]
+        assert not one.problems + other.problems
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_no_serious_finding_of_axe(browser: Browser, server: RunningServer, width: int, scheme: str) -> None:
+    with open_tab(browser, page_url(server), viewport={"width": width, "height": 900}, color_scheme=scheme) as visitor:
+        visitor.start_clip(0)
+        visitor.wait_for_event("e.type === 'response.output_text.done'")
+        visitor.open_accordions()
+        found = Axe().run(visitor.page).response["violations"]
+        serious = {
+            f"{rule['id']}: {node['target']} {node.get('failureSummary', '')}"
+            for rule in found
+            if rule["impact"] in SERIOUS
+            for node in rule["nodes"]
+        }
+        assert serious == set()
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
