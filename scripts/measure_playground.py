@@ -133,7 +133,7 @@ def run_sequence(browser: Browser, server: str, seed: int, actions: int, query: 
     """Run one visitor with ``actions`` actions on a fresh page, streamed to ``server`` (its WebSocket address)."""
     with browser.new_context(viewport=VIEWPORT) as context:
         page = context.new_page()
-        page.route("**/playground-test/**", lambda route: _answer(route, server, seed, query))
+        page.route("**/playground-test/**", lambda route: answer_request(route, server, seed, query))
         address = urlsplit(server)
         page.goto(f"http://{address.netloc}/playground-test/index.html")
         page.wait_for_function("window.stream?.ready")
@@ -146,11 +146,16 @@ def run_sequence(browser: Browser, server: str, seed: int, actions: int, query: 
     return Sequence(seed, log, stream.pop("replies"), attempts, stream)
 
 
-def _answer(route: Route, server: str, seed: int, query: str) -> None:
-    """Serve the page that holds the playground, and its modules from the checkout."""
+def answer_request(route: Route, server: str | None, seed: int, query: str) -> None:
+    """Serve the page that holds the playground, and its modules from the checkout.
+
+    ``server`` is the WebSocket address to which the page streams; None: it does not stream.
+    """
     name = urlsplit(route.request.url).path.removeprefix("/playground-test/")
     if name == "index.html":
         route.fulfill(content_type="text/html", body=HTML.replace("SEED", f'seed="{seed}"'))
+    elif name == "stream.js" and server is None:
+        route.fulfill(content_type="text/javascript", body="")
     elif name == "stream.js":
         settings = f"const SOCKET_URL = {json.dumps(server)};\nconst QUERY = {json.dumps(query)};\n"
         route.fulfill(content_type="text/javascript", body=settings + STREAM)

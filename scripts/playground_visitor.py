@@ -13,8 +13,9 @@ HAND_HZ = 60
 PATH_GAP = 0.05  # visitors do not drag a shape nearer than this past another one
 WEIGHTS = {
     "drag_in": 3.0, "tap": 1.0, "move": 3.0, "key": 1.0, "drag_out": 1.5, "slide_out": 0.5, "turn": 1.5, "resize": 2.0,
-    "touch": 3.0, "hide": 5.0, "reveal": 4.0,
+    "touch": 3.0, "hide": 4.0, "reveal": 4.0,
 }  # fmt: skip
+TRIES = 8  # choices of shapes and positions before another kind of action is chosen
 Point = tuple[float, float]
 Json = dict[str, Any]
 
@@ -39,7 +40,8 @@ class Visitor:
             kinds = list(WEIGHTS)
             p = np.array([WEIGHTS[kind] for kind in kinds])
             kind = str(self.rng.choice(kinds, p=p / p.sum()))
-            if getattr(self, f"_{kind}")(self.shapes()):
+            shapes = self.shapes()
+            if any(getattr(self, f"_{kind}")(shapes) for _ in range(TRIES)):
                 done.append(kind)
                 self.page.wait_for_timeout(float(self.rng.uniform(300, 2300)))
         return done

@@ -40,9 +40,10 @@ EXCLUDED = (
     "python scripts/compare",
     "python test/golden",
     "mmduet bench soak",
+    "python scripts/measure",
 )
-#: Not run as part of a block: a server is already running for all of them.
-SERVER = "mmduet serve"
+#: Not run as part of a block: a server is already running for all of them. test/cli/test_demo.py starts the others.
+SERVERS = ("mmduet serve", "mmduet demo", "python -m http.server", "python -m demo.app")
 #: Take half a minute each, so they run with the slow tests.
 SLOW = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score", "mmduet bench serve", "mmduet bench load")
 README_FILES = ("run.jsonl", "run.png", "magqa.json", "magqa.html")
@@ -121,8 +122,8 @@ def blocks(document: str) -> list[tuple[str, str]]:
 def commands(text: str) -> list[str]:
     """Return the commands of a shell block that can be run here."""
     lines = [line.split(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
-    found = [line for line in lines if line and not line.startswith(("#", SERVER, *EXCLUDED))]
-    return [line for line in found if f" {SERVER}" not in line]
+    found = [line for line in lines if line and not line.startswith(("#", *SERVERS, *EXCLUDED))]
+    return [line for line in found if not any(f" {server}" in line for server in SERVERS)]
 
 
 def is_slow(command: str) -> bool:

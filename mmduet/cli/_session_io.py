@@ -75,16 +75,22 @@ def dispatch_outputs(stream: Stream, listeners: Sequence[OutputListener]) -> Ses
 
 
 @contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block with exit status 143, as Ctrl-C does with 130; does nothing outside the main thread."""
+def exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM end the block with exit status 143, as Ctrl-C does with 130, and SIGHUP (a closed terminal) with 129.
+
+    Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _raise_system_exit)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
+    handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    previous = {number: signal.signal(number, _raise_system_exit) for number in handled}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _raise_system_exit(number: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from mmduet.annotations.subtitles import Cue
 from mmduet.cli._display import is_terminal
-from mmduet.cli._session_io import exit_on_sigterm
+from mmduet.cli._session_io import exit_on_signals
 from mmduet.cli._standard_input import resolve_video
 from mmduet.cli._task_options import ReplyTaskOptions, TaskOptions
 from mmduet.cli._task_results import task_results
@@ -67,7 +67,7 @@ def run_and_report(options: TaskOptions, task: Task[R], view: View[R]) -> None:
     options = replace(options, videos=[resolve_video(video) for video in options.videos])
     report: Json = {"task": task.name, "profile": options.profile, "videos": []}
     failed = False
-    with exit_on_sigterm(), ExitStack() as at_exit:
+    with exit_on_signals(), ExitStack() as at_exit:
         at_exit.callback(write_report, options.output, report)
         with open_console(options) as console:
             reporter = Reporter(console, options, task, view)

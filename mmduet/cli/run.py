@@ -25,7 +25,7 @@ from mmduet.cli._loading import (
     load,
 )
 from mmduet.cli._options import takes_options
-from mmduet.cli._session_io import drop_none, exit_on_sigterm
+from mmduet.cli._session_io import drop_none, exit_on_signals
 from mmduet.cli._session_options import (
     HEADS_HELP,
     KEEP_HELP,
@@ -128,7 +128,7 @@ def run(options: RunOptions) -> None:
     options = replace(options, video=resolve_source(options.video))
     turns = validate(options)
     reporter = SourceReporter(options.video)
-    with exit_on_sigterm(), ExitStack() as opened:
+    with exit_on_signals(), ExitStack() as opened:
         source = open_file(options)
         engine = load_engine(options)
         if source is None:

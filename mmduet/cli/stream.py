@@ -11,7 +11,7 @@ from typer import Option
 
 from mmduet.cli._connection import ConnectionReporter, QueueReporter, SourceReporter
 from mmduet.cli._options import takes_options
-from mmduet.cli._session_io import drop_none, exit_on_sigterm
+from mmduet.cli._session_io import drop_none, exit_on_signals
 from mmduet.cli._session_options import (
     HEADS_HELP,
     SPEAK_HELP,
@@ -103,7 +103,7 @@ def stream(options: StreamOptions) -> None:
         on_queued=QueueReporter(options.video),
     )
     with (
-        exit_on_sigterm(),
+        exit_on_signals(),
         closing(
             open_source(options.video, options.transport, strict=options.strict_video, on_retry=reporter.on_retry)
         ) as source,

@@ -25,7 +25,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         statistics = ServerStatistics(
             sessions=manager.active_count,
             max_sessions=manager.budget.max_sessions,
-            queued=getattr(manager, "queued_count", 0),
+            queued=manager.queued_count,
             utilization=round(manager.utilization, 4),
             uptime_s=round(recent.uptime_seconds, 1),
             **asdict(recent.figures()),

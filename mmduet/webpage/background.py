@@ -32,9 +32,14 @@ class StopSignal:
         """Stop the job at its next check."""
         self._event.set()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the job is to stop."""
+        return self._event.is_set()
+
     def check(self) -> None:
         """Raise ``JobStoppedError`` once the signal is set."""
-        if self._event.is_set():
+        if self.is_set:
             raise JobStoppedError("the job was stopped")
 
 

@@ -16,9 +16,9 @@ from mmduet.server.auth import KeyStore
 from mmduet.server.endpoints import add_get_and_head
 from mmduet.server.error_response import error_response
 from mmduet.server.session_manager import SessionManager
-from mmduet.server.session_routes import authenticate
 from mmduet.webpage.uploads import Upload
 from mmduet.webpage.video_library import VideoLibrary
+from mmduet.webpage.visitors import authenticate_visitor
 
 PRIVATE_HEADERS = {
     "Cache-Control": "private, no-store",
@@ -62,7 +62,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
     async def upload(request: Request, name: Annotated[str, Query(max_length=4096)] = "video") -> Response:
         """Store the body as a video of this visitor."""
         try:
-            owner = authenticate(manager, keys, request)
+            owner = authenticate_visitor(manager, keys, request)
             manager.check_accepting(None)
             stored = await videos.receive(request, owner, name)
         except MmduetError as error:
@@ -74,7 +74,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
     @add_get_and_head(router, "/uploads")
     async def uploads(request: Request) -> dict[str, Any]:
         """List the videos of this visitor, with the limits for uploads."""
-        owner, config = authenticate(manager, keys, request), manager.config
+        owner, config = authenticate_visitor(manager, keys, request), manager.config
         limits = {
             "max_bytes": config.max_upload_bytes,
             "max_seconds": config.max_upload_seconds,
@@ -86,7 +86,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
     @add_get_and_head(router, "/uploads/{upload_id}")
     async def status(upload_id: str, request: Request) -> dict[str, Any]:
         """Describe a video of this visitor, with the progress of its preview."""
-        return describe_upload(videos.uploads.find(upload_id, authenticate(manager, keys, request)))
+        return describe_upload(videos.uploads.find(upload_id, authenticate_visitor(manager, keys, request)))
 
     @add_get_and_head(router, "/uploads/{upload_id}/video")
     async def video(upload_id: str, request: Request, token: str | None = None) -> Response:
@@ -94,7 +94,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
         if token is not None:
             stored = videos.uploads.find_by_token(upload_id, token)
         else:
-            stored = videos.uploads.find(upload_id, authenticate(manager, keys, request))
+            stored = videos.uploads.find(upload_id, authenticate_visitor(manager, keys, request))
         preview = stored.preview
         assert preview is not None
         if preview.state != "ready":
@@ -105,7 +105,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
     @router.delete("/uploads/{upload_id}", status_code=204)
     async def delete(upload_id: str, request: Request) -> Response:
         """Delete a video of this visitor, with its preview and results."""
-        await videos.delete(videos.uploads.find(upload_id, authenticate(manager, keys, request)))
+        await videos.delete(videos.uploads.find(upload_id, authenticate_visitor(manager, keys, request)))
         return Response(status_code=204)
 
 

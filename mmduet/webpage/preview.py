@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mmduet.errors import CapacityError, VideoError
 from mmduet.server.log_events import PREVIEW_FAILED
-from mmduet.webpage.background import BackgroundWorker, JobStoppedError, StopSignal
+from mmduet.webpage.background import BackgroundWorker, StopSignal
 from mmduet.webpage.disk_budget import DiskShare
 from mmduet.webpage.transcoding import write_preview
 from mmduet.webpage.upload_check import UploadedVideo, named_errors
@@ -66,16 +66,20 @@ class Preview:
             with named_errors(self._source, self._name):
                 write_preview(self._source, self.path, self._on_time)
             self._share.add_file(self.path)
-        except JobStoppedError:
-            self._fail("the preview was stopped")
-        except (VideoError, CapacityError) as error:
-            PREVIEW_FAILED.emit(log, detail=str(error))
-            self._fail(str(error))
-        except Exception as error:  # noqa: BLE001 - logged with its traceback
-            PREVIEW_FAILED.emit(log, error=error, detail="unexpected error")
-            self._fail("the server failed to make the preview; its log has the reason")
+        except Exception as error:  # noqa: BLE001 - reported
+            self._on_error(error)
         else:
             self.state, self.progress = "ready", 1.0
+
+    def _on_error(self, error: Exception) -> None:
+        if self._stop.is_set:  # whatever is missing was deleted with the upload
+            self._fail("the preview was stopped")
+        elif isinstance(error, VideoError | CapacityError):
+            PREVIEW_FAILED.emit(log, detail=str(error))
+            self._fail(str(error))
+        else:
+            PREVIEW_FAILED.emit(log, error=error, detail="unexpected error")
+            self._fail("the server failed to make the preview; its log has the reason")
 
     def _fail(self, message: str) -> None:
         self.state, self.message = "failed", message

@@ -12,13 +12,13 @@ from mmduet.server.auth import KeyStore
 from mmduet.server.endpoints import add_get_and_head
 from mmduet.server.request_body import parse_body
 from mmduet.server.session_manager import SessionManager
-from mmduet.server.session_routes import authenticate
 from mmduet.text import shorten
 from mmduet.webpage.media_routes import PRIVATE_HEADERS
 from mmduet.webpage.result import Result
 from mmduet.webpage.result_files import MEDIA_TYPES
 from mmduet.webpage.result_schema import CreateResult
 from mmduet.webpage.results import Results
+from mmduet.webpage.visitors import authenticate_visitor
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -33,7 +33,7 @@ def build_router(results: Results, manager: SessionManager, keys: KeyStore) -> A
     @router.post("", status_code=202)
     async def create(request: Request) -> Response:
         """Run a task on a video of this visitor."""
-        owner = authenticate(manager, keys, request)
+        owner = authenticate_visitor(manager, keys, request)
         reading_delay = manager.limiters.of(owner).reading_delay
         body = await parse_body(request, CreateResult, MAX_BODY_BYTES, reading_delay)
         result = await results.create(owner, body)
@@ -42,18 +42,18 @@ def build_router(results: Results, manager: SessionManager, keys: KeyStore) -> A
     @add_get_and_head(router, "")
     async def list_results(request: Request) -> list[dict[str, Any]]:
         """List the results of this visitor, without what was found."""
-        own = results.by_owner(authenticate(manager, keys, request))
+        own = results.by_owner(authenticate_visitor(manager, keys, request))
         return [{**describe(result), "result": None} for result in own]
 
     @add_get_and_head(router, "/{result_id}")
     async def status(result_id: str, request: Request) -> dict[str, Any]:
         """Describe a result of this visitor: its state and progress, and at the end what was found."""
-        return describe(results.find(result_id, authenticate(manager, keys, request)))
+        return describe(results.find(result_id, authenticate_visitor(manager, keys, request)))
 
     @router.delete("/{result_id}", status_code=204)
     async def delete(result_id: str, request: Request) -> Response:
         """Delete a result of this visitor; a task that has not ended is cancelled."""
-        results.delete(results.find(result_id, authenticate(manager, keys, request)))
+        results.delete(results.find(result_id, authenticate_visitor(manager, keys, request)))
         return Response(status_code=204)
 
     @add_get_and_head(router, "/{result_id}/{file_name}")
@@ -62,7 +62,7 @@ def build_router(results: Results, manager: SessionManager, keys: KeyStore) -> A
         if token is not None:
             result = results.find_by_token(result_id, token)
         else:
-            result = results.find(result_id, authenticate(manager, keys, request))
+            result = results.find(result_id, authenticate_visitor(manager, keys, request))
         path = result.files.get(file_name)
         if path is None:
             raise NotFoundError(f"the result has no file {shorten(file_name)!r}; its `files` lists them")

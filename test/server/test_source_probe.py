@@ -134,12 +134,14 @@ def test_an_endless_test_times_out_and_frees_its_place(quick_server: RunningServ
             yield b"x"
 
     with run_stream_server({"/cam": endless(trickle, "multipart/x-mixed-replace; boundary=frame")}) as web:
-        for _ in range(MAX_PROBES):
-            response = probe(quick_server, web.url("/cam"))
-            assert response.status_code == 400
-            assert "no frame within 0.5 s" in response.json()["error"]["message"]
-        wait_for(lambda: probe(quick_server, web.url("/cam")).status_code == 400)  # there is a place again
-        released.set()
+        try:
+            for _ in range(MAX_PROBES):
+                response = probe(quick_server, web.url("/cam"))
+                assert response.status_code == 400
+                assert "no frame within 0.5 s" in response.json()["error"]["message"]
+            wait_for(lambda: probe(quick_server, web.url("/cam")).status_code == 400)  # there is a place again
+        finally:
+            released.set()
 
 
 def test_tests_are_bounded_per_key_and_in_total(server: RunningServer, film: Path) -> None:
@@ -161,10 +163,12 @@ def test_tests_are_bounded_per_key_and_in_total(server: RunningServer, film: Pat
         for thread in threads:
             thread.start()
         assert all(waiting.acquire(timeout=20) for _ in threads)
-        refused = probe(server, web.url("/film"))
+        try:
+            refused = probe(server, "film.mp4")
+        finally:
+            released.set()
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert refused.headers["retry-after"]
-        released.set()
         for thread in threads:
             thread.join()
     assert [answer.status_code for answer in answers] == [200, 200]

@@ -19,6 +19,7 @@ CHROMIUM_ARGUMENTS = (
     "--use-fake-device-for-media-stream",
     "--auto-select-desktop-capture-source=Entire screen",
     "--autoplay-policy=no-user-gesture-required",
+    "--disable-features=LocalNetworkAccessChecks",  # for pages that a test serves itself, which use a server
 )
 
 

@@ -190,12 +190,14 @@ def test_waiting_in_vain_is_a_capacity_error(page: Page) -> None:
 
 PUSH = """async ([count, options]) => {
   const changes = [], seqs = [];
+  globalThis.allowed = 8;
   globalThis.session = await connect(location.origin, { ...options, onConnectionChange: (change) => changes.push(change) });
   globalThis.events = eventsOf(session);
   await session.update({ duet: { fps: null, speak: { policy: "threshold", value: 0 } }, max_output_tokens: 3 });
   session.ask("What?");
   globalThis.run = (async () => {
     for (let step = 0; step < count; step++) {
+      await until(() => step < globalThis.allowed);
       await session.writable();
       seqs.push(session.push(await picture(step), step));
     }
@@ -221,12 +223,13 @@ def check_complete(result: dict[str, Any], count: int) -> None:
 
 
 def cut_when(page: Page, proxy: TcpProxy, scored: int) -> None:
-    """Cut the connections once a number of frames has been scored, and wait for the resumption."""
+    """Cut the connections once a number of frames has been scored, wait for the resumption, and allow 8 more frames."""
     count = "globalThis.events.filter((event) => event.type === '%s').length"
     page.wait_for_function(f"{count % 'input_frame.scored'} >= {scored}")
     resumed = page.evaluate(f"() => {count % 'session.resumed'}")
     proxy.cut()
     page.wait_for_function(f"{count % 'session.resumed'} > {resumed}")
+    page.evaluate("() => { allowed += 8; }")
 
 
 def test_a_session_resumes_without_losing_or_repeating_anything(browser: Browser) -> None:
@@ -235,11 +238,11 @@ def test_a_session_resumes_without_losing_or_repeating_anything(browser: Browser
         run_proxy(server.port) as proxy,
         open_client_page(browser, proxy.base) as page,
     ):
-        page.evaluate(PUSH, [24, {}])
-        for scored in (3, 8, 13):
+        page.evaluate(PUSH, [32, {}])
+        for scored in (3, 11, 19):
             cut_when(page, proxy, scored)
         result = page.evaluate("() => run")
-    check_complete(result, 24)
+    check_complete(result, 32)
     states = [change["state"] for change in result["changes"]]
     assert (states[0], states[1], states[-1]) == ("connected", "retrying", "resumed")
     assert states.count("resumed") >= 3
@@ -258,6 +261,7 @@ def test_a_session_survives_a_restart_of_the_server(browser: Browser, tmp_path: 
             proxy.upstream = 0
         with run_client_server(journal=tmp_path) as server:
             proxy.upstream = server.port
+            page.evaluate("() => { allowed = 16; }")
             result = page.evaluate("() => run")
     check_complete(result, 16)
     assert "resumed" in [change["state"] for change in result["changes"]]

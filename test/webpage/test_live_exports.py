@@ -182,3 +182,33 @@ def test_clock_never_passes_the_last_score(live: LivePage) -> None:
     assert found["ahead"] <= 1e-9
     assert found["behind"] < 1.5
     assert found["stopped"] == pytest.approx(399 / 4)
+
+
+@pytest.mark.slow
+def test_memory_of_a_page_that_stays_open_is_bounded(live: LivePage) -> None:
+    script = """(from) => {
+        const live = document.querySelector("mmduet-live").live;
+        const emit = (detail) => { live.log.add(detail); live.dispatchEvent(new CustomEvent("event", { detail })); };
+        for (let seq = from; seq < from + 15000; seq++) {
+          const scores = {informative: (seq % 10) / 10, relevance: 0.5, decision: seq % 10 === 9 ? "speak" : "listen"};
+          emit({type: "input_frame.scored", seq, pts: seq * 250000, age_ms: 20, ...scores});
+          if (seq % 3 === 0) emit({type: "input_frame.dropped", seq, pts: seq * 250000, reason: "late"});
+          if (scores.decision !== "speak") continue;
+          const duet = {trigger_seq: seq, trigger_pts: seq * 250000, informative: 0.9, relevance: 0.5, forced: false};
+          emit({type: "response.created", response: {id: `r${seq}`, duet}});
+          emit({type: "response.output_text.delta", response_id: `r${seq}`, delta: `reply ${seq}`});
+          const timing = {first_delta_ms: 20, done_ms: 40};
+          emit({type: "response.done", response: {id: `r${seq}`, status: "completed", duet: {...duet, timing}}});
+        }
+    }"""
+    protocol = live.page.context.new_cdp_session(live.page)
+
+    def used_bytes() -> int:
+        protocol.send("HeapProfiler.collectGarbage")
+        return int(protocol.send("Runtime.getHeapUsage")["usedSize"])
+
+    sizes = []
+    for start in (0, 15_000, 30_000):  # an hour of nano each
+        live.page.evaluate(script, start)
+        sizes.append(used_bytes())
+    assert sizes[2] <= sizes[1] * 1.05

@@ -27,6 +27,7 @@ from video_files import make
 
 from mmduet.webpage import uploads
 from mmduet.webpage.disk_budget import DiskBudget, DiskShare
+from mmduet.webpage.private_folder import delete_leftovers
 
 VIDEO = intact("mp4")
 ID = re.compile(r"[\w-]{22,}")
@@ -300,6 +301,16 @@ def test_a_key_is_required_where_the_server_has_one(tmp_path: Path) -> None:
         assert HTTP.get(f"{visitor.base}uploads/{upload['id']}", headers=owner).status_code == 404
 
 
+def test_a_public_page_requires_a_client_secret(tmp_path: Path) -> None:
+    limits = {"max_sessions_per_client_secret": 2, "frames_per_second_per_client_secret": 16}
+    with run_page_server(temporary=tmp_path, page=True, public=True, **limits) as server:
+        visitor = Visitor(server)
+        for path in ("uploads", "results"):
+            assert HTTP.post(visitor.base + path, json={}).status_code == 401
+            assert HTTP.get(visitor.base + path).status_code == 401
+        assert visitor.upload(VIDEO)["playable"]
+
+
 def test_another_site_cannot_upload_or_embed(visitor: Visitor) -> None:
     response = visitor.post_video(VIDEO, headers={"Origin": "https://other.example"})
     assert (response.status_code, error_code(response)) == (403, "forbidden_origin")
@@ -340,6 +351,9 @@ def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) 
         shutil.copytree(running, killed)  # its lock file is not locked, as after the end of a process
         foreign = tmp_path / "mmduet-page-foreign"
         foreign.symlink_to(running)
+        assert delete_leftovers(tmp_path) == [killed]
+        assert files_below(running) == ["video"]
+        shutil.copytree(running, killed)
         with run_page_server(temporary=tmp_path):
             wait_for(lambda: not killed.exists())
             assert foreign.is_symlink()

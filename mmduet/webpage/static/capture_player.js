@@ -4,9 +4,9 @@ import { element } from "./elements.js";
 import { PlaybackClock } from "./playback_clock.js";
 import { StillStore } from "./still_store.js";
 
-const CAPTURES_PER_SECOND = 12;
-const MAX_SIDE = 480; // pixels
-const MAX_CAPTURES = 60; // 5 seconds that wait for their scores: at most 55 MB
+const CAPTURES_PER_SECOND = 10;
+const MAX_SIDE = 400; // pixels
+const MAX_CAPTURES = 50; // 5 seconds that wait for their scores: at most 32 MB
 const STILL_SIDE = 320;
 const MAX_STILLS = 600; // JPEG, about 10 kB each
 

@@ -29,6 +29,8 @@ export class Conversation extends HTMLElement {
     this.empty = element("p", { class: "empty" }, "Replies and questions appear here.");
     this.scroller = element("div", { class: "scroller", role: "log", "aria-live": "off", tabindex: "0", "aria-label": "Conversation" },
       this.omitted, this.empty, this.list);
+    this.followsEnd = true; // whether the newest entry is in view
+    this.scroller.addEventListener("scroll", () => this.#onScroll(), { passive: true });
     this.announcer = element("div", { class: "visually-hidden", "aria-live": "polite" });
     this.input = element("input", {
       type: "text", id: "query", name: "query", maxlength: "2000", autocomplete: "off",
@@ -90,9 +92,8 @@ export class Conversation extends HTMLElement {
   appendText(id, delta) {
     const reply = this.replies.get(id);
     if (reply === undefined) return;
-    const atEnd = this.#atEnd();
     reply.text.append(delta);
-    if (atEnd) this.#scrollToEnd();
+    this.#scrollToEnd();
   }
 
   /**
@@ -158,11 +159,10 @@ export class Conversation extends HTMLElement {
 
   /** @param {HTMLElement} entry */
   #append(entry) {
-    const atEnd = this.#atEnd();
     this.list.append(entry);
     this.empty.hidden = true;
     this.#trim();
-    if (atEnd) this.#scrollToEnd();
+    this.#scrollToEnd();
   }
 
   #trim() {
@@ -176,13 +176,19 @@ export class Conversation extends HTMLElement {
     setText(this.omitted, `${this.omittedCount} earlier entries are not displayed any more; the exported log may contain them.`);
   }
 
-  #atEnd() {
+  #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    return scrollHeight - scrollTop - clientHeight < 40;
+    this.followsEnd = scrollHeight - scrollTop - clientHeight < 40;
   }
 
+  /** Show the newest entry at the next repaint, unless the user has scrolled back. */
   #scrollToEnd() {
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+    if (!this.followsEnd || this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      this.scroller.scrollTop = this.scroller.scrollHeight;
+    });
   }
 }
 

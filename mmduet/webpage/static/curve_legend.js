@@ -52,7 +52,7 @@ export function legend() {
     const description = describeScore(settings);
     score.hidden = description === settings.heads[0];
     setText(score.lastElementChild ?? score, `score: ${description}`);
-    setText(threshold, value === null ? "never speaks unprompted" : "threshold (drag, arrow keys)");
+    setText(threshold, value === null ? "never speaks unprompted" : "threshold (drag)");
   };
   return { element: list, show };
 }

@@ -13,9 +13,10 @@ const STOP_SECONDS = 0.04; // before the limit: how long it takes until `pause` 
  * Emits `unplayable` if the browser cannot play the file, `mode` after a change of `reviewing`.
  */
 export class FilePlayer extends EventTarget {
-  /** @param {string} address of the preview */
-  constructor(address) {
+  /** @param {string} address of the preview @param {number} [start] the player's time of the first frame, in seconds */
+  constructor(address, start = 0) {
     super();
+    this.start = start;
     this.clock = new PlaybackClock();
     this.reviewing = false;
     this.canPlayReview = true;
@@ -32,12 +33,12 @@ export class FilePlayer extends EventTarget {
 
   /** Time of the displayed frame, in seconds. */
   get time() {
-    return this.video.currentTime;
+    return Math.max(0, this.video.currentTime - this.start);
   }
 
   /** @param {number} time of a frame that has been scored, in seconds */
   scored(time) {
-    this.clock.scored(time, performance.now() / 1000);
+    this.clock.scored(time + this.start, performance.now() / 1000);
   }
 
   /** Show the frame at a time, as far as it has been scored. @param {number} time */
@@ -45,7 +46,7 @@ export class FilePlayer extends EventTarget {
     this.#setReviewing(true);
     this.playing = false;
     this.video.pause();
-    this.video.currentTime = Math.max(0, Math.min(time, this.clock.limit ?? 0));
+    this.video.currentTime = Math.max(0, Math.min(time + this.start, this.clock.limit ?? 0));
   }
 
   /** Play from the displayed frame up to the last scored one. */

@@ -5,7 +5,8 @@
  * @typedef {object} LiveSource
  * @property {"clip" | "upload" | "url" | "camera" | "screen" | "playground"} kind
  * @property {string} [url] for the server: `clip:…`, `upload:…`, `rtsp://…`
- * @property {string} [preview] address of a video that the browser plays
+ * @property {string} [preview] address of a video that the browser plays; thumbnails of the server are shown without it
+ * @property {number} [previewStart] time of its first frame in seconds
  * @property {"tcp" | "udp"} [transport]
  * @property {number | null} [speed] of a file: 1 is real time, null as fast as frames are scored
  * @property {HTMLCanvasElement} [canvas] of the playground
@@ -244,7 +245,7 @@ export class LiveSession extends EventTarget {
     this.confirmed = session.created;
     this.log.add({ type: "session.created", session: session.created });
     session.addEventListener("event", (/** @type {CustomEvent} */ { detail }) => run === this.run && this.#onEvent(detail));
-    const thumbnails = source.kind === "url" && !source.preview ? { thumbnails: true } : {};
+    const thumbnails = element === null && !source.preview ? { thumbnails: true } : {};
     const duet = { ...settings.duet, ...thumbnails };
     if (Object.keys(duet).length > 0) await session.update({ duet });
     if (run !== this.run) return;

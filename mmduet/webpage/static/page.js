@@ -40,6 +40,10 @@ class Page {
     this.view.addEventListener("settingschange", (/** @type {CustomEvent} */ event) => {
       this.#setControls(changedControls(event.detail.duet));
     });
+    this.wall.addEventListener("select", (/** @type {CustomEvent} */ event) => {
+      selectTab("Live");
+      this.start(event.detail.source);
+    });
   }
 
   /** Fill the parts of the page. */
@@ -54,12 +58,13 @@ class Page {
       "source-screen": () => capturePanel("screen", choose),
       "source-upload": () => uploadPanel(this.uploads, choose),
       "source-stream": () => addressPanel(this.requests, config.allows_addresses, choose),
-      wall: () => wallPanel(this.wall, this.clips),
+      wall: () => wallPanel(this.wall, this.clips, config.allows_addresses),
       "results-video": () => this.results.videoChoice,
       results: () => this.results.element,
       footer: () => footer(config),
     });
     this.playground.hidden = true;
+    this.view.update({ speak: config.settings.duet.speak }); // the curve shows the threshold before the first start
   }
 
   /**
@@ -91,6 +96,7 @@ class Page {
    */
   applyPreset(names, values) {
     const current = byName(names, values);
+    /** @type {Record<string, any>} */
     const changed = this.#presetValues(current, current.preset);
     this.onControls(names, names.map((name) => changed[name]));
     if (this.view.isRunning) this.view.ask(changed.query);
@@ -127,6 +133,7 @@ class Page {
    * @param {Record<string, any>} values
    * @param {string} name
    * @param {string} [query]
+   * @returns {Record<string, any>}
    */
   #presetValues(values, name, query) {
     const preset = config.presets.find((/** @type {any} */ item) => item.name === name);
@@ -157,6 +164,15 @@ class Page {
       element("button", { class: "mmduet-button", type: "button", onclick: start }, "Open the playground"),
     );
   }
+}
+
+/**
+ * Select a tab of Gradio's.
+ * @param {string} label
+ */
+function selectTab(label) {
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  /** @type {HTMLElement | undefined} */ (tabs.find((tab) => tab.textContent?.trim() === label))?.click();
 }
 
 /** Open the page once the visitor has access. */

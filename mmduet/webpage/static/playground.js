@@ -197,7 +197,7 @@ export class Playground extends HTMLElement {
   /** @param {Form} [form] by default any */
   #add(form) {
     const { colour, size } = this.#tools;
-    if (this.#execute({ type: "add", look: { form, colour, size } })) this.#tools.advanceColour();
+    if (this.#execute({ type: "add", look: { form, colour, size } })) this.#tools.advanceColour(this.#world.shapes);
   }
 
   /** @param {Tool} tool */

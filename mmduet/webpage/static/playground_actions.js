@@ -301,7 +301,8 @@ function planResize(shapes, shape, kind) {
   const hasRoom = obstaclesOf(shapes, shape).every((other) => distance(shape, other) > radius + other.radius + CLEARANCE);
   const low = radius - 0.03;
   const isInside = [shape.x, shape.y].every((value) => value > low && value < 1 - low);
-  return hasRoom && isInside ? (/** @type {number} */ start) => new Resize(shape, start) : new Refusal("There is not enough room to grow. Move it first.");
+  if (!hasRoom || !isInside) return new Refusal("There is not enough room to grow. Move it first.");
+  return (/** @type {number} */ start) => new Resize(shape, start);
 }
 
 /**
@@ -337,8 +338,8 @@ function planDrop(shapes, drag) {
   const mayTouch = shape.behind === null;
   const goal = goalAt(shapes, shape, hand, { mayTouch, mayLeave: true });
   const obstacles = obstaclesOf(shapes, shape).filter((other) => other !== goal.other);
-  if (!isPathClear(obstacles, shape, shape, goal)) return (/** @type {number} */ start) => new Following({ ...drag, released: true }, start);
-  return glide(shapes, shape, goal);
+  if (isPathClear(obstacles, shape, shape, goal)) return glide(shapes, shape, goal);
+  return (/** @type {number} */ start) => new Following({ ...drag, released: true }, start);
 }
 
 /**

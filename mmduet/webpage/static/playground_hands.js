@@ -141,8 +141,10 @@ export class Hands {
     if (event.type === "pointercancel" && drag?.isNew) world.drag = null;
     const isAdded = held.form !== null && drag !== null && (!drag.isNew || sideBeyond(drag.track.last) === null);
     world.release();
-    if (isAdded) this.parts.onSelect(drag.shape);
-    if (isAdded) this.parts.tools.advanceColour();
+    if (isAdded) {
+      this.parts.onSelect(drag.shape);
+      this.parts.tools.advanceColour(world.shapes);
+    }
     this.#ghost?.remove();
     this.#ghost = null;
     this.parts.stage.classList.remove("holding");

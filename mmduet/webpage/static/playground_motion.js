@@ -45,6 +45,8 @@ const RESIZE_SECONDS = 0.4;
 const LAG_SECONDS = 0.22;
 const MIN_SPEED = 0.3;
 const MAX_SPEED = 0.9;
+/** Least speed of a shape that was let go. It does not slow down before it arrives. */
+const MIN_FINAL_SPEED = 0.45;
 /** A shape that has rested this long while it is held has finished its movement. */
 const REST_SECONDS = 0.15;
 /** A hand slower than this aims at the shape below it; a faster one passes by. */
@@ -53,8 +55,8 @@ const AIM_SPEED = 0.35;
 const OUTSIDE_SECONDS = 0.12;
 /** A movement that makes no progress for this long ends. */
 const STUCK_SECONDS = 0.4;
-/** A movement is over once the shape stays this near to where it comes to rest: about a pixel of what nano sees. */
-const REST_DISTANCE = 0.02;
+/** A movement is over once the shape stays this near to where it comes to rest: two pixels of what nano sees. */
+const REST_DISTANCE = 0.03;
 /** A shorter movement is too small to be reported. */
 const MIN_REPORTED = 0.08;
 
@@ -175,6 +177,7 @@ export class Following extends Journey {
   /** @type {number | null} */ #restingSince = null;
   /** @type {number | null} */ #outsideSince = null;
   #progressAt;
+  #speed = 0;
   #isFinal = false;
   /** The goal, and the smallest distance from it so far. */
   #nearest = { x: Infinity, y: Infinity, away: Infinity };
@@ -200,7 +203,9 @@ export class Following extends Journey {
     const goal = this.#updateGoal(shapes, time);
     const { shape } = this;
     const away = distance(shape, goal);
-    const length = clamp(away / LAG_SECONDS, MIN_SPEED, MAX_SPEED) * seconds;
+    const speed = clamp(away / LAG_SECONDS, MIN_SPEED, MAX_SPEED);
+    this.#speed = this.#isFinal ? Math.max(this.#speed, speed, MIN_FINAL_SPEED) : speed;
+    const length = this.#speed * seconds;
     const obstacles = obstaclesOf(shapes, shape).filter((other) => other !== goal.other);
     const next = stepTowards(obstacles, shape, goal, length);
     this.#noteProgress(time, goal, distance(next, goal));

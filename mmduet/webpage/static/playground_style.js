@@ -5,7 +5,6 @@ export const STYLE = `
 :host {
   --playground-text: light-dark(#1c2128, #e8ebf0);
   --playground-muted: light-dark(#4d5662, #aab3c0);
-  --playground-surface: light-dark(#ffffff, #1d222b);
   --playground-raised: light-dark(#eef1f5, #2b323e);
   --playground-border: light-dark(#8a94a3, #6d7788);
   --playground-accent: light-dark(#1d4ed8, #93b4ff);

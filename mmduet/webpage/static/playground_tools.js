@@ -107,9 +107,14 @@ export class Tools {
     }
   }
 
-  /** Choose the colour after the present one, so that the next new shape differs. */
-  advanceColour() {
-    this.setColour(COLOUR_NAMES[(COLOUR_NAMES.indexOf(this.colour) + 1) % COLOUR_NAMES.length]);
+  /**
+   * Choose the next colour that no shape has, so that the next new shape differs.
+   * @param {readonly Shape[]} shapes on the canvas
+   */
+  advanceColour(shapes) {
+    const present = COLOUR_NAMES.indexOf(this.colour);
+    const following = [...COLOUR_NAMES.slice(present + 1), ...COLOUR_NAMES.slice(0, present)];
+    this.setColour(following.find((colour) => shapes.every((shape) => shape.colour !== colour)) ?? this.colour);
   }
 
   /**

@@ -10,7 +10,7 @@
 import { Refusal, newShape, plan } from "./playground_actions.js";
 import { Following, handOf } from "./playground_motion.js";
 import { PointerTrack } from "./playground_pointer.js";
-import { besideFrame, insideFrame, isClear, sideBeyond } from "./playground_rules.js";
+import { besideFrame, insideFrame, isClear, isPathClear, obstaclesOf, sideBeyond } from "./playground_rules.js";
 import { SIDES, SIDE_NAMES, distance } from "./playground_shapes.js";
 
 /** @typedef {import("./playground_shapes.js").Shape} Shape */
@@ -198,7 +198,7 @@ export class World {
 
   #startNext() {
     if (this.drag !== null && this.#startsToFollow(this.drag)) {
-      this.#begin(new Following(this.drag, this.time, this.#entrySide(this.drag)));
+      this.#begin(new Following(this.drag, this.time, this.#enter(this.drag)));
     } else if (this.waiting.length > 0) {
       this.#startWaiting(/** @type {Command} */ (this.waiting.shift()));
     } else if (this.shapes.length > 0 || this.drag !== null) {
@@ -229,26 +229,40 @@ export class World {
    */
   #startsToFollow(drag) {
     const hand = handOf(drag, this.time);
-    if (drag.isNew && sideBeyond(hand) !== null) return false;
+    if (drag.isNew && (sideBeyond(hand) !== null || !this.#canEnter(drag))) return false;
     const pull = distance(hand, drag.shape);
     const speed = drag.track.speed(this.time);
     if (speed > FAST_SPEED) return pull > FAST_PULL;
     return pull > (speed < REST_SPEED ? MIN_PULL : SLOW_PULL);
   }
 
+  /** @param {Drag} drag */
+  #canEnter(drag) {
+    const { begin, end } = this.#entry(drag);
+    return isPathClear(obstaclesOf(this.shapes, drag.shape), drag.shape, begin, end);
+  }
+
   /**
-   * Place a new shape beside the frame, next to the hand, and return the side; null for a shape that is on the canvas.
+   * Return where a new shape enters: beside the frame, on the side that the hand came from.
+   * @param {Drag} drag
+   */
+  #entry(drag) {
+    const hand = handOf(drag);
+    const depth = (/** @type {Side} */ side) => 0.5 - (hand.x - 0.5) * SIDES[side].x - (hand.y - 0.5) * SIDES[side].y;
+    const side = drag.entry ?? SIDE_NAMES.reduce((a, b) => (depth(b) < depth(a) ? b : a));
+    const end = insideFrame(hand, drag.shape.radius);
+    return { side, end, begin: besideFrame(end, side, drag.shape.radius) };
+  }
+
+  /**
+   * Place a new shape where it enters, and return the side; null for a shape that is on the canvas.
    * @param {Drag} drag
    * @returns {Side | null}
    */
-  #entrySide(drag) {
+  #enter(drag) {
     if (!drag.isNew) return null;
-    const { shape } = drag;
-    const hand = handOf(drag, this.time);
-    const depth = (/** @type {Side} */ side) => 0.5 - (hand.x - 0.5) * SIDES[side].x - (hand.y - 0.5) * SIDES[side].y;
-    const side = drag.entry ?? SIDE_NAMES.reduce((a, b) => (depth(b) < depth(a) ? b : a));
-    const begin = besideFrame(insideFrame(hand, shape.radius), side, shape.radius);
-    [shape.x, shape.y] = [begin.x, begin.y];
+    const { side, begin } = this.#entry(drag);
+    [drag.shape.x, drag.shape.y] = [begin.x, begin.y];
     drag.isNew = false;
     return side;
   }

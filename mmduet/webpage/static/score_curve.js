@@ -50,7 +50,10 @@ export class ScoreCurve extends HTMLElement {
     const compact = this.hasAttribute("compact");
     if (this.shadowRoot === null) attachRoot(this, [themeSheet, curveSheet], ...(compact ? [] : [this.#heading()]), this.box);
     if (compact) this.#makeStatic();
-    this.stopTheme = followTheme(this, () => this.redraw());
+    this.stopTheme = followTheme(this, () => {
+      this.colours = /** @type {import("./curve_painter.js").Colours | undefined} */ (undefined);
+      this.redraw();
+    });
     this.resizes = new ResizeObserver(() => this.redraw());
     this.resizes.observe(this.box);
     this.redraw();
@@ -159,7 +162,8 @@ export class ScoreCurve extends HTMLElement {
     const { from, to } = this.range();
     const { settings, threshold } = this.policy;
     const separateScore = settings.heads.length > 1 || settings.policy === "sum";
-    this.painter = new CurvePainter(context, readColours(this), this.plot, compact);
+    this.colours ??= readColours(this);
+    this.painter = new CurvePainter(context, this.colours, this.plot, compact);
     this.state = {
       history: this.history, markers: this.markers, from, to, top: this.top(), threshold, separateScore,
       decidingSeries: separateScore ? "score" : settings.heads[0],

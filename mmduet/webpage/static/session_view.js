@@ -57,13 +57,13 @@ export class SessionView extends EventTarget {
     this.clear();
     this.curve.setPolicy(this.live.duet?.speak ?? {});
     if (element !== null) this.#setPlayer(new CapturePlayer(element));
-    else if (source.preview) this.#setPlayer(this.#filePlayer(new URL(source.preview, document.baseURI).href));
+    else if (source.preview) this.#setPlayer(this.#filePlayer(source));
     else this.#setPlayer(new ThumbnailPlayer());
   }
 
-  /** @param {string} address */
-  #filePlayer(address) {
-    const player = new FilePlayer(address);
+  /** @param {import("./live_session.js").LiveSource} source */
+  #filePlayer(source) {
+    const player = new FilePlayer(new URL(source.preview ?? "", document.baseURI).href, source.previewStart);
     player.addEventListener("unplayable", () => {
       if (this.player !== player) return;
       this.#setPlayer(new ThumbnailPlayer());
@@ -136,9 +136,7 @@ export class SessionView extends EventTarget {
     const time = typeof duet.trigger_pts === "number" ? duet.trigger_pts / 1e6 : null;
     const point = time === null ? null : this.curve.history.nearest(time);
     const [score, threshold] = [point?.score ?? null, point?.threshold ?? null];
-    const exceeded = score !== null && threshold !== null && score > threshold;
-    const name = describeScore(this.curve.policy.settings);
-    const comparison = exceeded ? describeComparison(name, score, threshold) : "at the end of the video";
+    const comparison = describeComparison(describeScore(this.curve.policy.settings), score, threshold);
     if (time !== null) this.curve.addMarker({ time, kind: "reply", score, forced: duet.forced, id });
     this.texts.set(id, "");
     if (this.texts.size > MAX_OPEN_REPLIES) this.texts.delete(this.texts.keys().next().value ?? "");

@@ -60,10 +60,12 @@ export function describeScore(settings) {
 }
 
 /**
- * Return the comparison that made the model speak.
+ * Return the comparison that made the model speak. Without the threshold if the score is not above it: it was changed since the
+ * server's decision, or the model speaks once more at the end.
  * @param {string} name of the score @param {number | null} score @param {number | null} threshold
  */
 export function describeComparison(name, score, threshold) {
-  if (score === null || threshold === null) return "";
+  if (score === null) return "";
+  if (threshold === null || score <= threshold) return `${name} ${formatScore(score)}`;
   return `${name} ${formatScore(score)} > ${formatScore(threshold)}`;
 }

@@ -5,6 +5,8 @@ import { element } from "./elements.js";
 import { formatTime } from "./format.js";
 import { uploadSource } from "./video_sources.js";
 
+const POLL_MS = 1000;
+
 /** Uploads of this tab. Emits "change" when the list changes. */
 export class Uploads extends EventTarget {
   /**
@@ -35,7 +37,24 @@ export class Uploads extends EventTarget {
     const upload = await this.requests.upload(path, file, onProgress, signal);
     this.list.push(upload);
     this.dispatchEvent(new Event("change"));
+    this.#followPreview(upload);
     return upload;
+  }
+
+  /**
+   * Ask for the state of an upload until its preview can be played, or is known to fail.
+   * @param {any} upload
+   */
+  async #followPreview(upload) {
+    while (!upload.playable && upload.transcoding?.state !== "failed" && this.list.includes(upload)) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      try {
+        Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
+      } catch {
+        return; // deleted, or the server is gone
+      }
+      this.dispatchEvent(new Event("change"));
+    }
   }
 
   /**
@@ -124,8 +143,15 @@ function uploadRow(uploads, upload, choose, status) {
   return element(
     "li",
     {},
-    element("span", {}, `${upload.name}, ${formatTime(upload.duration_s)}`),
+    element("span", {}, `${upload.name}, ${formatTime(upload.duration_s)}${describePreview(upload)}`),
     element("button", { class: "mmduet-button", type: "button", onclick: () => choose(uploadSource(upload)) }, "Watch"),
     element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: remove }, "Delete"),
   );
+}
+
+/** @param {any} upload */
+function describePreview(upload) {
+  if (upload.playable || !upload.transcoding) return "";
+  if (upload.transcoding.state === "failed") return " (no preview; small pictures are shown instead)";
+  return ` (preview for this browser: ${Math.round(100 * upload.transcoding.progress)} %)`;
 }

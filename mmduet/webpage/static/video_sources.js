@@ -33,7 +33,8 @@ export function clipSource(clip) {
 
 /** @param {any} upload */
 export function uploadSource(upload) {
-  return { kind: "upload", url: upload.source, preview: upload.preview, title: upload.name };
+  const preview = upload.playable ? { preview: upload.preview, previewStart: upload.start_s } : {};
+  return { kind: "upload", url: upload.source, title: upload.name, file: upload.name, ...preview };
 }
 
 /**

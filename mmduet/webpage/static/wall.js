@@ -58,16 +58,24 @@ export class Wall extends HTMLElement {
    */
   start(sources, settings = {}) {
     this.#close();
+    return Promise.all(sources.slice(0, MAX_TILES).map((source) => this.add(source, settings)));
+  }
+
+  /**
+   * Start a session for one more source. Throws `RangeError` if the wall is full.
+   * @param {import("./live_session.js").LiveSource} source
+   * @param {import("./live_session.js").LiveSettings} [settings]
+   */
+  add(source, settings = {}) {
+    if (this.tiles.length >= MAX_TILES) throw new RangeError(`The wall is full: it shows at most ${MAX_TILES} streams.`);
     const options = { url: this.url, connectOptions: this.connectOptions, waitSeconds: this.waitSeconds };
-    this.tiles = sources.slice(0, MAX_TILES).map((source) => new WallTile(source, options));
-    for (const tile of this.tiles) {
-      tile.addEventListener("select", () => this.dispatchEvent(new CustomEvent("select", { detail: { source: tile.source } })));
-    }
-    this.grid.replaceChildren(...this.tiles.map((tile) => tile.element));
-    const started = Promise.all(this.tiles.map((tile) => tile.start(settings)));
+    const tile = new WallTile(source, options);
+    tile.addEventListener("select", () => this.dispatchEvent(new CustomEvent("select", { detail: { source } })));
+    this.tiles.push(tile);
+    this.grid.append(tile.element);
     this.batch.start();
     this.#refresh();
-    return started;
+    return tile.start(settings);
   }
 
   /** End all sessions; their last state stays visible. */

@@ -8,7 +8,7 @@ import { every } from "./timers.js";
 const DEFAULT_FPS = 2;
 const CHECKS_PER_FRAME = 4;
 const MAX_CHECKS_PER_SECOND = 60;
-const TOLERANCE = 1e-3; // of a frame
+const TOLERANCE_SECONDS = 1e-7; // the server's is larger, so that it takes what is sent here
 const MAX_STEP_BACK_SECONDS = 0.25; // by which the time of a playing video may vary
 
 /**
@@ -153,7 +153,7 @@ export class FramePump extends EventTarget {
   #isDue(time) {
     if (this.#last === null) return true;
     const origin = this.#session.firstFrameTime ?? this.#last.time;
-    const tick = (/** @type {number} */ at) => Math.floor((at - origin) * this.#fps + TOLERANCE);
+    const tick = (/** @type {number} */ at) => Math.floor((at - origin + TOLERANCE_SECONDS) * this.#fps);
     return tick(time) > tick(this.#last.time);
   }
 
