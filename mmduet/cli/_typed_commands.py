@@ -94,7 +94,7 @@ class TypedCommands:
         self._stream.update_speak(self._speak)
         self._is_quiet = False
         if self._speak.policy == "never":
-            return "the speak policy is never, so there are no unprompted replies; set one, as in /threshold 0.5"
+            return "the speak policy is never: it allows no unprompted replies; set a threshold, as in /threshold 0.5"
         return f"speaks without being asked: {self._describe()}"
 
     def _set_threshold(self, text: str) -> str:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 def start_daemon(function: Callable[[], T], name: str) -> Future[T]:
     """Call ``function`` in a new daemon thread and return the future of its result."""
     future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # a function that runs cannot be cancelled
 
     def run() -> None:
         try:

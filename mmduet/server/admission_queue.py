@@ -78,6 +78,7 @@ class AdmissionQueue:
         max_waiting_per_key: Maximum number of those with the same key and its client secrets; None for no limit.
         is_at_limit: Returns whether an owner may open no further session.
         clock: Returns the time in seconds.
+        max_waiting_per_secret: Maximum number of those with the same client secret; None for no limit.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class AdmissionQueue:
         max_waiting_per_key: int | None,
         is_at_limit: Callable[[str], bool],
         clock: Callable[[], float] = monotonic,
+        max_waiting_per_secret: int | None = None,
     ) -> None:
         self._max_waiting, self._max_waiting_per_key, self._is_at_limit = max_waiting, max_waiting_per_key, is_at_limit
+        self._max_waiting_per_secret = max_waiting_per_secret
         self._waiting: list[Ticket] = []
         self._departures = DepartureRate(clock)
         self._is_serving = False
@@ -99,8 +102,8 @@ class AdmissionQueue:
     def join(self, owner: str, open_session: Callable[[], LiveSession]) -> LiveSession | Ticket:
         """Return a session if one can be opened at once, otherwise the ticket of a new waiting client.
 
-        Raises ``CapacityError`` if the client would have to wait and the queue is full, ``RateLimitError`` if its key has too
-        many waiting clients, and the errors of ``open_session``.
+        Raises ``CapacityError`` if the client would have to wait and the queue is full, ``RateLimitError`` if its key or client
+        secret has too many waiting clients, and the errors of ``open_session``.
         """
         ticket = Ticket(owner, open_session)
         self._waiting.append(ticket)
@@ -111,7 +114,7 @@ class AdmissionQueue:
                 raise outcome
             return outcome
         try:
-            self._check_size(account_of(owner))
+            self._check_size(owner)
         except CapacityError:
             self._waiting.remove(ticket)
             raise
@@ -179,19 +182,28 @@ class AdmissionQueue:
                 ticket.position = servable
                 ticket.estimated_wait = None if interval is None else servable * interval
 
-    def _check_size(self, key: str) -> None:
-        """Raise if the newest client is one too many."""
+    def _check_size(self, owner: str) -> None:
+        """Raise if the newest client, which is of this owner, is one too many."""
         if len(self._waiting) > self._max_waiting:
             raise CapacityError(f"no session is free and {self._max_waiting} clients wait already; try again later")
-        limit = self._max_waiting_per_key
+        limit, key = self._max_waiting_per_key, account_of(owner)
         if limit is not None and sum(account_of(ticket.owner) == key for ticket in self._waiting) > limit:
             raise RateLimitError(f"{limit} clients of this key wait for a session; try again later")
+        limit = self._max_waiting_per_secret if owner != key else None
+        if limit is not None and sum(ticket.owner == owner for ticket in self._waiting) > limit:
+            raise RateLimitError(f"{limit} clients of this client secret wait for a session; try again later")
 
 
 def create_queue(config: ServerConfig, budget: KVBudget) -> AdmissionQueue:
-    """Return the queue for the sessions of ``budget``. Of several keys, each may have half of the waiting clients."""
+    """Return the queue for the sessions of ``budget``.
+
+    Of several keys, each may have half of the waiting clients, and every client secret a quarter.
+    """
     max_waiting = queue_capacity(config.max_queued)
     max_waiting_per_key = max(max_waiting // 2, 1) if len(config.keys) > 1 else None
-    queue = AdmissionQueue(max_waiting, max_waiting_per_key, budget.is_at_limit)
+    max_waiting_per_secret = max(max_waiting // 4, 1)
+    queue = AdmissionQueue(
+        max_waiting, max_waiting_per_key, budget.is_at_limit, max_waiting_per_secret=max_waiting_per_secret
+    )
     budget.on_release = queue.on_departure
     return queue

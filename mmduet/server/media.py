@@ -30,7 +30,7 @@ from mmduet.video.network import Transport, first_then
 from mmduet.video.source import LiveSource
 
 Abort = Callable[[], None]
-"""Breaks a connection, so that whatever reads from it ends."""
+"""Closes a connection, so that every read from it ends."""
 
 
 class MediaLoader:

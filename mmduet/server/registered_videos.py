@@ -40,7 +40,7 @@ class RegisteredVideos:
     def find(self, url: str, owner: str) -> Path | None:
         """Return the file of a registered video, or None if the scheme of ``url`` is not registered; blocking.
 
-        Raises ``SourceError`` if there is no such video for this owner.
+        Raises ``SourceError`` if this owner has no such video.
         """
         scheme, colon, name = url.partition(":")
         find = self._finders.get(scheme.lower()) if colon else None

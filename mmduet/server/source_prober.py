@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Lock
 
-from mmduet.errors import CapacityError, SourceError
+from mmduet.errors import CapacityError, RateLimitError, SourceError
 from mmduet.protocol.source_probe import SourceProbe
 from mmduet.redaction import redact
+from mmduet.server.client_secrets import account_of
 from mmduet.server.key_limiter import KeyLimiter
 from mmduet.server.media import Abort, MediaLoader
 from mmduet.server.source_reader import close_frames
@@ -18,7 +20,8 @@ from mmduet.server.thumbnails import encode_thumbnail
 from mmduet.text import shorten
 from mmduet.video.network import Transport
 
-MAX_PROBES = 4
+MAX_PROBES, MAX_PROBES_PER_SECRET = 4, 2
+"""Tests that run at a time: of all clients together, and of one client secret."""
 PROBE_SECONDS = 10.0
 
 
@@ -51,25 +54,32 @@ class SourceProber:
     def __init__(self, media: MediaLoader, timeout_seconds: float = PROBE_SECONDS) -> None:
         self._media, self._timeout_seconds = media, timeout_seconds
         self._running = 0
+        self._running_by_owner = Counter[str]()
         self._executor = ThreadPoolExecutor(MAX_PROBES, thread_name_prefix="mmduet-probe")
 
     async def probe(self, url: str, transport: Transport, owner: str, limiter: KeyLimiter) -> SourceProbe:
         """Open a source, read its first frame and close it. Meanwhile it counts as a source of the key.
 
         Raises what ``MediaLoader.open_source`` raises, ``SourceError`` after the timeout, ``RateLimitError`` if the key has too
-        many sources, and ``CapacityError`` if too many tests are running.
+        many sources or the client secret too many tests, and ``CapacityError`` if too many tests are running.
         """
+        if owner != account_of(owner) and self._running_by_owner[owner] >= MAX_PROBES_PER_SECRET:
+            raise RateLimitError(
+                f"{MAX_PROBES_PER_SECRET} connection tests of this client secret are running; try again later"
+            )
         if self._running >= MAX_PROBES:
             raise CapacityError(f"all {MAX_PROBES} connection tests of the server are in use; try again later")
         probe_id = f"probe_{secrets.token_hex(8)}"
         limiter.open_source(probe_id)
         self._running += 1
+        self._running_by_owner[owner] += 1
         attempt, loop = _Attempt(), asyncio.get_running_loop()
         probing = loop.run_in_executor(self._executor, self._probe, url, transport, owner, attempt)
 
         def on_finished(finished: asyncio.Future[SourceProbe]) -> None:
             """Free the place: maybe after the answer, because not every attempt to connect can be interrupted."""
             self._running -= 1
+            self._running_by_owner -= Counter({owner: 1})  # forgets owners without tests
             limiter.close_source(probe_id)
             if not finished.cancelled():
                 finished.exception()  # mark it as retrieved

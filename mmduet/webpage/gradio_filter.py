@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmduet.errors import NotFoundError
@@ -18,6 +18,8 @@ ALLOWED = re.compile(
     r"/?|/(assets|static|svelte|clips|uploads|results|visitors)(/.*)?"
     r"|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/gradio_api/(info|startup-events|heartbeat/\w+)"
 )
+HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
+"""Hosts that a content security policy can name; IPv6 addresses are not among them."""
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -27,7 +29,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "media-src 'self' blob:",
         "font-src 'self' data:",
         "worker-src 'self' blob:",
-        "connect-src 'self' ws: wss:",  # not every browser counts WebSockets of the same host as 'self'
+        "connect-src 'self'{sockets}",
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'none'",
@@ -49,7 +51,7 @@ class GradioFilter:
         elif ALLOWED.fullmatch(path) is None:
             await error_response(NotFoundError(f"the page has nothing at {path[:100]}"))(scope, receive, send)
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _with_headers(send, Headers(scope=scope).get("host", "")))
 
 
 def _path_below(scope: Scope, prefix: str) -> str | None:
@@ -58,11 +60,17 @@ def _path_below(scope: Scope, prefix: str) -> str | None:
     return path.removeprefix(prefix) if path == prefix or path.startswith(f"{prefix}/") else None
 
 
-def _with_headers(send: Send) -> Send:
+def content_security_policy(host: str) -> str:
+    """Return the policy of a page at ``host``. Not every browser counts WebSockets of the same host as ``'self'``."""
+    sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
+    return CONTENT_SECURITY_POLICY.format(sockets=sockets)
+
+
+def _with_headers(send: Send, host: str) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            headers.setdefault("Content-Security-Policy", content_security_policy(host))
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Referrer-Policy", "no-referrer")
             headers.setdefault("X-Frame-Options", "SAMEORIGIN")

@@ -112,7 +112,7 @@ def _build_session_controls(defaults: PageDefaults) -> Controls:
         "window": gr.Slider(
             4, 64, duet["window"] or 64, step=1, label="Frames that it remembers (window of the KV cache)"
         ),
-        "keep_replies": gr.Checkbox(duet["keep_replies"], label="Remembers what it has said itself (keep_replies)"),
+        "keep_replies": gr.Checkbox(duet["keep_replies"], label="Remembers its own replies (keep_replies)"),
     }
     if defaults.adapters:
         choices = [("none", "")] + [(name, name) for name in defaults.adapters]
@@ -131,22 +131,24 @@ def _build_results_tab() -> None:
         run = gr.Button("Compute", variant="primary", elem_id="mmduet-run-task")
         stop = gr.Button("Stop", elem_id="mmduet-stop-task")
     _add_part("results")
-    run.click(None, [task, query], None, js="(task, query) => window.mmduetPage.runTask(task, query)")
-    stop.click(None, None, None, js="() => window.mmduetPage.stopTask()")
+    run.click(None, [task, query], None, js="(task, query) => window.mmduetPage?.runTask(task, query)")
+    stop.click(None, None, None, js="() => window.mmduetPage?.stopTask()")
 
 
 def _connect(controls: Controls) -> None:
-    """Connect the controls with the page's scripts in both directions."""
+    """Connect the controls with the page's scripts in both directions. ``mmduetPage`` exists once the visitor has access."""
     names, components = list(controls), list(controls.values())
-    collect = f"(...values) => window.mmduetPage.onControls({names!r}, values)"
+    collect = f"(...values) => window.mmduetPage?.onControls({names!r}, values)"
     for component in components:
         change = component.input if hasattr(component, "input") else component.change
         change(None, components, None, js=collect)
     controls["preset"].input(
-        None, components, components, js=f"(...values) => window.mmduetPage.applyPreset({names!r}, values)"
+        None, components, components, js=f"(...values) => window.mmduetPage?.applyPreset({names!r}, values) ?? values"
     )
     bridge = gr.HTML("", visible="hidden", elem_id="mmduet-bridge", js_on_load=BRIDGE)
-    bridge.change(None, components, components, js=f"(...values) => window.mmduetPage.takeSettings({names!r}, values)")
+    bridge.change(
+        None, components, components, js=f"(...values) => window.mmduetPage?.takeSettings({names!r}, values) ?? values"
+    )
 
 
 BRIDGE = """

@@ -72,7 +72,7 @@ class Preview:
             self.state, self.progress = "ready", 1.0
 
     def _on_error(self, error: Exception) -> None:
-        if self._stop.is_set:  # whatever is missing was deleted with the upload
+        if self._stop.is_set:  # missing files were deleted with the upload
             self._fail("the preview was stopped")
         elif isinstance(error, VideoError | CapacityError):
             PREVIEW_FAILED.emit(log, detail=str(error))

@@ -142,14 +142,14 @@ class SampleClips:
         """Return a clip. Raises ``NotFoundError``."""
         clip = (await self._load()).get(name)
         if clip is None:
-            raise NotFoundError(f"there is no clip {shorten(name)!r}; GET clips lists them")
+            raise NotFoundError(f"clip {shorten(name)!r} does not exist; GET clips lists all clips")
         return clip
 
     def find_path(self, name: str) -> Path:
         """Return the file of a clip; any thread may call it. Raises ``SourceError``."""
         clip = (self._clips if self._clips is not None else self._read()).get(name)
         if clip is None:
-            raise SourceError(f"there is no clip {shorten(name)!r}; check the name")
+            raise SourceError(f"clip {shorten(name)!r} does not exist; check the name")
         return clip.path
 
     async def poster(self, name: str) -> bytes:

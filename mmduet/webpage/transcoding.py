@@ -41,7 +41,7 @@ def write_preview(source: Path, target: Path, on_time: Callable[[float], None]) 
             on_time(frame.time)
             try:
                 image = _scale(frame, *size)
-            except Exception as error:  # noqa: BLE001 - whatever a converter raises for one frame, the next one may be good
+            except Exception as error:  # noqa: BLE001 - one frame that cannot be converted; the next one may be good
                 file.skip(frame, error)
                 continue
             writer.write(image, frame.time, end - frame.time)

@@ -32,7 +32,7 @@ async def receive_upload(
     read. The caller deletes the file if this raises.
 
     Raises ``ProtocolError`` for a body of more than ``max_bytes``, as soon as that is known, or one that does not arrive,
-    ``CapacityError`` if there is no space left for uploads, and ``StorageError`` if the disk is full.
+    ``CapacityError`` if the space for uploads is used up, and ``StorageError`` if the disk is full.
     """
     _check_headers(request, max_bytes)
     file = None

@@ -16,11 +16,18 @@ from mmduet.server.admission_queue import AdmissionQueue, QueueClosed, Ticket
 class Simulation:
     """A queue in front of ``capacity`` simulated sessions, of which one owner may have ``owner_limit``."""
 
-    def __init__(self, capacity: int, owner_limit: int = 100, max_waiting: int = 8, per_key: int | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        owner_limit: int = 100,
+        max_waiting: int = 8,
+        per_key: int | None = None,
+        per_secret: int | None = None,
+    ) -> None:
         self.now, self.capacity, self.owner_limit = 0.0, capacity, owner_limit
         self.sessions, self.opened = Counter[str](), list[str]()
         self.failure: Exception | None = None
-        self.queue = AdmissionQueue(max_waiting, per_key, self.is_at_limit, lambda: self.now)
+        self.queue = AdmissionQueue(max_waiting, per_key, self.is_at_limit, lambda: self.now, per_secret)
 
     def is_at_limit(self, owner: str) -> bool:
         return self.sessions[owner] >= self.owner_limit
@@ -120,6 +127,21 @@ def test_the_queue_and_the_share_of_a_key_are_bounded() -> None:
         server.capacity = 9
         assert server.join("key-3") == "session of key-3"
         assert server.opened == ["key-1", "key-1.x", "key-1.y", "key-2", "key-3"], "after those that have waited"
+
+    in_loop(run())
+
+
+def test_one_client_secret_cannot_fill_the_queue() -> None:
+    async def run() -> None:
+        server = Simulation(capacity=1, per_secret=2)
+        for owner in ("key", "key.x", "key.x"):
+            server.join(owner)
+        with pytest.raises(RateLimitError, match="2 clients of this client secret wait"):
+            server.join("key.x")
+        server.join("key.y")
+        for _ in range(3):
+            server.join("key")  # not a client secret
+        assert len(server.queue) == 6
 
     in_loop(run())
 

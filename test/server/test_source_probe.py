@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,38 @@ def test_tests_are_bounded_per_key_and_in_total(server: RunningServer, film: Pat
             thread.join()
     assert [answer.status_code for answer in answers] == [200, 200]
     wait_for(lambda: probe(server, "film.mp4").status_code == 200)
+
+
+def test_one_client_secret_leaves_connection_tests_to_others(film: Path) -> None:
+    released, waiting = threading.Event(), threading.Semaphore(0)
+
+    def silent(handler: Any) -> None:
+        waiting.release()
+        released.wait(30)
+        body(film.read_bytes())(handler)
+
+    with (
+        run_test_server(pull_hosts="127.0.0.1", pull_networks="127.0.0.0/8") as server,
+        run_stream_server({"/film": silent}) as web,
+        ThreadPoolExecutor() as background,
+    ):
+        secrets = [HTTP.post(f"{server.http}/v1/realtime/client_secrets").json()["value"] for _ in range(2)]
+
+        def probe_as(secret: str) -> httpx2.Response:
+            headers = {"Authorization": f"Bearer {secret}"}
+            url = f"{server.http}/v1/sources/test"
+            return httpx2.post(url, json={"url": web.url("/film")}, headers=headers, timeout=60)
+
+        running = [background.submit(probe_as, secrets[0]) for _ in range(2)]
+        assert all(waiting.acquire(timeout=20) for _ in running)
+        try:
+            refused = probe_as(secrets[0])
+            running.append(background.submit(probe_as, secrets[1]))
+            assert waiting.acquire(timeout=20)
+        finally:
+            released.set()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert [each.result().status_code for each in running] == [200, 200, 200]
 
 
 # Load

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from mmduet.scenes.world import Event
 from mmduet.webpage import sample_clips
 from mmduet.webpage.page import CLIPS, add_page
 from mmduet.webpage.playback import browser_media_type
-from mmduet.webpage.sample_clips import RECIPES, ClipRecipe, clip_path, ensure_clips, render_clip
+from mmduet.webpage.sample_clips import RECIPES, ClipRecipe, SampleClips, clip_path, ensure_clips, render_clip
 
 MAX_BYTES = 300_000
 LATEST_SECONDS = 2.0
@@ -82,6 +84,27 @@ def test_missing_clips_are_rendered_and_existing_ones_kept(tmp_path: Path, monke
     clip_path(folder, RECIPES[1]).unlink()
     ensure_clips(folder)
     assert rendered[len(RECIPES) :] == [f"{RECIPES[1].name}.mp4"]
+
+
+def test_a_server_can_stop_while_clips_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released, failures = threading.Event(), list[threading.ExceptHookArgs]()
+    monkeypatch.setattr(sample_clips, "render_clip", lambda path, recipe: released.wait(30))
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    clips = SampleClips(tmp_path)
+
+    async def stop_early() -> None:
+        loading = asyncio.create_task(clips.all())
+        while not any(thread.name == "mmduet-clips" for thread in threading.enumerate()):
+            await asyncio.sleep(0)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+    asyncio.run(stop_early())
+    (rendering,) = (thread for thread in threading.enumerate() if thread.name == "mmduet-clips")
+    released.set()
+    rendering.join(30)
+    assert failures == []
 
 
 def test_equal_recipes_give_equal_clips(tmp_path: Path) -> None:

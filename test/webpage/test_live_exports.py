@@ -161,6 +161,19 @@ def test_conversation_keeps_the_newest_entries(live: LivePage) -> None:
     assert (found["last"], found["bold"]) == ("<b>text</b>", 0)
 
 
+def test_player_of_a_file_that_starts_late_shows_the_times_of_the_session(live: LivePage) -> None:
+    script = """
+        const player = new m.FilePlayer("", 2);
+        for (const time of [0, 1, 2]) player.scored(time);
+        player.review(1);
+        const found = [player.video.currentTime, player.time];
+        player.review(9);
+        found.push(player.video.currentTime);
+        player.destroy();
+        return found;"""
+    assert call(live, "file_player.js", script) == [3, 1, 4]
+
+
 def test_clock_never_passes_the_last_score(live: LivePage) -> None:
     script = """
         const clock = new m.PlaybackClock();

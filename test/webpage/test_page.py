@@ -115,6 +115,18 @@ def test_captions_of_a_clip_are_finished_results(tab: PageDriver) -> None:
     assert download.value.path().read_text().startswith("WEBVTT")
 
 
+def test_tasks_are_replaced_stopped_and_ended_with_the_page(tab: PageDriver) -> None:
+    tab.run_task("Captions with times")
+    tab.page.evaluate("window.mmduetPage.runTask('highlight', ''), window.mmduetPage.stopTask()")
+    expect(tab.page.locator("#mmduet-results [role=status]")).to_have_text("Stopped.")
+    tab.run_task("Captions with times")
+    tab.page.wait_for_function("window.mmduetPage.results.running")
+    tab.page.reload()
+    tab.wait_until_ready()
+    tab.run_task("Captions with times")  # the server runs one task for each visitor
+    expect(tab.page.locator("#mmduet-results [role=status]")).to_have_text("Done.", timeout=30_000)
+
+
 def test_two_visitors_do_not_disturb_each_other(browser: Browser, server: RunningServer) -> None:
     with open_tab(browser, page_url(server)) as one, open_tab(browser, page_url(server)) as other:
         other.choose("Tell me when …")

@@ -14,9 +14,10 @@ from page_server import run_page_server
 from playwright.sync_api import Browser, expect
 from proxies import run_caddy, run_nginx
 
-from mmduet.errors import OptionError
+from mmduet.errors import OptionError, RateLimitError
 from mmduet.model import LoadedModel, load_model
 from mmduet.server.config_loading import load_config
+from mmduet.webpage.visitor_rate import VisitorRate
 
 PUBLIC = {"public": True, "page": True, "max_sessions_per_client_secret": 1, "frames_per_second_per_client_secret": 8.0}
 
@@ -69,6 +70,28 @@ def test_public_page_admits_visitors_with_limits(browser: Browser, nano: LoadedM
         assert httpx2.post(f"{server.http}/page/visitors", headers=foreign).status_code == 403
 
 
+def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> None:
+    with run_page_server(nano, keys="s3cret", **PUBLIC) as server, httpx2.Client() as client:
+        answers = [client.post(f"{server.http}/page/visitors") for _ in range(24)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert answers[0].status_code == 200
+    assert refused
+    assert int(refused[0].headers["retry-after"]) > 0
+
+
+def test_addresses_of_visitors_are_limited_one_by_one() -> None:
+    now = [0.0]
+    rate = VisitorRate(lambda: now[0])
+    for _ in range(20):
+        rate.take("one")
+    with pytest.raises(RateLimitError, match="network address") as limited:
+        rate.take("one")
+    assert limited.value.retry_after_seconds == 10
+    rate.take("other")
+    now[0] = 10.0
+    rate.take("one")
+
+
 def test_visitors_without_key_are_not_admitted_unless_public(server: RunningServer) -> None:
     answer = httpx2.post(f"{server.http}/page/visitors")
     assert (answer.status_code, answer.json()["error"]["message"]) == (
@@ -111,7 +134,10 @@ def test_what_the_page_does_not_need_is_closed(server: RunningServer, method: st
 
 def test_page_forbids_other_hosts_and_frames(server: RunningServer) -> None:
     headers = httpx2.get(url_of(server)).headers
-    assert "default-src 'self'" in headers["content-security-policy"]
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    host = server.http.removeprefix("http://")
+    assert policy["connect-src"] == f"'self' ws://{host} wss://{host}", "no WebSocket to other hosts"
     assert headers["x-frame-options"] == "SAMEORIGIN"
 
 

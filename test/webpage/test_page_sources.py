@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_server import RunningServer
+from live_server import RunningServer, wait_for
 from page_driver import PageDriver, open_chromium, open_tab
 from page_server import run_page_server
+from page_visitor import HTTP
 from playwright.sync_api import Browser, expect
 from stream_server import body, run_stream_server
 from video_files import make
@@ -41,9 +43,24 @@ def test_upload_is_narrated_and_deleted_with_its_visitor(
     assert reply["text"] == "a small purple triangle enters from the top"
     tab.select_tab("Finished results")
     expect(tab.page.locator("#mmduet-result-video option").first).to_have_text("my film.mp4 (uploaded)")
-    source = tab.page.evaluate("window.mmduetPage.uploads.list[0].id")
-    with tab.page.expect_request(lambda request: request.method == "DELETE" and source in request.url):
-        tab.leave()
+    upload = tab.page.evaluate("window.mmduetPage.uploads.list[0].id")
+    secret = tab.page.evaluate("window.mmduetPage.requests.secret.latest")
+    address, headers = f"{server.http}/page/uploads/{upload}", {"Authorization": f"Bearer {secret}"}
+    assert HTTP.get(address, headers=headers).status_code == 200
+    tab.leave()
+    wait_for(lambda: HTTP.get(address, headers=headers).status_code == 404)
+    assert not tab.problems
+
+
+def test_upload_that_browsers_do_not_play_gets_a_preview(tab: PageDriver, tmp_path: Path) -> None:
+    film = make(tmp_path / "film.avi", count=50, codec="mpeg4", codec_options={})
+    tab.upload(film)
+    expect(tab.page.locator("mmduet-live img.thumbnail")).to_be_visible()
+    tab.page.wait_for_function("window.mmduetPage.uploads.list[0].playable")
+    tab.page.get_by_role("button", name="Watch", exact=True).first.click()
+    expect(tab.page.locator("mmduet-live video.picture")).to_have_attribute("src", re.compile("/page/uploads/"))
+    tab.wait_for_state("ended")
+    tab.page.wait_for_function("window.mmduetPage.view.sessionView.player.time > 1")
     assert not tab.problems
 
 

@@ -52,7 +52,7 @@ export function describeError({ code = "", message = "" }) {
 export function queuedStatus({ position, estimatedWait }) {
   const place = position === 1 ? "You are next" : `${position - 1} ${position === 2 ? "visitor is" : "visitors are"} before you`;
   const wait = estimatedWait === null || estimatedWait === undefined ? "" : `, about ${roughly(estimatedWait)}`;
-  return { state: "queued", text: `The server is full. ${place}${wait}. This page starts by itself.` };
+  return { state: "queued", text: `The server is full. ${place}${wait}. The session starts automatically.` };
 }
 
 /**

@@ -160,7 +160,7 @@ class Page {
     return element(
       "div",
       { class: "mmduet-panel" },
-      element("p", {}, "Draw for the model: add shapes, drag them, change their colour. It says what you do while you do it."),
+      element("p", {}, "Draw for the model: add shapes, drag them, change their colour. It describes what you do while you do it."),
       element("button", { class: "mmduet-button", type: "button", onclick: start }, "Open the playground"),
     );
   }

@@ -36,7 +36,7 @@ const MIN_PULL = 0.1;
 /** Speed below which a hand rests. */
 const REST_SPEED = 0.06;
 const MAX_WAITING = 4;
-/** After this time without a shape, one enters by itself: nano does not know scenes that stay empty. */
+/** After this time without a shape, one enters on its own: nano does not know scenes that stay empty. */
 const EMPTY_SECONDS = 3;
 
 /** Everything on the canvas. */

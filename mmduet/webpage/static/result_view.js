@@ -26,7 +26,7 @@ export function showResult(result) {
 function showCaptions(values, files) {
   const rows = values.segments.map((/** @type {any} */ item) => [formatTime(item.start), formatTime(item.end), item.caption]);
   if (rows.length === 0) return [nothing("The model had nothing to report.")];
-  return [table(["From", "To", "Caption"], rows), link(files.captions, "captions.vtt", "Download subtitles (WebVTT)")];
+  return [table(["From", "To", "Caption"], rows), ...subtitles(files, "captions.vtt")];
 }
 
 /**
@@ -37,7 +37,9 @@ function showCaptions(values, files) {
 function showSpans(values, files) {
   const rows = values.spans.map((/** @type {any} */ span) => [formatTime(span.start), formatTime(span.end), span.score.toFixed(2)]);
   return [
-    element("img", { src: files.film_strip, alt: "Film strip with the spans that were found; the table lists them" }),
+    ...(files.film_strip
+      ? [element("img", { src: files.film_strip, alt: "Film strip with the spans that were found; the table lists them" })]
+      : []),
     rows.length ? table(["From", "To", "Relevance"], rows) : nothing("Nothing in the video matches the question."),
   ];
 }
@@ -55,7 +57,8 @@ function showHighlights(values, files) {
     return element("figure", {}, video, element("figcaption", {}, caption));
   });
   if (players.length === 0) return [nothing("Nothing stands out.")];
-  return [element("div", { class: "mmduet-players" }, ...players), link(files.reel, "highlights.mp4", "Download all as one video")];
+  const reel = files.reel ? [link(files.reel, "highlights.mp4", "Download all as one video")] : [];
+  return [element("div", { class: "mmduet-players" }, ...players), ...reel];
 }
 
 /**
@@ -66,7 +69,12 @@ function showHighlights(values, files) {
 function showAnswers(values, files) {
   const rows = values.answers.map((/** @type {any} */ answer) => [formatTime(answer.start), answer.text]);
   if (rows.length === 0) return [nothing("The model had no answer.")];
-  return [table(["At", "Answer"], rows), ...(files.captions ? [link(files.captions, "answers.vtt", "Download subtitles (WebVTT)")] : [])];
+  return [table(["At", "Answer"], rows), ...subtitles(files, "answers.vtt")];
+}
+
+/** Return the link to the subtitles; none if they could not be written. @param {any} files @param {string} name */
+function subtitles(files, name) {
+  return files.captions ? [link(files.captions, name, "Download subtitles (WebVTT)")] : [];
 }
 
 /** @param {string} text */

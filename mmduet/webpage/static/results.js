@@ -19,6 +19,9 @@ export class ResultsPanel {
     this.uploads = uploads;
     /** @type {string | null} */
     this.running = null;
+    this.starting = false; // whether a task has been requested whose id is not known yet
+    this.attempt = 0; // counts the tasks that were started or stopped here
+    addEventListener("pagehide", () => this.stop()); // the server runs one task per visitor
     this.video = element("select", { id: "mmduet-result-video" });
     this.videoChoice = element("div", { class: "mmduet-panel" }, element("label", { for: "mmduet-result-video" }, "Video"), this.video);
     this.progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
@@ -40,38 +43,60 @@ export class ResultsPanel {
   }
 
   /**
-   * Run a task over the chosen video and show its result.
+   * Run a task over the chosen video and show its result. The task that runs is stopped.
    * @param {string} task
    * @param {string} query
    */
   async run(task, query) {
-    this.stop();
+    if (this.starting) return;
+    const attempt = ++this.attempt;
     this.output.replaceChildren();
     this.progress.hidden = false;
     this.progress.value = 0;
     this.status.textContent = "Waiting for the server …";
     try {
-      const body = { video: this.video.value, task, ...(query.trim() ? { query: query.trim() } : {}) };
-      const { id } = await this.requests.send("POST", "page/results", body);
-      this.running = id;
+      const id = await this.#create({ video: this.video.value, task, ...(query.trim() ? { query: query.trim() } : {}) });
+      if (attempt !== this.attempt) return void (await this.#delete()); // stopped before its id was known
       const result = await this.#wait(id);
       if (result === null) return;
       const done = result.state === "done";
-      this.status.textContent = done ? "Done." : `✗ ${result.message ?? "The task was stopped."}`;
+      const message = result.message ?? (done ? "" : "The task was stopped."); // of a result whose files are missing, too
+      this.status.textContent = done ? `Done. ${message}`.trim() : `✗ ${message}`;
       if (done) this.output.replaceChildren(showResult(result));
     } catch (error) {
-      this.status.textContent = `✗ ${/** @type {Error} */ (error).message}`;
+      if (attempt === this.attempt) this.status.textContent = `✗ ${/** @type {Error} */ (error).message}`;
     } finally {
-      this.progress.hidden = true;
+      if (attempt === this.attempt) this.progress.hidden = true;
     }
   }
 
   /** Stop the running task. */
   stop() {
-    if (this.running === null) return;
-    this.requests.send("DELETE", `page/results/${this.running}`).catch(() => {});
-    this.running = null;
+    if (this.running === null && !this.starting) return;
+    this.attempt++;
+    this.progress.hidden = true;
     this.status.textContent = "Stopped.";
+    this.#delete();
+  }
+
+  /** Request a task and return its id. @param {Record<string, any>} body */
+  async #create(body) {
+    this.starting = true;
+    try {
+      await this.#delete();
+      const { id } = await this.requests.send("POST", "page/results", body);
+      this.running = id;
+      return id;
+    } finally {
+      this.starting = false;
+    }
+  }
+
+  /** Delete the running task at the server, also while the page is left. */
+  async #delete() {
+    const id = this.running;
+    this.running = null;
+    if (id !== null) await this.requests.send("DELETE", `page/results/${id}`, undefined, { keepalive: true }).catch(() => {});
   }
 
   /**
@@ -95,7 +120,7 @@ export class ResultsPanel {
 
 /** @param {any} state */
 function describeState(state) {
-  if (state.state === "waiting") return `Waiting: place ${state.position} in the queue.`;
+  if (state.state === "waiting") return `Waiting: place ${state.position} in the queue. ${state.message ?? ""}`.trim();
   if (state.state === "finishing") return "Preparing the files …";
   return `Watching … ${Math.round(100 * state.progress)} %`;
 }

@@ -65,7 +65,7 @@ export const themeSheet = styleSheet(`
 `);
 
 /**
- * Keep `data-theme` of an element at `dark` while its inherited text is light, whatever makes the page dark.
+ * Keep `data-theme` of an element at `dark` while its inherited text is light, however the page was made dark.
  * @param {HTMLElement} host
  * @param {() => void} [changed] called after a change
  * @returns {() => void} a function that stops it

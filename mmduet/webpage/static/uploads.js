@@ -1,13 +1,13 @@
 // @ts-check
 /** The panel in which a visitor uploads videos and chooses among them. */
 
-import { element } from "./elements.js";
+import { element, setText } from "./elements.js";
 import { formatTime } from "./format.js";
 import { uploadSource } from "./video_sources.js";
 
 const POLL_MS = 1000;
 
-/** Uploads of this tab. Emits "change" when the list changes. */
+/** Uploads of this tab. Emits "change" when the list changes, and "preview" with an upload while its preview is made. */
 export class Uploads extends EventTarget {
   /**
    * @param {import("./requests.js").Requests} requests
@@ -19,7 +19,7 @@ export class Uploads extends EventTarget {
     this.limits = limits;
     /** @type {any[]} */
     this.list = [];
-    addEventListener("pagehide", (event) => this.#onPageHide(event));
+    addEventListener("pagehide", () => this.#onPageHide());
   }
 
   /**
@@ -46,14 +46,15 @@ export class Uploads extends EventTarget {
    * @param {any} upload
    */
   async #followPreview(upload) {
-    while (!upload.playable && upload.transcoding?.state !== "failed" && this.list.includes(upload)) {
+    while (!upload.playable && upload.transcoding?.state !== "failed") {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      if (!this.list.includes(upload)) return;
       try {
         Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
       } catch {
         return; // deleted, or the server is gone
       }
-      this.dispatchEvent(new Event("change"));
+      this.dispatchEvent(new CustomEvent("preview", { detail: upload }));
     }
   }
 
@@ -67,12 +68,13 @@ export class Uploads extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @param {PageTransitionEvent} event */
-  #onPageHide(event) {
-    if (event.persisted) return; // the browser keeps the page, which may come back
+  /** Delete all uploads, also if the browser keeps the page, because it reports no later end of a page that it keeps. */
+  #onPageHide() {
     for (const upload of this.list) {
       this.requests.send("DELETE", `page/uploads/${upload.id}`, undefined, { keepalive: true }).catch(() => {});
     }
+    this.list = [];
+    this.dispatchEvent(new Event("change"));
   }
 }
 
@@ -122,6 +124,11 @@ export function uploadPanel(uploads, choose) {
     send(event.dataTransfer?.files[0]);
   });
   uploads.addEventListener("change", () => list.replaceChildren(...uploads.list.map((upload) => uploadRow(uploads, upload, choose, status))));
+  uploads.addEventListener("preview", (event) => {
+    const upload = /** @type {CustomEvent} */ (event).detail;
+    const label = list.querySelector(`[data-upload="${upload.id}"]`);
+    if (label !== null) setText(label, describeUpload(upload)); // the row stays, with the focus of its buttons
+  });
   return panel;
 }
 
@@ -143,10 +150,15 @@ function uploadRow(uploads, upload, choose, status) {
   return element(
     "li",
     {},
-    element("span", {}, `${upload.name}, ${formatTime(upload.duration_s)}${describePreview(upload)}`),
+    element("span", { dataset: { upload: upload.id } }, describeUpload(upload)),
     element("button", { class: "mmduet-button", type: "button", onclick: () => choose(uploadSource(upload)) }, "Watch"),
     element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: remove }, "Delete"),
   );
+}
+
+/** @param {any} upload */
+function describeUpload(upload) {
+  return `${upload.name}, ${formatTime(upload.duration_s)}${describePreview(upload)}`;
 }
 
 /** @param {any} upload */

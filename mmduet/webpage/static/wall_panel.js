@@ -50,7 +50,10 @@ export function wallPanel(wall, clips, allowsAddresses) {
  */
 function addressForm(wall, attempt) {
   const address = element("input", { type: "url", id: "mmduet-wall-address", placeholder: "rtsp://camera.example/stream", required: true });
-  const add = attempt(() => wall.add({ kind: "url", url: address.value.trim(), title: address.value.trim() }));
+  const add = attempt(() => {
+    const url = address.value.trim();
+    wall.add({ kind: "url", url, title: url.replace(/\/\/[^/?#]*@/, "//") }); // without the password
+  });
   const form = element(
     "form",
     { class: "mmduet-row" },

@@ -39,7 +39,7 @@ const DEFAULT_MAX_UNSCORED = 8;
 /**
  * A session. `connect` opens it.
  *
- * It dispatches every event of the protocol as a `CustomEvent` of the event's type and once more as `event`; `detail` is the
+ * It dispatches every event of the protocol as a `CustomEvent` of the event's type and also as `event`; `detail` is the
  * event. Further events: `connection` (`detail`: `ConnectionChange`), `drain` (a frame can be sent at once again), and `end`
  * (the last one; `detail`: the error or null). Errors about an `update` reject its promise and are not dispatched.
  */
