@@ -105,11 +105,11 @@ def measure_latency(seconds: float, warm_up: float, model: str, report: Report) 
                     **latency.to_dict(),
                     "cpu_percent_of_a_core": meter.percent(),
                     "server_mb": round(server.memory_mb, 1),
-                    "browser_mb": round(browser.renderer_mb, 1),
+                    "page_mb": round(browser.page_memory_mb["own"], 1),
                     "load_average": round(os.getloadavg()[0], 2),
                     "machine_cpu_percent": psutil.cpu_percent(),
                     "state": driver.state,
-                    "problems": dict(driver.problems),
+                    "problems": dict(driver.problems + server.errors),
                 }
                 sample = Latency()
                 sample.add(record)
@@ -149,7 +149,7 @@ def print_latency(result: Json) -> None:
     print_shares(result)
     cpu = result["cpu_percent_of_a_core"]
     print(f"processor time in % of one core: server {cpu['server']:.0f}, browser {cpu['browser']:.0f}")
-    print(f"memory in MiB: server {result['server_mb']:.0f}, page {result['browser_mb']:.0f}")
+    print(f"memory in MiB: server {result['server_mb']:.0f}, page {result['page_mb']:.0f}")
 
 
 def print_shares(result: Json) -> None:

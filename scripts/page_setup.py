@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from mmduet.video import VideoWriter
 
 MIB = 2**20
 RECORDER = Path(__file__).with_name("page_recorder.js").read_text(encoding="utf-8")
+MAX_LOG_CHARS = 4000
 CAMERA_FPS = 15
 CAMERA_SIZE = 384
 Json = dict[str, Any]
@@ -36,11 +39,20 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class PageServer:
-    """A server with the live page. ``temporary`` is where it keeps uploads."""
+    """A server with the live page. ``temporary`` is where it keeps uploads, ``log`` the file of its log."""
 
     url: str
     process: psutil.Process
     temporary: Path
+    log: Path
+
+    @property
+    def errors(self) -> Counter[str]:
+        """The errors that it has logged, without their tracebacks."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        return Counter(
+            f"server log: {found[:200]}" for found in re.findall(r"^\S+ \S+ (?:ERROR|CRITICAL) (.*)$", text, re.M)
+        )
 
     @property
     def memory_mb(self) -> float:
@@ -48,9 +60,19 @@ class PageServer:
         return sum(p.memory_info().rss for p in [self.process, *self.process.children(recursive=True)]) / MIB
 
     @property
+    def files(self) -> dict[str, int]:
+        """Sizes of all temporary files that are not empty, in bytes, by their names."""
+        sizes = {}
+        for path in self.temporary.rglob("*"):
+            with suppress(FileNotFoundError):
+                if path.is_file() and (size := path.stat().st_size):
+                    sizes[path.relative_to(self.temporary).as_posix()] = size
+        return sizes
+
+    @property
     def upload_mb(self) -> float:
         """Size of all temporary files in MiB."""
-        return sum(path.stat().st_size for path in self.temporary.rglob("*") if path.is_file()) / MIB
+        return sum(self.files.values()) / MIB
 
 
 @contextmanager
@@ -64,9 +86,9 @@ def run_page_server(model: str, *arguments: str) -> Iterator[PageServer]:
         temporary.mkdir()
         options = ("--page", "--model", model, *arguments)
         with server_process(*options, environment={"TMPDIR": str(temporary)}, log=log) as (address, pid):
-            yield PageServer(page_url(address), psutil.Process(pid), temporary)
-        if errors := log.read_text(encoding="utf-8", errors="replace").strip():
-            print(f"The server has logged:\n{errors[-4000:]}", file=sys.stderr)
+            yield PageServer(page_url(address), psutil.Process(pid), temporary, log)
+        if text := log.read_text(encoding="utf-8", errors="replace").strip():
+            print(f"The end of the server's log:\n{text[-MAX_LOG_CHARS:]}", file=sys.stderr)
 
 
 @dataclass
@@ -82,9 +104,14 @@ class MeasuredBrowser:
         return [self.process, *self.process.children(recursive=True)]
 
     @property
-    def renderer_mb(self) -> float:
-        """Memory that belongs to the processes of the pages alone, in MiB."""
-        return sum(p.memory_full_info().uss for p in self.processes if "--type=renderer" in _command(p)) / MIB
+    def page_memory_mb(self) -> dict[str, float]:
+        """Memory of the processes of the pages in MiB: ``own``, and ``shared`` with the browser.
+
+        Without a GPU, Chromium caches each picture of a video that is drawn in shared memory, up to 512 MiB, which it frees
+        when memory is short. This cache grows for minutes; it is not memory that a page holds.
+        """
+        sizes = [_proportional_mb(p.pid) for p in self.processes if "--type=renderer" in _command(p)]
+        return {"own": sum(size["Pss_Anon"] for size in sizes), "shared": sum(size["Pss_Shmem"] for size in sizes)}
 
     def new_tab(self, url: str) -> PageDriver:
         """Open a tab for a new visitor, without the page at ``url``."""
@@ -126,6 +153,16 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def _proportional_mb(pid: int) -> Counter[str]:
+    """Return the proportional set size of a process by kind in MiB; nothing for a process that has ended."""
+    sizes = Counter[str]()
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
+            kind, amount = line.split()[:2]
+            sizes[kind.rstrip(":")] = int(amount) / 1024
+    return sizes
 
 
 class CpuMeter:

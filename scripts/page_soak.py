@@ -40,7 +40,7 @@ JUDGED = {
 COMPARED_SAMPLES = 5  # at the end of the warm-up, and at the end
 UPLOAD_SECONDS = (3.0, 6.0)
 STEP_SECONDS = 0.25
-EMPTY_SECONDS = 60.0  # in which the server must have ended the sessions of visitors who have left
+EMPTY_SECONDS = 60.0  # in which the sessions and files of visitors who have left must end
 MIB = 2**20
 
 
@@ -77,12 +77,15 @@ class Visitors:
             try:
                 pause = next(steps, None)
             except (Error, VisitError) as error:
-                self.problems[f"visit: {str(error).splitlines()[0][:200]}"] += 1
+                self._add_problem(error)
                 pause = None
             if pause is None:
                 self._remove_visitor(visit)
             else:
                 heapq.heappush(self._due, (time.perf_counter() + pause, number, visit, steps))
+
+    def _add_problem(self, error: Exception) -> None:
+        self.problems[f"visit: {str(error).splitlines()[0][:200]}"] += 1
 
     def _add_visitor(self) -> None:
         driver = self.browser.new_tab(self.url)
@@ -95,12 +98,18 @@ class Visitors:
         self.actions.update(visit.actions)
         self.problems.update(visit.driver.problems)
         self.aborted += visit.driver.aborted
-        visit.driver.close()
+        try:
+            visit.driver.close()
+        except Error as error:
+            self._add_problem(error)
 
     def leave(self) -> None:
         """Let all visitors leave at once."""
         for _, _, visit, _ in self._due:
-            visit.driver.leave()
+            try:
+                visit.driver.leave()
+            except Error as error:
+                self._add_problem(error)
         time.sleep(LEAVE_SECONDS)
         while self._due:
             self._remove_visitor(heapq.heappop(self._due)[2])
@@ -124,13 +133,14 @@ class StayingPage:
         for _ in range(2):  # objects with finalisers need a second one
             self._cdp.send("HeapProfiler.collectGarbage")
         metrics = {metric["name"]: metric["value"] for metric in self._cdp.send("Performance.getMetrics")["metrics"]}
-        latency = Latency()
+        memory, latency = self.browser.page_memory_mb, Latency()
         record = take_record(self.driver)
         latency.add(record)
         self.latency.add(record)
         return {
             "page_heap_mb": round(metrics["JSHeapUsedSize"] / MIB, 2),
-            "page_mb": round(self.browser.renderer_mb, 1),
+            "page_mb": round(memory["own"], 1),
+            "page_shared_mb": round(memory["shared"], 1),
             "dom_nodes": int(metrics["Nodes"]),
             "listeners": int(metrics["JSEventListeners"]),
             "page_state": self.driver.state,
@@ -174,6 +184,11 @@ class Soak:
         """Time since the start."""
         return time.perf_counter() - self.start
 
+    @property
+    def problems(self) -> Counter[str]:
+        """Everything that went wrong, and how often."""
+        return self.visitors.problems + self.page.driver.problems + self.server.errors
+
     def sample(self) -> None:
         """Add a sample to the report and print it."""
         visitors = self.visitors
@@ -181,12 +196,12 @@ class Soak:
             "seconds": round(self.seconds, 1),
             "server_mb": round(self.server.memory_mb, 1),
             **self.page.sample(),
-            "sessions": fetch_sessions(self.server.url),
+            "sessions": self._fetch_sessions(),
             "visitors": visitors.present,
             "visits": visitors.visits,
             "upload_mb": round(self.server.upload_mb, 2),
             "server_cpu_percent": self.meter.percent()["server"],
-            "problems": visitors.problems.total() + self.page.driver.problems.total(),
+            "problems": self.problems.total(),
         }
         self.meter = CpuMeter({"server": [self.server.process]})
         self.report.result = self.summarize([*self.report.samples, sample])
@@ -195,7 +210,7 @@ class Soak:
 
     def summarize(self, samples: list[Json]) -> Json:
         """Return the result so far."""
-        visitors, problems = self.visitors, self.visitors.problems + self.page.driver.problems
+        visitors, problems = self.visitors, self.problems
         growth = {name: compute_growth(samples, name, self.warm_up) for name in (*JUDGED, "dom_nodes", "listeners")}
         return {
             "visits": visitors.visits,
@@ -209,21 +224,32 @@ class Soak:
             "faults": find_faults(growth, problems),
         }
 
+    def _fetch_sessions(self) -> int | None:
+        """Return the number of sessions of the server, None if it does not answer."""
+        try:
+            with urlopen(urljoin(self.server.url, "../v1/stats"), timeout=30) as response:
+                return int(json.load(response)["sessions"])
+        except OSError as error:
+            self.page.driver.problems[f"the server does not answer: {error}"] += 1
+            return None
+
     def check_empty(self) -> None:
         """Let the visitors leave, and check that their sessions and uploads do not remain."""
         self.visitors.leave()
         limit = time.perf_counter() + EMPTY_SECONDS
-        while (sessions := fetch_sessions(self.server.url)) > 1 and time.perf_counter() < limit:
-            self.page.driver.page.wait_for_timeout(1000 * STEP_SECONDS)
-        left = {"sessions": sessions, "upload_mb": round(self.server.upload_mb, 2)}
+        sessions, files = self._fetch_sessions(), self.server.files
+        while (sessions != 1 or files) and time.perf_counter() < limit and not self.report.interrupted:
+            self.page.driver.page.wait_for_timeout(1000)
+            sessions, files = self._fetch_sessions(), self.server.files
+        left = {"sessions": sessions, "files": files}
         result = self.summarize(self.report.samples)
         result["after_all_have_left"] = left
-        if sessions > 1:
-            result["faults"].append(f"{sessions - 1} sessions remain after all visitors have left")
-        if left["upload_mb"] > 0:
+        if sessions != 1:
             result["faults"].append(
-                f"{left['upload_mb']} MiB of uploads and results remain after all visitors have left"
+                f"{sessions} sessions remain after all visitors have left, expected that of the page"
             )
+        if files:
+            result["faults"].append(f"{len(files)} files remain after all visitors have left: {', '.join(files)[:300]}")
         self.report.result = result
         self.report.save()
 
@@ -271,12 +297,6 @@ def _run(soak: Soak, seconds: float, every: float) -> None:
         soak.sample()
 
 
-def fetch_sessions(url: str) -> int:
-    """Return the number of sessions of the server with the page at ``url``."""
-    with urlopen(urljoin(url, "../v1/stats"), timeout=30) as response:
-        return int(json.load(response)["sessions"])
-
-
 def compute_growth(samples: list[Json], name: str, warm_up: float) -> Json:
     """Return the medians of a figure right after ``warm_up`` seconds and at the end, and the growth as a share.
 
@@ -316,7 +336,8 @@ def print_sample(sample: Json) -> None:
     """Print a line of the table."""
     print(
         f"{sample['seconds'] / 60:>7.1f}{sample['server_mb']:>8.0f}{sample['page_heap_mb']:>8.1f}{sample['page_mb']:>8.0f}"
-        f"{sample['dom_nodes']:>8}{sample['listeners']:>11}{show(sample['page_score_p95_ms']):>11}{sample['sessions']:>10}"
+        f"{sample['dom_nodes']:>8}{sample['listeners']:>11}{show(sample['page_score_p95_ms']):>11}"
+        f"{show(sample['sessions']):>10}"
         f"{sample['visits']:>8}{sample['upload_mb']:>9.1f}{sample['server_cpu_percent']:>5.0f}%{sample['problems']:>10}",
         flush=True,
     )
@@ -331,6 +352,4 @@ def print_soak(result: Json) -> None:
         growth = "-" if figures["growth"] is None else f"{100 * figures['growth']:+.1f} %"
         print(f"{label:40}{show(figures['from'], 1):>10}{show(figures['to'], 1):>10}{growth:>10}")
     if left := result.get("after_all_have_left"):
-        print(
-            f"after all visitors have left: {left['sessions'] - 1} of their sessions, {left['upload_mb']} MiB of files"
-        )
+        print(f"after all visitors have left: {left['sessions']} session (1 expected), {len(left['files'])} files")

@@ -72,6 +72,7 @@ def save_video_plot(path: Path, plot: VideoPlot) -> None:
         height = compose(figure, plot)
         with atomic_write(path) as part:
             figure.savefig(part, format=path.suffix[1:].lower(), dpi=min(DPI, MAX_PIXELS / height))
+        figure.clear()  # its parts refer to each other; without this, its pictures stay in memory until a garbage collection
 
 
 def compose(figure: Figure, plot: VideoPlot) -> float:

@@ -84,6 +84,11 @@ class EngineRun:
             with suppress(MmduetError):
                 await self._manager.engine.close_session(session)
 
+    def forget(self) -> None:
+        """Remove the outputs and what ``run`` has used, after ``close``."""
+        self.events = []
+        del self._task_run, self._on_time
+
     def release(self) -> None:
         """Release the memory of the session, once it is closed; a second call does nothing."""
         self._manager.admission.release(self._id)

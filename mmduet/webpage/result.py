@@ -90,7 +90,18 @@ class Result:
         self._stop.set()
 
     async def run(self, create_folder: Callable[[Result], Path], worker: BackgroundWorker) -> None:
-        """Run the task after ``reserve``, then write its files in ``worker``. ``message`` and ``code`` keep errors."""
+        """Run the task after ``reserve``, then write its files in ``worker``. ``message`` and ``code`` keep errors.
+
+        Afterwards it has no frames and outputs any more, and nothing refers back to it, so that its memory is freed with it.
+        """
+        try:
+            await self._run(create_folder, worker)
+        finally:
+            self._strip = FilmStrip()
+            self._engine_run.forget()
+            del self._task_run
+
+    async def _run(self, create_folder: Callable[[Result], Path], worker: BackgroundWorker) -> None:
         error: MmduetError | None = None
         try:
             await self._engine_run.run()

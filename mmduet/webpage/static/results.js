@@ -21,7 +21,12 @@ export class ResultsPanel {
     this.running = null;
     this.starting = false; // whether a task has been requested whose id is not known yet
     this.attempt = 0; // counts the tasks that were started or stopped here
-    addEventListener("pagehide", () => this.stop()); // the server runs one task per visitor
+    /** @type {string | null} */
+    this.finished = null; // the result that is shown; its files are at the server
+    addEventListener("pagehide", (event) => {
+      this.stop(); // the server runs one task per visitor
+      if (!event.persisted) this.#discard();
+    });
     this.video = element("select", { id: "mmduet-result-video" });
     this.videoChoice = element("div", { class: "mmduet-panel" }, element("label", { for: "mmduet-result-video" }, "Video"), this.video);
     this.progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
@@ -83,7 +88,7 @@ export class ResultsPanel {
   async #create(body) {
     this.starting = true;
     try {
-      await this.#delete();
+      await Promise.all([this.#delete(), this.#discard()]);
       const { id } = await this.requests.send("POST", "page/results", body);
       this.running = id;
       return id;
@@ -96,6 +101,18 @@ export class ResultsPanel {
   async #delete() {
     const id = this.running;
     this.running = null;
+    await this.#send(id);
+  }
+
+  /** Delete the files of the result that was shown. */
+  async #discard() {
+    const id = this.finished;
+    this.finished = null;
+    await this.#send(id);
+  }
+
+  /** @param {string | null} id of the result to delete */
+  async #send(id) {
     if (id !== null) await this.requests.send("DELETE", `page/results/${id}`, undefined, { keepalive: true }).catch(() => {});
   }
 
@@ -111,6 +128,7 @@ export class ResultsPanel {
       this.status.textContent = describeState(state);
       if (!["waiting", "running", "finishing"].includes(state.state)) {
         this.running = null;
+        this.finished = id;
         return state;
       }
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));

@@ -14,6 +14,7 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Error,
     Locator,
     Page,
     Playwright,
@@ -188,15 +189,15 @@ class PageDriver:
 
     def drag_threshold(self, share: float) -> None:
         """Drag the threshold line of the curve by ``share`` of the curve's height; positive values lower it."""
-        handle, height = self.view.locator("mmduet-curve [role=slider][aria-label=Threshold]"), 0.0
-        handle.scroll_into_view_if_needed()
-        box, surface = handle.bounding_box(), self.view.locator("mmduet-curve canvas").bounding_box()
-        assert box is not None
-        assert surface is not None
-        x, y, height = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, surface["height"]
+        handle = self.view.locator("mmduet-curve [role=slider][aria-label=Threshold]")
+        handle.hover()
+        box, curve = handle.bounding_box(), self.view.locator("mmduet-curve canvas").bounding_box()
+        if box is None or curve is None:
+            raise Error("the curve has disappeared")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        self.page.mouse.move(x, y + share * height, steps=4)
+        self.page.mouse.move(x, y + share * curve["height"], steps=4)
         self.page.mouse.up()
 
     @property
