@@ -108,7 +108,7 @@ def test_a_server_can_stop_while_clips_are_rendered(tmp_path: Path, monkeypatch:
 
 
 def test_equal_recipes_give_equal_clips(tmp_path: Path) -> None:
-    recipe = ClipRecipe("short", "", "", "", seed=1, seconds=3.0)
+    recipe = ClipRecipe("short", "", "", "narrate", "", seed=1, seconds=3.0)
     for name in ("a.mp4", "b.mp4"):
         render_clip(tmp_path / name, recipe)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()

@@ -10,6 +10,7 @@ import pytest
 from live_server import RunningServer, wait_for
 from page_driver import PageDriver, open_chromium, open_tab
 from page_server import run_page_server
+from page_setup import write_scene
 from page_visitor import HTTP
 from playwright.sync_api import Browser, expect
 from stream_server import body, run_stream_server
@@ -105,11 +106,16 @@ def test_playground_is_narrated(tab: PageDriver) -> None:
     assert not tab.problems
 
 
+def test_screen_is_watched(tab: PageDriver) -> None:
+    tab.select_tab("Screen")
+    tab.page.get_by_role("button", name="Share a screen or window").click()
+    tab.wait_for_event("e.type === 'input_frame.scored'")
+    assert not tab.problems
+
+
 @pytest.mark.slow
 def test_camera_with_a_scene_is_narrated(server: RunningServer, tmp_path: Path) -> None:
-    from camera_video import write_mjpeg
-
-    camera = write_mjpeg(CLIPS / "arrivals.mp4", tmp_path / "camera.mjpeg")
+    camera = write_scene(tmp_path / "camera.y4m", 12.0, seed=0)
     with open_chromium(camera) as browser, open_tab(browser, f"{server.http}/page/") as visitor:
         visitor.start_camera()
         visitor.wait_for_event("e.type === 'response.output_text.done' && e.text.includes('enters')")
