@@ -207,6 +207,7 @@ def check_log(log: Path) -> None:
     assert [reply["forced"] for reply in of_type(logged, "reply")] == [True, True]
 
 
+@pytest.mark.slow
 def test_ctrl_c_after_a_conversation_keeps_the_files_and_restores_the_terminal(
     long_video: Path, tmp_path: Path
 ) -> None:

@@ -311,6 +311,7 @@ def test_a_hand_over_closes_the_sockets_of_waiting_clients(tmp_path: Path) -> No
             assert client.receive()["type"] == "session.queued", "the only session has been restored"
 
 
+@pytest.mark.slow
 def test_an_engine_that_has_stopped_closes_the_sockets_of_waiting_clients() -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("device lost")
@@ -324,6 +325,7 @@ def test_an_engine_that_has_stopped_closes_the_sockets_of_waiting_clients() -> N
         assert close_code(client) == (1011, "the engine has stopped; restart the server")
 
 
+@pytest.mark.slow
 def test_a_session_after_a_wait_survives_a_restart(tmp_path: Path) -> None:
     with full_server(journal=tmp_path) as (server, holder), queue_up(server) as client:
         client.update_session(SILENT)

@@ -54,6 +54,7 @@ def page(shared_page: Page, server: RunningServer) -> Iterator[Page]:
     assert shared_page.workers == []
 
 
+@pytest.mark.slow
 def test_a_canvas_is_narrated(browser: Browser) -> None:
     script = """async () => {
       const session = await connect(location.origin);

@@ -92,6 +92,7 @@ def open_same_origin(page: Page, server: RunningServer) -> Iterator[Page]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_client_secret_renews_itself(page: Page, server: RunningServer) -> None:
     result = page.evaluate(
         """async ([url, key]) => {

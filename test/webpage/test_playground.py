@@ -202,6 +202,7 @@ def test_playground_is_accessible_and_fits_a_phone(browser: Browser) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.slow
 def test_nano_narrates_a_visitor(browser: Browser) -> None:
     with run_page_server(load_model("nano")) as server:
         sequence = run_sequence(browser, server.url(), seed=3, actions=1, query="Narrate the scene.")
