@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import webbrowser
 from dataclasses import dataclass
 from typing import Annotated
@@ -31,7 +33,12 @@ def demo(options: DemoOptions) -> None:
     def report(url: str, max_sessions: int) -> None:
         page = page_url(url)
         typer.echo(f"mmduet serves {settings.model} on the page {page}, up to {max_sessions} sessions; Ctrl-C ends it")
-        if options.open:
+        if options.open and _has_display():
             webbrowser.open(page)
 
     run(settings, report)
+
+
+def _has_display() -> bool:
+    """Return whether a browser can show a page; without a display, Python would start a browser in the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -148,7 +148,11 @@ class PageDriver:
     def select_tab(self, name: Tab | Source) -> None:
         """Select one of the page's tabs, or one of its sources."""
         tab = self.page.get_by_role("tab", name=name, exact=True)
-        if tab.get_attribute("aria-selected") != "true":
+        if tab.count() == 0:  # on a narrow page, tabs that do not fit are in a menu
+            menu = self.page.locator(".overflow-menu").filter(has_text=name)
+            menu.get_by_role("button", name="More tabs").click()
+            menu.get_by_role("button", name=name, exact=True).click()
+        elif tab.get_attribute("aria-selected") != "true":
             tab.click()
 
     def start_clip(self, index: int = 0) -> None:
