@@ -115,10 +115,14 @@ class VideoLibrary:
     # For tasks
 
     async def find(self, source: str, owner: str) -> LibraryVideo:
-        """Return a clip or a visitor's upload by the URL of its source. Raises ``NotFoundError`` or ``ProtocolError``."""
+        """Return a clip or a visitor's upload, which is used, by the URL of its source.
+
+        Raises ``NotFoundError`` or ``ProtocolError``.
+        """
         scheme, _, name = source.partition(":")
         if scheme == SCHEME:
             upload = self.uploads.find(name, owner)
+            self.uploads.touch(upload)
             assert upload.video is not None
             video = upload.video
             return LibraryVideo(source, upload.name, upload.path, video.duration, video.start, upload)
