@@ -52,7 +52,7 @@ class Result:
         """Raise ``MmduetError`` if the served model cannot run the task."""
         self.id, self.owner, self.body, self.video, self.share = result_id, owner, body, video, share
         self.token = secrets.token_urlsafe(ID_BYTES)
-        self.last_used = 0.0
+        self.last_used, self.network = 0.0, ""
         self.state: State = "waiting"
         self.progress = 0.0
         self.message, self.code = "", ""
