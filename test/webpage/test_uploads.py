@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import re
 import shutil
@@ -110,6 +111,18 @@ def test_sound_without_video_is_refused(visitor: Visitor) -> None:
         container.mux(stream.encode(frame))
     response = visitor.post_video(buffer.getvalue(), "song.wav")
     assert (response.status_code, error_code(response)) == (400, "no_video_stream")
+
+
+@pytest.mark.parametrize(("name", "step"), [*(("ts", step) for step in range(1, 8)), ("webp", 2), ("avi", 3)])
+def test_a_file_that_takes_too_long_is_refused(
+    name: str, step: int, visitor: Visitor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+    monkeypatch.setattr("mmduet.webpage.upload_check.monotonic", lambda: 100.0 if next(calls) >= step else 0.0)
+    response = visitor.post_video(intact(name), f"slow.{name}")
+    assert (response.status_code, error_code(response)) == (400, "video_check_timeout")
+    assert response.json()["error"]["message"].startswith(f"slow.{name} cannot be checked within 20 s")
+    assert files_below(folder) == []
 
 
 def test_an_encrypted_video_is_refused(visitor: Visitor, tmp_path: Path) -> None:
