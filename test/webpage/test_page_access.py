@@ -13,6 +13,8 @@ from page_driver import PageDriver, open_tab
 from page_server import run_page_server
 from playwright.sync_api import Browser, expect
 from proxies import run_caddy, run_nginx
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from mmduet.errors import OptionError, RateLimitError
 from mmduet.model import LoadedModel, load_model
@@ -137,6 +139,7 @@ def test_public_requires_page_and_limits(missing: str) -> None:
         ("GET", "gradio_api/file/etc/passwd"),
         ("GET", "gradio_api/proxy=http://127.0.0.1:1/"),
         ("GET", "gradio_api/vibe-code/"),
+        ("GET", "gradio_api/heartbeat/abc"),
         ("GET", "monitoring"),
         ("POST", "login"),
         ("GET", "static/../../page.py"),
@@ -146,6 +149,14 @@ def test_public_requires_page_and_limits(missing: str) -> None:
 def test_what_the_page_does_not_need_is_closed(server: RunningServer, method: str, path: str) -> None:
     answer = httpx2.request(method, f"{url_of(server)}{path}", json={} if method == "POST" else None)
     assert answer.status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["", "x", "clips", "gradio_api/queue/join", "static/ws"])
+def test_the_page_has_no_websocket_endpoint(server: RunningServer, path: str) -> None:
+    with pytest.raises(InvalidStatus) as rejected:
+        connect(f"{url_of(server).replace('http', 'ws', 1)}{path}").close()
+    assert rejected.value.response.status_code == 404
+    assert b"/v1/realtime" in rejected.value.response.body
 
 
 def test_page_forbids_other_hosts_and_frames(server: RunningServer) -> None:
