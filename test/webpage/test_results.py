@@ -6,7 +6,8 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,6 +21,7 @@ from video_files import make
 from mmduet.errors import CapacityError
 from mmduet.pipelines.task_run import TaskRun
 from mmduet.tasks import HighlightDetection, TemporalGrounding
+from mmduet.webpage import result_files
 from mmduet.webpage import results as results_module
 from mmduet.webpage.background import JobStoppedError
 from mmduet.webpage.result import Result
@@ -99,6 +101,27 @@ def test_highlights_have_clips_and_a_reel(visitor: Visitor, source: str) -> None
     assert seconds == pytest.approx([*lengths, sum(lengths)], abs=0.11)
     part = HTTP.get(visitor.base + files["reel"], headers={"Range": "bytes=0-9"})
     assert (part.status_code, len(part.content)) == (206, 10)
+
+
+def test_a_highlight_without_duration_has_no_clip(
+    visitor: Visitor, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = result_files.write_files
+
+    def write_with_empty_highlight(request: result_files.FileRequest) -> Sequence[Path]:
+        first, *others = request.result.output.top
+        top = (first._replace(end=first.start), *others)
+        output = replace(request.result.output, top=top)
+        return write(replace(request, result=replace(request.result, output=output)))
+
+    monkeypatch.setattr("mmduet.webpage.result.write_files", write_with_empty_highlight)
+    result = visitor.run_task(video=source, task="highlight", options={"max_highlights": 3, "max_seconds": 1})
+    top, spans = result["result"]["top"], result["files"]["spans"]
+    assert len(spans) == len(top) >= 2
+    assert spans[0] is None
+    assert duration_of(HTTP.get(visitor.base + spans[1]).content) == pytest.approx(
+        top[1]["end"] - top[1]["start"], abs=0.11
+    )
 
 
 def duration_of(data: bytes) -> float:
