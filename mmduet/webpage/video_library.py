@@ -94,7 +94,9 @@ class VideoLibrary:
             video = await asyncio.to_thread(
                 check_upload, upload.path, upload.name, self._manager.media, config.max_upload_seconds
             )
-        upload.preview = Preview(upload.path, upload.name, video, self._previews, upload.share, config.max_upload_bytes)
+        upload.preview = Preview(
+            upload.path, upload.name, video, self._previews, upload.share, config.max_upload_bytes, upload.owner
+        )
         self.uploads.touch(upload)
         upload.video = video
         UPLOAD_STORED.emit(log, key=upload.owner, bytes=size, duration_s=round(video.duration, 2))
