@@ -70,7 +70,7 @@ key.
 |---|---|
 | 1000 | `session.closed` was sent |
 | 1007 | a text message is not valid UTF-8 |
-| 1008 | too many messages, or the announced `session.resume` did not follow |
+| 1008 | too many messages, also while waiting for a session, or the announced `session.resume` did not follow |
 | 1009 | a message is larger than `max_message_bytes` |
 | 1011 | the engine has stopped, or the session cannot be opened |
 | 1012 | the server restarts; resume afterwards, or, if the client was waiting for a session, connect again |

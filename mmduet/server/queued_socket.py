@@ -20,7 +20,14 @@ from mmduet.server.admission_queue import AdmissionQueue, QueueClosed, Ticket
 from mmduet.server.auth import accepted_subprotocol
 from mmduet.server.live_session import LiveSession
 from mmduet.server.log_events import CLIENT_LEFT_QUEUE, CLIENT_QUEUED, CLIENT_TOO_SLOW
-from mmduet.server.socket_close import ABNORMAL_CLOSURE, INTERNAL_ERROR, TOO_SLOW, TRY_AGAIN_LATER, close_socket
+from mmduet.server.socket_close import (
+    ABNORMAL_CLOSURE,
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    TOO_SLOW,
+    TRY_AGAIN_LATER,
+    close_socket,
+)
 from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
@@ -29,6 +36,8 @@ MIN_CHANGE_SECONDS, MIN_CHANGE_SHARE = 1.0, 0.1
 """By how much an estimate must change to be reported: in seconds, and as a share of the last one."""
 MAX_BUFFERED_MESSAGES, MAX_BUFFERED_BYTES = 256, 64 << 10
 """What is received ahead of a session; more waits at the client. The last message may exceed it."""
+MAX_FULL_SECONDS = 10.0
+"""How long the buffer may stay full: meanwhile nothing is read, so that a disconnection is not noticed."""
 EVENT_ID = format_event_id(0)
 
 
@@ -54,9 +63,10 @@ class ReceiveBuffer:
         self._ws, self._messages, self._size = ws, deque[Message](), 0
 
     async def fill(self) -> int:
-        """Receive until the client disconnects and return its close code; when the buffer is full, stop reading.
+        """Receive until the client disconnects, and return its close code. It may be cancelled without losing a message.
 
-        It may be cancelled without losing a message.
+        When the buffer is full, stop reading: flow control slows the client. Raises ``QueueClosed`` after
+        ``MAX_FULL_SECONDS`` of it.
         """
         while len(self._messages) < MAX_BUFFERED_MESSAGES and self._size < MAX_BUFFERED_BYTES:
             message = await self._ws.receive()
@@ -64,8 +74,8 @@ class ReceiveBuffer:
                 return int(message.get("code") or ABNORMAL_CLOSURE)
             self._messages.append(message)
             self._size += len(message.get("text") or message.get("bytes") or "")
-        full: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return await full  # until cancelled; flow control slows the client
+        await asyncio.sleep(MAX_FULL_SECONDS)
+        raise QueueClosed(POLICY_VIOLATION, "too much was sent before session.created; wait for it before sending")
 
     async def receive(self) -> Message:
         """Return the next message, from the buffer as long as it has any."""
@@ -123,6 +133,8 @@ class QueuedSocket:
                 await self._report_position()
                 timeout = min(remaining, UPDATE_SECONDS)
                 await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        except QueueClosed as closed:
+            return closed
         except TimeoutError:
             CLIENT_TOO_SLOW.emit(log)
             return QueueClosed(TOO_SLOW, "too slow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -57,8 +57,11 @@ CODEC_PATTERNS = (
 )
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a file for reading, as a context manager. Raises ``VideoError`` naming the file and what to do."""
+def open_container(path: Path, on_read: Callable[[], None] | None = None) -> InputContainer:
+    """Open a file for reading, as a context manager. ``on_read`` is called before each read, which fails with what it raises.
+
+    Raises ``VideoError`` naming the file and what to do.
+    """
     if not path.exists():
         raise VideoNotFoundError(_describe_missing(path))
     if path.is_dir():
@@ -68,7 +71,7 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise CorruptVideoError(f"{path} is empty; copy or record it again")
     try:
-        return open_local(path)
+        return open_local(path, on_read)
     except MmduetError:
         raise
     except Exception as error:

@@ -44,8 +44,11 @@ _PLAYLIST_OPTIONS = {
 }
 
 
-def open_local(path: Path) -> InputContainer:
-    """Open a file or playlist. Raises PyAV's errors, OSError, or ``VideoError`` for a playlist that cannot be read."""
+def open_local(path: Path, on_read: Callable[[], None] | None = None) -> InputContainer:
+    """Open a file or playlist. ``on_read`` is called before each read of a file, which fails with what it raises.
+
+    Raises PyAV's errors, OSError, or ``VideoError`` for a playlist that cannot be read.
+    """
     if path.is_file():
         with path.open("rb") as file:
             if is_playlist(file.read(64)):
@@ -53,7 +56,7 @@ def open_local(path: Path) -> InputContainer:
     options = {"format_whitelist": ",".join(CONTAINER_FORMATS)}
     for named in (True, False):  # the name of an image chooses a format that reads numbered files, so then try without
         with suppress(av.ArgumentError):
-            return av.open(_LocalFile(path, named), "r", options=options, io_open=refuse_to_open)
+            return av.open(_LocalFile(path, named, on_read), "r", options=options, io_open=refuse_to_open)
     raise CorruptVideoError(
         f"{redact(str(path))} is not in a video format that is read, or is a list of other files; give a video file"
     )
@@ -65,10 +68,16 @@ class _LocalFile(io.FileIO):
     FFmpeg considers its name when it recognises the format, unless it is not ``named``.
     """
 
-    def __init__(self, path: Path, named: bool) -> None:
+    def __init__(self, path: Path, named: bool, on_read: Callable[[], None] | None = None) -> None:
         super().__init__(str(path), "rb")
+        self._on_read = on_read
         if not named:
             self.name = ""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._on_read is not None:
+            self._on_read()
+        return super().read(size)
 
     def __del__(self) -> None:
         self.close()

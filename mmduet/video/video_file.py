@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -93,10 +93,16 @@ class VideoFile:
     them, and where the file breaks off. With ``strict``, iteration raises CorruptVideoError instead, after the frames before
     the damage. Damage that the decoder conceals within a frame is not detected. What comes before the first key frame is not
     damage: a recording may start anywhere.
+
+    ``on_read`` is called before each read of the file while it is opened, and between the frames of an animation. The read
+    fails with what it raises.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, strict: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, strict: bool = False, on_read: Callable[[], None] | None = None
+    ) -> None:
         self.path = Path(path)
+        self._on_read = on_read
         self._strict = strict
         self._closed = False
         self._iterations: WeakSet[Generator[DecodedFrame]] = WeakSet()
@@ -165,7 +171,7 @@ class VideoFile:
     def _probe(self) -> VideoInfo:
         if is_animated_webp(self.path):
             return self._probe_animation()
-        with containers.open_container(self.path) as container:
+        with containers.open_container(self.path, self._on_read) as container:
             stream = containers.select_video_stream(container, self.path)
             duration, fps = containers.get_duration(container, stream), stream.average_rate
             codec = containers.codec_name(stream)
@@ -196,13 +202,15 @@ class VideoFile:
         log, count, last = DamageLog(), 0, None
         for last in read_animated_webp(self.path, log):  # noqa: B007 - the last one is used below
             count += 1
+            if self._on_read is not None:
+                self._on_read()
         if last is None:
             raise self._no_frames_error(log)
         size, duration = last.av_frame, last.time + last.duration
         return VideoInfo(self.path.name, size.width, size.height, duration, count / duration, codec="webp")
 
     def _scan_timeline(self) -> Timeline:
-        with containers.open_container(self.path) as container, contextlib.suppress(CorruptVideoError):
+        with containers.open_container(self.path, self._on_read) as container, contextlib.suppress(CorruptVideoError):
             return scan_timeline(container, containers.select_video_stream(container, self.path))
         return Timeline()
 

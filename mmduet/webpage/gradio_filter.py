@@ -1,7 +1,7 @@
 """Restricts Gradio's application to what the page needs: its layout, its scripts and its styles.
 
-The page runs no Python through Gradio and uploads nothing to it, so its endpoints for files, uploads, queues and proxies only
-add ways to reach the server.
+The page runs no Python through Gradio and uploads nothing to it, so its endpoints for files, uploads, queues, proxies and
+heartbeats only add ways to reach the server. The page's WebSockets connect to ``/v1/realtime``, which is not below its path.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmduet.server.error_response import error_response
 
 ALLOWED = re.compile(
     r"/?|/(assets|static|svelte|clips|uploads|results|visitors)(/.*)?"
-    r"|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/gradio_api/(info|startup-events|heartbeat/\w+)"
+    r"|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/gradio_api/(info|startup-events)"
 )
 HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 """Hosts that a content security policy can name; IPv6 addresses are not among them."""
@@ -46,7 +46,7 @@ class GradioFilter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Process a request."""
         path = _path_below(scope, self._prefix)
-        if scope["type"] != "http" or path is None:
+        if scope["type"] != "http" or path is None:  # the server's own routes reject all WebSockets below it
             await self._app(scope, receive, send)
         elif ALLOWED.fullmatch(path) is None:
             await error_response(NotFoundError(f"the page has nothing at {path[:100]}"))(scope, receive, send)

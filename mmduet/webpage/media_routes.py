@@ -95,6 +95,7 @@ def _add_uploads(router: APIRouter, videos: VideoLibrary, manager: SessionManage
             stored = videos.uploads.find_by_token(upload_id, token)
         else:
             stored = videos.uploads.find(upload_id, authenticate_visitor(manager, keys, request))
+        videos.uploads.touch(stored)
         preview = stored.preview
         assert preview is not None
         if preview.state != "ready":

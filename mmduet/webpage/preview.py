@@ -22,7 +22,8 @@ SIZE_CHECK_FRAMES = 64
 class Preview:
     """The preview of the video in ``source``, with the properties ``video``. Any thread may read its state.
 
-    A copy is made by ``worker``. It may have ``max_bytes``, which are counted in ``share``. Errors call the video ``name``.
+    A copy is made by ``worker``, for each ``owner`` in turn. It may have ``max_bytes``, which are counted in ``share``. Errors
+    call the video ``name``.
     """
 
     def __init__(
@@ -33,10 +34,11 @@ class Preview:
         worker: BackgroundWorker,
         share: DiskShare,
         max_bytes: int,
+        owner: str = "",
     ) -> None:
         self._source, self._name, self._video = source, name, video
         self._share, self._max_bytes = share, max_bytes
-        self._stop = StopSignal()
+        self._stop, self._worker = StopSignal(), worker
         self.state: State = "ready"
         self.progress, self.message = 1.0, ""
         self.path, self.media_type = source, video.media_type or "video/mp4"
@@ -46,7 +48,7 @@ class Preview:
         if video.media_type is None:
             self.state, self.progress, self.start = "waiting", 0.0, 0.0
             self.path = source.with_name("preview.mp4")
-            self._job = worker.submit(self._transcode)
+            self._job = worker.submit(self._transcode, owner)
 
     def stop(self) -> None:
         """Stop making the copy; one that is waiting for its turn is not made."""
@@ -55,10 +57,18 @@ class Preview:
             self._job.cancel()
 
     def to_dict(self) -> dict[str, Any] | None:
-        """Return the state of the copy as JSON values; None if browsers play the video itself."""
-        if self._video.media_type is not None:
+        """Return the state of the copy as JSON values; None if browsers play the video itself.
+
+        ``position`` is the number of copies of all visitors that are to start up to this one; None if it does not wait.
+        """
+        if self._job is None:
             return None
-        return {"state": self.state, "progress": round(self.progress, 3), "message": self.message or None}
+        return {
+            "state": self.state,
+            "position": self._worker.position(self._job),
+            "progress": round(self.progress, 3),
+            "message": self.message or None,
+        }
 
     def _transcode(self) -> None:
         self.state = "transcoding"

@@ -52,7 +52,7 @@ class Result:
         """Raise ``MmduetError`` if the served model cannot run the task."""
         self.id, self.owner, self.body, self.video, self.share = result_id, owner, body, video, share
         self.token = secrets.token_urlsafe(ID_BYTES)
-        self.last_used = 0.0
+        self.last_used, self.network = 0.0, ""
         self.state: State = "waiting"
         self.progress = 0.0
         self.message, self.code = "", ""
@@ -153,8 +153,10 @@ class Result:
         }
 
     def _file_urls(self) -> dict[str, Any]:
+        """Return the URLs by purpose. ``spans`` has one for each highlight of ``top``, None for one without a clip."""
         urls = {name: f"results/{self.id}/{name}?token={self.token}" for name in self.files}
-        spans = [urls[name] for rank in range(1, len(urls) + 1) if (name := span_file(rank)) in urls]
+        highlights = (self.values or {}).get("top", [])
+        spans = [urls.get(span_file(rank)) for rank in range(1, len(highlights) + 1)]
         named = {"captions": urls.get(CAPTIONS), "film_strip": urls.get(FILM_STRIP), "reel": urls.get(REEL)}
         return {**named, "spans": spans}
 

@@ -53,7 +53,7 @@ def write_files(request: FileRequest) -> Sequence[Path]:
 
 
 def span_file(rank: int) -> str:
-    """Return the name of the clip of a highlight, counted from 1."""
+    """Return the name of the clip of a highlight; ``rank`` is its place in ``Highlights.top``, counted from 1."""
     return f"span-{rank}.mp4"
 
 
@@ -90,11 +90,11 @@ def _draw_film_strip(request: FileRequest, grounding: GroundingResult) -> Sequen
 
 
 def _cut_highlights(request: FileRequest, highlights: Highlights) -> Sequence[Path]:
-    """Write a clip of each highlight, the best first, and a reel of all in order of time."""
-    spans = [Span(h.start, h.end) for h in highlights.top if h.end > h.start]
+    """Write a clip of each highlight, except those without duration, and a reel of all in order of time."""
+    spans = {rank: Span(h.start, h.end) for rank, h in enumerate(highlights.top, 1) if h.end > h.start}
     if not spans:
         return []
-    clips = [ClipSpec(request.folder / span_file(rank), (span,)) for rank, span in enumerate(spans, 1)]
-    clips.append(ClipSpec(request.folder / REEL, tuple(sorted(spans))))
+    clips = [ClipSpec(request.folder / span_file(rank), (span,)) for rank, span in spans.items()]
+    clips.append(ClipSpec(request.folder / REEL, tuple(sorted(spans.values()))))
     cut_clips(request.result.video, clips, on_time=request.on_time)
     return [clip.path for clip in clips]

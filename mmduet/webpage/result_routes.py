@@ -18,7 +18,7 @@ from mmduet.webpage.result import Result
 from mmduet.webpage.result_files import MEDIA_TYPES
 from mmduet.webpage.result_schema import CreateResult
 from mmduet.webpage.results import Results
-from mmduet.webpage.visitors import authenticate_visitor
+from mmduet.webpage.visitors import address_of, authenticate_visitor
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -36,7 +36,7 @@ def build_router(results: Results, manager: SessionManager, keys: KeyStore) -> A
         owner = authenticate_visitor(manager, keys, request)
         reading_delay = manager.limiters.of(owner).reading_delay
         body = await parse_body(request, CreateResult, MAX_BODY_BYTES, reading_delay)
-        result = await results.create(owner, body)
+        result = await results.create(owner, body, address_of(request))
         return JSONResponse(describe(result), 202, {"Location": f"results/{result.id}"})
 
     @add_get_and_head(router, "")

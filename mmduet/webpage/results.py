@@ -22,10 +22,13 @@ from mmduet.webpage.result import Result
 from mmduet.webpage.result_schema import CreateResult, build_task
 from mmduet.webpage.uploads import ID_BYTES, Upload
 from mmduet.webpage.video_library import VideoLibrary
+from mmduet.webpage.visitor_rate import network_of
 
 log = logging.getLogger(__name__)
 MAX_RUNNING, MAX_WAITING = 2, 16
 """Tasks of all visitors that run at a time, and that wait for their turn."""
+MAX_WAITING_PER_ADDRESS = MAX_WAITING // 4
+"""Waiting tasks of one network address: a quarter of the queue, as in the admission queue of sessions."""
 MAX_RESULTS_PER_VISITOR = 8
 """Results that are kept for a visitor; the oldest is deleted for another one."""
 RETRY_SECONDS = 0.5
@@ -46,28 +49,36 @@ class Results:
         self._files = BackgroundWorker("mmduet-files")
         videos.uploads.on_deleted = self._on_upload_deleted
 
-    async def create(self, owner: str, body: CreateResult) -> Result:
-        """Add a result, which is computed when it is its turn.
+    async def create(self, owner: str, body: CreateResult, address: str) -> Result:
+        """Add a result, which is computed when it is its turn; ``address`` is the visitor's network address.
 
         Raises ``NotFoundError`` for a video that the visitor does not have, ``ProtocolError`` for invalid options,
-        ``ConflictError`` if a task of this visitor has not ended, and ``CapacityError`` if too many tasks wait.
+        ``ConflictError`` if a task of this visitor has not ended, ``CapacityError`` if too many tasks wait, and
+        ``RateLimitError`` if too many of them are of this address.
         """
         self._manager.check_accepting(None)
         task, video = build_task(body), await self._videos.find(body.video, owner)
         own = self.by_owner(owner)
         if any(not result.ended for result in own):
             raise ConflictError("another task of this visitor has not ended; wait for it, or delete its result")
-        if len(self._waiting) >= MAX_WAITING:
-            raise CapacityError(f"{MAX_WAITING} tasks of other visitors are waiting; try again later")
+        self._check_queue(network := network_of(address))
         for result in own[: max(len(own) - MAX_RESULTS_PER_VISITOR + 1, 0)]:
             self.delete(result)
         result_id = secrets.token_urlsafe(ID_BYTES)
         result = Result(result_id, owner, body, video, task, self._manager, DiskShare(self._videos.budget))
-        result.last_used = self._clock()
+        result.last_used, result.network = self._clock(), network
         self._results[result_id] = result
         self._waiting.append(result)
         self._changed.set()
         return result
+
+    def _check_queue(self, network: str) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise CapacityError(f"{MAX_WAITING} tasks of other visitors are waiting; try again later")
+        if sum(result.network == network for result in self._waiting) >= MAX_WAITING_PER_ADDRESS:
+            raise RateLimitError(
+                f"{MAX_WAITING_PER_ADDRESS} tasks from this network address are waiting, and no more may; try again later"
+            )
 
     def by_owner(self, owner: str) -> list[Result]:
         """Return the results of a visitor, the oldest first."""
@@ -135,18 +146,15 @@ class Results:
                     await self._changed.wait()
 
     def _start_waiting(self) -> None:
-        """Start the tasks for which there is a place. A visitor at its own limit does not block the others."""
+        """Start the tasks for which there is a place. One that needs more memory, or is at a limit, does not block others."""
         for result in list(self._waiting):
             if len(self._running) >= MAX_RUNNING:
                 return
             try:
                 result.reserve()
-            except RateLimitError as error:
-                result.message = str(error)
-                continue
             except CapacityError as error:
                 result.message = str(error)
-                return
+                continue
             except MmduetError as error:
                 result.fail(error)
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 from mmduet.errors import ProtocolError, VideoError
 from mmduet.server.media import MediaLoader
@@ -18,6 +19,8 @@ from mmduet.video.hls_playlist import is_playlist
 from mmduet.webpage.playback import browser_media_type
 
 HEAD_BYTES = 64
+MAX_CHECK_SECONDS = 20.0
+"""Longest time to read a file for its check; the largest files take a few seconds."""
 ENCRYPTION_PACKETS = 16
 """Packets of the video that are looked at for the mark of encryption."""
 MAX_FRAMES_PER_SECOND = 240.0
@@ -49,22 +52,48 @@ def check_upload(path: Path, name: str, media: MediaLoader, max_seconds: float) 
     """Return the properties of an uploaded file; errors call it ``name``. Blocking.
 
     Raises ``VideoError`` if it is not a video that can be decoded or its frames are too large, and ``ProtocolError`` if it is
-    encrypted or too long.
+    encrypted or too long, or the check takes more than ``MAX_CHECK_SECONDS``.
     """
-    with named_errors(path, name):
+    deadline = Deadline(MAX_CHECK_SECONDS, name)
+    with named_errors(path, name), deadline.applied():
         _check_not_playlist(path, name)
-        _check_not_encrypted(path, name)
-        with VideoFile(path) as file:
+        _check_not_encrypted(path, name, deadline.check)
+        with VideoFile(path, on_read=deadline.check) as file:
             info = file.info
         media.check_size(info)
         is_exact = file.timeline.end is not None or is_animated_webp(path)  # all of the file was read for it
-        duration = _choose_duration(info.duration, _measure_duration(path, max_seconds), is_exact)
+        measured = _measure_duration(path, max_seconds, deadline.check)
+        duration = _choose_duration(info.duration, measured, is_exact)
         if duration > max_seconds:
             raise ProtocolError(
                 f"{name} lasts {duration:.0f} s and at most {max_seconds:g} s are accepted; upload a shorter video",
                 "video_too_long",
             )
         return UploadedVideo(duration, info.width, info.height, info.start, browser_media_type(path))
+
+
+class Deadline:
+    """The end of the time for checking a file, which errors call ``name``."""
+
+    def __init__(self, seconds: float, name: str) -> None:
+        self._seconds, self._name, self._end = seconds, name, monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise ``ProtocolError`` after the deadline."""
+        if monotonic() > self._end:
+            raise ProtocolError(
+                f"{self._name} cannot be checked within {self._seconds:g} s; encode it again, or upload a shorter video",
+                "video_check_timeout",
+            )
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Replace an error of the block after the deadline, which FFmpeg reports as damage, by that of the deadline."""
+        try:
+            yield
+        except VideoError:
+            self.check()
+            raise
 
 
 @contextmanager
@@ -82,9 +111,9 @@ def _check_not_playlist(path: Path, name: str) -> None:
             raise VideoError(f"{name} is a list of other files; upload the video itself")
 
 
-def _check_not_encrypted(path: Path, name: str) -> None:
+def _check_not_encrypted(path: Path, name: str, on_read: Callable[[], None]) -> None:
     """Raise ``ProtocolError`` if the packets of the video are encrypted, which a decoder would report as damage."""
-    with suppress(VideoError), containers.as_video_error(path), containers.open_container(path) as container:
+    with suppress(VideoError), containers.as_video_error(path), containers.open_container(path, on_read) as container:
         stream = containers.select_video_stream(container, path)
         packets = islice(demux(container, [stream]), ENCRYPTION_PACKETS)
         if any(packet.has_sidedata("encryption_info") for packet in packets):
@@ -101,18 +130,19 @@ def _choose_duration(declared: float | None, measured: float, is_exact: bool) ->
     return declared if is_exact or is_plausible or not measured else measured
 
 
-def _measure_duration(path: Path, max_seconds: float) -> float:
+def _measure_duration(path: Path, max_seconds: float, on_read: Callable[[], None]) -> float:
     """Return the time from the first to the end of the last frame in seconds, which containers may not declare.
 
     Nothing is decoded. Raises ``ProtocolError`` for more frames than ``max_seconds`` can have.
     """
     limit = max_seconds * MAX_FRAMES_PER_SECOND
-    with containers.as_video_error(path), containers.open_container(path) as container:
+    with containers.as_video_error(path), containers.open_container(path, on_read) as container:
         stream = containers.select_video_stream(container, path)
         rate = stream.average_rate
         first: float | None = None
         end, count = 0.0, 0
         for packet in demux(container, [stream]):
+            on_read()
             count += 1
             if count > limit:
                 raise ProtocolError(

@@ -96,14 +96,13 @@ class Uploads:
         return [each for each in self._uploads.values() if each.owner == owner and (each.video or not complete)]
 
     def find(self, upload_id: str, owner: str) -> Upload:
-        """Return an upload of a visitor, which counts as a use of it.
+        """Return an upload of a visitor. This is not a use of it; see ``touch``.
 
         Raises ``NotFoundError``, which does not reveal whether another visitor has such an upload.
         """
         upload = self._uploads.get(upload_id)
         if upload is None or upload.owner != owner or upload.video is None:
             raise upload_not_found(upload_id)
-        self.touch(upload)
         return upload
 
     def find_by_token(self, upload_id: str, token: str) -> Upload:
@@ -111,18 +110,22 @@ class Uploads:
         upload = self._uploads.get(upload_id)
         if upload is None or upload.video is None or not secrets.compare_digest(upload.token.encode(), token.encode()):
             raise upload_not_found(upload_id)
-        self.touch(upload)
         return upload
 
     def find_path(self, upload_id: str, owner: str) -> Path:
-        """Return the file of a visitor's upload; any thread may call it. Raises ``SourceError``."""
+        """Return the file of a visitor's upload for a session, which uses it; any thread may call it.
+
+        Raises ``SourceError``.
+        """
         try:
-            return self.find(upload_id, owner).path
+            upload = self.find(upload_id, owner)
         except NotFoundError as error:
             raise SourceError(str(error)) from None
+        self.touch(upload)
+        return upload.path
 
     def touch(self, upload: Upload) -> None:
-        """Keep an upload for another ``upload_lifetime``."""
+        """Keep an upload for another ``upload_lifetime``: a session, a task or a player uses it."""
         upload.last_used = self._clock()
 
     async def delete(self, upload: Upload, reason: str) -> None:
@@ -138,9 +141,13 @@ class Uploads:
             UPLOAD_DELETED.emit(log, key=upload.owner, reason=reason)
 
     async def delete_unused(self) -> None:
-        """Delete the uploads that have not been used for ``upload_lifetime``; one that a session reads is in use."""
+        """Delete the uploads that have not been used for ``upload_lifetime``.
+
+        One that a session reads, or whose preview is being made, is in use.
+        """
         for upload in list(self._uploads.values()):
-            if upload.video is None or self._is_open(upload.source):
+            in_preparation = upload.preview is not None and upload.preview.state in ("waiting", "transcoding")
+            if upload.video is None or in_preparation or self._is_open(upload.source):
                 self.touch(upload)  # a file that is being received has its own time limit
             elif self._clock() - upload.last_used > self._config.upload_lifetime:
                 await self.delete(upload, "unused")

@@ -94,7 +94,9 @@ class VideoLibrary:
             video = await asyncio.to_thread(
                 check_upload, upload.path, upload.name, self._manager.media, config.max_upload_seconds
             )
-        upload.preview = Preview(upload.path, upload.name, video, self._previews, upload.share, config.max_upload_bytes)
+        upload.preview = Preview(
+            upload.path, upload.name, video, self._previews, upload.share, config.max_upload_bytes, upload.owner
+        )
         self.uploads.touch(upload)
         upload.video = video
         UPLOAD_STORED.emit(log, key=upload.owner, bytes=size, duration_s=round(video.duration, 2))
@@ -115,10 +117,14 @@ class VideoLibrary:
     # For tasks
 
     async def find(self, source: str, owner: str) -> LibraryVideo:
-        """Return a clip or a visitor's upload by the URL of its source. Raises ``NotFoundError`` or ``ProtocolError``."""
+        """Return a clip or a visitor's upload, which is used, by the URL of its source.
+
+        Raises ``NotFoundError`` or ``ProtocolError``.
+        """
         scheme, _, name = source.partition(":")
         if scheme == SCHEME:
             upload = self.uploads.find(name, owner)
+            self.uploads.touch(upload)
             assert upload.video is not None
             video = upload.video
             return LibraryVideo(source, upload.name, upload.path, video.duration, video.start, upload)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from time import monotonic
 
 from mmduet.errors import RateLimitError
 from mmduet.protocol.session.token_bucket import TokenBucket
 
-VISITORS_PER_SECOND, BURST = 0.1, 20.0
-"""New visitors of one address. Those of an office or a school share an address, so a number of them may come at once."""
+VISITORS_PER_SECOND, BURST = 1 / 30, 4.0
+"""New visitors of one address. The limits of client secrets bind an address only as far as it creates few of them."""
+IPV6_PREFIX = 64
+"""Bits of the network of one IPv6 subscriber, which can use every address in it."""
 MAX_ADDRESSES = 4096
 """Addresses that are remembered; beyond it those that have recovered are forgotten, then all."""
 
@@ -22,8 +25,8 @@ class VisitorRate:
         self._buckets: dict[str, TokenBucket] = {}
 
     def take(self, address: str) -> None:
-        """Count a new visitor. Raises ``RateLimitError`` if the address has created too many."""
-        now = self._clock()
+        """Count a new visitor. Raises ``RateLimitError`` if the address, or its IPv6 network, has created too many."""
+        now, address = self._clock(), network_of(address)
         if address not in self._buckets and len(self._buckets) >= MAX_ADDRESSES:
             self._forget_recovered(now)
         bucket = self._buckets.setdefault(address, TokenBucket(VISITORS_PER_SECOND, BURST))
@@ -35,3 +38,16 @@ class VisitorRate:
     def _forget_recovered(self, now: float) -> None:
         used = {address: bucket for address, bucket in self._buckets.items() if bucket.available(now) < BURST}
         self._buckets = used if len(used) < MAX_ADDRESSES else {}
+
+
+def network_of(address: str) -> str:
+    """Return the network of an IPv6 address, an IPv4 address as it is, and anything else unchanged."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((int(parsed), IPV6_PREFIX), strict=False))

@@ -10,6 +10,7 @@ from mmduet.errors import AuthError
 from mmduet.server.auth import KeyStore
 from mmduet.server.session_manager import SessionManager
 from mmduet.webpage.visitor_rate import VisitorRate
+from mmduet.webpage.visitors import address_of
 
 
 def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
@@ -25,7 +26,7 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         """
         if not manager.config.public:
             raise AuthError("this page is not public; enter an access key")
-        rate.take(request.client.host if request.client is not None else "unknown")
+        rate.take(address_of(request))
         secret = keys.create_visitor_secret()
         return {"value": secret.value, "expires_at": secret.expires_at}
 

@@ -1,4 +1,4 @@
-"""Identifies the visitor of a request, to whom videos and results belong."""
+"""Identifies the visitor of a request, to whom videos and results belong, and its network address."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def authenticate_visitor(manager: SessionManager, keys: KeyStore, request: Reque
             "videos of a public page belong to a client secret; create one and send `Authorization: Bearer SECRET`"
         )
     return owner
+
+
+def address_of(request: Request) -> str:
+    """Return the network address of a request's client."""
+    return request.client.host if request.client is not None else "unknown"

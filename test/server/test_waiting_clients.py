@@ -245,6 +245,18 @@ def test_a_client_that_sends_too_much_while_it_waits_is_slowed(server: RunningSe
     assert sent < 100, f"{sent * len(frame) >> 20} MiB were read ahead"
 
 
+def test_a_client_that_sends_too_much_for_long_leaves_the_queue(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmduet.server.queued_socket.MAX_FULL_SECONDS", 0.2)
+    with holding(server), queue_up(server) as client:
+        client.update_session(SILENT)
+        for _ in range(300):
+            client.send("session.heartbeat")
+        assert close_code(client) == (1008, "too much was sent before session.created; wait for it before sending")
+        assert server.manager.queued_count == 0
+
+
 def test_a_client_that_disconnects_leaves_the_queue(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="mmduet.server")
     with holding(server) as holder:

@@ -87,24 +87,31 @@ def test_missing_clips_are_rendered_and_existing_ones_kept(tmp_path: Path, monke
 
 
 def test_a_server_can_stop_while_clips_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released, failures = threading.Event(), list[threading.ExceptHookArgs]()
-    monkeypatch.setattr(sample_clips, "render_clip", lambda path, recipe: released.wait(30))
+    started, released = threading.Event(), threading.Event()
+    threads, failures = list[threading.Thread](), list[threading.ExceptHookArgs]()
+
+    def render(path: Path, recipe: ClipRecipe) -> None:
+        if path.parent == tmp_path:  # not by the server of another test that ends meanwhile
+            threads.append(threading.current_thread())
+            started.set()
+            released.wait(30)
+
+    monkeypatch.setattr(sample_clips, "render_clip", render)
     monkeypatch.setattr(threading, "excepthook", failures.append)
     clips = SampleClips(tmp_path)
 
     async def stop_early() -> None:
         loading = asyncio.create_task(clips.all())
-        while not any(thread.name == "mmduet-clips" for thread in threading.enumerate()):
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(started.wait, 30)
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading
 
     asyncio.run(stop_early())
-    (rendering,) = (thread for thread in threading.enumerate() if thread.name == "mmduet-clips")
     released.set()
-    rendering.join(30)
-    assert failures == []
+    threads[0].join(30)
+    assert not threads[0].is_alive()
+    assert [failure for failure in failures if failure.thread is threads[0]] == []
 
 
 def test_equal_recipes_give_equal_clips(tmp_path: Path) -> None:

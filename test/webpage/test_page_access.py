@@ -13,6 +13,8 @@ from page_driver import PageDriver, open_tab
 from page_server import run_page_server
 from playwright.sync_api import Browser, expect
 from proxies import run_caddy, run_nginx
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from mmduet.errors import OptionError, RateLimitError
 from mmduet.model import LoadedModel, load_model
@@ -72,7 +74,7 @@ def test_public_page_admits_visitors_with_limits(browser: Browser, nano: LoadedM
 
 def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> None:
     with run_page_server(nano, keys="s3cret", **PUBLIC) as server, httpx2.Client() as client:
-        answers = [client.post(f"{server.http}/page/visitors") for _ in range(24)]
+        answers = [client.post(f"{server.http}/page/visitors") for _ in range(6)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert answers[0].status_code == 200
     assert refused
@@ -82,14 +84,30 @@ def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> No
 def test_addresses_of_visitors_are_limited_one_by_one() -> None:
     now = [0.0]
     rate = VisitorRate(lambda: now[0])
-    for _ in range(20):
+    for _ in range(4):
         rate.take("one")
     with pytest.raises(RateLimitError, match="network address") as limited:
         rate.take("one")
-    assert limited.value.retry_after_seconds == 10
+    assert limited.value.retry_after_seconds == pytest.approx(30)
     rate.take("other")
-    now[0] = 10.0
+    now[0] = 30.0
     rate.take("one")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "other"),
+    [
+        ([f"2001:db8:0:1::{n}" for n in range(1, 6)], "2001:db8:0:2::1"),
+        (["203.0.113.7", "::ffff:203.0.113.7"] * 2 + ["203.0.113.7"], "::ffff:203.0.113.8"),
+    ],
+)
+def test_addresses_of_one_network_count_as_one(addresses: list[str], other: str) -> None:
+    rate = VisitorRate(lambda: 0.0)
+    for address in addresses[:4]:
+        rate.take(address)
+    with pytest.raises(RateLimitError):
+        rate.take(addresses[4])
+    rate.take(other)
 
 
 def test_visitors_without_key_are_not_admitted_unless_public(server: RunningServer) -> None:
@@ -121,6 +139,7 @@ def test_public_requires_page_and_limits(missing: str) -> None:
         ("GET", "gradio_api/file/etc/passwd"),
         ("GET", "gradio_api/proxy=http://127.0.0.1:1/"),
         ("GET", "gradio_api/vibe-code/"),
+        ("GET", "gradio_api/heartbeat/abc"),
         ("GET", "monitoring"),
         ("POST", "login"),
         ("GET", "static/../../page.py"),
@@ -130,6 +149,14 @@ def test_public_requires_page_and_limits(missing: str) -> None:
 def test_what_the_page_does_not_need_is_closed(server: RunningServer, method: str, path: str) -> None:
     answer = httpx2.request(method, f"{url_of(server)}{path}", json={} if method == "POST" else None)
     assert answer.status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["", "x", "clips", "gradio_api/queue/join", "static/ws"])
+def test_the_page_has_no_websocket_endpoint(server: RunningServer, path: str) -> None:
+    with pytest.raises(InvalidStatus) as rejected:
+        connect(f"{url_of(server).replace('http', 'ws', 1)}{path}").close()
+    assert rejected.value.response.status_code == 404
+    assert b"/v1/realtime" in rejected.value.response.body
 
 
 def test_page_forbids_other_hosts_and_frames(server: RunningServer) -> None:

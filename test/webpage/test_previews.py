@@ -147,7 +147,7 @@ def test_a_video_that_browsers_do_not_play_is_transcoded(visitor: Visitor) -> No
     upload = visitor.upload(intact("avi"), "old.avi")
     assert upload["transcoding"] is not None
     finished = visitor.wait_for_preview(upload["id"])
-    assert finished["transcoding"] == {"state": "ready", "progress": 1.0, "message": None}
+    assert finished["transcoding"] == {"state": "ready", "position": None, "progress": 1.0, "message": None}
     assert finished["preview"] == upload["preview"]
     played = HTTP.get(visitor.base + upload["preview"])
     assert played.headers["content-type"] == "video/mp4"
@@ -175,7 +175,9 @@ def test_a_preview_that_is_not_finished_is_a_conflict_and_ends_with_its_upload(
     first, second = visitor.upload(intact("avi"), "a.avi"), visitor.upload(intact("avi"), "b.avi")
     assert started.wait(10)
     wait_for(lambda: visitor.get_json(f"uploads/{first['id']}")["transcoding"]["progress"] > 0)
-    assert visitor.get_json(f"uploads/{second['id']}")["transcoding"]["state"] == "waiting"
+    waiting = visitor.get_json(f"uploads/{second['id']}")["transcoding"]
+    assert (waiting["state"], waiting["position"]) == ("waiting", 1)
+    assert visitor.get_json(f"uploads/{first['id']}")["transcoding"]["position"] is None
     response = HTTP.get(visitor.base + first["preview"])
     assert (response.status_code, error_code(response)) == (409, "conflict")
     assert visitor.delete(f"uploads/{second['id']}") == 204
@@ -218,3 +220,23 @@ def test_the_worker_has_the_lowest_priority_and_one_job_at_a_time() -> None:
     signal.set()
     assert isinstance(worker.submit(signal.check).exception(10), JobStoppedError)
     worker.close(10)
+
+
+def test_the_jobs_of_all_owners_run_in_turn() -> None:
+    worker, first, order = BackgroundWorker("test"), threading.Event(), list[str]()
+    running = worker.submit(lambda: first.wait(30), "a")
+    wait_for(running.running)
+    jobs = {
+        name: worker.submit(lambda name=name: order.append(name), name[0])
+        for name in ("a1", "a2", "a3", "b1", "b2", "c1")
+    }
+    jobs["b2"].cancel()
+    expected = ["a1", "b1", "c1", "a2", "a3"]
+    assert {name: worker.position(job) for name, job in jobs.items()} == {
+        "b2": None,
+        **{name: place for place, name in enumerate(expected, 1)},
+    }
+    first.set()
+    worker.close(10)
+    assert order == expected
+    assert worker.position(jobs["a3"]) is None

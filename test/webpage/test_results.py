@@ -6,7 +6,8 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,10 +18,13 @@ from page_visitor import HTTP, Visitor, error_code
 from PIL import Image
 from video_files import make
 
+from mmduet.errors import CapacityError
 from mmduet.pipelines.task_run import TaskRun
 from mmduet.tasks import HighlightDetection, TemporalGrounding
+from mmduet.webpage import result_files
 from mmduet.webpage import results as results_module
 from mmduet.webpage.background import JobStoppedError
+from mmduet.webpage.result import Result
 from mmduet.webpage.result_schema import CreateResult, build_task
 
 SILENT = {"fps": 1, "speak": "never"}
@@ -97,6 +101,27 @@ def test_highlights_have_clips_and_a_reel(visitor: Visitor, source: str) -> None
     assert seconds == pytest.approx([*lengths, sum(lengths)], abs=0.11)
     part = HTTP.get(visitor.base + files["reel"], headers={"Range": "bytes=0-9"})
     assert (part.status_code, len(part.content)) == (206, 10)
+
+
+def test_a_highlight_without_duration_has_no_clip(
+    visitor: Visitor, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = result_files.write_files
+
+    def write_with_empty_highlight(request: result_files.FileRequest) -> Sequence[Path]:
+        first, *others = request.result.output.top
+        top = (first._replace(end=first.start), *others)
+        output = replace(request.result.output, top=top)
+        return write(replace(request, result=replace(request.result, output=output)))
+
+    monkeypatch.setattr("mmduet.webpage.result.write_files", write_with_empty_highlight)
+    result = visitor.run_task(video=source, task="highlight", options={"max_highlights": 3, "max_seconds": 1})
+    top, spans = result["result"]["top"], result["files"]["spans"]
+    assert len(spans) == len(top) >= 2
+    assert spans[0] is None
+    assert duration_of(HTTP.get(visitor.base + spans[1]).content) == pytest.approx(
+        top[1]["end"] - top[1]["start"], abs=0.11
+    )
 
 
 def duration_of(data: bytes) -> float:
@@ -232,6 +257,7 @@ def test_few_tasks_run_at_a_time_and_the_others_wait_in_order(
     server: RunningServer, video: bytes, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(results_module, "MAX_WAITING_PER_ADDRESS", 2)
     visitors = [Visitor(server) for _ in range(5)]
     sources = [each.upload(video)["source"] for each in visitors]
     ids = []
@@ -249,6 +275,46 @@ def test_few_tasks_run_at_a_time_and_the_others_wait_in_order(
     assert visitors[3].wait_for_result(ids[3])["state"] == "done"
     for visitor, source in zip(visitors, sources, strict=True):
         visitor.delete(f"uploads/{source.partition(':')[2]}")
+
+
+def test_one_address_has_a_part_of_the_queue(
+    server: RunningServer, visitor: Visitor, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results_module, "MAX_RUNNING", 0)
+    monkeypatch.setattr(results_module, "MAX_WAITING_PER_ADDRESS", 1)
+    other = Visitor(server)
+    first = start(visitor, source)
+    body = {"video": "clip:arrivals", "task": "caption", "options": SILENT}
+    response = other.request("POST", "results", json=body)
+    assert (response.status_code, error_code(response)) == (429, "rate_limit_exceeded")
+    assert "network address" in response.json()["error"]["message"]
+    visitor.delete(f"results/{first}")
+    wait_for(lambda: other.request("POST", "results", json=body).status_code == 202)
+    for result in other.get_json("results"):
+        other.delete(f"results/{result['id']}")
+
+
+def test_a_task_for_which_there_is_no_memory_does_not_block_others(
+    server: RunningServer, visitor: Visitor, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve, blocked = Result.reserve, list[str]()
+
+    def reserve_small(result: Result) -> None:
+        if result.body.task == "highlight":
+            blocked.append(result.id)
+            raise CapacityError("too little memory")
+        reserve(result)
+
+    monkeypatch.setattr(Result, "reserve", reserve_small)
+    large = start(visitor, source, "highlight")
+    wait_for(lambda: large in blocked)
+    other = Visitor(server)
+    small = other.run_task(video="clip:arrivals", task="caption", options=SILENT)
+    assert small["state"] == "done"
+    assert other.delete(f"results/{small['id']}") == 204
+    state = visitor.get_json(f"results/{large}")
+    assert (state["state"], state["message"]) == ("waiting", "too little memory")
+    assert visitor.delete(f"results/{large}") == 204
 
 
 def test_a_task_waits_while_its_visitor_has_too_many_sessions(tmp_path: Path, video: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import re
 import shutil
@@ -110,6 +111,18 @@ def test_sound_without_video_is_refused(visitor: Visitor) -> None:
         container.mux(stream.encode(frame))
     response = visitor.post_video(buffer.getvalue(), "song.wav")
     assert (response.status_code, error_code(response)) == (400, "no_video_stream")
+
+
+@pytest.mark.parametrize(("name", "step"), [*(("ts", step) for step in range(1, 8)), ("webp", 2), ("avi", 3)])
+def test_a_file_that_takes_too_long_is_refused(
+    name: str, step: int, visitor: Visitor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+    monkeypatch.setattr("mmduet.webpage.upload_check.monotonic", lambda: 100.0 if next(calls) >= step else 0.0)
+    response = visitor.post_video(intact(name), f"slow.{name}")
+    assert (response.status_code, error_code(response)) == (400, "video_check_timeout")
+    assert response.json()["error"]["message"].startswith(f"slow.{name} cannot be checked within 20 s")
+    assert files_below(folder) == []
 
 
 def test_an_encrypted_video_is_refused(visitor: Visitor, tmp_path: Path) -> None:
@@ -341,6 +354,35 @@ def test_an_unused_video_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         upload = visitor.upload(VIDEO)
         wait_for(lambda: files_below(tmp_path) == [])
         assert visitor.get(f"uploads/{upload['id']}").status_code == 404
+
+
+def test_requests_for_its_status_do_not_keep_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmduet.webpage.video_library.EXPIRY_CHECK_SECONDS", 0.05)
+    with run_page_server(temporary=tmp_path, upload_lifetime=0.5) as server:
+        visitor = Visitor(server)
+        upload = visitor.upload(VIDEO)
+        wait_for(lambda: visitor.get(f"uploads/{upload['id']}").status_code == 404)
+
+
+@pytest.mark.parametrize("use", ["play", "play without token", "source", "task"])
+def test_what_uses_a_video_keeps_it(
+    use: str, server: RunningServer, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched: list[str] = []
+    upload = visitor.upload(VIDEO)
+    monkeypatch.setattr(uploads.Uploads, "touch", lambda self, upload: touched.append(upload.id))
+    if use == "play":
+        assert HTTP.get(visitor.base + upload["preview"]).status_code == 200
+    elif use == "play without token":
+        assert visitor.get(f"uploads/{upload['id']}/video").status_code == 200
+    elif use == "source":
+        with server.connect(additional_headers=visitor.headers) as client:
+            client.send("input_source.open", url=upload["source"])
+            client.receive("input_source.opened")
+    else:
+        body = {"video": upload["source"], "task": "caption", "options": {"fps": 1, "speak": "never"}}
+        assert visitor.request("POST", "results", json=body).status_code == 202
+    assert upload["id"] in touched
 
 
 def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) -> None:

@@ -50,13 +50,16 @@ function showSpans(values, files) {
  * @returns {Node[]}
  */
 function showHighlights(values, files) {
-  const players = files.spans.map((/** @type {string} */ url, /** @type {number} */ index) => {
-    const span = values.top[index];
+  if (values.top.length === 0) return [nothing("Nothing stands out.")];
+  const players = values.top.map((/** @type {any} */ span, /** @type {number} */ index) => {
     const caption = `${index + 1}: ${formatTime(span.start)} to ${formatTime(span.end)}, score ${span.score.toFixed(2)}`;
-    const video = element("video", { src: url, controls: true, preload: "metadata", "aria-label": `Highlight ${caption}` });
-    return element("figure", {}, video, element("figcaption", {}, caption));
+    const url = files.spans[index] ?? null;
+    const clip =
+      url === null
+        ? nothing("This highlight has no clip.")
+        : element("video", { src: url, controls: true, preload: "metadata", "aria-label": `Highlight ${caption}` });
+    return element("figure", {}, clip, element("figcaption", {}, caption));
   });
-  if (players.length === 0) return [nothing("Nothing stands out.")];
   const reel = files.reel ? [link(files.reel, "highlights.mp4", "Download all as one video")] : [];
   return [element("div", { class: "mmduet-players" }, ...players), ...reel];
 }

@@ -165,5 +165,6 @@ function describeUpload(upload) {
 function describePreview(upload) {
   if (upload.playable || !upload.transcoding) return "";
   if (upload.transcoding.state === "failed") return " (no preview; small pictures are shown instead)";
+  if (upload.transcoding.position) return ` (preview for this browser: place ${upload.transcoding.position} in the queue)`;
   return ` (preview for this browser: ${Math.round(100 * upload.transcoding.progress)} %)`;
 }
