@@ -79,6 +79,25 @@ def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> No
     assert int(refused[0].headers["retry-after"]) > 0
 
 
+def test_start_that_fails_can_be_tried_again(browser: Browser, nano: LoadedModel) -> None:
+    with run_page_server(nano, keys="s3cret", **PUBLIC) as public:
+        visitor = PageDriver(browser.new_context(), url_of(public))
+        message = "too many visitors from this network address; try again in 10 s"
+        limited = {"error": {"code": "rate_limited", "type": "rate_limit_error", "message": message}}
+        visitor.page.route("**/page/visitors", lambda route: route.fulfill(status=429, json=limited))
+        visitor.open()
+        expect(visitor.page.get_by_role("alert")).to_contain_text(message)
+        visitor.page.unroute("**/page/visitors")
+        visitor.page.route("**/page/visitors", lambda route: route.abort())
+        visitor.page.get_by_role("button", name="Try again").click()
+        expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+        visitor.page.unroute("**/page/visitors")
+        visitor.page.get_by_role("button", name="Try again").click()
+        visitor.wait_until_ready()
+        expect(visitor.page.get_by_role("button", name="Try again")).to_have_count(0)
+        visitor.close()
+
+
 def test_addresses_of_visitors_are_limited_one_by_one() -> None:
     now = [0.0]
     rate = VisitorRate(lambda: now[0])

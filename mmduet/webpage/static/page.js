@@ -184,6 +184,20 @@ async function main() {
   page.build();
 }
 
-main().catch((error) => {
-  document.body.prepend(element("p", { role: "alert", class: "mmduet-problem" }, `The page could not start: ${error.message}`));
-});
+/** Open the page; show an error with a button that tries again. */
+async function openPage() {
+  try {
+    await main();
+  } catch (error) {
+    const again = element("button", { class: "mmduet-button", type: "button" }, "Try again");
+    const text = `The page could not start: ${/** @type {Error} */ (error).message}`;
+    const box = element("div", { class: "mmduet-part mmduet-row" }, element("p", { role: "alert", class: "mmduet-problem" }, text), again);
+    again.addEventListener("click", () => {
+      box.remove();
+      openPage();
+    });
+    document.body.prepend(box);
+  }
+}
+
+openPage();
