@@ -12,7 +12,7 @@ import { footer, header } from "./page_frame.js";
 import { Requests } from "./requests.js";
 import { ResultsPanel } from "./results.js";
 import { Uploads, uploadPanel } from "./uploads.js";
-import { addressPanel, capturePanel, clipPanel } from "./video_sources.js";
+import { HTTPS_HELP, addressPanel, capturePanel, clipPanel } from "./video_sources.js";
 import { wallPanel } from "./wall_panel.js";
 
 const config = JSON.parse(document.getElementById("mmduet-config")?.textContent ?? "{}");
@@ -29,6 +29,7 @@ class Page {
     this.uploads = new Uploads(this.requests, config);
     this.view = /** @type {any} */ (document.createElement("mmduet-live"));
     this.view.clientSecret = secret;
+    this.view.helpUrl = HTTPS_HELP;
     this.wall = /** @type {any} */ (document.createElement("mmduet-wall"));
     this.wall.clientSecret = secret;
     this.playground = /** @type {any} */ (document.createElement("mmduet-playground"));
