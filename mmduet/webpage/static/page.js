@@ -15,6 +15,7 @@ import { Uploads, uploadPanel } from "./uploads.js";
 import { HTTPS_HELP, addressPanel, capturePanel, clipPanel } from "./video_sources.js";
 import { wallPanel } from "./wall_panel.js";
 
+const EXAMPLE_QUERIES = 4;
 const config = JSON.parse(document.getElementById("mmduet-config")?.textContent ?? "{}");
 
 /** The page of one visitor. */
@@ -153,16 +154,20 @@ class Page {
   }
 
   #playgroundPanel() {
-    const start = () => {
-      this.playground.hidden = false;
-      this.playground.start();
+    const start = (/** @type {string | null} */ query) => {
+      if (query !== null) this.#setControls({ query });
       this.start({ kind: "playground", canvas: this.playground.canvas });
     };
+    const example = (/** @type {string} */ query) =>
+      element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: () => start(query) }, query);
+    const examples = this.playground.exampleQueries.slice(0, EXAMPLE_QUERIES).map(example);
     return element(
       "div",
       { class: "mmduet-panel" },
       element("p", {}, "Draw for the model: add shapes, drag them, change their colour. It describes what you do while you do it."),
-      element("button", { class: "mmduet-button", type: "button", onclick: start }, "Open the playground"),
+      element("button", { class: "mmduet-button", type: "button", onclick: () => start(null) }, "Open the playground"),
+      element("p", { id: "mmduet-playground-examples" }, "Or open it with a question:"),
+      element("div", { class: "mmduet-row", role: "group", "aria-labelledby": "mmduet-playground-examples" }, ...examples),
     );
   }
 }
