@@ -234,7 +234,7 @@ export class Playground extends HTMLElement {
   }
 
   /**
-   * Carry out what a key stands for; return false for other keys.
+   * Execute what a key stands for; return false for other keys.
    * @param {string} name
    * @param {string} key in lower case
    * @param {boolean} withShift
