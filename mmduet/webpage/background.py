@@ -19,7 +19,7 @@ LOWEST_PRIORITY = 19
 
 
 class JobStoppedError(MmduetError):
-    """Raised in a job that is not wanted any more, to end it."""
+    """Raised in a job that is not required any more, to end it."""
 
 
 class StopSignal:

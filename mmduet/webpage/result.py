@@ -130,7 +130,7 @@ class Result:
         self._report(error)
 
     def cancel(self) -> None:
-        """End without a result, because it is not wanted any more."""
+        """End without a result, because it is not required any more."""
         self.state, self.message = "cancelled", "the task was cancelled"
 
     def to_dict(self, position: int | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -365,37 +364,37 @@ def test_the_oldest_frames_are_dropped_and_counted_while_the_server_is_behind(pa
 
 def test_old_frames_are_not_sent_again_after_a_resumption(page: Page) -> None:
     received: list[Any] = []
+    too_old = threading.Event()
 
     def script(client: ScriptedSocket) -> None:
         path = client.ws.request.path if client.ws.request else ""
         if "resume" not in path:
             assert "max_frame_age=0.15" in path
             client.send_created(max_frame_age=0.15)
-            received.append(client.receive())
-            received.append(client.receive())
+            received.extend(client.receive() for _ in range(2))
             client.ws.close(1011, "interrupted")
             return
         resume = client.receive()
         client.last_event = 10
-        time.sleep(0.3)  # the frames become too old
+        assert too_old.wait(30)
         client.send("session.resumed", session_id="sess_1", last_consumed_client_message_index=0)
-        received.append(resume["type"])
-        received.append(client.receive()["type"])
-        received.append(client.receive())
+        received.extend([resume["type"], client.receive()["type"], client.receive()])
 
     with run_scripted_server(script) as url:
         page.evaluate(
             """async (url) => {
               globalThis.session = await connect(url, { maxFrameAge: 0.15 });
               const image = await picture(1);
-              session.push(image, 0); // consumed
-              session.push(image, 1); // lost
+              for (const time of [0, 1]) session.push(image, time); // the second is lost
               session.ask("What?");
-              await new Promise((resolve) => session.addEventListener("session.resumed", resolve));
-              session.push(image, 2);
+              globalThis.pushed = performance.now();
+              globalThis.resumed = new Promise((resolve) => session.addEventListener("session.resumed", resolve));
             }""",
             url,
         )
+        page.wait_for_function("performance.now() > pushed + 150")
+        too_old.set()
+        page.evaluate("async () => { await resumed; session.push(await picture(1), 2); }")
         wait_for(lambda: len(received) == 5)
         counts = page.evaluate("() => { session.close(); return session.frames; }")
     assert received == [0, 1, "session.resume", "conversation.item.create", 2]

@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch
     assert clips.find_path("arrivals").parent == tmp_path / "cache"
 
 
-WANTED: dict[str, tuple[str, ...]] = {
+ANSWERING_KINDS: dict[str, tuple[str, ...]] = {
     "arrivals": ("enter", "leave", "touch", "move"),
     "hiding": ("move", "hide", "reveal"),
     "touching": ("touch",),
@@ -156,7 +156,7 @@ def check_answers(name: str, nano: LoadedModel) -> None:
     recipe = next(recipe for recipe in RECIPES if recipe.name == name)
     (result,) = pipeline("ask", nano)(clip_path(CLIPS, recipe), recipe.query)
     assert result.output is not None
-    expected = events_of(recipe, WANTED[name])
+    expected = events_of(recipe, ANSWERING_KINDS[name])
     assert [answer.text for answer in result.output.answers] == [event.text for event in expected]
     for answer, event in zip(result.output.answers, expected, strict=True):
         assert event.start <= answer.start <= event.end + LATEST_SECONDS

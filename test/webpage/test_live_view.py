@@ -36,6 +36,19 @@ RECORD = """() => {
   };
   record();
 }"""
+COUNT_ANIMATION = """() => {
+  const { requestAnimationFrame: request, setInterval: start, clearInterval: stop } = window;
+  window.intervals = new Set();
+  window.requested = 0;
+  window.requestAnimationFrame = (use) => { window.requested++; return request(use); };
+  window.setInterval = (...options) => { const id = start(...options); window.intervals.add(id); return id; };
+  window.clearInterval = (id) => { window.intervals.delete(id); stop(id); };
+  window.isAtRest = () => {  // called every 50 ms: whether the page has requested no animation frame for 10 calls
+    window.quiet = window.requested === window.last ? window.quiet + 1 : 0;
+    window.last = window.requested;
+    return window.quiet >= 10;
+  };
+}"""
 FRAME_SECONDS = 0.25  # nano's sampling interval
 
 
@@ -78,6 +91,31 @@ def test_clip_is_narrated_in_step_with_the_scores(live: LivePage) -> None:
     figures = live.page.locator("mmduet-figures")
     expect(figures).to_contain_text("Frame to score")
     expect(figures).to_contain_text(" ms / ")
+
+
+def test_video_rests_after_the_session_and_moves_again(live: LivePage) -> None:
+    time = "document.querySelector('mmduet-live').sessionView.player.time"
+    live.page.evaluate(COUNT_ANIMATION)
+    live.start(live.source("first", speed=4))
+    live.wait_for_state("ended")
+    live.page.wait_for_function(f"{time} > 9.7")
+    live.page.wait_for_function("window.isAtRest()", polling=50)
+    live.page.evaluate("document.querySelector('mmduet-live').seek(9)")
+    live.page.get_by_role("button", name="Play from here").click()
+    live.page.wait_for_function(f"{time} > 9.7")
+    live.page.get_by_role("button", name="Restart").click()
+    live.page.wait_for_function(f"{time} > 1 && {time} < 9")
+
+
+@pytest.mark.slow
+def test_wall_rests_after_its_sessions(browser: Browser, server: RunningServer) -> None:
+    with open_live_page(browser, server, show="wall") as live:
+        live.page.evaluate(COUNT_ANIMATION)
+        sources = [live.source("first", speed=None), live.source("missing")]
+        live.page.evaluate("(sources) => { document.querySelector('mmduet-wall').start(sources); }", sources)
+        assert live.page.evaluate("window.intervals.size") > 0
+        expect(live.page.locator("mmduet-wall")).to_contain_text("1 ended, 1 failed", timeout=30_000)
+        live.page.wait_for_function("window.isAtRest() && window.intervals.size === 0", polling=50)
 
 
 def test_question_is_answered_mid_stream_and_while_paused(live: LivePage) -> None:

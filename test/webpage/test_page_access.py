@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from certificates import write_certificate
 from live_server import RunningServer
-from page_driver import PageDriver, open_tab
+from page_driver import PageDriver, open_chromium, open_tab
 from page_server import run_page_server
 from playwright.sync_api import Browser, expect
 from proxies import run_caddy, run_nginx
@@ -79,6 +79,49 @@ def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> No
     assert answers[0].status_code == 200
     assert refused
     assert int(refused[0].headers["retry-after"]) > 0
+
+
+def test_start_that_fails_can_be_tried_again(browser: Browser, nano: LoadedModel) -> None:
+    with run_page_server(nano, keys="s3cret", **PUBLIC) as public:
+        visitor = PageDriver(browser.new_context(), url_of(public))
+        message = "too many visitors from this network address; try again in 10 s"
+        limited = {"error": {"code": "rate_limited", "type": "rate_limit_error", "message": message}}
+        visitor.page.route("**/page/visitors", lambda route: route.fulfill(status=429, json=limited))
+        visitor.open()
+        expect(visitor.page.get_by_role("alert")).to_contain_text(message)
+        visitor.page.unroute("**/page/visitors")
+        visitor.page.route("**/page/visitors", lambda route: route.abort())
+        visitor.page.get_by_role("button", name="Try again").click()
+        expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+        visitor.page.unroute("**/page/visitors")
+        visitor.page.get_by_role("button", name="Try again").click()
+        visitor.wait_until_ready()
+        expect(visitor.page.get_by_role("button", name="Try again")).to_have_count(0)
+        visitor.close()
+
+
+def test_camera_and_screen_require_https_and_the_page_explains_it(server: RunningServer) -> None:
+    with open_chromium(arguments=["--host-resolver-rules=MAP page.example 127.0.0.1"]) as browser:
+        visitor = PageDriver(browser.new_context(), f"http://page.example:{server.port}/page/")
+        visitor.open()
+        visitor.page.get_by_label("Access key (API key)").fill("s3cret")
+        visitor.page.get_by_label("Access key (API key)").press("Enter")
+        visitor.wait_until_ready()
+        for source, button in (("Camera", "Start the camera"), ("Screen", "Share a screen or window")):
+            visitor.page.get_by_role("tab", name=source, exact=True).click()
+            expect(visitor.page.get_by_role("button", name=button)).to_be_disabled()
+            expect(visitor.page.get_by_role("note").filter(visible=True)).to_contain_text(
+                "over HTTPS or from localhost"
+            )
+        visitor.page.evaluate("window.mmduetPage.start({kind: 'camera'})")
+        visitor.wait_for_state("failed")
+        help_of_view = visitor.view.locator("a[href$='static/https.html']")
+        expect(help_of_view).to_be_visible()
+        visitor.page.get_by_role("link", name="How to enable HTTPS").filter(visible=True).first.click()
+        expect(visitor.page.get_by_role("heading", level=1)).to_have_text("HTTPS for camera and screen")
+        visitor.page.get_by_role("link", name="Back to the live page").click()
+        visitor.wait_until_ready()
+        visitor.close()
 
 
 def test_addresses_of_visitors_are_limited_one_by_one() -> None:

@@ -106,6 +106,19 @@ def test_playground_is_narrated(tab: PageDriver) -> None:
     assert not tab.problems
 
 
+def test_playground_opens_with_an_example_question(tab: PageDriver) -> None:
+    tab.select_tab("Playground")
+    examples = tab.page.get_by_role("group", name="Or open it with a question:").get_by_role("button")
+    expect(examples).to_have_count(4)
+    query = examples.nth(3).inner_text()
+    examples.nth(3).click()
+    tab.wait_for_event("e.type === 'input_frame.scored'")
+    expect(tab.page.get_by_label("Question or instruction (query)")).to_have_value(query)
+    assert tab.page.evaluate("window.mmduetPage.view.description.queries[0].text") == query
+    expect(tab.page.locator("mmduet-playground")).to_be_visible()
+    assert not tab.problems
+
+
 def test_screen_is_watched(tab: PageDriver) -> None:
     tab.select_tab("Screen")
     tab.page.get_by_role("button", name="Share a screen or window").click()

@@ -3,6 +3,7 @@
 
 import { ClientSecret } from "./mmduet.js";
 import { element } from "./elements.js";
+import { request, responseError } from "./mmduet/http.js";
 
 const STORED = "mmduet-client-secret";
 
@@ -24,10 +25,9 @@ export async function openAccess(access) {
 
 /** @returns {Promise<ClientSecret>} */
 async function createVisitor() {
-  const response = await fetch(new URL("page/visitors", SERVER), { method: "POST" });
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.error.message);
-  return ClientSecret.from(SERVER, body);
+  const response = await request("POST", new URL("page/visitors", SERVER), null);
+  if (!response.ok) throw await responseError(response);
+  return ClientSecret.from(SERVER, await response.json());
 }
 
 /**

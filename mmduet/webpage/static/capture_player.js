@@ -1,5 +1,6 @@
 // @ts-check
 /** Shows a camera, a screen or a canvas of the page with the delay of the model: up to the last frame that has been scored. */
+import { AnimationLoop } from "./animation_loop.js";
 import { element } from "./elements.js";
 import { PlaybackClock } from "./playback_clock.js";
 import { StillStore } from "./still_store.js";
@@ -33,7 +34,7 @@ export class CapturePlayer extends EventTarget {
     });
     this.context = /** @type {CanvasRenderingContext2D} */ (this.element.getContext("2d"));
     this.timer = setInterval(() => this.#capture(), 1000 / CAPTURES_PER_SECOND);
-    this.frame = requestAnimationFrame(this.#tick);
+    this.loop = new AnimationLoop(() => this.#tick());
   }
 
   /**
@@ -48,6 +49,7 @@ export class CapturePlayer extends EventTarget {
   /** @param {number} time of a frame that has been scored, in seconds */
   scored(time) {
     this.clock.scored(time, performance.now() / 1000);
+    this.loop.wake();
     this.#keepStill(time);
   }
 
@@ -66,12 +68,23 @@ export class CapturePlayer extends EventTarget {
 
   backToLive() {
     this.#setReviewing(false);
+    this.loop.wake();
+  }
+
+  /** Whether the picture does not change: it shows the last scored frame. */
+  get isAtRest() {
+    return this.loop.request === null;
+  }
+
+  /** Called when the session has ended: nothing more is captured. */
+  finish() {
+    clearInterval(this.timer);
   }
 
   destroy() {
     this.destroyed = true;
     clearInterval(this.timer);
-    cancelAnimationFrame(this.frame);
+    this.loop.stop();
     this.captures.clear();
     this.stills.clear();
   }
@@ -90,15 +103,15 @@ export class CapturePlayer extends EventTarget {
     });
   }
 
-  #tick = () => {
-    this.frame = requestAnimationFrame(this.#tick);
+  /** Return whether a later picture may follow without a new score. */
+  #tick() {
     const position = this.clock.position(performance.now() / 1000);
-    if (this.clock.limit === null) return;
+    if (this.clock.limit === null) return false;
     const entry = this.captures.newestUntil(position);
     this.captures.removeBefore(position);
-    if (entry === null || this.reviewing || entry.time === this.time) return;
-    this.#draw(entry.picture, entry.time);
-  };
+    if (entry !== null && !this.reviewing && entry.time !== this.time) this.#draw(entry.picture, entry.time);
+    return position < this.clock.limit;
+  }
 
   /** @param {ImageBitmap} bitmap @param {number} time */
   #draw(bitmap, time) {

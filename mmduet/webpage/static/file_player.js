@@ -1,5 +1,6 @@
 // @ts-check
 /** Shows the preview of a file that the server decodes, paced by the frames that have been scored. */
+import { AnimationLoop } from "./animation_loop.js";
 import { element } from "./elements.js";
 import { PlaybackClock } from "./playback_clock.js";
 
@@ -27,8 +28,11 @@ export class FilePlayer extends EventTarget {
     this.element = this.video;
     this.video.addEventListener("error", () => this.dispatchEvent(new Event("unplayable")));
     this.video.addEventListener("timeupdate", () => this.#stopAtLimit());
+    this.video.addEventListener("loadedmetadata", () => this.loop.wake());
     document.addEventListener("visibilitychange", this.#onVisibility);
-    this.frame = requestAnimationFrame(this.#tick);
+    this.loop = new AnimationLoop(() => this.#tick());
+    this.resizes = new ResizeObserver(() => this.loop.wake()); // a hidden player has no size; it may be visible now
+    this.resizes.observe(this.video);
   }
 
   /** Time of the displayed frame, in seconds. */
@@ -39,6 +43,7 @@ export class FilePlayer extends EventTarget {
   /** @param {number} time of a frame that has been scored, in seconds */
   scored(time) {
     this.clock.scored(time + this.start, performance.now() / 1000);
+    this.loop.wake();
   }
 
   /** Show the frame at a time, as far as it has been scored. @param {number} time */
@@ -58,10 +63,20 @@ export class FilePlayer extends EventTarget {
 
   backToLive() {
     this.#setReviewing(false);
+    this.loop.wake();
   }
 
+  /** Whether the video does not move: it has reached the last scored frame, or is hidden. */
+  get isAtRest() {
+    return this.loop.request === null;
+  }
+
+  /** Called when the session has ended: the video still advances to the last scored frame. */
+  finish() {}
+
   destroy() {
-    cancelAnimationFrame(this.frame);
+    this.loop.stop();
+    this.resizes.disconnect();
     document.removeEventListener("visibilitychange", this.#onVisibility);
     this.video.pause();
     this.video.removeAttribute("src");
@@ -70,18 +85,41 @@ export class FilePlayer extends EventTarget {
 
   #onVisibility = () => {
     if (document.hidden) this.video.pause(); // no animation frames to stop it at the limit
+    else this.loop.wake();
   };
 
-  #tick = () => {
-    this.frame = requestAnimationFrame(this.#tick);
-    if (this.reviewing) this.#stopAtLimit();
-    else if (this.clock.limit !== null && this.video.readyState > 0) this.#follow(this.clock.limit);
-  };
+  /** Return whether the video moves on. */
+  #tick() {
+    if (!this.video.checkVisibility()) {
+      this.video.pause();
+      return false;
+    }
+    if (this.reviewing) {
+      this.#stopAtLimit();
+      return !this.video.paused;
+    }
+    if (this.clock.limit === null || this.video.readyState === 0) return false;
+    this.#follow(this.clock.limit);
+    return !this.#hasArrived(this.clock.limit);
+  }
+
+  /** Return whether the video shows the last frame that it may show. @param {number} limit */
+  #hasArrived(limit) {
+    const { video, clock } = this;
+    const end = this.#end(limit);
+    const isAtEnd = Math.abs(end - video.currentTime) <= 0.001;
+    return video.paused && !video.seeking && isAtEnd && clock.position(performance.now() / 1000) >= end;
+  }
+
+  /** @param {number} limit */
+  #end(limit) {
+    return Math.min(limit, Math.max(0, (this.video.duration || Infinity) - 0.01));
+  }
 
   /** @param {number} limit */
   #follow(limit) {
     const { video, clock } = this;
-    const end = Math.min(limit, Math.max(0, (video.duration || Infinity) - 0.01));
+    const end = this.#end(limit);
     const position = Math.min(clock.position(performance.now() / 1000), end);
     const error = position - video.currentTime;
     if (video.seeking) return;
@@ -108,6 +146,7 @@ export class FilePlayer extends EventTarget {
 
   #play() {
     if (document.hidden) return;
+    this.loop.wake();
     this.video.play().catch(() => {}); // interrupted by the next pause, or reported by the event `error`
   }
 

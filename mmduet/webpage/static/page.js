@@ -12,9 +12,10 @@ import { footer, header } from "./page_frame.js";
 import { Requests } from "./requests.js";
 import { ResultsPanel } from "./results.js";
 import { Uploads, uploadPanel } from "./uploads.js";
-import { addressPanel, capturePanel, clipPanel } from "./video_sources.js";
+import { HTTPS_HELP, addressPanel, capturePanel, clipPanel } from "./video_sources.js";
 import { wallPanel } from "./wall_panel.js";
 
+const EXAMPLE_QUERIES = 4;
 const config = JSON.parse(document.getElementById("mmduet-config")?.textContent ?? "{}");
 
 /** The page of one visitor. */
@@ -29,6 +30,7 @@ class Page {
     this.uploads = new Uploads(this.requests, config);
     this.view = /** @type {any} */ (document.createElement("mmduet-live"));
     this.view.clientSecret = secret;
+    this.view.helpUrl = HTTPS_HELP;
     this.wall = /** @type {any} */ (document.createElement("mmduet-wall"));
     this.wall.clientSecret = secret;
     this.playground = /** @type {any} */ (document.createElement("mmduet-playground"));
@@ -152,16 +154,20 @@ class Page {
   }
 
   #playgroundPanel() {
-    const start = () => {
-      this.playground.hidden = false;
-      this.playground.start();
+    const start = (/** @type {string | null} */ query) => {
+      if (query !== null) this.#setControls({ query });
       this.start({ kind: "playground", canvas: this.playground.canvas });
     };
+    const example = (/** @type {string} */ query) =>
+      element("button", { class: "mmduet-button mmduet-secondary", type: "button", onclick: () => start(query) }, query);
+    const examples = this.playground.exampleQueries.slice(0, EXAMPLE_QUERIES).map(example);
     return element(
       "div",
       { class: "mmduet-panel" },
       element("p", {}, "Draw for the model: add shapes, drag them, change their colour. It describes what you do while you do it."),
-      element("button", { class: "mmduet-button", type: "button", onclick: start }, "Open the playground"),
+      element("button", { class: "mmduet-button", type: "button", onclick: () => start(null) }, "Open the playground"),
+      element("p", { id: "mmduet-playground-examples" }, "Or open it with a question:"),
+      element("div", { class: "mmduet-row", role: "group", "aria-labelledby": "mmduet-playground-examples" }, ...examples),
     );
   }
 }
@@ -184,6 +190,20 @@ async function main() {
   page.build();
 }
 
-main().catch((error) => {
-  document.body.prepend(element("p", { role: "alert", class: "mmduet-problem" }, `The page could not start: ${error.message}`));
-});
+/** Open the page; show an error with a button that tries again. */
+async function openPage() {
+  try {
+    await main();
+  } catch (error) {
+    const again = element("button", { class: "mmduet-button", type: "button" }, "Try again");
+    const text = `The page could not start: ${/** @type {Error} */ (error).message}`;
+    const box = element("div", { class: "mmduet-part mmduet-row" }, element("p", { role: "alert", class: "mmduet-problem" }, text), again);
+    again.addEventListener("click", () => {
+      box.remove();
+      openPage();
+    });
+    document.body.prepend(box);
+  }
+}
+
+openPage();

@@ -47,6 +47,7 @@ const now = () => performance.now() / 1000;
 
 /** The playground. */
 export class Playground extends HTMLElement {
+  static observedAttributes = ["hidden"];
   /** What to stream: the shapes, without selection and hints. @type {HTMLCanvasElement} */
   canvas = element("canvas", { width: CANVAS_SIDE, height: CANVAS_SIDE, "aria-hidden": "true" });
   /** Everything that has happened, in order. @type {Action[]} */
@@ -93,14 +94,19 @@ export class Playground extends HTMLElement {
 
   connectedCallback() {
     if (this.hasAttribute("seed")) this.reset();
-    this.start();
+    if (!this.hidden) this.start();
   }
 
   disconnectedCallback() {
     this.stop();
   }
 
-  /** Start to animate; done when the element is connected. */
+  attributeChangedCallback() {
+    if (this.isConnected && !this.hidden) this.start();
+    else this.stop();
+  }
+
+  /** Start to animate; done when the element is connected and not hidden. */
   start() {
     if (this.#animation !== null) return;
     const animate = () => {
@@ -228,7 +234,7 @@ export class Playground extends HTMLElement {
   }
 
   /**
-   * Carry out what a key stands for; return false for other keys.
+   * Execute what a key stands for; return false for other keys.
    * @param {string} name
    * @param {string} key in lower case
    * @param {boolean} withShift

@@ -113,15 +113,15 @@ export function plan(shapes, command, random) {
 /**
  * Return a colour and form that no shape has, with the requested ones where they are free.
  * @param {Shape[]} shapes
- * @param {Partial<Look>} wanted
+ * @param {Partial<Look>} requested
  * @param {Random} random
  * @returns {Look | null}
  */
-export function freeLook(shapes, wanted, random) {
-  const size = wanted.size ?? (random() < 0.5 ? "small" : "big");
+export function freeLook(shapes, requested, random) {
+  const size = requested.size ?? (random() < 0.5 ? "small" : "big");
   const free = [];
-  for (const colour of wanted.colour ? [wanted.colour] : COLOUR_NAMES) {
-    for (const form of wanted.form ? [wanted.form] : FORMS) {
+  for (const colour of requested.colour ? [requested.colour] : COLOUR_NAMES) {
+    for (const form of requested.form ? [requested.form] : FORMS) {
       if (isFree(shapes, colour, form)) free.push({ form, colour, size });
     }
   }
@@ -141,28 +141,28 @@ export function isFree(shapes, colour, form) {
 /**
  * Return a new shape outside of `shapes`, at a point, or the reason why none can be added.
  * @param {Shape[]} shapes
- * @param {Partial<Look>} wanted
+ * @param {Partial<Look>} requested
  * @param {Point} at
  * @param {Random} random
  * @returns {Shape | Refusal}
  */
-export function newShape(shapes, wanted, at, random) {
+export function newShape(shapes, requested, at, random) {
   if (shapes.length >= MAX_SHAPES) {
     return new Refusal(`The canvas holds ${MAX_SHAPES} shapes, as in the model's training. Remove one first.`);
   }
-  const look = freeLook(shapes, wanted, random);
-  if (look === null) return new Refusal(`A ${wanted.colour} ${wanted.form} is on the canvas already. Choose another.`);
+  const look = freeLook(shapes, requested, random);
+  if (look === null) return new Refusal(`A ${requested.colour} ${requested.form} is on the canvas already. Choose another.`);
   return new Shape(look.form, look.colour, look.size, at, random(), (random() - 0.5) * 0.2);
 }
 
 /**
  * @param {Shape[]} shapes
- * @param {Partial<Look>} wanted
+ * @param {Partial<Look>} requested
  * @param {Side | undefined} side
  * @param {Random} random
  */
-function planAdd(shapes, wanted, side, random) {
-  const shape = newShape(shapes, wanted, { x: 0.5, y: 0.5 }, random);
+function planAdd(shapes, requested, side, random) {
+  const shape = newShape(shapes, requested, { x: 0.5, y: 0.5 }, random);
   if (shape instanceof Refusal) return shape;
   const obstacles = obstaclesOf(shapes, shape);
   for (let round = 0; round < TRIES; round += 1) {
@@ -215,11 +215,11 @@ function isAhead(shape, other, dx, dy) {
 /**
  * @param {Shape[]} shapes
  * @param {Shape} shape
- * @param {Side | undefined} wanted
+ * @param {Side | undefined} requested
  */
-function planLeave(shapes, shape, wanted) {
+function planLeave(shapes, shape, requested) {
   const obstacles = obstaclesOf(shapes, shape);
-  const goals = (wanted ? [wanted] : SIDE_NAMES).map((side) => leaveGoal(shape, side));
+  const goals = (requested ? [requested] : SIDE_NAMES).map((side) => leaveGoal(shape, side));
   goals.sort((a, b) => distance(shape, a) - distance(shape, b));
   const goal = goals.find((g) => distance(shape, g) < MAX_LENGTH && isPathClear(obstacles, shape, shape, g));
   return goal ? glide(shapes, shape, goal) : new Refusal("The way out is not clear. Move it or another shape first.");
@@ -228,12 +228,12 @@ function planLeave(shapes, shape, wanted) {
 /**
  * @param {Shape[]} shapes
  * @param {Shape} shape
- * @param {Colour | undefined} wanted
+ * @param {Colour | undefined} requested
  * @param {Random} random
  */
-function planTurn(shapes, shape, wanted, random) {
+function planTurn(shapes, shape, requested, random) {
   const free = COLOUR_NAMES.filter((colour) => isFree(shapes, colour, shape.form));
-  const colour = wanted ?? free[Math.floor(random() * free.length)];
+  const colour = requested ?? free[Math.floor(random() * free.length)];
   if (colour === shape.colour) return new Refusal(`The ${shape.name} is ${colour} already.`);
   if (!free.includes(colour)) return new Refusal(`Another ${shape.form} is ${colour} already. Choose another colour.`);
   return (/** @type {number} */ start) => new Turn(shape, colour, start);
@@ -306,7 +306,7 @@ function planResize(shapes, shape, kind) {
 }
 
 /**
- * A new shape that was let go: it enters from the side that the hand came from, or from the nearest one that is free.
+ * A new shape that was released: it enters from the side that the hand came from, or from the nearest one that is free.
  * @param {Shape[]} shapes
  * @param {Drag} drag
  * @returns {Start | Refusal}
@@ -328,7 +328,7 @@ function planEntry(shapes, drag) {
 }
 
 /**
- * A shape that was let go: a straight glide if the way is clear, otherwise around other shapes.
+ * A shape that was released: a straight glide if the way is clear, otherwise around other shapes.
  * @param {Shape[]} shapes
  * @param {Drag} drag
  */

@@ -45,7 +45,7 @@ const RESIZE_SECONDS = 0.4;
 const LAG_SECONDS = 0.22;
 const MIN_SPEED = 0.3;
 const MAX_SPEED = 0.9;
-/** Least speed of a shape that was let go. It does not slow down before it arrives. */
+/** Least speed of a shape that was released. It does not slow down before it arrives. */
 const MIN_FINAL_SPEED = 0.45;
 /** A shape that has rested this long while it is held has finished its movement. */
 const REST_SECONDS = 0.15;
@@ -170,7 +170,7 @@ export class Glide extends Journey {
 }
 
 /**
- * A movement after the hand, until the hand has let go or rests.
+ * A movement after the hand, until the hand has released the shape or rests.
  * @implements {Motion}
  */
 export class Following extends Journey {

@@ -2,7 +2,7 @@
 /**
  * The playground's world: shapes, what happens to them, and the log of it.
  *
- * nano was trained on one event at a time, with a pause after each. The world therefore carries actions out one by one: movements
+ * nano was trained on one event at a time, with a pause after each. The world therefore executes actions one by one: movements
  * have the trained speed, and the next action starts `PAUSE_SECONDS` after the end of the last one. It has no clock of its own:
  * `advance` is called with the time, in seconds.
  */
@@ -82,7 +82,7 @@ export class World {
   }
 
   /**
-   * Carry out what happens until `time`.
+   * Execute what happens until `time`.
    * @param {number} time
    */
   advance(time) {
@@ -93,7 +93,7 @@ export class World {
   }
 
   /**
-   * Carry out a command, at once or after those before it. Return the reason if that is not possible, else null.
+   * Execute a command, at once or after those before it. Return the reason if that is not possible, else null.
    * @param {Command} command
    * @returns {string | null}
    */
@@ -160,7 +160,7 @@ export class World {
     if (drag?.isNew) drag.entry = sideBeyond(point) ?? drag.entry;
   }
 
-  /** Let go of the shape. If it has not started to follow, it will go to where it was let go. */
+  /** Release the shape. If it has not started to follow, it will go to where it was released. */
   release() {
     const { drag } = this;
     if (drag === null) return;

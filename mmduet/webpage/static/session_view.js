@@ -33,6 +33,7 @@ export class SessionView extends EventTarget {
     /** Whether the user is changing the threshold, so that confirmations of earlier values are not displayed. */
     this.changingThreshold = false;
     live.addEventListener("opened", (event) => this.#open(/** @type {CustomEvent} */ (event).detail));
+    live.addEventListener("statechange", () => live.active || this.player?.finish());
     live.addEventListener("capture", (event) => this.#onCapture(/** @type {CustomEvent} */ (event).detail));
     live.addEventListener("event", (event) => this.#onEvent(/** @type {CustomEvent} */ (event).detail));
   }

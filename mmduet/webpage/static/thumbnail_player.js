@@ -49,6 +49,14 @@ export class ThumbnailPlayer extends EventTarget {
     this.#show();
   }
 
+  /** Whether the picture does not change without a new thumbnail. */
+  get isAtRest() {
+    return true;
+  }
+
+  /** Called when the session has ended. */
+  finish() {}
+
   destroy() {
     this.thumbnails.clear();
   }

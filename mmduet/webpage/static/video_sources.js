@@ -4,6 +4,9 @@
 import { element } from "./elements.js";
 import { formatTime } from "./format.js";
 
+/** Explains how a server gets HTTPS. */
+export const HTTPS_HELP = new URL("./https.html", import.meta.url).href;
+
 /** @typedef {import("./requests.js").Requests} Requests */
 /** @typedef {{kind: string, url?: string, preview?: string, transport?: string, title?: string, preset?: string, query?: string}} Source */
 /** @typedef {(source: Source) => void} Choose called with the source that the visitor has chosen */
@@ -52,8 +55,8 @@ export function capturePanel(kind, choose) {
       element(
         "p",
         { role: "note" },
-        "Browsers allow camera and screen only on https pages and on localhost. Ask the operator to set tls_certificate, " +
-          "or open this page through 127.0.0.1.",
+        "Browsers allow camera and screen only on pages that were opened over HTTPS or from localhost. ",
+        element("a", { href: HTTPS_HELP }, "How to enable HTTPS"),
       ),
     );
   }

@@ -11,6 +11,7 @@ import { WallTile } from "./wall_tile.js";
 import { wallSheet } from "./wall_style.js";
 
 export const MAX_TILES = 16;
+const REFRESH_MILLISECONDS = 500;
 
 export class Wall extends HTMLElement {
   constructor() {
@@ -32,7 +33,7 @@ export class Wall extends HTMLElement {
     const header = element("header", {}, this.summary, this.stopButton);
     attachRoot(this, [themeSheet, wallSheet], header, this.grid, this.batch.element);
     this.stopTheme = followTheme(this);
-    this.timer = setInterval(() => this.#refresh(), 500);
+    this.#startTimer();
     addEventListener("pagehide", this.#onPageHide);
   }
 
@@ -74,13 +75,21 @@ export class Wall extends HTMLElement {
     this.tiles.push(tile);
     this.grid.append(tile.element);
     this.batch.start();
+    const started = tile.start(settings);
+    this.#startTimer();
     this.#refresh();
-    return tile.start(settings);
+    return started;
   }
 
   /** End all sessions; their last state stays visible. */
   stop() {
     return Promise.all(this.tiles.map((tile) => tile.live.stop()));
+  }
+
+  /** Display the state of all sessions while one is active. */
+  #startTimer() {
+    clearInterval(this.timer);
+    this.timer = setInterval(() => this.#refresh(), REFRESH_MILLISECONDS);
   }
 
   #close() {
@@ -98,7 +107,9 @@ export class Wall extends HTMLElement {
     }
     setText(this.summary, this.tiles.length === 0 ? "No streams." : parts.join(", "));
     this.stopButton.disabled = active === 0;
-    if (active === 0) this.batch.stop();
+    if (active > 0) return;
+    this.batch.stop();
+    clearInterval(this.timer);
   }
 
   async #fetchStats() {

@@ -7,6 +7,8 @@ import { STATE_NAMES, describeStatus } from "./messages.js";
 import "./score_curve.js";
 import { SessionView } from "./session_view.js";
 
+const REFRESH_MILLISECONDS = 1000; // until the session has ended and the video has reached its last scored frame
+
 /** Emits `select` when the stream is chosen. */
 export class WallTile extends EventTarget {
   /**
@@ -35,7 +37,8 @@ export class WallTile extends EventTarget {
 
   /** @param {import("./live_session.js").LiveSettings} settings */
   start(settings) {
-    this.timer = setInterval(() => this.#refresh(), 1000);
+    clearInterval(this.timer);
+    this.timer = setInterval(() => this.#refresh(), REFRESH_MILLISECONDS);
     return this.live.start({ speed: 1, ...this.source }, settings);
   }
 
@@ -75,5 +78,6 @@ export class WallTile extends EventTarget {
     setText(this.latency, text);
     const { player } = this.view;
     if (player !== null && scored > 0) this.curve.playhead = player.time;
+    if (!this.live.active && (player?.isAtRest ?? true)) clearInterval(this.timer);
   }
 }
