@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 from certificates import write_certificate
 from live_server import RunningServer
-from page_driver import PageDriver, open_chromium, open_tab
+from page_driver import CHROMIUM_ARGUMENTS, PageDriver, open_tab
 from page_server import run_page_server
 from playwright.sync_api import Browser, expect
 from proxies import run_caddy, run_nginx
@@ -100,9 +101,10 @@ def test_start_that_fails_can_be_tried_again(browser: Browser, nano: LoadedModel
         visitor.close()
 
 
-def test_camera_and_screen_require_https_and_the_page_explains_it(server: RunningServer) -> None:
-    with open_chromium(arguments=["--host-resolver-rules=MAP page.example 127.0.0.1"]) as browser:
-        visitor = PageDriver(browser.new_context(), f"http://page.example:{server.port}/page/")
+def test_camera_and_screen_require_https_and_the_page_explains_it(browser: Browser, server: RunningServer) -> None:
+    arguments = [*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP page.example 127.0.0.1"]
+    with browser.browser_type.launch(executable_path=shutil.which("chromium"), args=arguments) as other:
+        visitor = PageDriver(other.new_context(), f"http://page.example:{server.port}/page/")
         visitor.open()
         visitor.page.get_by_label("Access key (API key)").fill("s3cret")
         visitor.page.get_by_label("Access key (API key)").press("Enter")

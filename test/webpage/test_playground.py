@@ -95,6 +95,15 @@ def drag_shape(page: Page, name: str, x: float, y: float) -> None:
     drag(page, point(page, shape["x"], shape["y"]), point(page, x, y))
 
 
+def test_nothing_moves_while_the_playground_is_hidden(page: Page) -> None:
+    press(page, "c")
+    page.evaluate(f"{PLAYGROUND}.hidden = true")
+    assert texts(page) == []
+    page.evaluate(f"{PLAYGROUND}.hidden = false")
+    (text,) = texts(page)
+    assert "turns" in text
+
+
 def test_dragged_shape_moves_to_the_hand(page: Page) -> None:
     drag_shape(page, "blue circle", 0.72, 0.2)
     assert texts(page) == ["the blue circle moves up"]

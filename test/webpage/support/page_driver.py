@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -40,24 +40,23 @@ RUNNING = ("live", "paused")
 OVER = ("idle", "ended", "failed")
 
 
-def start_chromium(driver: Playwright, camera: Path | None = None, arguments: Sequence[str] = ()) -> Browser:
+def start_chromium(driver: Playwright, camera: Path | None = None) -> Browser:
     """Start Debian's Chromium without a window. Its camera shows the video ``camera`` (.y4m or .mjpeg), or a test pattern.
 
-    ``arguments`` are further ones of its command line.
     Raises ``RuntimeError`` if no Chromium is installed.
     """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise RuntimeError("no browser is installed; run: apt-get install chromium")
-    film = [] if camera is None else [f"--use-file-for-fake-video-capture={camera}"]
-    return driver.chromium.launch(executable_path=chromium, args=[*CHROMIUM_ARGUMENTS, *film, *arguments])
+    arguments = [*CHROMIUM_ARGUMENTS, *([] if camera is None else [f"--use-file-for-fake-video-capture={camera}"])]
+    return driver.chromium.launch(executable_path=chromium, args=arguments)
 
 
 @contextmanager
-def open_chromium(camera: Path | None = None, arguments: Sequence[str] = ()) -> Iterator[Browser]:
+def open_chromium(camera: Path | None = None) -> Iterator[Browser]:
     """Run Chromium until the block ends, as ``start_chromium`` starts it."""
     with sync_playwright() as driver:
-        browser = start_chromium(driver, camera, arguments)
+        browser = start_chromium(driver, camera)
         try:
             yield browser
         finally:
