@@ -23,7 +23,9 @@ CHROMIUM_ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # while it is open, the thread has a running event loop, and other tests use asyncio.run
 def browser() -> Iterator[Browser]:
     """A Chromium whose camera is a test pattern."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")

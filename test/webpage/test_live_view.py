@@ -93,6 +93,7 @@ def test_clip_is_narrated_in_step_with_the_scores(live: LivePage) -> None:
     expect(figures).to_contain_text(" ms / ")
 
 
+@pytest.mark.slow
 def test_video_rests_after_the_session_and_moves_again(live: LivePage) -> None:
     time = "document.querySelector('mmduet-live').sessionView.player.time"
     live.page.evaluate(COUNT_ANIMATION)

@@ -119,6 +119,7 @@ def test_captions_of_a_clip_are_finished_results(tab: PageDriver) -> None:
     assert download.value.path().read_text().startswith("WEBVTT")
 
 
+@pytest.mark.slow
 def test_tasks_are_replaced_stopped_and_ended_with_the_page(tab: PageDriver) -> None:
     tab.run_task("Captions with times")
     tab.page.evaluate("window.mmduetPage.runTask('highlight', ''), window.mmduetPage.stopTask()")
@@ -131,6 +132,7 @@ def test_tasks_are_replaced_stopped_and_ended_with_the_page(tab: PageDriver) -> 
     expect(tab.page.locator("#mmduet-results [role=status]")).to_have_text("Done.", timeout=30_000)
 
 
+@pytest.mark.slow
 def test_two_visitors_do_not_disturb_each_other(browser: Browser, server: RunningServer) -> None:
     with open_tab(browser, page_url(server)) as one, open_tab(browser, page_url(server)) as other:
         one.start_clip(0)
@@ -160,7 +162,7 @@ def identifiers(visitor: PageDriver) -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), pytest.param(360, "dark", marks=pytest.mark.slow)])
 def test_no_serious_finding_of_axe(browser: Browser, server: RunningServer, width: int, scheme: str) -> None:
     with open_tab(browser, page_url(server), viewport={"width": width, "height": 900}, color_scheme=scheme) as visitor:
         visitor.start_clip(0)

@@ -82,6 +82,7 @@ def test_one_address_cannot_create_visitors_without_end(nano: LoadedModel) -> No
     assert int(refused[0].headers["retry-after"]) > 0
 
 
+@pytest.mark.slow
 def test_start_that_fails_can_be_tried_again(browser: Browser, nano: LoadedModel) -> None:
     with run_page_server(nano, keys="s3cret", **PUBLIC) as public:
         visitor = PageDriver(browser.new_context(), url_of(public))
@@ -213,6 +214,7 @@ def test_page_forbids_other_hosts_and_frames(server: RunningServer) -> None:
     assert headers["x-frame-options"] == "SAMEORIGIN"
 
 
+@pytest.mark.slow
 def test_visitors_wait_while_the_server_is_full(browser: Browser, nano: LoadedModel) -> None:
     with (
         run_page_server(nano, max_sessions=1) as server,
@@ -245,6 +247,7 @@ def test_page_works_behind_a_proxy_with_prefix_and_tls(
         assert not visitor.problems
 
 
+@pytest.mark.slow
 def test_server_restarts_under_the_page(browser: Browser, nano: LoadedModel, tmp_path: Path) -> None:
     with run_page_server(nano, journal=tmp_path) as server:
         port = server.port

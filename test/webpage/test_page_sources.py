@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from live_server import RunningServer, wait_for
-from page_driver import PageDriver, open_chromium, open_tab
+from page_driver import CHROMIUM_ARGUMENTS, PageDriver, open_tab
 from page_server import run_page_server
 from page_setup import write_scene
 from page_visitor import HTTP
@@ -127,9 +128,13 @@ def test_screen_is_watched(tab: PageDriver) -> None:
 
 
 @pytest.mark.slow
-def test_camera_with_a_scene_is_narrated(server: RunningServer, tmp_path: Path) -> None:
+def test_camera_with_a_scene_is_narrated(browser: Browser, server: RunningServer, tmp_path: Path) -> None:
     camera = write_scene(tmp_path / "camera.y4m", 12.0, seed=0)
-    with open_chromium(camera) as browser, open_tab(browser, f"{server.http}/page/") as visitor:
+    arguments = [*CHROMIUM_ARGUMENTS, f"--use-file-for-fake-video-capture={camera}"]
+    with (
+        browser.browser_type.launch(executable_path=shutil.which("chromium"), args=arguments) as other,
+        open_tab(other, f"{server.http}/page/") as visitor,
+    ):
         visitor.start_camera()
         visitor.wait_for_event("e.type === 'response.output_text.done' && e.text.includes('enters')")
 
