@@ -102,6 +102,7 @@ def test_start_that_fails_can_be_tried_again(browser: Browser, nano: LoadedModel
         visitor.close()
 
 
+@pytest.mark.slow
 def test_camera_and_screen_require_https_and_the_page_explains_it(browser: Browser, server: RunningServer) -> None:
     arguments = [*CHROMIUM_ARGUMENTS, "--host-resolver-rules=MAP page.example 127.0.0.1"]
     with browser.browser_type.launch(executable_path=shutil.which("chromium"), args=arguments) as other:

@@ -54,6 +54,7 @@ def test_upload_is_narrated_and_deleted_with_its_visitor(
     assert not tab.problems
 
 
+@pytest.mark.slow
 def test_upload_that_browsers_do_not_play_gets_a_preview(tab: PageDriver, tmp_path: Path) -> None:
     film = make(tmp_path / "film.avi", count=50, codec="mpeg4", codec_options={})
     tab.upload(film)
