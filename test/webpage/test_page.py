@@ -51,7 +51,7 @@ def test_page_loads_from_its_server_alone(browser: Browser, server: RunningServe
 
 
 def test_clip_is_narrated_and_questions_are_answered(tab: PageDriver) -> None:
-    tab.view.get_by_label("Speed").select_option("2×")
+    tab.view.get_by_label("Speed").select_option(value="2")
     tab.start_clip(0)
     reply = tab.wait_for_event("e.type === 'response.output_text.done'")
     expect(tab.view.get_by_text(reply["text"]).first).to_be_visible()
