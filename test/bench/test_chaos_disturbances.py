@@ -122,6 +122,7 @@ def test_tracebacks_and_lines_that_are_not_json_are_faults(tmp_path: Path) -> No
     assert check_log(log)[1] == ["a line of the log is not JSON: Fatal error (1 times)"]
 
 
+@pytest.mark.slow
 def test_clock_jumps_reach_the_server(tmp_path: Path) -> None:
     try:
         environment = fake_clock_environment(tmp_path / "clock")

@@ -16,6 +16,7 @@ from mmduet.model.checkpoint import save_checkpoint
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
 
 
+@pytest.mark.slow
 def test_loading_needs_little_more_memory_than_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ def test_ratios_above_their_limits_are_faults() -> None:
     assert [fault.split()[0] for fault in faults] == ["one_neighbour", "two_runs"]
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"none\.mp4"):
         measure_slowdown(tmp_path / "none.mp4", 1, lambda done, total: None)

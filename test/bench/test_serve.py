@@ -31,6 +31,7 @@ def test_every_frame_of_a_small_load_is_counted() -> None:
     assert result.load.streams == 3
 
 
+@pytest.mark.slow
 def test_an_overloaded_server_does_not_hold_the_load() -> None:
     model = lively_model()
     forward = model.network.features
@@ -76,6 +77,7 @@ def test_loads_out_of_range_are_rejected(invalid: tuple) -> None:
         Load(*invalid, None)
 
 
+@pytest.mark.slow
 def test_a_server_process_ends_with_the_block() -> None:
     with server_process("--model", "random:tiny") as (address, pid):
         assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/v1/realtime", address)

@@ -24,6 +24,7 @@ def window(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return in_process(monkeypatch, capsys, "scenes", "window")
 
 
+@pytest.mark.slow
 def test_every_window_gives_a_row(window: Command, split: Path, tmp_path: Path) -> None:
     files = ("--json", tmp_path / "rows.json", "--plot", tmp_path / "rows.png")
     done = window(split, "--windows", "2, 2s,none", *files)

@@ -25,6 +25,7 @@ def rows(movie: str, count: int, text: str = "She runs {}.") -> list[dict[str, A
     return [{"movie": movie, "start": 10 * i, "end": 10 * i + 4.5, "text": text.format(i)} for i in range(count)]
 
 
+@pytest.mark.slow
 def test_all_movies_form_one_corpus(meteor: Meteor, tmp_path: Path) -> None:
     gold = [*rows("a", 2, "She runs to house {}."), *rows("b", 2, "He eats {} apples.")]
     generated = [*rows("a", 2, "A woman runs to house {}."), *rows("b", 2, "He eats {} pears.")]
