@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test" / "webpage" / "support"))  # of page_driver
+
+from page_driver import open_chromium
 from playground_visitor import Visitor
-from playwright.sync_api import Browser, Route, sync_playwright
+from playwright.sync_api import Browser, Route
 
 from mmduet.bench.server_process import server_process
 from mmduet.metrics.reply_matching import MatchCounts, TimedText, compare_replies, match_replies
 
 STATIC = Path(__file__).resolve().parent.parent / "mmduet" / "webpage" / "static"
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-features=LocalNetworkAccessChecks",  # the page is served by the browser driver, the socket by the server
-)
 VIEWPORT = {"width": 1100, "height": 760}
 TARGETS = {"speak_f1": 0.9, "captions_exact": 0.85}
 LISTEN_SECONDS = 1.75  # after the last action, in which its reply arrives
@@ -115,18 +109,6 @@ class Sequence:
     def counts(self) -> MatchCounts:
         """The comparison of actions and replies."""
         return compare_replies(self.expected, self.given)
-
-
-@contextmanager
-def open_browser() -> Iterator[Browser]:
-    """Run Chromium without a window."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("no browser is installed; run: apt-get install chromium")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 def run_sequence(browser: Browser, server: str, seed: int, actions: int, query: str) -> Sequence:
@@ -254,7 +236,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for scores and all actions and replies")
     options = parser.parse_args()
     sequences: list[Sequence] = []
-    with server_process("--model", options.model) as (server, _), open_browser() as browser:
+    with server_process("--model", options.model) as (server, _), open_chromium() as browser:
         for seed in range(options.seed, options.seed + options.sequences):
             sequences.append(run_sequence(browser, server, seed, options.actions, options.query))
             print(

@@ -84,8 +84,8 @@ class TypedLines:
                 in_foreground = _is_in_foreground(self._descriptor)
                 if in_foreground and self.edits:
                     self._stop_echo()
-                watched = [stopped, self._descriptor] if in_foreground else [stopped]
-                ready = select(watched, [], [], POLL_SECONDS)[0]
+                inputs = [stopped, self._descriptor] if in_foreground else [stopped]
+                ready = select(inputs, [], [], POLL_SECONDS)[0]
                 if stopped in ready:
                     return
                 if self._descriptor in ready:

@@ -121,7 +121,7 @@ class AdmissionQueue:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Remove a client that waits no longer. A session that was opened for it meanwhile is closed."""
+        """Remove a client that has stopped waiting. A session that was opened for it meanwhile is closed."""
         if ticket in self._waiting:
             self._waiting.remove(ticket)
             self.serve()

@@ -33,7 +33,7 @@ PRESETS = (
         "find",
         "Find moments",
         "When is something red in view?",
-        "Nothing is spoken: the relevance curve shows where the answer is.",
+        "The model stays silent; the relevance curve shows where the answer is.",
         {"policy": "never", "heads": ["relevance"]},
     ),
     Preset(

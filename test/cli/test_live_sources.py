@@ -203,7 +203,7 @@ def test_a_screen_is_watched(
         done = run(source, *SILENT, "--fps", 4, "--seconds", 1, "--output", log)
         assert done.status == 0, done.err
     logged = read_events(log)
-    assert 1 <= len(of_type(logged, "scores")) + logged[-1]["dropped"] <= 4
+    assert 1 <= len(of_type(logged, "scores")) + logged[-1]["dropped"] <= 5  # at 0, .25, .5, .75 and just below 1 s
 
 
 def test_lines_about_a_lost_source_become_rare(capsys: pytest.CaptureFixture[str]) -> None:

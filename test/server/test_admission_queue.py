@@ -61,7 +61,7 @@ def places(*tickets: Ticket) -> list[int]:
 def test_clients_are_served_in_the_order_of_their_arrival() -> None:
     async def run() -> None:
         server = Simulation(capacity=1)
-        assert server.join("a") == "session of a", "nobody waits while there is room"
+        assert server.join("a") == "session of a", "no client waits while there is room"
         tickets = [server.join(owner) for owner in "bcd"]
         assert (places(*tickets), len(server.queue)) == ([1, 2, 3], 3)
         server.end("a")

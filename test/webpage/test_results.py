@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,10 @@ from video_files import make
 
 from mmduet.errors import CapacityError
 from mmduet.pipelines.task_run import TaskRun
-from mmduet.tasks import HighlightDetection, TemporalGrounding
 from mmduet.webpage import result_files
 from mmduet.webpage import results as results_module
 from mmduet.webpage.background import JobStoppedError
 from mmduet.webpage.result import Result
-from mmduet.webpage.result_schema import CreateResult, build_task
 
 SILENT = {"fps": 1, "speak": "never"}
 """Options of a task that takes little time."""
@@ -177,21 +174,6 @@ def test_invalid_requests_name_the_parameter(
     error = response.json()["error"]
     assert (error["code"], error["param"]) == (code, param)
     assert response.status_code == (404 if code == "not_found" else 400)
-
-
-@pytest.mark.parametrize("task", ["caption", "ground", "highlight", "ask"])
-def test_null_keeps_every_default(task: str) -> None:
-    body = {"video": "clip:x", "task": task, "query": "a dog"}
-    plain = CreateResult.model_validate_json(json.dumps(body))
-    null = dict.fromkeys(("fps", "speak", "threshold", "max_highlights", "max_seconds", "time"))
-    assert build_task(CreateResult.model_validate({**body, "options": null})) == build_task(plain)
-
-
-def test_options_reach_the_task() -> None:
-    body = {"video": "clip:x", "task": "ground", "query": " a dog ", "options": {"threshold": 0.3}}
-    assert build_task(CreateResult.model_validate(body)) == TemporalGrounding("a dog", threshold=0.3)
-    body = {"video": "clip:x", "task": "highlight", "options": {"max_highlights": 3, "max_seconds": 2.5}}
-    assert build_task(CreateResult.model_validate(body)) == HighlightDetection(None, 3, max_seconds=2.5)
 
 
 # limits and ownership

@@ -1,4 +1,4 @@
-"""Uploads: what is accepted, limits, ownership, and that nothing is left behind."""
+"""Uploads: what is accepted, limits, ownership, and what uses a video."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import io
 import itertools
 import os
 import re
-import shutil
 import socket
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,12 +21,11 @@ from container_files import MAKERS, intact
 from live_server import RunningServer, run_test_server, wait_for
 from make_corpus import CASES, FILES, Case
 from page_server import run_page_server
-from page_visitor import HTTP, Visitor, error_code
+from page_visitor import HTTP, Visitor, error_code, files_below
 from video_files import make
 
 from mmduet.webpage import uploads
 from mmduet.webpage.disk_budget import DiskBudget, DiskShare
-from mmduet.webpage.private_folder import delete_leftovers
 
 VIDEO = intact("mp4")
 ID = re.compile(r"[\w-]{22,}")
@@ -52,11 +49,6 @@ def visitor(server: RunningServer) -> Iterator[Visitor]:
     yield visitor
     for upload in visitor.get_json("uploads")["uploads"]:
         visitor.delete(f"uploads/{upload['id']}")
-
-
-def files_below(folder: Path) -> list[str]:
-    """Return the names of all files of visitors."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock")
 
 
 # what is accepted
@@ -337,33 +329,6 @@ def test_another_site_cannot_upload_or_embed(visitor: Visitor) -> None:
 # the end
 
 
-def test_files_are_private_and_deleted_when_the_server_stops(tmp_path: Path) -> None:
-    with run_page_server(temporary=tmp_path) as server:
-        assert list(tmp_path.iterdir()) == []
-        Visitor(server).upload(VIDEO)
-        (folder,) = tmp_path.iterdir()
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert files_below(tmp_path) == ["video"]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unused_video_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmduet.webpage.video_library.EXPIRY_CHECK_SECONDS", 0.05)
-    with run_page_server(temporary=tmp_path, upload_lifetime=0.3) as server:
-        visitor = Visitor(server)
-        upload = visitor.upload(VIDEO)
-        wait_for(lambda: files_below(tmp_path) == [])
-        assert visitor.get(f"uploads/{upload['id']}").status_code == 404
-
-
-def test_requests_for_its_status_do_not_keep_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmduet.webpage.video_library.EXPIRY_CHECK_SECONDS", 0.05)
-    with run_page_server(temporary=tmp_path, upload_lifetime=0.5) as server:
-        visitor = Visitor(server)
-        upload = visitor.upload(VIDEO)
-        wait_for(lambda: visitor.get(f"uploads/{upload['id']}").status_code == 404)
-
-
 @pytest.mark.parametrize("use", ["play", "play without token", "source", "task"])
 def test_what_uses_a_video_keeps_it(
     use: str, server: RunningServer, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
@@ -383,23 +348,6 @@ def test_what_uses_a_video_keeps_it(
         body = {"video": upload["source"], "task": "caption", "options": {"fps": 1, "speak": "never"}}
         assert visitor.request("POST", "results", json=body).status_code == 202
     assert upload["id"] in touched
-
-
-def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) -> None:
-    with run_page_server(temporary=tmp_path) as first:
-        Visitor(first).upload(VIDEO)
-        (running,) = tmp_path.iterdir()
-        killed = tmp_path / "mmduet-page-killed"
-        shutil.copytree(running, killed)  # its lock file is not locked, as after the end of a process
-        foreign = tmp_path / "mmduet-page-foreign"
-        foreign.symlink_to(running)
-        assert delete_leftovers(tmp_path) == [killed]
-        assert files_below(running) == ["video"]
-        shutil.copytree(running, killed)
-        with run_page_server(temporary=tmp_path):
-            wait_for(lambda: not killed.exists())
-            assert foreign.is_symlink()
-            assert files_below(running) == ["video"]
 
 
 def test_uploads_need_the_page(tmp_path: Path) -> None:

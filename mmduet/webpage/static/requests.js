@@ -2,19 +2,7 @@
 /** HTTP requests of the page, with this tab's client secret. Errors carry the server's message and code. */
 
 import { SERVER } from "./access.js";
-
-/** An answer of the server that is not a success. */
-export class RequestError extends Error {
-  /**
-   * @param {string} message
-   * @param {string} code
-   */
-  constructor(message, code) {
-    super(message);
-    this.name = "RequestError";
-    this.code = code;
-  }
-}
+import { MmduetError, parseErrorBody } from "./mmduet/errors.js";
 
 /** Sends requests as one visitor. */
 export class Requests {
@@ -24,7 +12,7 @@ export class Requests {
   }
 
   /**
-   * Send a request and return the JSON of its answer, or null if it has none. Throws ``RequestError``.
+   * Send a request and return the JSON of its answer, or null if it has none. Throws ``MmduetError``.
    * @param {string} method
    * @param {string} path relative to the server's address
    * @param {any} [body] JSON
@@ -40,13 +28,13 @@ export class Requests {
       response = await fetch(new URL(path, SERVER), { method, headers, body: body && JSON.stringify(body), ...options });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw new RequestError("the server cannot be reached; check the connection and try again", "unreachable");
+      throw new MmduetError("server", "the server cannot be reached; check the connection and try again");
     }
     return readAnswer(response.status, await response.text());
   }
 
   /**
-   * Upload a file and return the JSON of the answer. Throws ``RequestError``, also when ``signal`` is aborted.
+   * Upload a file and return the JSON of the answer. Throws ``MmduetError``, also when ``signal`` is aborted.
    * @param {string} path
    * @param {Blob} file
    * @param {(share: number) => void} onProgress called with the share that was sent
@@ -67,8 +55,8 @@ export class Requests {
           reject(error);
         }
       });
-      request.addEventListener("error", () => reject(new RequestError("the upload was interrupted; try again", "unreachable")));
-      request.addEventListener("abort", () => reject(new RequestError("the upload was stopped", "aborted")));
+      request.addEventListener("error", () => reject(new MmduetError("server", "the upload was interrupted; try again")));
+      request.addEventListener("abort", () => reject(new MmduetError("aborted", "the upload was stopped")));
       signal?.addEventListener("abort", () => request.abort());
       request.send(file);
     });
@@ -76,18 +64,17 @@ export class Requests {
 }
 
 /**
- * Return the JSON of a successful answer. Throws ``RequestError`` for any other.
+ * Return the JSON of a successful answer. Throws ``MmduetError`` for any other.
  * @param {number} status
  * @param {string} text
  */
 function readAnswer(status, text) {
-  let body = null;
-  try {
-    body = text ? JSON.parse(text) : null;
-  } catch {
-    throw new RequestError(`the server's answer is not JSON (status ${status}); is a proxy in between?`, "invalid_answer");
+  if (status < 200 || status >= 300) {
+    throw parseErrorBody(text) ?? new MmduetError("server", `the server answered with status ${status}; is a proxy in between?`);
   }
-  if (status >= 200 && status < 300) return body;
-  const error = body?.error ?? {};
-  throw new RequestError(error.message ?? `the server answered with status ${status}`, error.code ?? String(status));
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch (cause) {
+    throw new MmduetError("server", "the server's answer is not JSON; is a proxy in between?", { cause });
+  }
 }

@@ -23,7 +23,7 @@ export class Uploads extends EventTarget {
   }
 
   /**
-   * Upload a file and return its description. Throws ``RequestError``.
+   * Upload a file and return its description. Throws ``MmduetError``.
    * @param {File} file
    * @param {(share: number) => void} onProgress
    * @param {AbortSignal} signal
@@ -52,7 +52,7 @@ export class Uploads extends EventTarget {
       try {
         Object.assign(upload, await this.requests.send("GET", `page/uploads/${upload.id}`));
       } catch {
-        return; // deleted, or the server is gone
+        return; // deleted, or the server cannot be reached
       }
       this.dispatchEvent(new CustomEvent("preview", { detail: upload }));
     }

@@ -33,6 +33,8 @@ CHROMIUM_ARGUMENTS = (
     "--no-first-run",
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
+    "--auto-select-desktop-capture-source=Entire screen",
+    "--disable-features=LocalNetworkAccessChecks",  # for pages that a test serves itself, which use a server
     "--autoplay-policy=no-user-gesture-required",
 )
 VIEWPORT = {"width": 1280, "height": 900}

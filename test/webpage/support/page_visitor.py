@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -80,3 +81,8 @@ class Visitor:
 def error_code(response: httpx2.Response) -> str:
     """Return the code of an error response."""
     return str(response.json()["error"]["code"])
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the names of all files of visitors."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock")
