@@ -9,6 +9,7 @@ from itertools import count
 import torch
 
 from mmduet.engine import lifecycle
+from mmduet.engine.config import EngineConfig
 from mmduet.engine.decoding import Sampler, SamplerFactory
 from mmduet.engine.defaults import slot_tokens
 from mmduet.engine.kv_cache import Slot
@@ -30,20 +31,19 @@ class Engine:
     def __init__(
         self,
         model: LoadedModel,
-        max_step_tokens: int = 4096,
+        config: EngineConfig | None = None,
         *,
         sampler_factory: SamplerFactory = Sampler,
         runner: Runner | None = None,
     ) -> None:
         """Create an engine for ``model``.
 
-        ``max_step_tokens`` bounds the tokens of one step. ``sampler_factory`` makes the sampler of each reply, ``runner`` runs
-        the steps (default: a ``Runner`` of the model).
+        ``sampler_factory`` makes the sampler of each reply, ``runner`` runs the steps (default: a ``Runner`` of the model).
         """
-        self.model = model
+        self.model, self.engine_config = model, config or EngineConfig()
         self._runner = runner or Runner(model)
         self._sampler_factory = sampler_factory
-        self._scheduler = Scheduler(self._runner, max_step_tokens)
+        self._scheduler = Scheduler(self._runner, self.engine_config.max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
         self.last_batch_size = 0  # number of sessions that took part in the last step

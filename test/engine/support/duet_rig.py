@@ -11,6 +11,7 @@ import torch
 
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
+from mmduet.engine.config import EngineConfig
 from mmduet.engine.decoding import Sampler, SamplerFactory
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.session import WorkItem
@@ -107,7 +108,9 @@ class Rig(Engine):
         slot_capacity: int | None = None,
     ) -> None:
         runner = RecordingRunner(model)
-        super().__init__(model, max_step_tokens, sampler_factory=sampler_factory, runner=runner)
+        super().__init__(
+            model, EngineConfig(max_step_tokens=max_step_tokens), sampler_factory=sampler_factory, runner=runner
+        )
         self.fed, self.steps = runner.fed, runner.steps
         self.slot_capacity = slot_capacity
 
