@@ -12,7 +12,7 @@ import torch
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
 from mmduet.engine.config import EngineConfig
-from mmduet.engine.decoding import Sampler, SamplerFactory
+from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.session import WorkItem
 from mmduet.events import Context, Frame, Output, Query, Reply, ReplyDelta, Scores
@@ -124,6 +124,12 @@ class Rig(Engine):
             self.push(session, item)
         self.end(session)
         return list(self.run(session))
+
+    def held_values(self, session: Session) -> torch.Tensor:
+        """Return the first layer's values [kv_heads, n, head_dim] of what a session holds."""
+        slot, pool = session.slot, self._runner.pool
+        pool.relocate([slot])
+        return pool.view(0, slot.base + slot.start, slot.length)[1]
 
     def fed_text(self, session: Session | int) -> str:
         """Return what a session was fed, including special tokens and frames."""
