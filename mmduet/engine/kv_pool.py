@@ -1,8 +1,7 @@
 """Keys and values of all sessions in one preallocated tensor, of which each session has a contiguous range, its slot.
 
-The tensor is allocated once. On a CPU (of a Linux machine) it is mapped memory: pages that no session has written take no memory,
-and the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step can run out
-of it.
+The tensor is allocated once. On a CPU under Linux it is mapped memory: pages that no session has written take no memory, and
+the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step can run out of it.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class CacheShape:
 
 
 class KVPool:
-    """Storage for ``tokens`` tokens, and for the unrotated keys of ``pins`` pinned ones. Open slots take at most ``max_bytes``."""
+    """Storage for ``tokens`` tokens and the unrotated keys of ``pins`` pinned ones; open slots take at most ``max_bytes``."""
 
     def __init__(self, shape: CacheShape, tokens: int, pins: int, max_bytes: int | None = None) -> None:
         self.shape, self.max_bytes = shape, max_bytes

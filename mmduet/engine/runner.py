@@ -25,7 +25,7 @@ Job = tuple[Session, WorkItem]
 
 @dataclass(frozen=True)
 class StepResult:
-    """Per job: ``scores[i]`` is (informative, relevance) and ``tokens[i]`` the sampled token if it requested them, else None."""
+    """Per job: ``scores[i]`` is (informative, relevance) and ``tokens[i]`` the next token if it requested them, else None."""
 
     scores: list[tuple[float, float] | None]
     tokens: list[int | None]
@@ -89,10 +89,8 @@ class Runner:
         """Return final-norm hidden states [J, D] of the last token of each job; write keys and values to the pool."""
         device = embeds.device
         positions, tokens = torch.from_numpy(batch.positions).to(device), torch.from_numpy(batch.tokens).to(device)
-        if batch.size == len(batch.counts):
-            rows = None
-        else:
-            rows = torch.from_numpy(batch.last_rows).to(device)
+        single = batch.size == len(batch.counts)  # each row is the last one of its session
+        rows = None if single else torch.from_numpy(batch.last_rows).to(device)
         narrow = rows is not None and not self.adapters.names  # adapters are routed to the rows of the whole row
         attention = self.backend.plan(batch, self.pool)
         of_last = self.backend.plan(batch.of_last_rows(), self.pool) if narrow else attention

@@ -31,7 +31,7 @@ class SamplerFactory(Protocol):
 class Sampler:
     """Samples the tokens of one reply; greedy at temperature 0.
 
-    The repetition penalty counts the tokens of this reply and the ``earlier`` ones. Random numbers are drawn on the CPU, so that
+    The repetition penalty counts the tokens of this reply and the ``earlier`` ones. Random numbers are drawn on the CPU, so
     they are the same on every device.
     """
 
@@ -117,4 +117,5 @@ def _sample(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     ordered = ordered.masked_fill(below >= top_p, 0.0)
     total = ordered.cumsum(-1)
     chosen = (total <= drawn * total[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(1, chosen.clamp(max=scores.shape[1] - 1))[:, 0]
+    token: Tensor = order.gather(1, chosen.clamp(max=scores.shape[1] - 1))[:, 0]
+    return token

@@ -1,9 +1,9 @@
 """The context of one session in the KV pool, as integers: what is held where, marks, rollback and evictions. No tensors.
 
 The position of a token is its index in the slot, so positions are not stored. The tokens are one contiguous range
-``[start, end)``: pinned tokens first, then the window. Evicting the oldest frame moves the pinned tokens forward into its place,
-which closes the gap; the window stays where it is. When the range reaches the end of the slot, it is moved to the beginning;
-this happens to a token only a few times. Attention can therefore read one range and never gathers.
+``[start, end)``: pinned tokens first, then the window. Evicting the oldest frame moves the pinned tokens forward into its
+place, which closes the gap; the window stays where it is. When the range reaches the end of the slot, it is moved to the
+beginning; this happens to a token only a few times. The context of a session is therefore always one range.
 
 A slot only records these moves. The pool executes those of all sessions together before the next step, see ``relocation``.
 """
@@ -46,7 +46,7 @@ class Moves:
 
 
 class Slot:
-    """Integers of a session's range ``[base, base + capacity)`` in the pool; unrotated keys of pinned tokens are at ``pin_base``."""
+    """The range ``[base, base + capacity)`` of the pool; the unrotated keys of pinned tokens are at ``pin_base``."""
 
     def __init__(self, capacity: int, pin_capacity: int, base: int = 0, pin_base: int = 0) -> None:
         self.capacity, self.pin_capacity = capacity, pin_capacity

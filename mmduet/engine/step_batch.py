@@ -18,7 +18,7 @@ class NewTokens(NamedTuple):
     """Tokens that one session adds at the end of its slot."""
 
     slot: Slot
-    count: int
+    added: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StepBatch:
     def build(cls, entries: Sequence[NewTokens]) -> StepBatch:
         """Plan the step of ``entries``, whose slots have room for the new tokens."""
         base, start, end, counts = np.array(
-            [(slot.base, slot.start, slot.end, count) for slot, count in entries], np.int64
+            [(slot.base, slot.start, slot.end, added) for slot, added in entries], np.int64
         ).T.reshape(4, -1)
         offsets = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
         positions = np.arange(offsets[-1]) + np.repeat(end - offsets[:-1], counts)

@@ -233,7 +233,7 @@ def test_open_slots_do_not_overlap_and_closed_ones_are_reused() -> None:
     pool = KVPool(SHAPE, 100, 100)
     slots = [pool.open(30, 10) for _ in range(3)]  # each takes 32 tokens
     assert [slot.base for slot in slots] == [0, 32, 64]
-    with pytest.raises(CapacityError, match="a session of 20 tokens .* largest free range has 0 tokens; close other"):
+    with pytest.raises(CapacityError, match=r"a session of 20 tokens .* largest free range has 0 tokens; close other"):
         pool.open(20, 0)
     pool.close(slots[1])
     assert pool.open(20, 10).base == 32

@@ -67,7 +67,7 @@ class LoopBackend:
 
 
 def causal_mask(queries: int, length: int, device: torch.device) -> Tensor | None:
-    """Return which tokens the last ``queries`` of ``length`` may attend to, bool [queries, length]. None: all, for one query."""
+    """Return which of ``length`` tokens the last ``queries`` of them may attend to, bool [queries, length]; None: all."""
     if queries == 1:
         return None
     return torch.ones(queries, length, dtype=torch.bool, device=device).tril(length - queries)

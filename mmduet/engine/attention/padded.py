@@ -53,7 +53,7 @@ class _Group:
         """Return keys and values [J, n, 2, kv_heads, head_dim]."""
         storage = self._pool.storage[layer]
         if self._tokens is not None:
-            return storage.index_select(0, self._tokens).unflatten(0, (self._sessions, self._length))
+            return storage.index_select(0, self._tokens).view(self._sessions, self._length, *storage.shape[1:])
         return torch.stack([storage[begin : begin + self._length] for begin in self._begin])
 
     def attend(self, layer: int, queries: Tensor, *, all_rows: bool) -> Tensor:
@@ -62,15 +62,14 @@ class _Group:
         kv_heads = self._pool.shape.kv_heads
         chosen = queries if all_rows else queries.index_select(0, self._rows)
         split = chosen.view(self._sessions, self._queries, kv_heads, heads // kv_heads, width)
-        folded = split.permute(0, 2, 3, 1, 4).flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
+        by_head = split.permute(0, 2, 3, 1, 4)  # [J, kv_heads, groups, q, head_dim]
+        folded = by_head.flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
         context = self._context(layer).permute(2, 0, 3, 1, 4)  # [2, J, kv_heads, n, head_dim]
         outputs = scaled_dot_product_attention(
             folded, context[0], context[1], attn_mask=self._folded_mask(heads // kv_heads)
         )
-        unfolded = outputs.unflatten(2, (-1, self._queries)).permute(
-            0, 3, 1, 2, 4
-        )  # [J, q, kv_heads, groups, head_dim]
-        return unfolded.reshape(-1, heads, width)
+        by_token = outputs.reshape(by_head.shape).permute(0, 3, 1, 2, 4)  # [J, q, kv_heads, groups, head_dim]
+        return by_token.reshape(-1, heads, width)
 
     def _folded_mask(self, groups: int) -> Tensor | None:
         """Return the mask for ``groups`` queries of each token, [J or 1, 1, groups * q, n]."""
