@@ -68,8 +68,20 @@ class Runner:
 
     @torch.inference_mode()
     def encode_frames(self, frames: Sequence[PreparedFrame], adapters: Sequence[AdapterName]) -> Tensor:
-        """Compute visual tokens [B, K, D] of frames, each with the projector of its adapter. All share the tower."""
-        images = torch.stack([frame.pixels for frame in frames]).to(self.network.device)  # [B, S, S, 3]
+        """Return visual tokens [B, K, D] of frames: those given with a frame, or else computed from its pixels."""
+        given = [frame.embeds for frame in frames if frame.embeds is not None]
+        if len(given) == len(frames):
+            return torch.stack(given).to(self.network.device, self.network.dtype)
+        missing = [i for i, frame in enumerate(frames) if frame.embeds is None]
+        computed = self._encode_pixels([frames[i].pixels for i in missing], [adapters[i] for i in missing])
+        if not given:
+            return computed
+        rows, others = iter(computed), iter(given)
+        return torch.stack([next(rows if frame.embeds is None else others).to(computed) for frame in frames])
+
+    def _encode_pixels(self, pixels: Sequence[Tensor], adapters: Sequence[AdapterName]) -> Tensor:
+        """Compute visual tokens [B, K, D], each image with the projector of its adapter. All share the tower."""
+        images = torch.stack(list(pixels)).to(self.network.device)  # [B, S, S, 3]
         return self.adapters.project(self.network.features(normalize_images(images)), adapters)
 
     def _embed(self, spans: Sequence[tuple[TokenSpan, AdapterName]]) -> Tensor:

@@ -34,12 +34,14 @@ Turn = Query | Context | AssistantTurn
 class PreparedFrame:
     """A frame and its letterboxed image ``pixels``, uint8 [S, S, 3], as the vision tower needs it.
 
-    ``colours`` are measured if the model knows only some kind of footage.
+    ``colours`` are measured if the model knows only some kind of footage. ``embeds`` are visual tokens [K, D] that have been
+    computed elsewhere; they replace those of ``pixels``.
     """
 
     frame: Frame
     pixels: Tensor
     colours: FrameColours | None = None
+    embeds: Tensor | None = None
 
 
 @dataclass
