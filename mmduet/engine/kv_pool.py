@@ -1,7 +1,7 @@
 """Keys and values of all sessions in one preallocated tensor, of which each session has a contiguous range, its slot.
 
 The tensor is allocated once. On a CPU under Linux it is mapped memory: pages that no session has written take no memory, and
-the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step can run out of it.
+the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step runs out of it.
 """
 
 from __future__ import annotations
