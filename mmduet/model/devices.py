@@ -56,7 +56,7 @@ def resolve_dtype(dtype: torch.dtype | str, device: torch.device, stored: torch.
         dtype = stored
     found = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     check_dtype(found, device)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def check_dtype(dtype: torch.dtype, device: torch.device) -> None:

@@ -68,8 +68,8 @@ def load_model(
 
     Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
     ``CheckpointError`` if one cannot be loaded or does not fit, or if an adapter changes parts that all sessions share, and
-    ``OptionError`` for an unavailable device, a number type that it does not support, an invalid ``quantized`` or if its library
-    is not installed.
+    ``OptionError`` for an unavailable device, a number type that it does not support, an invalid ``quantized``, or if a library
+    for it is not installed.
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)

@@ -77,7 +77,7 @@ def test_an_absent_device_is_an_error_that_lists_devices(name: str, message: str
 
 @pytest.mark.usefixtures("two_gpus")
 def test_an_index_beyond_the_last_device_is_an_error() -> None:
-    with pytest.raises(OptionError, match="device cuda:2 is not available; available: cpu, cuda:0, cuda:1$"):
+    with pytest.raises(OptionError, match=r"device cuda:2 is not available; available: cpu, cuda:0, cuda:1$"):
         resolve_device("cuda:2")
 
 
@@ -109,7 +109,7 @@ def test_the_dtype_on_cuda_is_the_stored_one(monkeypatch: pytest.MonkeyPatch, st
 @pytest.mark.parametrize("dtype", ["auto", "stored", "bfloat16"])
 def test_bfloat16_on_a_cuda_device_without_it_is_an_error(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.device("cpu"))
-    with pytest.raises(OptionError, match="cuda:1 does not support bfloat16 weights; use a dtype of .*float16$"):
+    with pytest.raises(OptionError, match=r"cuda:1 does not support bfloat16 weights; use a dtype of .*float16$"):
         resolve_dtype(dtype, CUDA, torch.bfloat16, LARGE)
 
 
