@@ -147,9 +147,3 @@ def test_a_checkpoint_is_loaded_in_float32_on_a_cpu_and_as_stored_on_request(tmp
 def test_wrong_options_of_load_model_are_errors(options: dict[str, str | torch.dtype]) -> None:
     with pytest.raises(OptionError):
         load_model("random:tiny", **options)  # type: ignore[arg-type]
-
-
-def test_random_weights_do_not_change_the_random_generator() -> None:
-    before = torch.get_rng_state()
-    random_model(random_config("tiny"), seed=3)
-    assert torch.equal(torch.get_rng_state(), before)
