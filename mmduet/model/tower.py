@@ -22,6 +22,11 @@ class VisionTower(nn.Module):
         self.siglip = _build_siglip(shape)
         self.siglip.post_layernorm = nn.Identity()
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the patch features [B, G*G, V] of normalised images [B, 3, S, S]."""
         if self.shape.family == "siglip":

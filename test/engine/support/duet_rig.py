@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from device_option import device
 
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
@@ -44,7 +45,7 @@ def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -
         network.lm.embed_tokens.weight.mul_(3)
         network.lm_head.weight[tokenizer.size :] = 0  # every sampled token has a text
         network.lm_head.weight[tokenizer.end_id] *= 1.4
-    return LoadedModel(network.requires_grad_(False), tokenizer)
+    return LoadedModel(network.requires_grad_(False).to(device()), tokenizer)
 
 
 def endless_model(seed: int = 0) -> LoadedModel:
