@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mmduet.cli._bench_engine import engine as measure_engine
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
 from mmduet.cli._loading import (
@@ -39,6 +40,7 @@ def bench() -> None:
     """Measure memory, load and robustness on this machine."""
 
 
+app.command()(measure_engine)
 app.command()(serve)
 
 
