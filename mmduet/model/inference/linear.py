@@ -110,6 +110,11 @@ def fuse(layers: Sequence[nn.Module], *, packing: Packing = "auto", release: boo
     return packed
 
 
+def from_weight(weight: Tensor, bias: Tensor | None, *, packing: Packing = "auto") -> DenseLinear | PackedLinear:
+    """Return the product with a weight [out, in] that belongs to no ``nn.Linear``. Packing is that of ``fuse``."""
+    return PackedLinear(weight, bias) if should_pack(weight, packing) else DenseLinear(weight, bias)
+
+
 def fuse_gated(
     gate: nn.Module, up: nn.Module, *, packing: Packing = "auto", release: bool = False
 ) -> GatedLinear | PackedGatedLinear:
