@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.inference.packed import Activation, PackedLinear, Packing, should_pack
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -67,6 +69,33 @@ class SeparateLinears:
         return _ACTIVATIONS[activation](self(inputs))
 
 
+class AdaptedLinears:
+    """Fused layers of a base model, to which adapters add their outputs on the rows of their own sessions."""
+
+    def __init__(self, base: FusedLinear, layers: Sequence[nn.Module], widths: Sequence[int]) -> None:
+        """Take the product of the bases of ``layers``, of which each has ``widths[i]`` outputs."""
+        self.base = base
+        ends = list(accumulate(widths))
+        parts = zip(layers, ends, widths, strict=True)
+        self._adapted = [
+            (layer, slice(end - width, end)) for layer, end, width in parts if isinstance(layer, AdaptedLinear)
+        ]
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return self._changed(inputs, self.base(inputs))
+
+    def add(self, inputs: Tensor, residual: Tensor) -> Tensor:
+        return self._changed(inputs, self.base.add(inputs, residual))
+
+    def activate(self, inputs: Tensor, activation: Activation) -> Tensor:
+        return _ACTIVATIONS[activation](self(inputs))
+
+    def _changed(self, inputs: Tensor, out: Tensor) -> Tensor:
+        for layer, columns in self._adapted:
+            layer.add_changes(inputs, out[:, columns])
+        return out
+
+
 class GatedLinear:
     """The first half of a gated MLP (SwiGLU): ``silu(gate(x)) * up(x)``. Source: Shazeer, GLU Variants, §2."""
 
@@ -95,19 +124,29 @@ def fuse(layers: Sequence[nn.Module], *, packing: Packing = "auto", release: boo
 
     The weights of plain ``nn.Linear`` layers are concatenated once, and their parameters become views of the result: the
     modules stay usable and no memory is used twice. Packed weights are copies; ``release`` then empties the
-    parameters, so that the modules can neither compute nor be saved. Modules of other types are applied one by one.
+    parameters, so that the modules can neither compute nor be saved. Adapters are
+    added to the fused product. Modules of other types are applied one by one.
 
     Call this after the weights are loaded and on their device: packed copies do not follow later changes.
     """
-    linears = [layer for layer in layers if type(layer) is nn.Linear]  # quantised layers are subclasses
+    bases = [layer.base if isinstance(layer, AdaptedLinear) else layer for layer in layers]
+    linears = [base for base in bases if type(base) is nn.Linear]  # quantised layers are subclasses
     if len(linears) < len(layers):
         return SeparateLinears(layers)
+    if any(isinstance(layer, AdaptedLinear) for layer in layers):
+        fused = fuse(linears, packing=packing, release=release)
+        return AdaptedLinears(fused, layers, [base.out_features for base in linears])
     if not should_pack(linears[0].weight, packing):
         return DenseLinear(*_concatenate(linears))
     packed = PackedLinear(torch.cat([layer.weight for layer in linears]), _concatenated_bias(linears))
     if release:
         _release(linears)
     return packed
+
+
+def from_weight(weight: Tensor, bias: Tensor | None, *, packing: Packing = "auto") -> DenseLinear | PackedLinear:
+    """Return the product with a weight [out, in] that belongs to no ``nn.Linear``. Packing is that of ``fuse``."""
+    return PackedLinear(weight, bias) if should_pack(weight, packing) else DenseLinear(weight, bias)
 
 
 def fuse_gated(
@@ -119,7 +158,7 @@ def fuse_gated(
         if release:
             _release([gate, up])
         return PackedGatedLinear(*parts)
-    return GatedLinear(fuse([gate, up], packing="never"))
+    return GatedLinear(fuse([gate, up], packing=packing, release=release))
 
 
 def _concatenate(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:

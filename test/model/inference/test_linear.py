@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.inference import packed
 from mmduet.model.inference.linear import DenseLinear, SeparateLinears, fuse, fuse_gated
 from mmduet.model.inference.packed import PackedLinear, is_packing_supported, should_pack
@@ -80,6 +81,36 @@ def test_layers_of_other_types_are_applied_one_by_one() -> None:
     torch.testing.assert_close(fused(inputs()), expected)
     torch.testing.assert_close(fused.add(inputs(), torch.ones_like(expected)), expected + 1)
     torch.testing.assert_close(fused.activate(inputs(), "silu"), F.silu(expected))
+
+
+@packings
+def test_adapters_are_added_to_the_fused_product(packing) -> None:
+    routing: dict[str, Tensor] = {}
+    layers = [AdaptedLinear(layer, routing) for layer in linears(40, 8, 16)]
+    layers[1] = layers[1].base
+    layers[0].add("a", torch.randn(2, 24), torch.randn(40, 2))
+    layers[2].add("b", torch.randn(3, 24), torch.randn(16, 3))
+    layers[2].add_bias("b", torch.randn(16))
+    fused = fuse(layers, packing=packing)
+    assert not isinstance(fused, SeparateLinears)
+    plain = concatenated(layers, inputs())
+    for rows in ({"a": torch.tensor([0, 4])}, {"a": torch.tensor([2]), "b": torch.tensor([1, 6])}, {}):
+        routing.clear()
+        routing.update(rows)
+        expected = concatenated(layers, inputs())
+        assert bool(rows) == (not torch.allclose(expected, plain))
+        torch.testing.assert_close(fused(inputs()), expected)
+        torch.testing.assert_close(fused.add(inputs(), torch.ones_like(expected)), expected + 1)
+        torch.testing.assert_close(fused.activate(inputs(), "silu"), F.silu(expected))
+
+
+@packings
+def test_adapters_are_added_to_a_gated_product(packing) -> None:
+    routing = {"a": torch.tensor([0, 4])}
+    gate, up = (AdaptedLinear(layer, routing) for layer in linears(40, 40, bias=False))
+    up.add("a", torch.randn(2, 24), torch.randn(40, 2))
+    expected = F.silu(gate(inputs()[None])) * up(inputs()[None])
+    torch.testing.assert_close(fuse_gated(gate, up, packing=packing)(inputs()), expected[0])
 
 
 def test_dense_layers_share_one_storage_and_are_saved_as_before(tmp_path: Path) -> None:
