@@ -15,7 +15,7 @@ from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
-from mmduet.model.quantize import Quantization, quantize
+from mmduet.model.quantize import Quantization, TowerQuantization, quantize, quantize_tower
 from mmduet.model.source import ModelSource, find_adapter, find_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress
@@ -44,6 +44,7 @@ def load_model(
     *,
     adapters: Mapping[str, str | Path] | None = None,
     quantized: Quantization | None = None,
+    quantized_tower: TowerQuantization | None = None,
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
@@ -59,12 +60,13 @@ def load_model(
         adapters: Further adapters by name. They stay unmerged; a session chooses one by ``SessionOptions.adapter``.
         quantized: Quantise the language model to 8 or 4 bits after ``adapter`` has been merged. Peak memory is that of the
             model before quantisation.
+        quantized_tower: Quantise the vision tower to 8 bits, likewise.
         pickles: Also read ``.bin`` weights.
         progress: Called with the number of tensors read and the total.
 
     Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
     ``CheckpointError`` if one cannot be loaded or does not fit, or if an adapter changes parts that all sessions share, and
-    ``OptionError`` for an invalid ``quantized`` or if its library is not installed.
+    ``OptionError`` for an invalid ``quantized`` or ``quantized_tower``, or if a library is not installed.
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)
@@ -88,6 +90,8 @@ def load_model(
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
+    if quantized_tower is not None:
+        quantize_tower(model.network, quantized_tower)
     return replace(model, adapters=bank, source=source)
 
 
