@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -28,13 +27,6 @@ class ScaledLinear(nn.Module, ABC):
     def from_linear(cls, layer: nn.Linear) -> Self:
         """Return a quantised copy of ``layer`` on its device."""
         return cls(*cls.round_weight(layer.weight.detach()), layer.bias)
-
-    @classmethod
-    def concatenate(cls, layers: Sequence[Self]) -> Self:
-        """Return one layer that computes the outputs of ``layers`` side by side. All have biases, or none of them."""
-        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-        codes = torch.cat([layer.codes for layer in layers])  # [sum of out, in]
-        return cls(codes, torch.cat([layer.scale for layer in layers]), torch.cat(biases) if biases else None)
 
     @property
     def codes(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmduet.model.inference.packed import Activation, PackedLinear, Packing, should_pack
+from mmduet.model.scaled_linear import ScaledLinear
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -51,7 +52,7 @@ class DenseLinear:
 
 
 class SeparateLinears:
-    """Layers that only their own module can compute, such as quantised ones: one product each."""
+    """Layers that only their own module can compute, such as quantised or adapted ones: one product each."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers = tuple(layers)
@@ -95,13 +96,14 @@ def fuse(layers: Sequence[nn.Module], *, packing: Packing = "auto", release: boo
 
     The weights of plain ``nn.Linear`` layers are concatenated once, and their parameters become views of the result: the
     modules stay usable and no memory is used twice. Packed weights are copies; ``release`` then empties the
-    parameters, so that the modules can neither compute nor be saved. Modules of other types are applied one by one.
+    parameters, so that the modules can neither compute nor be saved. Layers with weights in 8 bits and a scale per row are
+    concatenated likewise. Modules of other types are applied one by one.
 
     Call this after the weights are loaded and on their device: packed copies do not follow later changes.
     """
-    linears = [layer for layer in layers if type(layer) is nn.Linear]  # quantised layers are subclasses
+    linears = [layer for layer in layers if type(layer) is nn.Linear]  # layers of bitsandbytes are subclasses
     if len(linears) < len(layers):
-        return SeparateLinears(layers)
+        return SeparateLinears(_joined_scaled(layers))
     if not should_pack(linears[0].weight, packing):
         return DenseLinear(*_concatenate(linears))
     packed = PackedLinear(torch.cat([layer.weight for layer in linears]), _concatenated_bias(linears))
@@ -120,6 +122,17 @@ def fuse_gated(
             _release([gate, up])
         return PackedGatedLinear(*parts)
     return GatedLinear(fuse([gate, up], packing="never"))
+
+
+def _joined_scaled(layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    """Return one layer in place of layers of one scaled kind, whose parameters become views of it, else ``layers``."""
+    scaled = [layer for layer in layers if isinstance(layer, ScaledLinear) and not layer.weight.is_mkldnn]
+    kinds = {(type(layer), layer.bias is None) for layer in scaled}
+    if len(scaled) < len(layers) or len(kinds) > 1:
+        return layers
+    biases = [layer.bias for layer in scaled if layer.bias is not None]
+    weight, scale = _joined([layer.weight for layer in scaled]), _joined([layer.scale for layer in scaled])
+    return [type(scaled[0])(weight, scale, _joined(biases) if biases else None)]
 
 
 def _concatenate(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
