@@ -66,7 +66,7 @@ def load_model(
 
     Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
     ``CheckpointError`` if one cannot be loaded or does not fit, or if an adapter changes parts that all sessions share, and
-    ``OptionError`` for an invalid ``quantized`` or ``quantized_tower``, or if a library is not installed.
+    ``OptionError`` for an invalid ``quantized`` or if its library is not installed.
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)
