@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from duet_rig import lively_model, picture
+from mmduet.engine.decoding import Sampler
 
 from mmduet.bench.reference_engines import REFERENCE_ENGINES, StreamTrace, plain_copy
 from mmduet.engine import Engine, Session
-from mmduet.engine.decoding import Sampler
 from mmduet.engine.session import PreparedFrame
 from mmduet.events import Frame, Query, Scores
 from mmduet.model import LoadedModel
