@@ -10,7 +10,14 @@ from mmduet.errors import VideoError
 from mmduet.events import Frame
 from mmduet.video.container import as_video_error
 from mmduet.video.damage import Damage
-from mmduet.video.sampling import check_frame_limit, check_rate, sample_by_clock, sample_by_pts
+from mmduet.video.sampling import (
+    ClockSampler,
+    FrameSampler,
+    check_frame_limit,
+    check_rate,
+    first_n,
+    with_clock,
+)
 from mmduet.video.source import VideoInfo
 from mmduet.video.video_file import DecodedFrame, VideoFile
 
@@ -81,6 +88,8 @@ def open_frames(
     max_frames: int | None = None,
     *,
     strict: bool = False,
+    threads: int | None = None,
+    decodes_all: bool = False,
 ) -> FrameReader:
     """Open a file and return its frames at ``fps`` (None: every frame), at most ``max_frames``, indexed from 0.
 
@@ -88,10 +97,15 @@ def open_frames(
     ``decoded_index`` is the frame's number in the file. Damaged frames are skipped and listed in ``damage``; with ``strict``,
     damage raises CorruptVideoError during iteration. Invalid options and unreadable files raise here. The file is closed when
     the iteration ends or is dropped.
+
+    Frames that are neither selected nor needed for selected ones are not decoded, so damage in them is not detected; with
+    ``decodes_all`` or ``strict`` it is. ``threads`` limits the decoder's threads: by default 2, at most the CPU cores.
     """
     check_rate("fps", fps)
     check_frame_limit(max_frames)
-    return FrameReader(VideoFile(path, strict=strict), fps, profile, max_frames)
+    return FrameReader(
+        VideoFile(path, strict=strict, threads=threads, decodes_all=decodes_all), fps, profile, max_frames
+    )
 
 
 def _read(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Generator[Frame]:
@@ -115,8 +129,20 @@ def _read(file: VideoFile, fps: float | None, profile: Profile, max_frames: int 
 def _sample(
     file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None
 ) -> Iterator[tuple[float, DecodedFrame]]:
-    if profile == "fixed":
-        return ((frame.time, frame) for frame in sample_by_pts(file.decode(), fps, max_frames))
-    if file.info.fps is None:
+    if profile == "paper":
+        return _sample_by_clock(file, fps, max_frames)
+    check_frame_limit(max_frames)
+    frames = file.decode(None if fps is None else FrameSampler(fps))
+    return ((frame.time, frame) for frame in first_n(frames, max_frames))
+
+
+def _sample_by_clock(
+    file: VideoFile, fps: float | None, max_frames: int | None
+) -> Iterator[tuple[float, DecodedFrame]]:
+    """Yield pairs of time and frame as ``sample_by_clock`` does."""
+    input_fps = file.info.fps
+    if input_fps is None:
         raise VideoError(f"{file.path} declares no frame rate, which the paper profile needs; use the fixed profile")
-    return sample_by_clock(file.decode(), file.info.fps, fps, max_frames)
+    check_frame_limit(max_frames)
+    frames = file.decode(None if fps is None else ClockSampler(input_fps, fps))
+    return first_n(with_clock(frames, fps or input_fps), max_frames)
