@@ -10,6 +10,7 @@ from mmduet.errors import VideoError
 from mmduet.events import Frame
 from mmduet.video.container import as_video_error
 from mmduet.video.damage import Damage
+from mmduet.video.letterbox import check_size
 from mmduet.video.sampling import (
     ClockSampler,
     FrameSampler,
@@ -31,9 +32,11 @@ class FrameReader(Iterator[Frame]):
     ``damage`` and ``duration`` are complete after the last frame.
     """
 
-    def __init__(self, file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> None:
+    def __init__(
+        self, file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None, size: int | None = None
+    ) -> None:
         self._file = file
-        self._frames = _read(file, fps, profile, max_frames)
+        self._frames = _read(file, fps, profile, max_frames, size)
         self._max_frames = max_frames
         self._last: Frame | None = None
         self._is_complete = False
@@ -87,6 +90,7 @@ def open_frames(
     profile: Profile = "fixed",
     max_frames: int | None = None,
     *,
+    size: int | None = None,
     strict: bool = False,
     threads: int | None = None,
     decodes_all: bool = False,
@@ -98,23 +102,28 @@ def open_frames(
     damage raises CorruptVideoError during iteration. Invalid options and unreadable files raise here. The file is closed when
     the iteration ends or is dropped.
 
+    With ``size``, images are letterboxed to ``[size, size, 3]``, as ``letterbox`` does, in less time.
+
     Frames that are neither selected nor needed for selected ones are not decoded, so damage in them is not detected; with
     ``decodes_all`` or ``strict`` it is. ``threads`` limits the decoder's threads: by default 2, at most the CPU cores.
     """
     check_rate("fps", fps)
     check_frame_limit(max_frames)
-    return FrameReader(
-        VideoFile(path, strict=strict, threads=threads, decodes_all=decodes_all), fps, profile, max_frames
-    )
+    if size is not None:
+        check_size(size)
+    file = VideoFile(path, strict=strict, threads=threads, decodes_all=decodes_all)
+    return FrameReader(file, fps, profile, max_frames, size)
 
 
-def _read(file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None) -> Generator[Frame]:
+def _read(
+    file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None, size: int | None
+) -> Generator[Frame]:
     """Yield the sampled frames, then close the file. Only selected frames are converted to RGB."""
     index, failure = 0, None
     with file:
         for time, decoded in _sample(file, fps, profile, max_frames):
             try:
-                image = decoded.to_rgb()
+                image = decoded.to_rgb() if size is None else decoded.to_letterboxed(size)
             except Exception as error:  # noqa: BLE001 - whatever a converter raises for one frame, the next one may be good
                 failure = error
                 file.skip(decoded, error)

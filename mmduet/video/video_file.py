@@ -29,6 +29,8 @@ from mmduet.video.damage import Damage, DamageLog
 from mmduet.video.decoder_threads import decoder_threads
 from mmduet.video.decoding import Decoder, PassedFrame, TimedFrame
 from mmduet.video.demuxing import error_reason
+from mmduet.video.letterbox import letterbox
+from mmduet.video.row_conversion import convert_letterboxed
 from mmduet.video.sampling import Sampler
 from mmduet.video.selective_decoding import select_frames
 from mmduet.video.source import VideoInfo
@@ -75,6 +77,13 @@ class DecodedFrame:
             format="rgb24", threads=1
         )  # one thread: starting more costs more than it saves
         return np.ascontiguousarray(apply_orientation(stored.astype(np.uint8, copy=False), self.orientation))
+
+    def to_letterboxed(self, size: int) -> NDArray[np.uint8]:
+        """Return the upright image letterboxed to uint8 ``[size, size, 3]``: that of ``to_rgb``, but rows are only converted
+        if they are used."""
+        if self.orientation == Orientation() and (image := convert_letterboxed(self.av_frame, size)) is not None:
+            return image
+        return letterbox(self.to_rgb(), size)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hls_files import write_hls
-from video_files import make, packets
+from video_files import make
 
-from mmduet.errors import VideoError
 from mmduet.events import Frame
 from mmduet.video import open_frames
 from mmduet.video.decoding import Decoder
