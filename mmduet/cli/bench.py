@@ -12,6 +12,7 @@ from typer import Option
 
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
+from mmduet.cli._bench_video import video
 from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, find, load
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
@@ -29,6 +30,7 @@ def bench() -> None:
 
 
 app.command()(serve)
+app.command()(video)
 
 
 @app.command()

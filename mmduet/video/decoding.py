@@ -42,6 +42,13 @@ class TimedFrame(PassedFrame):
     av_frame: VideoFrame
 
 
+@dataclass
+class PacketCounter:
+    """The number of packets that have been decoded."""
+
+    decoded: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class ReadPacket:
     """A packet, the one before it whose position in the file is known, and the number of the timeline's sections so far."""
@@ -59,7 +66,7 @@ class Decoder:
     packet is a key frame. With ``path``, gaps are also checked against the structure of the file.
 
     A ``live`` stream is read without delay: errors of the connection are raised, and a gap in its timestamps during which time
-    has really passed is kept. Times count from ``start`` seconds.
+    has really passed is kept. Times count from ``start`` seconds. ``counter`` counts the packets that are decoded.
     """
 
     def __init__(
@@ -71,7 +78,9 @@ class Decoder:
         path: Path | None = None,
         live: bool = False,
         start: float = 0.0,
+        counter: PacketCounter | None = None,
     ) -> None:
+        self._counter = counter or PacketCounter()
         self._path, self._live, self._start = path, live, start
         is_joined = is_discontinuous(container)  # by the timeline
         self.clock = PresentationClock(
@@ -124,6 +133,7 @@ class Decoder:
         """Decode packets on their own and yield all frames, untimed; raise what the decoder raises."""
         context = self._stream.codec_context
         for packet in packets:
+            self._counter.decoded += 1
             yield from (frame for frame in packet.decode() if isinstance(frame, VideoFrame))
         with suppress(EOFError):
             yield from context.decode(None)
@@ -243,6 +253,7 @@ class Decoder:
             self._pending.add(stamp)
             if is_key:
                 self._keys.add(stamp)
+        self._counter.decoded += 1
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises for a packet, the next one may be good

@@ -61,6 +61,11 @@ class FrameReader(Iterator[Frame]):
         return self._file.damage
 
     @property
+    def packets_decoded(self) -> int:
+        """The number of packets that have been decoded; 0 for animated WebP."""
+        return self._file.packets_decoded
+
+    @property
     def duration(self) -> float | None:
         """The declared duration in seconds, but never less than what was read, and no more than that of a truncated file."""
         declared, read = self.info.duration, self._file.read_until

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from mmduet.video.container import codec_name
 from mmduet.video.decoding import Decoder, PassedFrame
 from mmduet.video.packet_inspection import Inspector, make_inspector
-from mmduet.video.packet_runs import InspectedPacket, PacketRun, split_into_runs
+from mmduet.video.packet_runs import MAX_RUN_PACKETS, InspectedPacket, PacketRun, split_into_runs
 from mmduet.video.sampling import Sampler
 
 
@@ -37,19 +37,23 @@ class _IncompleteOutputError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Runs that are decoded together, and the packets of the next run whose frames are shown before that run's first.
+    """Runs that are decoded together, and the run after them, of which some frames may be shown before its first packet's.
 
-    Such packets of the group's own first run belong to the group before.
+    Such frames of the group's own first run belong to the group before.
     """
 
     runs: Sequence[PacketRun]
-    following: Sequence[InspectedPacket]
-    is_last: bool = False
+    next_run: PacketRun | None = None
 
     @property
     def packets(self) -> list[InspectedPacket]:
         """All packets in decode order."""
         return [item for run in self.runs for item in run.packets]
+
+    @property
+    def packets_to_check(self) -> list[InspectedPacket]:
+        """All packets and the one after them: what is missing before it may belong to the group."""
+        return self.packets if self.next_run is None else [*self.packets, self.next_run.packets[0]]
 
     @property
     def decodable(self) -> list[InspectedPacket]:
@@ -58,7 +62,8 @@ class _Group:
 
     def presented(self) -> list[InspectedPacket]:
         """Return the packets whose frames are shown, in presentation order."""
-        shown = [item for item in (*self.decodable, *self.following) if not item.packet.is_discard]
+        following = () if self.next_run is None else self.next_run.leading
+        shown = [item for item in (*self.decodable, *following) if not item.packet.is_discard]
         return sorted(shown, key=_stamp)
 
 
@@ -99,14 +104,17 @@ class _SelectiveDecoder:
     def _groups(self) -> Iterator[_Group]:
         runs: list[PacketRun] = []
         for run in split_into_runs(self._decoder.packets(), self._inspect):
-            if runs and self._selects_any(_Group(runs, run.leading), run.leading):
-                runs.append(run)  # frames that are shown before its first depend on the run before
-                continue
+            group = _Group(runs, run)
+            if runs and self._selects_any(group, run.leading):
+                runs = [*runs, run]  # these frames depend on the run before
+                if len(_Group(runs).packets) <= MAX_RUN_PACKETS:
+                    continue
+                group, run = _Group(runs), None
             if runs:
-                yield _Group(runs, run.leading)
-            runs = [run]
+                yield group
+            runs = [] if run is None else [run]
         if runs:
-            yield _Group(runs, (), is_last=True)
+            yield _Group(runs)
 
     def _selects_any(self, group: _Group, packets: Sequence[InspectedPacket]) -> bool:
         if not packets or self._decodes_all:
@@ -122,13 +130,14 @@ class _SelectiveDecoder:
 
     def _can_select(self, group: _Group) -> bool:
         """Return whether the group is intact and its frames are known from its packets."""
-        if self._decodes_all or not all(run.is_complete for run in group.runs):
+        is_too_long = len(group.packets) > MAX_RUN_PACKETS
+        if self._decodes_all or is_too_long or not all(run.is_complete for run in group.runs):
             return False
-        if any(item.packet.pts is None or self._decoder.may_be_damaged(item.read) for item in group.packets):
+        if any(item.packet.pts is None or self._decoder.may_be_damaged(item.read) for item in group.packets_to_check):
             return False
         if self._passed_until is None and group.runs[0].leading:
             return False  # whether they can be decoded depends on the codec
-        if group.is_last and self._ends_early():
+        if group.next_run is None and self._ends_early():
             return False
         stamps = [_stamp(item) for item in group.presented()]
         passed = [] if self._passed_until is None else [self._passed_until]

@@ -27,7 +27,7 @@ from mmduet.video import container as containers
 from mmduet.video.animated_webp import is_animated_webp, read_animated_webp
 from mmduet.video.damage import Damage, DamageLog
 from mmduet.video.decoder_threads import decoder_threads
-from mmduet.video.decoding import Decoder, PassedFrame, TimedFrame
+from mmduet.video.decoding import Decoder, PacketCounter, PassedFrame, TimedFrame
 from mmduet.video.demuxing import error_reason
 from mmduet.video.letterbox import letterbox
 from mmduet.video.row_conversion import convert_letterboxed
@@ -88,9 +88,10 @@ class DecodedFrame:
 
 @dataclass
 class _Progress:
-    """What an iteration has read: damage, number of frames, and the end of the last one in seconds."""
+    """What an iteration has read: damage, numbers of packets and frames, and the end of the last one in seconds."""
 
     log: DamageLog = field(default_factory=DamageLog)
+    packets: PacketCounter = field(default_factory=PacketCounter)
     frames: int = 0
     end: float = 0.0
 
@@ -146,6 +147,11 @@ class VideoFile:
     def frames_read(self) -> int:
         """The number of frames that the latest iteration has yielded."""
         return self._progress.frames
+
+    @property
+    def packets_decoded(self) -> int:
+        """The number of packets that the latest iteration has decoded; 0 for animated WebP."""
+        return self._progress.packets.decoded
 
     @property
     def read_until(self) -> float:
@@ -249,7 +255,7 @@ class VideoFile:
     def _frames(self, sampler: Sampler | None) -> Generator[DecodedFrame]:
         progress, orientations = _Progress(), OrientationCache()
         self._progress = progress
-        with containers.as_video_error(self.path), contextlib.closing(self._read(progress.log, sampler)) as frames:
+        with containers.as_video_error(self.path), contextlib.closing(self._read(progress, sampler)) as frames:
             for frame in frames:
                 if self._closed:
                     return
@@ -260,14 +266,14 @@ class VideoFile:
                     yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration, orientations)
             self._check_strict(progress.log, progress.frames)
 
-    def _read(self, log: DamageLog, sampler: Sampler | None) -> Generator[PassedFrame]:
-        """Yield the good frames, without images where ``sampler`` selects none; ``log`` is complete after the last."""
+    def _read(self, progress: _Progress, sampler: Sampler | None) -> Generator[PassedFrame]:
+        """Yield the good frames, without images where ``sampler`` selects none; the log is complete after the last."""
         if is_animated_webp(self.path):
-            yield from read_animated_webp(self.path, log)
+            yield from read_animated_webp(self.path, progress.log)
             return
         with containers.open_container(self.path) as container:
             stream = containers.select_video_stream(container, self.path, self._threads)
-            decoder = Decoder(container, stream, log, path=self.path)
+            decoder = Decoder(container, stream, progress.log, path=self.path, counter=progress.packets)
             is_cut_after = partial(is_truncated, container, stream, self.path)
             if sampler is None or self._decodes_all:
                 yield from decoder.frames()
