@@ -102,8 +102,13 @@ def as_video_error(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def select_video_stream(container: InputContainer, path: Path | str, threads: int | None = None) -> VideoStream:
+def select_video_stream(
+    container: InputContainer, path: Path | str, threads: int | None = None, *, low_delay: bool = False
+) -> VideoStream:
     """Return the video stream to read, set to decode on ``threads`` threads; the other streams are not read.
+
+    With ``low_delay`` threads share a frame, if its encoder has divided it, instead of decoding several frames at once:
+    a frame then comes out before the next packet is read.
 
     That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image, and a still
     picture only if there is nothing else. Raises ``VideoError`` if there is none, or no decoder for any.
@@ -124,7 +129,7 @@ def select_video_stream(container: InputContainer, path: Path | str, threads: in
     for stream in container.streams:
         if stream is not selected:
             stream.discard = Discard.all
-    selected.thread_type, selected.thread_count = "AUTO", decoder_threads(threads)
+    selected.thread_type, selected.thread_count = "SLICE" if low_delay else "AUTO", decoder_threads(threads)
     return selected
 
 
