@@ -13,6 +13,7 @@ from typer import Option
 from mmduet.cli._bench_engine import engine as measure_engine
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
+from mmduet.cli._bench_video import video
 from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
@@ -42,6 +43,7 @@ def bench() -> None:
 
 app.command()(measure_engine)
 app.command()(serve)
+app.command()(video)
 
 
 @dataclass(frozen=True, kw_only=True)
