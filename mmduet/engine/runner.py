@@ -46,7 +46,10 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
-        """Run one packed forward over all jobs. Slots must have room; keys, values and segments are appended to them."""
+        """Run one packed forward over all jobs. Slots must have room; keys, values and segments are appended to them.
+
+        If it raises, the slots hold what they held before, so that jobs can be run again.
+        """
         slices, begin = [], 0
         for session, work in jobs:
             count = sum(self.token_count(span) for span in work.spans)
@@ -56,10 +59,11 @@ class Runner:
         adapters = [session.options.adapter for session, _ in jobs]
         with self.adapters.route_rows(adapters, [s.count for s in slices]):
             hidden = forward_packed(self.network.lm, embeds, slices)  # [N, D]
-        for session, work in jobs:
-            self._append(session.slot, work.spans)
         last = hidden[[s.begin + s.count - 1 for s in slices]]  # [jobs, D]
-        return self._apply_heads(last, [work.output for _, work in jobs], adapters)
+        result = self._apply_heads(last, [work.output for _, work in jobs], adapters)
+        for session, work in jobs:  # only now, when nothing can fail any more
+            self._append(session.slot, work.spans)
+        return result
 
     @torch.inference_mode()
     def encode_frames(self, frames: Sequence[PreparedFrame], adapters: Sequence[AdapterName]) -> Tensor:
