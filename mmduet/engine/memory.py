@@ -13,8 +13,6 @@ from mmduet.errors import CapacityError
 
 ASSUMED_AVAILABLE_SHARE = 0.5
 """Share of the memory that is assumed to be available on systems that do not report it, such as macOS."""
-HOST_KV_SHARE, CUDA_KV_SHARE = 0.5, 0.8
-"""Share of the free memory for keys and values. The rest is for the steps; on a host also for other processes."""
 V1_FILES = (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
 V2_FILES = (("memory.max", "memory.high"), "memory.current", "inactive_file")
 """Files of a control group: its limits, its usage, and the entry of ``memory.stat`` that can be reclaimed."""
@@ -55,11 +53,6 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return min(available, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return available
-
-
-def recommended_kv_bytes(device: torch.device) -> int:
-    """Return the memory in bytes for keys and values of all sessions on ``device``, after the model has been loaded."""
-    return int(free_bytes(device) * (CUDA_KV_SHARE if device.type == "cuda" else HOST_KV_SHARE))
 
 
 def _proc_memory(root: Path) -> HostMemory | None:

@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
+from mmduet.engine.config import EngineConfig
 from mmduet.engine.thread import EngineThread, StepStats
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
@@ -90,7 +91,7 @@ def create_app(
         step_faults.on_step(step)
         load.step_cost.on_step(step.seconds, step.frames)
 
-    thread = EngineThread(Engine(model), on_step)
+    thread = EngineThread(Engine(model, _engine_config(config)), on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
@@ -229,14 +230,17 @@ def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
     )
 
 
+def _engine_config(config: ServerConfig) -> EngineConfig:
+    return EngineConfig(kv_bytes=None if config.kv_memory_mb is None else config.kv_memory_mb << 20)
+
+
 def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     options = recommended_options(engine.model_config.recommended)
-    kv_bytes = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else engine.recommended_kv_bytes()
     descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
     limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
     budget = KVBudget(
-        kv_bytes,
+        engine.kv_bytes,
         engine.slot_bytes(options),
         session_limit,
         config.max_sessions_per_key,

@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 
 from mmduet.engine import Engine, Session
-from mmduet.engine.memory import recommended_kv_bytes
 from mmduet.engine.session import PreparedFrame
 from mmduet.engine.thread import EngineThread
 from mmduet.engine.warm_up import warm_up
@@ -70,9 +69,10 @@ class AsyncEngine:
         """Return the KV memory of a session with these options, in bytes."""
         return self._thread.engine.slot_bytes(options)
 
-    def recommended_kv_bytes(self) -> int:
-        """Return the memory for keys and values of all sessions that the model's device has room for now, in bytes."""
-        return recommended_kv_bytes(self._thread.engine.model.network.device)
+    @property
+    def kv_bytes(self) -> int:
+        """Return the memory for keys and values of all sessions, in bytes."""
+        return self._thread.engine.kv_bytes
 
     def warm_up(self) -> list[tuple[float, int]]:
         """Run the model and return what its steps cost, see ``warm_up``. Call it before the engine's thread is started."""

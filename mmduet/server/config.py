@@ -124,8 +124,8 @@ class ServerConfig(BaseSettings):
     kv_memory_mb: int | None = Field(
         default=None,
         ge=1,
-        description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 80 % of "
-        "that of the model's CUDA device. Limits of containers count.",
+        description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 85 % of "
+        "that of the model's GPU. Limits of containers count.",
     )
     max_message_bytes: int = Field(
         default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."

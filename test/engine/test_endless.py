@@ -18,7 +18,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from visual_tokens import embed_images
 
 from mmduet.duet import Renderer, Role
-from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.kv_pool import CacheShape, KVPool
 from mmduet.engine.session import PreparedFrame
 from mmduet.events import Frame, Query
 from mmduet.model import LoadedModel
@@ -107,16 +107,18 @@ def test_above_the_window_tokens_attend_to_the_retained_ones_at_compact_position
 
 def test_keys_are_exact_after_ten_thousand_evictions() -> None:
     """Compare keys and values of all live tokens with unrotated keys that are rotated once, in float64."""
-    shape = CacheShape(2, 2, 16, 1e6, torch.float32, torch.device("cpu"))
-    slot, generator = Slot(shape, 160), torch.Generator().manual_seed(0)
+    pool = KVPool(CacheShape(2, 2, 16, 1e6, 160, torch.float32, torch.device("cpu")), 160, 32)
+    slot, generator = pool.open(160, 16), torch.Generator().manual_seed(0)
     live: list[tuple[Tensor, Tensor]] = []
 
     def append(size: int, *, pinned: bool = False, frame: bool = False) -> None:
         slot.reserve(size)
+        pool.relocate([slot])
         keys, values = torch.randn(2, 2, 2, size, 16, generator=generator)
         positions = torch.arange(slot.end, slot.end + size)
         for layer in range(2):
-            slot.write(layer, rotated(keys, positions)[layer].float(), values[layer])
+            new = torch.stack([rotated(keys, positions)[layer].float(), values[layer]])  # [2, kv_heads, size, head_dim]
+            pool.write(layer, positions, new.permute(2, 0, 1, 3))
         slot.append(size, pinned=pinned, is_frame=frame)
         live.append((keys, values))
 
@@ -129,11 +131,12 @@ def test_keys_are_exact_after_ten_thousand_evictions() -> None:
             evicted += 1
         append(5, frame=True)
     keys, values = (torch.cat(part, 2) for part in zip(*live, strict=True))
-    run = slice(slot.start, slot.end)
+    pool.relocate([slot])
+    held = [pool.view(layer, slot.start, slot.length) for layer in range(2)]
     expected = rotated(keys, torch.arange(slot.start, slot.end))
     assert slot.end - slot.start == 11 + 20 * 5
-    torch.testing.assert_close(slot.keys[:, :, run].double(), expected, atol=1e-4, rtol=0)
-    assert torch.equal(slot.values[:, :, run], values)
+    torch.testing.assert_close(torch.stack([keys for keys, _ in held]).double(), expected, atol=1e-4, rtol=0)
+    assert torch.equal(torch.stack([values for _, values in held]), values)
 
 
 def rotated(keys: Tensor, positions: Tensor) -> Tensor:

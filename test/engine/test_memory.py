@@ -10,7 +10,7 @@ import pytest
 import torch
 from fake_machine import GIB, FakeMachine, v1_machine, v2_machine
 
-from mmduet.engine.memory import HostMemory, free_bytes, host_memory, recommended_kv_bytes
+from mmduet.engine.memory import HostMemory, free_bytes, host_memory
 from mmduet.errors import CapacityError
 
 
@@ -109,9 +109,3 @@ def test_cuda_counts_unused_blocks_of_the_allocator(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * GIB)
     assert free_bytes(torch.device("cuda", 1)) == 9 * GIB
     assert devices == [torch.device("cuda", 1)]
-
-
-def test_sessions_get_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmduet.engine.memory.free_bytes", lambda device: 10 * GIB)
-    assert recommended_kv_bytes(torch.device("cpu")) == 5 * GIB
-    assert recommended_kv_bytes(torch.device("cuda")) == 8 * GIB

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from duet_rig import Rig, frames, lively_model, options, replies, scores
+from torch import Tensor
 
 from mmduet.engine import Engine, EngineThread, Session
-from mmduet.engine.runner import Runner, StepResult
-from mmduet.engine.session import WorkItem
+from mmduet.engine.runner import Job, Runner, StepResult
 from mmduet.engine.step_recovery import (
     STEPS_UNTIL_FULL_SIZE,
     WAIT_SECONDS,
@@ -238,21 +238,29 @@ def test_session_errors_have_stable_codes_and_no_internal_text() -> None:
 
 
 class FragileRunner(Runner):
-    """A runner whose steps fail with ``error`` in a part of the model while ``fails`` returns True for their jobs."""
+    """A runner that raises ``error`` in the last layer or in the heads while ``fails`` returns True for the step's sessions."""
 
     def __init__(self, error: Exception, fails: Callable[[Sequence[Session]], bool], part: str) -> None:
         model = lively_model()
         super().__init__(model)
-        self.model, self._fails, self._sessions = model, fails, list[Session]()
-        module = self.network.lm.layers[-1].mlp if part == "layer" else self.network.heads
+        self.model, self._sessions = model, list[Session]()
+        write, last_layer = self.pool.write, self.config.text.layers - 1
 
         def check(*_: object) -> None:
-            if self._fails(self._sessions):
+            if fails(self._sessions):
                 raise error
 
-        module.register_forward_pre_hook(check)
+        def write_or_fail(layer: int, tokens: Tensor, keys_values: Tensor) -> None:
+            if layer == last_layer:
+                check()
+            write(layer, tokens, keys_values)
 
-    def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
+        if part == "heads":
+            self.network.heads.register_forward_pre_hook(check)
+        else:
+            self.pool.write = write_or_fail  # type: ignore[method-assign]
+
+    def run(self, jobs: Sequence[Job]) -> StepResult:
         self._sessions = [session for session, _ in jobs]
         return super().run(jobs)
 

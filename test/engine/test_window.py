@@ -140,7 +140,7 @@ def test_pinned_tokens_and_window_form_a_valid_conversation(turns: list[Query | 
     layer = rig.model.network.lm.layers[0]
     embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
     values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
-    torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rig.held_values(session)[:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
 
 
 def test_unpinned_turns_are_evicted_if_there_are_no_frames() -> None:
