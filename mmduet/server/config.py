@@ -132,7 +132,10 @@ class ServerConfig(BaseSettings):
         "A session can change it with `duet.max_frame_age`.",
     )
     kv_memory_mb: int | None = Field(
-        default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
+        default=None,
+        ge=1,
+        description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 85 % of "
+        "that of the model's GPU. Limits of containers count.",
     )
     max_message_bytes: int = Field(
         default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."
