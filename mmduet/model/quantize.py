@@ -3,7 +3,8 @@
 ``int8`` is vector-wise absmax quantisation, ``nf4`` the four-bit NormalFloat of QLoRA §3. LLM.int8()'s separate outlier columns
 are not used: they would be chosen over all sessions of a step, so one session's scores would depend on the others. Large models
 have such columns and lose more accuracy with ``int8`` than with ``nf4``; ``mmduet scenes drift`` measures it. Heads, projector,
-tower, embeddings and language head are not quantised: they are small, or decide when to speak. Tested on CPUs only.
+tower, embeddings and language head are not quantised: they are small, or decide when to speak. Quantised layers stay on the
+device of the model, a CPU or a CUDA device; tested on CPUs.
 """
 
 from __future__ import annotations
