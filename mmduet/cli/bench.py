@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mmduet.cli._bench_engine import engine as measure_engine
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
+from mmduet.cli._bench_video import video
 from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
@@ -39,7 +41,9 @@ def bench() -> None:
     """Measure memory, load and robustness on this machine."""
 
 
+app.command()(measure_engine)
 app.command()(serve)
+app.command()(video)
 
 
 @dataclass(frozen=True, kw_only=True)

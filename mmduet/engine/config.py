@@ -25,6 +25,7 @@ class EngineConfig:
         attention: How attention over the sessions of a step is computed; ``auto`` chooses for the device.
         max_step_tokens: Bound of the tokens of one step; at least one session takes part in a step in any case.
         kv_bytes: Memory for keys and values of all sessions; None: from the memory that the device has free.
+        graphs: Replay steps as CUDA graphs, where ``varlen`` computes attention.
     """
 
     device: str = "auto"
@@ -32,6 +33,7 @@ class EngineConfig:
     attention: AttentionName = "auto"
     max_step_tokens: int = 4096
     kv_bytes: int | None = None
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         _check_name("dtype", self.dtype, get_args(DtypeName))

@@ -16,7 +16,7 @@ from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
 from mmduet.model.placement import Placement, resolve_placement
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
-from mmduet.model.quantize import Quantization, quantize
+from mmduet.model.quantize import Quantization, TowerQuantization, quantize, quantize_tower
 from mmduet.model.source import ModelSource, find_adapter, find_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress
@@ -45,6 +45,7 @@ def load_model(
     *,
     adapters: Mapping[str, str | Path] | None = None,
     quantized: Quantization | None = None,
+    quantized_tower: TowerQuantization | None = None,
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
@@ -63,6 +64,7 @@ def load_model(
         adapters: Further adapters by name. They stay unmerged; a session chooses one by ``SessionOptions.adapter``.
         quantized: Quantise the language model to 8 or 4 bits after ``adapter`` has been merged. Peak memory is that of the
             model before quantisation.
+        quantized_tower: Quantise the vision tower to 8 bits, likewise.
         pickles: Also read ``.bin`` weights.
         progress: Called with the number of tensors read and the total.
 
@@ -94,6 +96,8 @@ def load_model(
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
+    if quantized_tower is not None:
+        quantize_tower(model.network, quantized_tower)
     return replace(model, adapters=bank, source=source)
 
 

@@ -14,6 +14,7 @@ from mmduet.duet import END
 from mmduet.engine import Engine, Session
 from mmduet.engine.attention import Backend
 from mmduet.engine.config import EngineConfig
+from mmduet.engine.forward import Forward, PackedForward
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.session import WorkItem
@@ -118,12 +119,23 @@ class Rig(Engine):
 
     def use_attention(self, backend: Backend) -> None:
         """Use a backend that options cannot select here."""
-        self._runner.backend = backend
+        assert isinstance(self._runner.forward, PackedForward)
+        self._runner.forward.backend = backend
+
+    @property
+    def forward(self) -> Forward:
+        """The forward of the language model, which can be replaced."""
+        return self._runner.forward
+
+    @forward.setter
+    def forward(self, forward: Forward) -> None:
+        self._runner.forward = forward
 
     @property
     def attention(self) -> str:
         """The name of the attention backend."""
-        return self._runner.backend.name
+        assert isinstance(self._runner.forward, PackedForward)
+        return self._runner.forward.backend.name
 
     def slot_tokens(self, options: SessionOptions) -> int:
         return super().slot_tokens(options) if self.slot_capacity is None else self.slot_capacity
