@@ -15,6 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
+from mmduet.engine.config import EngineConfig
 from mmduet.engine.thread import EngineThread, StepStats
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
 from mmduet.model import LoadedModel
@@ -90,7 +91,7 @@ def create_app(
         slow_steps.on_step(step)
         load.step_cost.on_step(step.seconds, step.frames)
 
-    thread = EngineThread(Engine(model), on_step)
+    thread = EngineThread(Engine(model, EngineConfig(attention=config.attention)), on_step)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
