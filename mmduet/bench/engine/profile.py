@@ -63,7 +63,8 @@ def profile_steps(
     """Break the time of a frame step and of a token step of ``count`` streams down by stages.
 
     Times of stages are those of their operations on the host, measured around each operation. What is left of the wall time of
-    a step without a recorder is Python. On a CUDA device operations only start work, so its time is reported in addition.
+    a step without a recorder is Python. On a CUDA device operations only start work, so its time is reported in addition; steps
+    that are replayed as graphs dispatch no operations, so measure without ``graphs``.
     """
     network = engine.model.network
     frame, token = (count * lm_operations(network, tokens) for tokens in (network.config.frame_tokens, 1))

@@ -37,7 +37,6 @@ def measurement_dict(
     """Return the figures of one number of streams under the names of the report. Times are wall times."""
     steps = [step for record in found.rounds for step in record.steps]
     first = [seconds for record in found.rounds for seconds in record.first_token_seconds]
-    resident = None if found.resident_bytes is None else found.resident_bytes / found.streams / 2**20
     return {
         "streams": found.streams,
         "frames_per_second": _median(record.frames_per_second for record in found.rounds),
@@ -47,7 +46,7 @@ def measurement_dict(
         "token_step": _step_figures(steps, "tokens", found.streams, machine, token),
         "first_token_ms": _quantiles_ms(first),
         "batch_occupancy": float(np.mean([step.streams for step in steps])) / found.streams,
-        "resident_mib_per_stream": resident,
+        "resident_mib_per_stream": found.resident_bytes / found.streams / 2**20,
         "slot_mib": found.slot_bytes / 2**20,
         "peak_mib": None if found.peak_bytes is None else found.peak_bytes / 2**20,
         "ratios": {name: _ratios(found, name) for name in found.references},
