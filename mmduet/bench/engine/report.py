@@ -72,7 +72,7 @@ def format_table(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def format_extras(runs: Sequence[dict[str, Any]]) -> str:
-    """Return profiles and counts of operations as text; empty if there are none."""
+    """Return profiles and counts of operations as text; empty without them."""
     return "\n".join(line for run in runs for part in ("profile", "operations") for line in _format_part(run, part))
 
 
