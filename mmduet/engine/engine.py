@@ -39,8 +39,10 @@ class Engine:
         """Create an engine for ``model``.
 
         ``sampler_factory`` makes the sampler of each reply, ``runner`` runs the steps (default: a ``Runner`` of the model).
+        Raise ``OptionError`` if the model is not on the device, or not in the number type, that ``config`` requires.
         """
         self.model, self.engine_config = model, config or EngineConfig()
+        self.engine_config.check_model(model.network.device, model.network.dtype)
         self._runner = runner or Runner(model, self.engine_config)
         self._sampler_factory = sampler_factory
         self._recovery = StepRecovery(self._runner.run)

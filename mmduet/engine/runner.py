@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmduet.engine.attention import Attention, choose_backend
+from mmduet.engine.attention import choose_backend
 from mmduet.engine.config import EngineConfig
-from mmduet.engine.kv_pool import KVPool
+from mmduet.engine.forward import PackedForward
+from mmduet.engine.graphs import create_forward
 from mmduet.engine.pool_size import cache_shape, create_pool
 from mmduet.engine.sampling import TokenSampler, sample_next
 from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
@@ -39,9 +40,10 @@ class Runner:
         self.network = model.network.eval()
         self.config = model.config
         self.adapters = model.adapters or AdapterBank(model.network, {})
-        self.decoder = Decoder(self.network.lm)
-        self.backend = choose_backend(config.attention, self.network.device, self.network.dtype)
-        self.pool: KVPool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
+        self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
+        backend = choose_backend(config.attention, self.network.device, self.network.dtype)
+        packed = PackedForward(Decoder(self.network.lm), self.pool, backend, is_routed=bool(self.adapters.names))
+        self.forward = create_forward(packed, self.config, graphs=config.graphs)
 
     def token_count(self, span: TokenSpan) -> int:
         """Return the number of tokens of a span."""
@@ -59,7 +61,7 @@ class Runner:
         adapters = [session.options.adapter for session, _ in jobs]
         embeds = self._embed([(span, session.options.adapter) for session, work in jobs for span in work.spans])
         with self.adapters.route_rows(adapters, counts):
-            last = self._forward(embeds, batch)  # [J, D]
+            last = self.forward(embeds, batch)  # [J, D]
         result = self._read(last, jobs, adapters)
         for session, work in jobs:
             for span in work.spans:
@@ -97,19 +99,6 @@ class Runner:
         order = _interleave([(self.token_count(span), span.frame is not None) for span, _ in spans], len(ids))
         return torch.cat([text, visual]).index_select(0, torch.tensor(order, device=text.device))
 
-    def _forward(self, embeds: Tensor, batch: StepBatch) -> Tensor:
-        """Return final-norm hidden states [J, D] of the last token of each job; write keys and values to the pool."""
-        device = embeds.device
-        positions, tokens = torch.from_numpy(batch.positions).to(device), torch.from_numpy(batch.tokens).to(device)
-        single = batch.size == len(batch.counts)  # each row is the last one of its session
-        rows = None if single else torch.from_numpy(batch.last_rows).to(device)
-        narrow = rows is not None and not self.adapters.names  # adapters are routed to the rows of the whole row
-        attention = self.backend.plan(batch, self.pool)
-        of_last = self.backend.plan(batch.of_last_rows(), self.pool) if narrow else attention
-        attend = _Attend(self.pool, tokens, attention, of_last)
-        hidden = self.decoder.forward(embeds, self.decoder.rotary(positions), attend, rows if narrow else None)
-        return hidden if narrow or rows is None else hidden[rows]
-
     def _read(self, last: Tensor, jobs: Sequence[Job], adapters: Sequence[AdapterName]) -> StepResult:
         """Apply the two heads or the language head to last hidden states [J, D], only where they are requested."""
         scored = [i for i, (_, work) in enumerate(jobs) if work.output == "scores"]
@@ -128,22 +117,6 @@ class Runner:
         for i in decoded:
             tokens[i] = int(next(values))
         return StepResult(scores, tokens)
-
-
-@dataclass(frozen=True)
-class _Attend:
-    """Attention of one step as the decoder calls it: write the new keys and values of a layer, then attend."""
-
-    pool: KVPool
-    tokens: Tensor  # [N]
-    attention: Attention
-    of_last_rows: Attention
-
-    def __call__(self, layer: int, queries: Tensor, keys_values: Tensor, last: bool) -> Tensor:
-        """Return outputs [Nq, heads * head_dim] of queries [Nq, heads, head_dim]."""
-        self.pool.write(layer, self.tokens, keys_values)
-        attention = self.of_last_rows if last else self.attention
-        return attention.attend(layer, queries).flatten(1)
 
 
 def _rows(hidden: Tensor, rows: list[int]) -> Tensor:

@@ -47,7 +47,7 @@ class StepBatch:
         base, start, end, counts = np.array(
             [(slot.base, slot.start, slot.end, added) for slot, added in entries], np.int64
         ).T.reshape(4, -1)
-        offsets = np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
+        offsets = _offsets(counts)
         positions = np.arange(offsets[-1]) + np.repeat(end - offsets[:-1], counts)
         return cls(counts, offsets, positions, positions + np.repeat(base, counts), base + start, end - start + counts)
 
@@ -61,8 +61,20 @@ class StepBatch:
         """Index of the last new token of each session in the row [J]."""
         return self.offsets[1:] - 1
 
+    def select(self, sessions: Integers) -> tuple[StepBatch, Integers]:
+        """Return the step of some sessions, given by their indices, and the rows of their tokens."""
+        counts = self.counts[sessions]
+        offsets = _offsets(counts)
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[sessions] - offsets[:-1], counts)
+        kv_begin, kv_length = self.kv_begin[sessions], self.kv_length[sessions]
+        return StepBatch(counts, offsets, self.positions[rows], self.tokens[rows], kv_begin, kv_length), rows
+
     def of_last_rows(self) -> StepBatch:
         """Return the same step with the last token of each session as its only query."""
         rows, ones = self.last_rows, np.ones_like(self.counts)
         offsets = np.arange(len(ones) + 1)
         return StepBatch(ones, offsets, self.positions[rows], self.tokens[rows], self.kv_begin, self.kv_length)
+
+
+def _offsets(counts: Integers) -> Integers:
+    return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])

@@ -11,45 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from mmduet.errors import CheckpointError, EngineError, OptionError
+from mmduet.model.adapted_linear import AdaptedLinear, Rows
 from mmduet.model.adapter import Adapter, fit_adapter
 from mmduet.model.network import DuetModel
 from mmduet.text import did_you_mean
 
 AdapterName = str | None  # None: the base alone
-Rows = dict[str, Tensor]  # indices of the rows of each adapter
-
-
-class AdaptedLinear(nn.Module):
-    """A linear layer of the base and, for each adapter that changes it, A [r, in], scale * B [out, r] and a bias [out]."""
-
-    def __init__(self, base: nn.Linear, routing: Rows) -> None:
-        super().__init__()
-        self.base, self._routing = base, routing
-        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
-        self._bias_changes: dict[str, Tensor] = {}
-
-    def add(self, name: str, down: Tensor, up: Tensor) -> None:
-        """Add the matrices of adapter ``name``."""
-        self._pairs[name] = (down, up)
-
-    def add_bias(self, name: str, bias: Tensor) -> None:
-        """Add the bias of adapter ``name``, which replaces that of the base."""
-        self._bias_changes[name] = bias.to(self.base.bias) - self.base.bias.detach()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Apply the layer to [1, N, in] and return [1, N, out]."""
-        out: Tensor = self.base(inputs)
-        for name, rows in self._routing.items():
-            if name in self._pairs:
-                down, up = self._pairs[name]
-                out[:, rows] += inputs[:, rows] @ down.T @ up.T
-            if name in self._bias_changes:
-                out[:, rows] += self._bias_changes[name]
-        return out
 
 
 class AdapterBank:

@@ -86,6 +86,10 @@ class DuetModel(nn.Module):
         """Return the tower's features [B, G*G, V] of normalised images [B, 3, S, S]."""
         return self.tower(pixels.to(self.device, self.dtype))  # type: ignore[no-any-return]
 
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Return the tower's features [B, G*G, V] of letterboxed RGB images, uint8 [B, S, S, 3]."""
+        return self.tower.encode_images(images.to(self.device))
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Return the embeddings [..., D] of token ids [...]."""
         return self.lm.embed_tokens(ids)  # type: ignore[no-any-return]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import Siglip2VisionConfig, Siglip2VisionModel, SiglipVisionConfig, SiglipVisionModel
 
 from mmduet.model.config import VisionShape
+from mmduet.model.inference.packed import Packing
+from mmduet.model.inference.vision import VisionEncoder
+from mmduet.model.preprocess import normalize_values, split_patches
 
 
 class VisionTower(nn.Module):
@@ -21,9 +26,24 @@ class VisionTower(nn.Module):
         self.shape = shape
         self.siglip = _build_siglip(shape)
         self.siglip.post_layernorm = nn.Identity()
+        self._encoder: VisionEncoder | None = None
+
+    def optimize(self, packing: Packing = "auto") -> None:
+        """Compute with fused operations in inference mode, until the weights move or training starts.
+
+        Call this again after other changes of the weights, because parts of them are copied.
+        """
+        self._encoder = VisionEncoder(self.siglip, self.shape, packing=packing)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the patch features [B, G*G, V] of normalised images [B, 3, S, S]."""
+        if self._encoder is not None and torch.is_inference_mode_enabled():
+            return self._encoder.forward(patchify(pixels, self.shape.patch_size))
         if self.shape.family == "siglip":
             features: Tensor = self.siglip(pixel_values=pixels).last_hidden_state
             return features
@@ -32,14 +52,34 @@ class VisionTower(nn.Module):
         features = self.siglip(patches, pixel_attention_mask=None, spatial_shapes=grids).last_hidden_state
         return features
 
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Return the patch features [B, G*G, V] of letterboxed RGB images, uint8 [B, S, S, 3] on the tower's device."""
+        dtype = self.siglip.dtype
+        if self._encoder is None or not torch.is_inference_mode_enabled():
+            return self(normalize_values(images.permute(0, 3, 1, 2)).to(dtype))  # type: ignore[no-any-return]
+        # Bytes are split before they become floats, which are four times as large.
+        patches = normalize_values(split_patches(images, self.shape.patch_size))
+        return self._encoder.forward(patches.to(dtype))
+
+    def train(self, mode: bool = True) -> VisionTower:
+        """Set the mode. Training changes the weights, so that it ends the effect of ``optimize``."""
+        if mode:
+            self._encoder = None
+        super().train(mode)
+        return self
+
+    def _apply(self, *args: Any, **kwargs: Any) -> VisionTower:
+        self._encoder = None  # its tensors do not move with the module
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None}  # a copy would not share the copied module's weights
+
 
 def patchify(pixels: Tensor, patch_size: int) -> Tensor:
     """Split images [B, 3, S, S] into patches [B, G*G, patch_size**2 * 3], row by row, with the channel as last axis."""
-    batch, channels, size, _ = pixels.shape
-    grid = size // patch_size
-    side = grid * patch_size
-    split = pixels[:, :, :side, :side].reshape(batch, channels, grid, patch_size, grid, patch_size)
-    return split.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return split_patches(pixels.permute(0, 2, 3, 1), patch_size)
 
 
 def _build_siglip(shape: VisionShape) -> SiglipVisionModel | Siglip2VisionModel:

@@ -231,7 +231,8 @@ def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
 
 
 def _engine_config(config: ServerConfig) -> EngineConfig:
-    return EngineConfig(kv_bytes=None if config.kv_memory_mb is None else config.kv_memory_mb << 20)
+    kv_bytes = None if config.kv_memory_mb is None else config.kv_memory_mb << 20
+    return EngineConfig(attention=config.attention, kv_bytes=kv_bytes)
 
 
 def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:

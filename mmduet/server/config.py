@@ -45,8 +45,18 @@ class ServerConfig(BaseSettings):
         default={},
         description="LoRA adapters, by name, that a session can select with `duet.adapter`; values as for `adapter`.",
     )
-    dtype: Literal["stored", "float32", "bfloat16", "float16"] = Field(
-        default="float32", description="Data type of weights and computation"
+    device: str = Field(
+        default="auto",
+        description="Device that the model runs on: `cpu`, `cuda`, `cuda:N`, `mps` (experimental), or `auto` for CUDA if there "
+        "is a device, else the CPU.",
+    )
+    dtype: Literal["auto", "stored", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Data type of weights and computation (`auto`: `float32` on a CPU for up to a billion parameters, else as "
+        "stored)",
+    )
+    attention: Literal["auto", "loop", "padded", "varlen"] = Field(
+        default="auto", description="How attention over the streams of a step is computed"
     )
     quantized: Literal["int8", "nf4"] | None = Field(
         default=None, description="Quantize the weights of the language model: `int8` or `nf4`; needs `mmduet[quant]`."

@@ -10,11 +10,10 @@ import torch
 from duet_rig import Rig, frames, lively_model, options, replies, scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from reference_kernel import reference_kernel
 
 from mmduet.engine.attention import Backend, choose_backend, unavailable
-from mmduet.engine.attention.loop import LoopBackend, causal_mask
+from mmduet.engine.attention.loop import LoopBackend
 from mmduet.engine.attention.padded import PaddedBackend
 from mmduet.engine.attention.varlen import VarlenBackend
 from mmduet.engine.config import EngineConfig
@@ -26,21 +25,6 @@ from mmduet.events import Context, Frame, Query
 CPU = torch.device("cpu")
 SHAPE = CacheShape(2, 2, 12, 1e4, 512, torch.float32, CPU)
 HEADS = 6
-
-
-def reference_kernel(
-    queries: Tensor, keys: Tensor, values: Tensor, query_offsets: Tensor, key_offsets: Tensor, *longest: int
-) -> Tensor:
-    """Compute what the kernel of ``varlen`` computes on CUDA, sequence by sequence, from the same offsets."""
-    assert longest == (int(query_offsets.diff().max()), int(key_offsets.diff().max()))
-    outputs = []
-    for number in range(len(query_offsets) - 1):
-        query = queries[query_offsets[number] : query_offsets[number + 1]].transpose(0, 1)
-        span = slice(int(key_offsets[number]), int(key_offsets[number + 1]))
-        key, value = keys[span].transpose(0, 1), values[span].transpose(0, 1)
-        mask = causal_mask(query.shape[1], key.shape[1], CPU)
-        outputs.append(scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(0, 1))
-    return torch.cat(outputs)
 
 
 BACKENDS: dict[str, Backend] = {"padded": PaddedBackend(), "varlen": VarlenBackend(reference_kernel)}

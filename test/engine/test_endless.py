@@ -53,7 +53,7 @@ class ReferenceStream:
             ids += self.tokenizer.encode("".join(p.text for p in header))
             if sum(part.frame for part in self.kept) == self.window:
                 del self.kept[next(k for k, part in enumerate(self.kept) if part.frame)]
-            words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long))
+            words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.network.device))
             hidden = self._feed([words, embed_images(self.network, [frame.image])[0]])
             actual += self.network.score(hidden[-1:])[0].tolist()
             ids = []
@@ -84,10 +84,10 @@ class ReferenceStream:
         keys = torch.cat([*(part.keys[number] for part in self.kept), keys], 1)
         values = torch.cat([*(part.values[number] for part in self.kept), values], 1)
         total = keys.shape[1]
-        cos, sin = self.network.lm.rotary_emb(hidden, torch.arange(total)[None])
+        cos, sin = self.network.lm.rotary_emb(hidden, torch.arange(total, device=hidden.device)[None])
         _, keys = apply_rotary_pos_emb(keys[None], keys[None], cos, sin)
         queries, _ = apply_rotary_pos_emb(queries[None], queries[None], cos[:, -new:], sin[:, -new:])
-        mask = torch.ones(new, total, dtype=torch.bool).tril(total - new)
+        mask = torch.ones(new, total, dtype=torch.bool, device=hidden.device).tril(total - new)
         out = torch.nn.functional.scaled_dot_product_attention(queries, keys, values[None], mask, enable_gqa=True)
         hidden = hidden + attention.o_proj(out[0].transpose(0, 1).reshape(new, -1))
         return hidden + layer.mlp(layer.post_attention_layernorm(hidden))

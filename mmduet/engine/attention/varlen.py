@@ -6,7 +6,7 @@ than a paged kernel would, a few percent of a step, and needs no kernel with pag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,12 +15,30 @@ from torch import Tensor
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int], Tensor]
-"""Attention with a causal mask that is aligned at the ends of the sequences.
 
-Arguments: queries [N, heads, head_dim], keys and values [total, kv_heads, head_dim], offsets of the queries and of the keys of
-each sequence, int32 [J + 1], and the largest number of queries and of keys of a sequence.
-"""
+class Kernel(Protocol):
+    """Attention with a causal mask that is aligned at the ends of the sequences."""
+
+    def __call__(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        query_offsets: Tensor,
+        key_offsets: Tensor,
+        longest_query: int,
+        longest_key: int,
+        used_keys: Tensor | None = None,
+    ) -> Tensor:
+        """Return outputs [N, heads, head_dim].
+
+        Args:
+            queries: [N, heads, head_dim].
+            keys: [total, kv_heads, head_dim], and ``values`` likewise.
+            query_offsets: Where the queries of each sequence begin, int32 [J + 1]; ``key_offsets`` likewise.
+            longest_query: Largest number of queries of a sequence; ``longest_key`` likewise.
+            used_keys: How many keys of each sequence count, from its first one on, int32 [J]; None: all.
+        """
 
 
 class VarlenAttention:
@@ -62,13 +80,14 @@ def torch_kernel(
     key_offsets: Tensor,
     longest_query: int,
     longest_key: int,
+    used_keys: Tensor | None = None,
 ) -> Tensor:
     """Compute attention with ``torch.nn.attention.varlen``, see ``Kernel``."""
     from torch.nn.attention.varlen import varlen_attn  # PyTorch 2.10 and later
 
     outputs = varlen_attn(
         queries, keys, values, query_offsets, key_offsets, longest_query, longest_key,
-        window_size=(-1, 0), enable_gqa=True,
+        window_size=(-1, 0), enable_gqa=True, seqused_k=used_keys,
     )  # fmt: skip
     assert isinstance(outputs, Tensor)  # nothing else was requested
     return outputs

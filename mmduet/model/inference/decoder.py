@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Model, Qwen3Model
 
 from mmduet.errors import EngineError
-from mmduet.model.adapter_bank import AdaptedLinear
+from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.inference.linear import fuse, fuse_gated
 from mmduet.model.inference.normalization import HeadNorm, RMSNorm
 from mmduet.model.inference.packed import Packing

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from device_option import device
 
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
 from mmduet.engine.attention import Backend
 from mmduet.engine.config import EngineConfig
+from mmduet.engine.forward import Forward, PackedForward
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.session import WorkItem
@@ -43,7 +45,7 @@ def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -
         network.lm.embed_tokens.weight.mul_(3)
         network.lm_head.weight[tokenizer.size :] = 0  # every sampled token has a text
         network.lm_head.weight[tokenizer.end_id] *= 1.4
-    return LoadedModel(network.requires_grad_(False), tokenizer)
+    return LoadedModel(network.requires_grad_(False).to(device()), tokenizer)
 
 
 def endless_model(seed: int = 0) -> LoadedModel:
@@ -117,12 +119,23 @@ class Rig(Engine):
 
     def use_attention(self, backend: Backend) -> None:
         """Use a backend that options cannot select here."""
-        self._runner.backend = backend
+        assert isinstance(self._runner.forward, PackedForward)
+        self._runner.forward.backend = backend
+
+    @property
+    def forward(self) -> Forward:
+        """The forward of the language model, which can be replaced."""
+        return self._runner.forward
+
+    @forward.setter
+    def forward(self, forward: Forward) -> None:
+        self._runner.forward = forward
 
     @property
     def attention(self) -> str:
         """The name of the attention backend."""
-        return self._runner.backend.name
+        assert isinstance(self._runner.forward, PackedForward)
+        return self._runner.forward.backend.name
 
     def slot_tokens(self, options: SessionOptions) -> int:
         return super().slot_tokens(options) if self.slot_capacity is None else self.slot_capacity

@@ -9,7 +9,7 @@ from causal_attention import CausalAttention
 from torch import Tensor, nn
 
 from mmduet.errors import EngineError
-from mmduet.model.adapter_bank import AdaptedLinear
+from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.config import TextShape
 from mmduet.model.inference.decoder import Decoder
 from mmduet.model.inference.packed import is_packing_supported
