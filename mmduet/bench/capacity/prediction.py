@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmduet.bench.capacity.load import StreamLoad
-from mmduet.bench.capacity.simulation import Outcome, Simulation, Wait
+from mmduet.bench.capacity.simulation import NoWait, Outcome, Simulation, Wait
 from mmduet.bench.capacity.step_time import AffineStepTime
 from mmduet.errors import OptionError
 
@@ -67,7 +67,7 @@ class SimulationOptions:
     seconds: float = 60.0
     seed: int = 0
     max_step_tokens: int = 4096
-    make_wait: Callable[[], Wait | None] = lambda: None
+    make_wait: Callable[[], Wait] = NoWait
 
     def __post_init__(self) -> None:
         """Raise ``OptionError`` for values that are out of range."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,15 @@ class AffineStepTime:
     def draw(self, size: StepSize, random: np.random.Generator) -> float:
         """Return the duration in seconds of the next step of this size."""
         return self.mean(size) * (self.noise[random.integers(len(self.noise))] if self.noise else 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the terms in seconds under the names of the report, without the noise."""
+        return {
+            "fixed": self.fixed,
+            "per_stream": self.per_stream,
+            "per_frame": self.per_frame,
+            "per_token": self.per_token,
+        }
 
 
 def fit_step_time(steps: Sequence[MeasuredStep], *, with_noise: bool = True) -> AffineStepTime:
