@@ -152,6 +152,16 @@ class Engine:
         """Whether any session has work for a step."""
         return any(session.ready for session in self._sessions.values())
 
+    @property
+    def session_count(self) -> int:
+        """Number of open sessions."""
+        return len(self._sessions)
+
+    @property
+    def ready_count(self) -> int:
+        """Number of sessions that have work for a step."""
+        return sum(session.ready for session in self._sessions.values())
+
     # the step
 
     def step(self) -> list[Event]:

@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
+from mmduet.engine.batching_wait import BatchingWait
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.thread import EngineThread, StepStats
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
@@ -91,7 +92,8 @@ def create_app(
         step_faults.on_step(step)
         load.step_cost.on_step(step.seconds, step.frames)
 
-    thread = EngineThread(Engine(model, _engine_config(config)), on_step)
+    wait = BatchingWait() if model.network.device.type == "cuda" else None
+    thread = EngineThread(Engine(model, _engine_config(config)), on_step, wait)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
