@@ -5,8 +5,8 @@ The variants run in turn, so that a machine whose speed changes affects all of t
     python scripts/measure_modules.py --model random:0.5b --dtype bfloat16 --rows 1,49,196 --layers 4 --threads 2
     python scripts/measure_modules.py --model nano --parts decoder,tower --rows 16,256 --frames 1,16 --json modules.json
 
-``never`` and ``always`` are the values of ``packing``; ``always`` is left out where weights cannot be packed. ``speedup`` is relative
-to the module.
+``never`` and ``always`` are values of ``packing``; ``always`` is left out where weights cannot be packed. ``speedup`` is
+relative to the module.
 """
 
 from __future__ import annotations
