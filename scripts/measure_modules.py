@@ -152,7 +152,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parts", default="linear,norm,decoder,tower")
     parser.add_argument("--rows", default="1,16,64,256", help="tokens per forward")
     parser.add_argument("--frames", default="1,4", help="frames per forward of the tower")
-    parser.add_argument("--layers", type=int, help="build only so many layers of language model and tower")
+    parser.add_argument("--layers", type=int, help="number of layers of language model and tower (default: all)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the results to this file")
