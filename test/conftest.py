@@ -20,6 +20,23 @@ settings.register_profile("no-deadline", deadline=None)  # a busy machine is not
 settings.load_profile("no-deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--device``."""
+    parser.addoption("--device", default="cpu", help="Device of all models in tests: cpu, cuda, cuda:N or mps.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the device before torch looks for devices."""
+    from device_option import choose_device
+
+    from mmduet.errors import OptionError
+
+    try:
+        choose_device(config.getoption("--device"))
+    except OptionError as error:
+        raise pytest.UsageError(f"--device: {error}") from None
+
+
 @pytest.fixture(scope="session")
 def meteor() -> Iterator[Meteor]:
     """Share one METEOR process between all tests, because it takes seconds to start."""

@@ -13,7 +13,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mmduet.bench.device_memory import allocated_bytes, peak_bytes
 from mmduet.bench.memory import resident_bytes
 from mmduet.engine import Engine, Session
 from mmduet.engine.session import PreparedFrame
@@ -35,7 +37,7 @@ _FrameResult = tuple[float, float, bool, tuple[str, ...]]  # informative and rel
 
 @dataclass(frozen=True)
 class SoakReport:
-    """The result of a run. ``*_mb`` are MiB of resident memory.
+    """The result of a run. ``*_mb`` are MiB of resident memory, ``device_*_mb`` of tensors on the GPU, None on a CPU.
 
     ``changed_decisions`` counts frames with another decision or other replies than in the second lap;
     ``largest_score_change`` is relative to that lap, too.
@@ -53,6 +55,8 @@ class SoakReport:
     late_step_ms: float
     changed_decisions: int
     largest_score_change: float
+    device_peak_mb: float | None = None
+    device_growth_mb_per_hour: float | None = None
 
     @property
     def faults(self) -> list[str]:
@@ -62,6 +66,8 @@ class SoakReport:
             found.append(
                 f"memory grew by {self.growth_mb_per_hour:.2f} MiB per hour, at most {MAX_GROWTH_MB} is expected"
             )
+        if (growth := self.device_growth_mb_per_hour or 0.0) > MAX_GROWTH_MB:
+            found.append(f"memory on the device grew by {growth:.2f} MiB per hour, at most {MAX_GROWTH_MB} is expected")
         if self.late_step_ms > MAX_SLOWDOWN * self.early_step_ms:
             found.append(f"steps became {self.late_step_ms / self.early_step_ms:.2f} times slower")
         if self.changed_decisions:
@@ -85,7 +91,16 @@ class SoakReport:
             "late_step_ms": self.late_step_ms,
             "changed_decisions": self.changed_decisions,
             "largest_score_change": self.largest_score_change,
+            **self._device_fields(),
             "faults": self.faults,
+        }
+
+    def _device_fields(self) -> dict[str, float]:
+        if self.device_peak_mb is None or self.device_growth_mb_per_hour is None:
+            return {}
+        return {
+            "device_peak_mb": self.device_peak_mb,
+            "device_growth_mb_per_hour": self.device_growth_mb_per_hour,
         }
 
 
@@ -99,7 +114,7 @@ class _Recorder:
     replies: int = 0
     changed: int = 0
     largest_change: float = 0.0
-    memory: list[tuple[int, int]] = field(default_factory=list)  # (index of the frame, bytes)
+    memory: list[tuple[int, int, int]] = field(default_factory=list)  # (index of the frame, bytes, bytes on the device)
     second_lap: list[_FrameResult] = field(default_factory=list)  # the first lap has no full window
 
     def __post_init__(self) -> None:
@@ -134,7 +149,7 @@ def run_soak(
         OptionError: ``options`` set no window, or laps cannot be compared: too few, shorter than the window, or a running sum.
     """
     _check_options(options, len(lap), frames)
-    recorder = _Recorder(frames, len(lap))
+    recorder, device = _Recorder(frames, len(lap)), engine.model.network.device
     session = engine.open(options)
     engine.push(session, Query(query))
     start = time.perf_counter()
@@ -144,7 +159,7 @@ def run_soak(
             frame = PreparedFrame(Frame(index, index / fps, image.frame.image, index), image.pixels)
             recorder.add(index, _process(engine, session, frame, recorder))
             if index % MEMORY_INTERVAL == 0:
-                recorder.memory.append((index, resident_bytes()))
+                recorder.memory.append((index, resident_bytes(), allocated_bytes(device)))
                 if progress:
                     progress(index, frames)
     except KeyboardInterrupt:
@@ -152,7 +167,7 @@ def run_soak(
             raise
     finally:
         engine.close(session)
-    return _report(recorder, fps, time.perf_counter() - start)
+    return _report(recorder, fps, time.perf_counter() - start, peak_bytes(device))
 
 
 def _check_options(options: SessionOptions, lap_frames: int, frames: int) -> None:
@@ -185,9 +200,10 @@ def _process(engine: Engine, session: Session, frame: PreparedFrame, recorder: _
     return scores.informative, scores.relevance, scores.speak, replies
 
 
-def _report(recorder: _Recorder, fps: float, wall_seconds: float) -> SoakReport:
-    samples = [(index / fps / 3600, size / MIB) for index, size in recorder.memory if index >= WARM_UP_FRAMES]
-    hours, sizes = np.array(samples).T
+def _report(recorder: _Recorder, fps: float, wall_seconds: float, device_peak: int | None) -> SoakReport:
+    """Return the report; ``device_peak`` is the largest memory of tensors on a GPU in bytes, None on a CPU."""
+    samples = [sample for sample in recorder.memory if sample[0] >= WARM_UP_FRAMES]
+    hours, sizes, device_sizes = np.array(samples).T / np.array([[fps * 3600], [MIB], [MIB]])
     steps_ms = 1000 * recorder.step_seconds[: recorder.processed]
     return SoakReport(
         stream_hours=recorder.processed / fps / 3600,
@@ -197,9 +213,16 @@ def _report(recorder: _Recorder, fps: float, wall_seconds: float) -> SoakReport:
         replies=recorder.replies,
         first_mb=float(sizes[0]),
         last_mb=float(sizes[-1]),
-        growth_mb_per_hour=float(np.polyfit(hours, sizes, 1)[0]) if len(sizes) > 1 else 0.0,
+        growth_mb_per_hour=_slope(hours, sizes),
         early_step_ms=float(median(steps_ms[EARLY_FRAMES])),
         late_step_ms=float(median(steps_ms[-LATE_FRAMES:])),
         changed_decisions=recorder.changed,
         largest_score_change=recorder.largest_change,
+        device_peak_mb=None if device_peak is None else device_peak / MIB,
+        device_growth_mb_per_hour=None if device_peak is None else _slope(hours, device_sizes),
     )
+
+
+def _slope(hours: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """Return the growth per hour of a straight line through the sizes, 0 for a single one."""
+    return float(np.polyfit(hours, sizes, 1)[0]) if len(sizes) > 1 else 0.0

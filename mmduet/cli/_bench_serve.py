@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from mmduet.cli._bench_report import finish_report
-from mmduet.cli._loading import load
+from mmduet.cli._loading import ComputeOptions, LoadingOptions, load_engine
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
@@ -22,7 +22,7 @@ SCENE_SECONDS = 60.0  # of the scene that clients stream
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
+class ServeOptions(ComputeOptions):
     """The options of ``mmduet bench serve``."""
 
     fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0
@@ -65,6 +65,11 @@ class ServeOptions:
     seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0
     json_path: Annotated[Path | None, Option("--json", help="Write the result to this file as well.")] = None
 
+    @property
+    def server_arguments(self) -> tuple[str, ...]:
+        """The arguments of the server that is started."""
+        return ("--model", self.model, *self.compute_arguments)
+
 
 @takes_options(ServeOptions)
 def serve(options: ServeOptions) -> None:
@@ -98,7 +103,7 @@ def _measure_connections(options: ServeOptions, images: list[bytes]) -> None:
     from mmduet.bench.server_process import server_process
 
     count = options.connections
-    with server_process("--model", options.model) as (address, pid), progress_bar("connecting") as bar:
+    with server_process(*options.server_arguments) as (address, pid), progress_bar("connecting") as bar:
         churn = measure_connection_churn(address, pid, count, images[0], report=lambda done: bar(done, count))
         result = asyncio.run(churn)
     finish_report(result.to_dict(), options.json_path)
@@ -108,10 +113,10 @@ def _measure_overhead(options: ServeOptions, images: list[bytes]) -> None:
     from mmduet.bench.overhead import measure_overhead
     from mmduet.bench.serve import recommended_query
     from mmduet.bench.server_process import server_process
-    from mmduet.engine import Engine
 
-    engine = Engine(load(options.model))
-    with server_process("--model", options.model) as (address, _):
+    compute = LoadingOptions(device=options.device, dtype=options.dtype, attention=options.attention)
+    engine = load_engine(options.model, compute)
+    with server_process(*options.server_arguments) as (address, _):
         result = measure_overhead(address, engine, images, options.query or recommended_query(address))
     finish_report({**result.to_dict(), "faults": []}, options.json_path)
 
@@ -124,7 +129,7 @@ def _measure_overload(options: ServeOptions, images: list[bytes]) -> None:
     from mmduet.bench.server_process import server_process
 
     with ExitStack() as running:
-        address = options.server or running.enter_context(server_process("--model", options.model, limit_load=True))[0]
+        address = options.server or running.enter_context(server_process(*options.server_arguments, limit_load=True))[0]
         query = options.query or recommended_query(address, options.key)
         load = Load(options.offer, options.fps, options.seconds, query)
         result = measure_overload(address, load, images, options.key)
@@ -141,7 +146,7 @@ def _measure_load(options: ServeOptions, images: list[bytes]) -> None:
 
     first = Load(options.streams, options.fps, options.seconds, options.query)
     with ExitStack() as running:
-        address = options.server or running.enter_context(server_process("--model", options.model))[0]
+        address = options.server or running.enter_context(server_process(*options.server_arguments))[0]
         first = replace(first, query=options.query or recommended_query(address, options.key))
 
         def measure(load: Load) -> ServeResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,8 @@ from typer import Option
 from mmduet.cli._progress import progress_bar
 
 if TYPE_CHECKING:
+    from mmduet.engine import Engine
+    from mmduet.engine.config import EngineConfig
     from mmduet.model import LoadedModel
     from mmduet.model.source import ModelSource
 
@@ -35,10 +38,16 @@ Quantized = Annotated[
     Literal["int8", "nf4"] | None,
     Option(help="Store the language model's weights in 8 or 4 bits, which saves memory; needs mmduet\\[quant]."),
 ]
-Dtype = Annotated[
-    Literal["stored", "float32", "bfloat16", "float16"],
-    Option(help="Number format of weights and computation; stored: that of the checkpoint."),
-]
+DEVICE_METAVAR = "auto|cpu|cuda|cuda:N|mps"
+DEVICE_HELP = "Device that the model runs on; auto: CUDA if there is a device, else the CPU. mps is experimental."
+DTYPE_HELP = (
+    "Number format of weights and computation; stored: that of the checkpoint; auto: float32 on a CPU for up to a billion "
+    "parameters, else stored."
+)
+ATTENTION_HELP = "How attention over the streams of a step is computed; auto chooses for the device."
+Device = Annotated[str, Option(metavar=DEVICE_METAVAR, help=DEVICE_HELP)]
+Dtype = Annotated[Literal["auto", "stored", "float32", "bfloat16", "float16"], Option(help=DTYPE_HELP)]
+Attention = Annotated[Literal["auto", "loop", "padded", "varlen"], Option(help=ATTENTION_HELP)]
 Threads = Annotated[
     int | None,
     Option(min=1, help="Number of CPU threads.", show_default="1 for small models and few streams, else one per core"),
@@ -47,6 +56,37 @@ MaxConcurrent = Annotated[
     int,
     Option("--at-once", min=1, help="Maximum number of videos that are processed at the same time; each needs memory."),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Where and how a model computes, for commands that load one or start a server that does."""
+
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    attention: Attention = "auto"
+
+    @property
+    def compute_arguments(self) -> tuple[str, ...]:
+        """The options as arguments of another command."""
+        return ("--device", self.device, "--dtype", self.dtype, "--attention", self.attention)
+
+    @property
+    def engine_config(self) -> EngineConfig:
+        """The options of an engine."""
+        from mmduet.engine.config import EngineConfig
+
+        return EngineConfig(attention=self.attention)  # device and dtype are applied when the model is loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions(ComputeOptions):
+    """How a model is loaded into this process."""
+
+    adapter: Adapter = None
+    allow_pickle: AllowPickle = False
+    quantized: Quantized = None
+    threads: Threads = None
 
 
 def find(
@@ -62,34 +102,46 @@ def find(
 
 def load(
     model: str | ModelSource,
-    adapter: Path | None = None,
-    allow_pickle: bool = False,
-    dtype: str = "float32",
-    quantized: Literal["int8", "nf4"] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    options: LoadingOptions,
+    *,
     adapters: Mapping[str, Path] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     streams: int | None = 1,
-    threads: int | None = None,
 ) -> LoadedModel:
     """Load a model; report to ``progress`` ``(done, total)`` or, without one, display a bar on stderr.
 
-    PyTorch then uses ``threads`` CPU threads, or as many as steps of up to ``streams`` streams need; None: of any number.
+    If it runs on the CPU, PyTorch then uses ``options.threads`` threads, or as many as steps of up to ``streams`` streams need
+    (None: any number).
     """
     from mmduet.engine.cpu_threads import set_threads
     from mmduet.model import load_model
-    from mmduet.model.inspection import resolve_dtype
     from mmduet.model.source import find_adapter
 
-    source = find(model, adapter, allow_pickle)
+    source = find(model, options.adapter, options.allow_pickle)
     with downloads_reported():
-        named = {name: find_adapter(path, allow_pickle).path for name, path in (adapters or {}).items()}
-    torch_dtype = resolve_dtype(dtype, source, allow_pickle)
+        named = {name: find_adapter(path, options.allow_pickle).path for name, path in (adapters or {}).items()}
     with progress_bar("loading", transient=True) if progress is None else nullcontext(progress) as report:
         loaded = load_model(
-            source, torch_dtype, adapters=named, quantized=quantized, pickles=allow_pickle, progress=report
+            source,
+            options.dtype,
+            options.device,
+            adapters=named,
+            quantized=options.quantized,
+            pickles=options.allow_pickle,
+            progress=report,
         )
-    set_threads(loaded.network, streams, threads)
+    if loaded.network.device.type == "cpu" or options.threads is not None:
+        set_threads(loaded.network, streams, options.threads)
     return loaded
+
+
+def load_engine(
+    model: str | ModelSource, options: LoadingOptions, progress: Callable[[int, int], None] | None = None
+) -> Engine:
+    """Load a model as ``load`` does and return an engine for it."""
+    from mmduet.engine import Engine
+
+    return Engine(load(model, options, progress=progress), options.engine_config)
 
 
 @contextmanager

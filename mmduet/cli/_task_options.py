@@ -13,12 +13,8 @@ from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
     PROFILE_HELP,
-    Adapter,
-    AllowPickle,
-    Dtype,
+    LoadingOptions,
     MaxConcurrent,
-    Quantized,
-    Threads,
 )
 from mmduet.cli._options import StrictVideo
 from mmduet.cli._output_files import check_output_files
@@ -30,17 +26,13 @@ FROM_MODEL = "the model's; paper: the paper's"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(LoadingOptions):
     """The options of every task command; None where an option was not given."""
 
     videos: Annotated[
         list[Path], Argument(metavar="VIDEO", help="Video files; - reads standard input.", show_default=False)
     ]
     model: Annotated[str | None, Option(metavar=MODEL_METAVAR, help=MODEL_HELP, show_default="nano")] = None
-    adapter: Adapter = None
-    allow_pickle: AllowPickle = False
-    quantized: Quantized = None
-    dtype: Dtype = "float32"
     server: Annotated[
         str | None, Option(metavar="URL", help="Use the model of a running `mmduet serve` instead of loading one.")
     ] = None
@@ -53,7 +45,6 @@ class TaskOptions:
     fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None
     profile: Annotated[Profile, Option(help=PROFILE_HELP)] = "fixed"
     at_once: MaxConcurrent = 8
-    threads: Threads = None
     strict_video: StrictVideo = False
     output: Annotated[
         Path | None, Option(metavar="FILE.json", help="Write the results and all scores to this file.")
@@ -91,13 +82,16 @@ class TaskOptions:
         from mmduet.video.sampling import check_rate
 
         check_rate("--fps", self.fps)
-        local = {"--model": self.model, "--adapter": self.adapter, "--quantized": self.quantized}
-        given = [option for option, value in local.items() if value is not None]
+        self._check_server()
+        self._check_files()
+
+    def _check_server(self) -> None:
+        names = ("model", "adapter", "quantized", "device", "dtype", "attention")
+        given = [name for name in names if getattr(self, name) not in (None, "auto")]
         if self.server is not None and given:
             raise OptionError(
-                f"{given[0]} and --server contradict each other, because the server loads its own model; give one of them"
+                f"--{given[0]} and --server contradict each other, because the server loads its own model; give one of them"
             )
-        self._check_files()
 
     def _check_files(self) -> None:
         if self.several and self.writes_per_video:

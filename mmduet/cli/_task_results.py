@@ -61,17 +61,9 @@ def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | No
     settings["strict_video"] = options.strict_video
     if source is None:
         return pipeline(task, server=options.server, key=options.key, encoding=options.encoding, **settings)
-    model = load(
-        source,
-        None,
-        options.allow_pickle,
-        options.dtype,
-        options.quantized,
-        _no_progress,
-        streams=min(options.at_once, len(options.videos)),
-        threads=options.threads,
-    )
-    return pipeline(task, model, **settings)
+    streams = min(options.at_once, len(options.videos))
+    model = load(source, options, progress=_no_progress, streams=streams)
+    return pipeline(task, model, attention=options.attention, **settings)
 
 
 def _find(options: TaskOptions) -> ModelSource:

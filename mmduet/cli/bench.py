@@ -10,9 +10,22 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mmduet.cli._bench_engine import engine as measure_engine
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, find, load
+from mmduet.cli._bench_video import video
+from mmduet.cli._loading import (
+    MODEL_HELP,
+    MODEL_METAVAR,
+    Adapter,
+    AllowPickle,
+    ComputeOptions,
+    Device,
+    Dtype,
+    LoadingOptions,
+    find,
+    load_engine,
+)
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
@@ -28,51 +41,56 @@ def bench() -> None:
     """Measure memory, load and robustness on this machine."""
 
 
+app.command()(measure_engine)
 app.command()(serve)
+app.command()(video)
 
 
-@app.command()
-def soak(
-    hours: Annotated[float, Option(help="Hours of video to process, as fast as possible.")] = 24.0,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0,
-    model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    dtype: Dtype = "float32",
-    threads: Threads = None,
-    lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Seconds of the scene that is repeated.")] = 120.0,
+@dataclass(frozen=True, kw_only=True)
+class SoakOptions(LoadingOptions):
+    """The options of ``mmduet bench soak``."""
+
+    hours: Annotated[float, Option(help="Hours of video to process, as fast as possible.")] = 24.0
+    fps: Annotated[float, Option(min=0.01, help="Frames per second of the stream.")] = 2.0
+    model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano"
+    lap_seconds: Annotated[float, Option(min=10.0, max=600.0, help="Seconds of the scene that is repeated.")] = 120.0
     query: Annotated[
         str | None, Option(metavar="TEXT", help="Query at the beginning; by default the model's recommended one.")
-    ] = None,
+    ] = None
     window: Annotated[
         str | None,
         Option(metavar="N|SECONDSs", help="Frames kept in the context; by default the model's recommended window."),
-    ] = None,
-    seed: Annotated[int, Option(help="Seed of the scene.")] = 0,
-    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
-) -> None:
+    ] = None
+    seed: Annotated[int, Option(help="Seed of the scene.")] = 0
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None
+
+
+@app.command()
+@takes_options(SoakOptions)
+def soak(options: SoakOptions) -> None:
     """Repeat one scene for hours. Memory, step time and decisions must not change; otherwise the exit status is 1."""
     from dataclasses import replace
 
     from mmduet.bench.scene_frames import prepared_scene_frames
     from mmduet.bench.soak import run_soak
-    from mmduet.engine import Engine, recommended_options
+    from mmduet.engine import recommended_options
     from mmduet.errors import OptionError
     from mmduet.options import parse_window
 
-    check_output_files({"--json": json_path})
+    check_output_files({"--json": options.json_path})
+    hours, fps = options.hours, options.fps
     if not math.isfinite(hours):
         raise OptionError(f"--hours must be a finite number, got {hours}")
-    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
+    engine = load_engine(options.model, options)
     recommended = engine.model.config.recommended
-    options = recommended_options(recommended)
-    if window is not None:
-        options = replace(options, window=parse_window(window, fps))
-    lap = prepared_scene_frames(engine, lap_seconds, fps, seed)
-    frame_count = round(hours * 3600 * fps)
+    session = recommended_options(recommended)
+    if options.window is not None:
+        session = replace(session, window=parse_window(options.window, fps))
+    query = options.query or recommended.query or "Narrate."
+    lap = prepared_scene_frames(engine, options.lap_seconds, fps, options.seed)
     with progress_bar("processing") as bar:
-        report = run_soak(engine, lap, options, query or recommended.query or "Narrate.", fps, frame_count, bar)
-    finish_report(report.to_dict(), json_path)
+        report = run_soak(engine, lap, session, query, fps, round(hours * 3600 * fps), bar)
+    finish_report(report.to_dict(), options.json_path)
 
 
 @app.command("load")
@@ -80,18 +98,23 @@ def measure_loading(
     model: Annotated[str, typer.Argument(metavar=MODEL_METAVAR, help=MODEL_HELP)],
     adapter: Adapter = None,
     allow_pickle: AllowPickle = False,
+    device: Device = "auto",
     dtype: Dtype = "stored",
 ) -> None:
-    """Load MODEL in a separate process and show peak memory and time. Exit status 1 above 1.2 times the weights."""
+    """Load MODEL in a separate process and show peak memory and time. Exit status 1 above 1.2 times the weights.
+
+    The memory is that of the device that the model is on.
+    """
     from mmduet.bench.load import MAX_RATIO, measure_load_cost
-    from mmduet.model.inspection import resolve_dtype
+    from mmduet.model.devices import dtype_name
+    from mmduet.model.placement import resolve_placement
 
     source = find(model, adapter, allow_pickle)
-    dtype_name = str(resolve_dtype(dtype, source, allow_pickle)).removeprefix("torch.")
-    cost = measure_load_cost(source, dtype_name, allow_pickle)
+    placement = resolve_placement(source, device, dtype, pickles=allow_pickle)
+    cost = measure_load_cost(source, placement, allow_pickle)
     typer.echo(
-        f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {dtype_name}, at most {cost.peak_bytes / 2**20:.0f} MiB while "
-        f"loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"
+        f"{cost.weight_bytes / 2**20:.0f} MiB of weights in {dtype_name(placement.dtype)} on {cost.device}, at most "
+        f"{cost.device_peak_bytes / 2**20:.0f} MiB while loading: {cost.ratio:.2f} times, {cost.seconds:.1f} s"
     )
     if cost.ratio > MAX_RATIO:
         typer.echo(f"more than {MAX_RATIO} times the weights", err=True)
@@ -99,7 +122,7 @@ def measure_loading(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChaosOptions:
+class ChaosOptions(ComputeOptions):
     """The options of ``mmduet bench chaos``."""
 
     minutes: Annotated[float, Option(help="Minutes to run.")] = 30.0
@@ -147,11 +170,12 @@ def chaos(options: ChaosOptions) -> None:
     switches = ("full_disk", "blocked_disk", "clock_jumps", "dying_source", "key_limits")
     chosen = {name: options.all_faults or getattr(options, name) for name in switches}
     disturbances = DisturbanceOptions(options.journal, **chosen)
+    arguments = ("--model", options.model, *options.compute_arguments)
     images = encoded_scene_frames(SCENE_SECONDS, options.fps, options.seed)[
         : max(round(CHAOS_SECONDS * options.fps), 1)
     ]
     with (
-        disturbed_server(options.model, options.honest, images, options.fps, disturbances) as server,
+        disturbed_server(arguments, options.honest, images, options.fps, disturbances) as server,
         progress_bar("streaming") as bar,
     ):
         config = ChaosConfig(
@@ -172,14 +196,20 @@ def chaos(options: ChaosOptions) -> None:
     finish_report(report.to_dict(), options.json_path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions(ComputeOptions):
+    """The options of ``mmduet bench memory``."""
+
+    sessions: Annotated[int, Option(min=1, help="Number of sessions that are open at the same time.")] = 300
+    rounds: Annotated[int, Option(min=1, help="Number of times that they are opened and closed.")] = 3
+    model: Annotated[str, Option(help="Model of the server.")] = "nano"
+    seed: Annotated[int, Option(help="Seed of the scene.")] = 0
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None
+
+
 @app.command()
-def memory(
-    sessions: Annotated[int, Option(min=1, help="Number of sessions that are open at the same time.")] = 300,
-    rounds: Annotated[int, Option(min=1, help="Number of times that they are opened and closed.")] = 3,
-    model: Annotated[str, Option(help="Model of the server.")] = "nano",
-    seed: Annotated[int, Option(help="Seed of the scene.")] = 0,
-    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
-) -> None:
+@takes_options(MemoryOptions)
+def memory(options: MemoryOptions) -> None:
     """Measure whether a server returns the memory of closed sessions.
 
     The exit status is 1 if it has more than 1.10 times the memory that it had after 20 sessions, or grows over the rounds.
@@ -190,11 +220,12 @@ def memory(
     from mmduet.bench.scene_frames import encoded_scene_frames
     from mmduet.bench.server_process import server_process
 
-    check_output_files({"--json": json_path})
-    images = encoded_scene_frames(MEMORY_SECONDS, 2.0, seed)
-    with server_process("--model", model) as (address, pid), progress_bar("rounds") as bar:
-        result = asyncio.run(measure_returned_memory(address, pid, sessions, rounds, images, bar))
-    finish_report(result.to_dict(), json_path)
+    check_output_files({"--json": options.json_path})
+    images, arguments = encoded_scene_frames(MEMORY_SECONDS, 2.0, options.seed), options.compute_arguments
+    with server_process("--model", options.model, *arguments) as (address, pid), progress_bar("rounds") as bar:
+        measurement = measure_returned_memory(address, pid, options.sessions, options.rounds, images, bar)
+        result = asyncio.run(measurement)
+    finish_report(result.to_dict(), options.json_path)
 
 
 @app.command()
@@ -224,15 +255,21 @@ def neighbours(
     finish_report(result.to_dict(), json_path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UpgradeOptions(ComputeOptions):
+    """The options of ``mmduet bench upgrade``."""
+
+    streams: Annotated[int, Option(help="Number of streams at the same time.")] = 20
+    fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0
+    seconds: Annotated[float, Option(help="Seconds to stream before the upgrade, and after it.")] = 5.0
+    model: Annotated[str, Option(help="Model of both servers.")] = "nano"
+    seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0
+    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None
+
+
 @app.command()
-def upgrade(
-    streams: Annotated[int, Option(help="Number of streams at the same time.")] = 20,
-    fps: Annotated[float, Option(help="Frames per second of each stream.")] = 2.0,
-    seconds: Annotated[float, Option(help="Seconds to stream before the upgrade, and after it.")] = 5.0,
-    model: Annotated[str, Option(help="Model of both servers.")] = "nano",
-    seed: Annotated[int, Option(help="Seed of the scene that is streamed.")] = 0,
-    json_path: Annotated[Path | None, Option("--json", help="Write the report to this file as well.")] = None,
-) -> None:
+@takes_options(UpgradeOptions)
+def upgrade(options: UpgradeOptions) -> None:
     """Replace a server by another one on the same journal and port while clients stream.
 
     Every frame must have one outcome, no reply may come twice, and every stream must be resumed within 5 seconds; otherwise the
@@ -245,9 +282,9 @@ def upgrade(
     from mmduet.bench.server_process import upgradable_server
     from mmduet.bench.upgrade import UpgradeConfig, measure_upgrade
 
-    check_output_files({"--json": json_path})
-    images = encoded_scene_frames(SCENE_SECONDS, fps, seed)
-    with upgradable_server("--model", model) as (address, replace_server):
-        config = UpgradeConfig(streams, fps, seconds, images, recommended_query(address))
+    check_output_files({"--json": options.json_path})
+    images = encoded_scene_frames(SCENE_SECONDS, options.fps, options.seed)
+    with upgradable_server("--model", options.model, *options.compute_arguments) as (address, replace_server):
+        config = UpgradeConfig(options.streams, options.fps, options.seconds, images, recommended_query(address))
         report = asyncio.run(measure_upgrade(address, config, lambda: asyncio.to_thread(replace_server)))
-    finish_report(report.to_dict(), json_path)
+    finish_report(report.to_dict(), options.json_path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from mmduet.cli._loading import MODEL_HELP, Adapter, AllowPickle, find, load
+from mmduet.cli._loading import MODEL_HELP, Adapter, AllowPickle, LoadingOptions, find, load
 from mmduet.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,14 +27,13 @@ def convert(
 ) -> None:
     """Write SRC as one directory with everything that serving needs. DST is written completely or not at all."""
     from mmduet.model.checkpoint import save_checkpoint
-    from mmduet.model.inspection import resolve_dtype
+    from mmduet.model.devices import dtype_name
 
     _check_target(target, overwrite)
     files = find(source, adapter, allow_pickle)
-    dtype_name = str(resolve_dtype(dtype, files, allow_pickle)).removeprefix("torch.")
-    model = load(files, None, allow_pickle, dtype_name)
+    model = load(files, LoadingOptions(allow_pickle=allow_pickle, device="cpu", dtype=dtype))
     save_checkpoint(target, model.network, model.tokenizer, extra={"converted_from": _origin(source, files)})
-    typer.echo(f"{target} holds {source}{f' with {adapter}' if adapter else ''}, in {dtype_name}")
+    typer.echo(f"{target} holds {source}{f' with {adapter}' if adapter else ''}, in {dtype_name(model.network.dtype)}")
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

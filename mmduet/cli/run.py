@@ -16,14 +16,10 @@ from mmduet.cli._loading import (
     MODEL_HELP,
     MODEL_METAVAR,
     PROFILE_HELP,
-    Adapter,
-    AllowPickle,
-    Dtype,
-    Quantized,
-    Threads,
+    LoadingOptions,
     find,
-    load,
 )
+from mmduet.cli._loading import load_engine as load_named_engine
 from mmduet.cli._options import takes_options
 from mmduet.cli._session_io import drop_none, exit_on_signals
 from mmduet.cli._session_options import (
@@ -59,14 +55,10 @@ FROM_MODEL_OR_0, FROM_MODEL_OR_NONE = "the model's; paper: 0", "the model's; pap
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class ModelOptions(LoadingOptions):
     """Which model runs, and how."""
 
     model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano"
-    adapter: Adapter = None
-    allow_pickle: AllowPickle = False
-    quantized: Quantized = None
-    dtype: Dtype = "float32"
     fps: Annotated[float | None, Option(help="Frames per second to process.", show_default=FROM_MODEL)] = None
     speak: Annotated[str | None, Option(metavar=SPEAK_METAVAR, help=SPEAK_HELP, show_default=FROM_MODEL)] = None
     score_heads: Annotated[str | None, Option(metavar="HEAD,...", help=HEADS_HELP, show_default=FROM_MODEL)] = None
@@ -100,7 +92,6 @@ class ModelOptions:
             help="Process at the speed of the video, as if it came from a camera, instead of as fast as possible.",
         ),
     ] = False
-    threads: Threads = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +180,7 @@ def load_engine(options: RunOptions) -> Engine:
     """Load the model. Raises ``MmduetError`` if that fails."""
     source = find(options.model, options.adapter, options.allow_pickle, options.quiet)
     with spinner(f"loading {options.model}", options.quiet) as progress:
-        from mmduet.engine import Engine
-
-        loaded = load(
-            source, None, options.allow_pickle, options.dtype, options.quantized, progress, threads=options.threads
-        )
-        return Engine(loaded)
+        return load_named_engine(source, options, progress)
 
 
 def prepare(options: RunOptions, engine: Engine, video: VideoInfo, turns: list[Query | Context]) -> RunPlan:

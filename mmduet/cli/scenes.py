@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Adapter, AllowPickle, Dtype, Threads, load
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, LoadingOptions, load, load_engine
+from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 from mmduet.cli._progress import progress_bar
 
@@ -41,102 +43,99 @@ def make(
     typer.echo(f"{count} clip{'s' if count > 1 else ''} in {directory}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions(LoadingOptions):
+    """The options of the commands that run a model on rendered clips."""
+
+    directory: Annotated[Path, typer.Argument(help="Directory made by `mmduet scenes make`.")]
+    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano"
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file, too.")] = None
+
+
 @app.command()
-def score(
-    directory: Annotated[Path, typer.Argument(help="Directory made by `mmduet scenes make`.")],
-    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    dtype: Dtype = "float32",
-    threads: Threads = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the table to this file, too.")] = None,
-) -> None:
+@takes_options(SceneOptions)
+def score(options: SceneOptions) -> None:
     """Evaluate a model on rendered clips: timing and text of replies, answers, grounding, highlights and speed."""
-    from mmduet.engine import Engine
     from mmduet.evaluation.runs.scene_scores import score_scenes
     from mmduet.files import write_json
 
-    check_output_files({"--json": json_path})
-    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
+    check_output_files({"--json": options.json_path})
+    engine = load_engine(options.model, options)
     with progress_bar("scoring") as report:
-        table = score_scenes(directory, engine, report).to_dict()
+        table = score_scenes(options.directory, engine, report).to_dict()
     _print_table(table)
-    if json_path is not None:
-        write_json(json_path, table, indent=2)
+    if options.json_path is not None:
+        write_json(options.json_path, table, indent=2)
 
 
-@app.command()
-def window(
+@dataclass(frozen=True, kw_only=True)
+class WindowOptions(SceneOptions):
+    """The options of ``mmduet scenes window``."""
+
     directory: Annotated[
         Path, typer.Argument(help="Directory made by `mmduet scenes make`, with clips of some minutes.")
-    ],
-    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    dtype: Dtype = "float32",
-    threads: Threads = None,
+    ]
     windows: Annotated[
         str,
         typer.Option(
             metavar="N|SECONDSs|none,...",
             help="The windows to compare: numbers of frames, durations, or none for no limit.",
         ),
-    ] = "2,4,8,16,32",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the results into this file.")] = None,
-) -> None:
+    ] = "2,4,8,16,32"
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the results into this file.")] = None
+
+
+@app.command()
+@takes_options(WindowOptions)
+def window(options: WindowOptions) -> None:
     """Compare how a model does when it remembers more or fewer frames, and the memory that this takes."""
-    from mmduet.engine import Engine
     from mmduet.evaluation.runs.window_ablation import run_window_ablation
     from mmduet.files import write_json
     from mmduet.options import parse_window
     from mmduet.viz.window_plot import save_window_plot
 
-    check_output_files({"--json": json_path, "--plot": plot})
-    engine = Engine(load(model, adapter, allow_pickle, dtype, threads=threads))
+    check_output_files({"--json": options.json_path, "--plot": options.plot})
+    engine = load_engine(options.model, options)
     fps = engine.model.config.recommended.fps
-    sizes = [parse_window(text.strip(), fps) for text in windows.split(",")]
+    sizes = [parse_window(text.strip(), fps) for text in options.windows.split(",")]
     with progress_bar("scoring") as report:
-        rows = [row.to_dict() for row in run_window_ablation(directory, engine, sizes, report)]
+        rows = [row.to_dict() for row in run_window_ablation(options.directory, engine, sizes, report)]
     typer.echo(_window_table(rows))
-    if json_path is not None:
-        write_json(json_path, rows, indent=2)
-    if plot is not None:
-        save_window_plot(plot, rows)
+    if options.json_path is not None:
+        write_json(options.json_path, rows, indent=2)
+    if options.plot is not None:
+        save_window_plot(options.plot, rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftOptions(SceneOptions):
+    """The options of ``mmduet scenes drift``."""
+
+    quantized: Annotated[
+        Literal["int8", "nf4"], typer.Option(help="Number of bits of the weights to compare with.")
+    ] = "int8"
 
 
 @app.command()
-def drift(
-    directory: Annotated[Path, typer.Argument(help="Directory made by `mmduet scenes make`.")],
-    model: Annotated[str, typer.Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano",
-    adapter: Adapter = None,
-    allow_pickle: AllowPickle = False,
-    dtype: Dtype = "float32",
-    threads: Threads = None,
-    quantized: Annotated[
-        Literal["int8", "nf4"], typer.Option(help="Number of bits of the weights to compare with.")
-    ] = "int8",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-) -> None:
+@takes_options(DriftOptions)
+def drift(options: DriftOptions) -> None:
     """Report how quantised weights change scores, decisions, texts and memory."""
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.quantization_drift import measure_drift
     from mmduet.files import write_json
     from mmduet.model.quantize import weight_bytes
 
-    check_output_files({"--json": json_path})
-    original = load(model, adapter, allow_pickle, dtype, threads=threads)
-    quantized_model = load(model, adapter, allow_pickle, dtype, quantized, threads=threads)
-    sizes = {
-        "plain_weight_bytes": weight_bytes(original.network),
-        "weight_bytes": weight_bytes(quantized_model.network),
-    }
+    check_output_files({"--json": options.json_path})
+    original = load(options.model, replace(options, quantized=None))  # type: ignore[arg-type]
+    quantized = load(options.model, options)
+    sizes = {"plain_weight_bytes": weight_bytes(original.network), "weight_bytes": weight_bytes(quantized.network)}
+    plain_engine, quantized_engine = (Engine(model, options.engine_config) for model in (original, quantized))
     with progress_bar("processing") as report:
-        figures = measure_drift(directory, Engine(original), Engine(quantized_model), report).to_dict() | sizes
+        figures = measure_drift(options.directory, plain_engine, quantized_engine, report).to_dict() | sizes
     for name, value in figures.items():
         typer.echo(f"{name:20} {value:,}" if isinstance(value, int) else f"{name:20} {value:.2g}")
-    if json_path is not None:
-        write_json(json_path, figures, indent=2)
+    if options.json_path is not None:
+        write_json(options.json_path, figures, indent=2)
 
 
 def _window_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,12 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from mmduet.cli._loading import ALLOW_PICKLE_HELP, MODEL_HELP, MODEL_METAVAR, Adapter, Quantized, Threads, load
+from mmduet.cli._loading import (
+    ALLOW_PICKLE_HELP,
+    ATTENTION_HELP,
+    DEVICE_HELP,
+    DEVICE_METAVAR,
+    DTYPE_HELP,
+    MODEL_HELP,
+    MODEL_METAVAR,
+    Adapter,
+    LoadingOptions,
+    Quantized,
+    Threads,
+    load,
+)
 from mmduet.cli._options import takes_options
 
 if TYPE_CHECKING:
     from mmduet.server.config import ServerConfig
 
+DTYPE_METAVAR = "auto|stored|float32|bfloat16|float16"
+ATTENTION_METAVAR = "auto|loop|padded|varlen"
 NOT_SETTINGS = ("config", "named_adapter", "open")
 """Options that are not the setting of the same name: the file of settings, ``adapters``, and ``open`` of ``mmduet demo``."""
 
@@ -38,9 +53,9 @@ class ServerOptions:
         list[str] | None,
         Option(metavar="NAME=DIR", help="LoRA adapter that sessions can select by this name; repeatable."),
     ] = None
-    dtype: Annotated[
-        str | None, Option(help="Number format: float32, bfloat16, float16, or stored for that of the checkpoint.")
-    ] = None
+    device: Annotated[str | None, Option(metavar=DEVICE_METAVAR, help=DEVICE_HELP, show_default="auto")] = None
+    dtype: Annotated[str | None, Option(metavar=DTYPE_METAVAR, help=DTYPE_HELP, show_default="auto")] = None
+    attention: Annotated[str | None, Option(metavar=ATTENTION_METAVAR, help=ATTENTION_HELP, show_default="auto")] = None
     quantized: Quantized = None
     allow_pickle: Annotated[bool | None, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)] = None
     threads: Threads = None
@@ -163,16 +178,7 @@ def run(settings: ServerConfig, report: Callable[[str, int], None]) -> None:
     from mmduet.server.uvicorn_server import run_server
 
     journals = open_journal(settings)
-    loaded = load(
-        settings.model,
-        settings.adapter,
-        settings.allow_pickle,
-        settings.dtype,
-        settings.quantized,
-        adapters=settings.adapters,
-        streams=None,
-        threads=settings.threads,
-    )
+    loaded = load(settings.model, loading_options(settings), adapters=settings.adapters, streams=None)
     app = create_app(loaded, settings, journals=journals)
     if settings.page:
         from mmduet.webpage.page import add_page
@@ -184,6 +190,11 @@ def run(settings: ServerConfig, report: Callable[[str, int], None]) -> None:
         taken_over = take_over(journals, settings, app.state.manager)
     max_sessions = app.state.manager.budget.max_sessions
     run_server(app, settings, lambda port: report(server_url(settings, port), max_sessions), taken_over)
+
+
+def loading_options(settings: ServerConfig) -> LoadingOptions:
+    """Return how the model of a server with these settings is loaded."""
+    return LoadingOptions(**{field.name: getattr(settings, field.name) for field in fields(LoadingOptions)})
 
 
 def server_url(settings: ServerConfig, port: int) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmduet.cli._loading import DEVICE_METAVAR
+
 if TYPE_CHECKING:
     from mmduet.recipes.nano.recipe import Progress
 
@@ -36,6 +38,10 @@ def nano(
         int,
         typer.Option(help="Steps of the main stage; the refinement after it is scaled in proportion. 0: the recipe's."),
     ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(metavar=DEVICE_METAVAR, help="Device to train on; auto: CUDA if there is a device, else the CPU."),
+    ] = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Number of CPU threads.", show_default="one per core")
     ] = None,
@@ -61,7 +67,7 @@ def nano(
             refinement=replace(recipe.refinement, steps=refinement_steps),
         )
     with _stage_bars() as report:
-        make_nano(out, work, recipe, report)
+        make_nano(out, work, recipe, report, device)
     typer.echo(f"nano is in {out}")
 
 

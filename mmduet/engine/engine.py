@@ -10,12 +10,12 @@ import torch
 
 from mmduet.engine import lifecycle
 from mmduet.engine.config import EngineConfig
-from mmduet.engine.decoding import Sampler, SamplerFactory
 from mmduet.engine.defaults import slot_tokens
-from mmduet.engine.kv_cache import Slot
-from mmduet.engine.runner import Runner
+from mmduet.engine.runner import Job, Runner, StepResult
+from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.scheduler import Scheduler
 from mmduet.engine.session import PreparedFrame, Session, check_prompt
+from mmduet.engine.step_recovery import StepFault, StepRecovery, to_session_error
 from mmduet.events import AssistantTurn, Context, Frame, Output, Query
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
@@ -39,26 +39,32 @@ class Engine:
         """Create an engine for ``model``.
 
         ``sampler_factory`` makes the sampler of each reply, ``runner`` runs the steps (default: a ``Runner`` of the model).
+        Raise ``OptionError`` if the model is not on the device, or not in the number type, that ``config`` requires.
         """
         self.model, self.engine_config = model, config or EngineConfig()
-        self._runner = runner or Runner(model)
+        self.engine_config.check_model(model.network.device, model.network.dtype)
+        self._runner = runner or Runner(model, self.engine_config)
         self._sampler_factory = sampler_factory
+        self._recovery = StepRecovery(self._runner.run)
         self._scheduler = Scheduler(self._runner, self.engine_config.max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
         self.last_batch_size = 0  # number of sessions that took part in the last step
+        self.last_faults: list[
+            StepFault
+        ] = []  # errors of the last step, which ended at most the sessions that caused them
 
     # sessions
 
     def open(self, options: SessionOptions | None = None) -> Session:
-        """Open a session and allocate its slot.
+        """Open a session and reserve its slot.
 
-        Raise ``OptionError`` for an unknown adapter or if the model has too few positions, and ``FormatError`` or
-        ``CapacityError`` for an unusable system prompt.
+        Raise ``OptionError`` for an unknown adapter or if the model has too few positions, ``CapacityError`` if the memory for
+        keys and values is used up, and ``FormatError`` or ``CapacityError`` for an unusable system prompt.
         """
         options = options or SessionOptions()
-        self._runner.adapters.check(options.adapter)
-        slot = Slot(self._runner.cache_shape(), self.slot_tokens(options))
+        self.check(options)
+        slot = self._runner.pool.open(self.slot_tokens(options), self._pin_tokens(options))
         session = Session(next(self._ids), options, slot, self.model.tokenizer, self._sampler_factory)
         config = self.model.config
         if config.domain is not None and options.adapter is None:  # adapters are trained on other footage
@@ -77,11 +83,17 @@ class Engine:
         return slot_tokens(self.model.config, options)
 
     def slot_bytes(self, options: SessionOptions) -> int:
-        """Return the largest memory that a session can occupy, in bytes. Raise ``OptionError`` as ``slot_tokens`` does."""
-        shape = self._runner.cache_shape()
-        token_values = shape.layers * shape.kv_heads * shape.head_dim
-        pinned = min(options.text_tokens, self.slot_tokens(options)) * token_values * (4 + shape.dtype.itemsize)
-        return 2 * self.slot_tokens(options) * token_values * shape.dtype.itemsize + pinned
+        """Return the memory that a session reserves, in bytes. Raise ``OptionError`` as ``slot_tokens`` does."""
+        return self._runner.pool.slot_bytes(self.slot_tokens(options), self._pin_tokens(options))
+
+    @property
+    def kv_bytes(self) -> int:
+        """The memory for keys and values of all sessions, in bytes."""
+        return self._runner.pool.limit
+
+    def _pin_tokens(self, options: SessionOptions) -> int:
+        """Return how many tokens a session may pin. Only sessions with a window evict frames, and so pin tokens."""
+        return 0 if options.window is None else min(options.text_tokens, self.slot_tokens(options))
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Letterbox a frame for the tower. It uses no device, so sources call it in their own threads."""
@@ -129,7 +141,11 @@ class Engine:
     def close(self, session: Session) -> None:
         """Close a session immediately and release its memory."""
         session.closed = True
-        self._sessions.pop(session.id, None)
+        self._release(session)
+
+    def _release(self, session: Session) -> None:
+        if self._sessions.pop(session.id, None) is not None:
+            self._runner.pool.close(session.slot)
 
     @property
     def busy(self) -> bool:
@@ -139,20 +155,31 @@ class Engine:
     # the step
 
     def step(self) -> list[Event]:
-        """Run one packed forward for the sessions that have work. Return their outputs in order."""
+        """Run one packed forward for the sessions that have work. Return their outputs in order.
+
+        If it fails, it is repeated in parts, and only the sessions that fail alone are ended, see ``StepRecovery``.
+        """
         sessions = list(self._sessions.values())
         for session in sessions:
             lifecycle.before_step(session)
         jobs = self._scheduler.schedule(sessions)
-        self.last_batch_size = len(jobs)
+        self.last_batch_size, self.last_faults = len(jobs), []
         if jobs:
-            result = self._runner.run(jobs)
-            for (session, work), scores, logits in zip(jobs, result.scores, result.logits, strict=True):
-                if scores is not None:
-                    lifecycle.on_frame_scored(session, work, *scores)
-                elif logits is not None:
-                    lifecycle.on_token(session, logits)
+            outcome = self._recovery.run_jobs(jobs)
+            self.last_faults = outcome.faults
+            for part, result in outcome.parts:
+                self._advance(part, result)
+            for (session, _), error in outcome.failures:
+                lifecycle.fail(session, to_session_error(error))
         return self._collect(sessions)
+
+    def _advance(self, jobs: Sequence[Job], result: StepResult) -> None:
+        """Pass the results of jobs on to their sessions."""
+        for (session, work), scores, token in zip(jobs, result.scores, result.tokens, strict=True):
+            if scores is not None:
+                lifecycle.on_frame_scored(session, work, *scores)
+            elif token is not None:
+                lifecycle.on_token(session, token)
 
     def run(self, session: Session) -> Iterator[Output]:
         """Step until the session has no more work, and yield its outputs. Outputs of other sessions are lost."""
@@ -164,5 +191,5 @@ class Engine:
         for session in sessions:
             session.outbox.clear()
             if session.closed:
-                self._sessions.pop(session.id, None)
+                self._release(session)
         return events

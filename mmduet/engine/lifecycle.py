@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from mmduet.engine.decoding import RepeatFilter
 from mmduet.engine.defaults import REPLY_OVERHEAD_TOKENS
 from mmduet.engine.policy import decide
+from mmduet.engine.repeat_filter import RepeatFilter
 from mmduet.engine.session import ReplyState, Session, WorkItem
 from mmduet.engine.window import ensure_capacity
 from mmduet.errors import CapacityError, MmduetError
@@ -94,13 +92,12 @@ def _begin_reply(session: Session, frame: Frame) -> None:
     session.queue(session.feed.begin_reply())
 
 
-def on_token(session: Session, logits: Tensor) -> None:
-    """Sample the next token of a reply, emit its text, and continue or finish the reply."""
+def on_token(session: Session, token: int) -> None:
+    """Add the sampled token to the reply, emit its text, and continue or finish the reply."""
     reply = session.reply
     assert reply is not None
     if reply.cancelled:
         return _finish(session, reply, "cancelled", [])
-    token = reply.sampler.next(logits)
     if token == session.tokenizer.end_id:
         return _finish(session, reply, "stop", [])
     if not session.take_token():

@@ -1,4 +1,4 @@
-"""Runs one step on the device: tokens and frames in, scores and logits out."""
+"""Runs one step on the device: tokens and frames in, scores and sampled tokens out."""
 
 from __future__ import annotations
 
@@ -8,92 +8,134 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmduet.engine.attention import SequenceSlice, forward_packed, use_packed_attention
-from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.attention import choose_backend
+from mmduet.engine.config import EngineConfig
+from mmduet.engine.forward import PackedForward
+from mmduet.engine.graphs import create_forward
+from mmduet.engine.pool_size import cache_shape, create_pool
+from mmduet.engine.sampling import TokenSampler, sample_next
 from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
+from mmduet.engine.step_batch import NewTokens, StepBatch
 from mmduet.model import LoadedModel
 from mmduet.model.adapter_bank import AdapterBank, AdapterName
+from mmduet.model.inference.decoder import Decoder
 from mmduet.model.preprocess import normalize_images
+
+Job = tuple[Session, WorkItem]
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Per job: ``scores[i]`` is (informative, relevance) and ``logits[i]`` is [V] if the job requested them, else None."""
+    """Per job: ``scores[i]`` is (informative, relevance) and ``tokens[i]`` the next token if it requested them, else None."""
 
     scores: list[tuple[float, float] | None]
-    logits: list[Tensor | None]
+    tokens: list[int | None]
 
 
 class Runner:
-    """Owns the weights on their device."""
+    """Owns the weights on their device, and the keys and values of all sessions."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
+        config = config or EngineConfig()
         self.network = model.network.eval()
         self.config = model.config
         self.adapters = model.adapters or AdapterBank(model.network, {})
-        use_packed_attention(self.network.lm)
-
-    def cache_shape(self) -> CacheShape:
-        """Return the shape of the slots of this model."""
-        text = self.config.text
-        return CacheShape(
-            text.layers, text.kv_heads, text.head_dim, text.rope_theta, self.network.dtype, self.network.device
-        )
+        self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
+        backend = choose_backend(config.attention, self.network.device, self.network.dtype)
+        packed = PackedForward(Decoder(self.network.lm), self.pool, backend, is_routed=bool(self.adapters.names))
+        self.forward = create_forward(packed, self.config, graphs=config.graphs)
 
     def token_count(self, span: TokenSpan) -> int:
         """Return the number of tokens of a span."""
         return self.config.frame_tokens if span.frame is not None else len(span.ids)
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[tuple[Session, WorkItem]]) -> StepResult:
-        """Run one packed forward over all jobs. Slots must have room; keys, values and segments are appended to them."""
-        slices, begin = [], 0
-        for session, work in jobs:
-            count = sum(self.token_count(span) for span in work.spans)
-            slices.append(SequenceSlice(session.slot, begin, count))
-            begin += count
-        embeds = self._embed([(span, session.options.adapter) for session, work in jobs for span in work.spans])
+    def run(self, jobs: Sequence[Job]) -> StepResult:
+        """Run one packed forward over all jobs. Slots must have room; keys, values and segments are appended to them.
+
+        If it raises, no token has been appended, and the step can be repeated.
+        """
+        self.pool.relocate(session.slot for session, _ in jobs)
+        counts = [sum(self.token_count(span) for span in work.spans) for _, work in jobs]
+        batch = StepBatch.build([NewTokens(session.slot, n) for (session, _), n in zip(jobs, counts, strict=True)])
         adapters = [session.options.adapter for session, _ in jobs]
-        with self.adapters.route_rows(adapters, [s.count for s in slices]):
-            hidden = forward_packed(self.network.lm, embeds, slices)  # [N, D]
+        embeds = self._embed([(span, session.options.adapter) for session, work in jobs for span in work.spans])
+        with self.adapters.route_rows(adapters, counts):
+            last = self.forward(embeds, batch)  # [J, D]
+        result = self._read(last, jobs, adapters)
         for session, work in jobs:
-            self._append(session.slot, work.spans)
-        last = hidden[[s.begin + s.count - 1 for s in slices]]  # [jobs, D]
-        return self._apply_heads(last, [work.output for _, work in jobs], adapters)
+            for span in work.spans:
+                session.slot.append(self.token_count(span), pinned=span.pinned, is_frame=span.frame is not None)
+        return result
 
     @torch.inference_mode()
     def encode_frames(self, frames: Sequence[PreparedFrame], adapters: Sequence[AdapterName]) -> Tensor:
-        """Compute visual tokens [B, K, D] of frames, each with the projector of its adapter. All share the tower."""
-        images = torch.stack([frame.pixels for frame in frames]).to(self.network.device)  # [B, S, S, 3]
+        """Return visual tokens [B, K, D] of frames: those given with a frame, or else computed from its pixels."""
+        given = [frame.embeds for frame in frames if frame.embeds is not None]
+        if len(given) == len(frames):
+            return torch.stack(given).to(self.network.device, self.network.dtype)
+        missing = [i for i, frame in enumerate(frames) if frame.embeds is None]
+        computed = self._encode_pixels([frames[i].pixels for i in missing], [adapters[i] for i in missing])
+        if not given:
+            return computed
+        rows, others = iter(computed), iter(given)
+        return torch.stack([next(rows if frame.embeds is None else others).to(computed) for frame in frames])
+
+    def _encode_pixels(self, pixels: Sequence[Tensor], adapters: Sequence[AdapterName]) -> Tensor:
+        """Compute visual tokens [B, K, D], each image with the projector of its adapter. All share the tower."""
+        images = torch.stack(list(pixels)).to(self.network.device)  # [B, S, S, 3]
         return self.adapters.project(self.network.features(normalize_images(images)), adapters)
 
     def _embed(self, spans: Sequence[tuple[TokenSpan, AdapterName]]) -> Tensor:
         """Compute embeddings [N, D] of all spans in order, with one tower call and one embedding look-up."""
-        ids = torch.tensor([i for span, _ in spans for i in span.ids], dtype=torch.long, device=self.network.device)
-        text = self.network.embed_tokens(ids)  # [T, D]
         frames = [(span.frame, adapter) for span, adapter in spans if span.frame is not None]
-        visual = iter(self.encode_frames(*zip(*frames, strict=True)) if frames else ())
-        rows, begin = [], 0
-        for span, _ in spans:
-            rows.append(text[begin : begin + len(span.ids)] if span.frame is None else next(visual))
-            begin += len(span.ids)
-        return torch.cat(rows)
+        visual = self.encode_frames(*zip(*frames, strict=True)).flatten(0, 1) if frames else None  # [frames * K, D]
+        ids = [token for span, _ in spans for token in span.ids]
+        if not ids and visual is not None:
+            return visual
+        text = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.network.device))  # [T, D]
+        if visual is None:
+            return text
+        order = _interleave([(self.token_count(span), span.frame is not None) for span, _ in spans], len(ids))
+        return torch.cat([text, visual]).index_select(0, torch.tensor(order, device=text.device))
 
-    def _append(self, slot: Slot, spans: Sequence[TokenSpan]) -> None:
-        for span in spans:
-            slot.append(self.token_count(span), pinned=span.pinned, is_frame=span.frame is not None)
-
-    def _apply_heads(self, last: Tensor, outputs: Sequence[str], adapters: Sequence[AdapterName]) -> StepResult:
-        """Apply the two heads or the language head to last hidden states [jobs, D], only where they are requested."""
-        scores: list[tuple[float, float] | None] = [None] * len(outputs)
-        logits: list[Tensor | None] = [None] * len(outputs)
-        scored = [i for i, output in enumerate(outputs) if output == "scores"]
-        decoded = [i for i, output in enumerate(outputs) if output == "logits"]
+    def _read(self, last: Tensor, jobs: Sequence[Job], adapters: Sequence[AdapterName]) -> StepResult:
+        """Apply the two heads or the language head to last hidden states [J, D], only where they are requested."""
+        scored = [i for i, (_, work) in enumerate(jobs) if work.output == "scores"]
+        decoded = [i for i, (_, work) in enumerate(jobs) if work.output == "tokens"]
+        parts = []
         if scored:
-            pairs = self.adapters.score(last[scored], [adapters[i] for i in scored])
-            for i, pair in zip(scored, pairs.tolist(), strict=True):
-                scores[i] = (pair[0], pair[1])
+            parts.append(self.adapters.score(_rows(last, scored), [adapters[i] for i in scored]).flatten())
         if decoded:
-            for i, row in zip(decoded, self.network.lm_head(last[decoded]), strict=True):
-                logits[i] = row
-        return StepResult(scores, logits)
+            logits = self.network.lm_head(_rows(last, decoded))  # [decoded, V]
+            parts.append(sample_next(logits, [_sampler(jobs[i][0]) for i in decoded]).float())
+        values = iter(torch.cat(parts).tolist() if parts else ())  # one copy to the host; tokens are exact below 2**24
+        scores: list[tuple[float, float] | None] = [None] * len(jobs)
+        tokens: list[int | None] = [None] * len(jobs)
+        for i in scored:
+            scores[i] = (next(values), next(values))
+        for i in decoded:
+            tokens[i] = int(next(values))
+        return StepResult(scores, tokens)
+
+
+def _rows(hidden: Tensor, rows: list[int]) -> Tensor:
+    return hidden if len(rows) == len(hidden) else hidden[rows]
+
+
+def _interleave(spans: Sequence[tuple[int, bool]], text_tokens: int) -> list[int]:
+    """Return for each token of the row its index in text followed by visual tokens; ``spans``: (tokens, whether a frame)."""
+    text, visual, order = 0, text_tokens, list[int]()
+    for count, is_frame in spans:
+        if is_frame:
+            order += range(visual, visual + count)
+            visual += count
+        else:
+            order += range(text, text + count)
+            text += count
+    return order
+
+
+def _sampler(session: Session) -> TokenSampler:
+    assert session.reply is not None
+    return session.reply.sampler

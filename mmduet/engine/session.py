@@ -16,9 +16,10 @@ import numpy as np
 from torch import Tensor
 
 from mmduet.duet import SYSTEM_PROMPT, Feed, Piece, PinningRule, Role, check_no_markers, make_feed
-from mmduet.engine.decoding import RepeatFilter, Sampler, SamplerFactory, TokenSampler
-from mmduet.engine.kv_cache import Mark, Slot
 from mmduet.engine.policy import PolicyState
+from mmduet.engine.repeat_filter import RepeatFilter
+from mmduet.engine.sampling import Sampler, SamplerFactory, TokenSampler
+from mmduet.engine.slot import Mark, Slot
 from mmduet.engine.text_budget import TextBudget
 from mmduet.errors import FormatError, SessionClosedError
 from mmduet.events import AssistantTurn, Context, ContextRead, Frame, Output, Query, QueryRead
@@ -33,12 +34,14 @@ Turn = Query | Context | AssistantTurn
 class PreparedFrame:
     """A frame and its letterboxed image ``pixels``, uint8 [S, S, 3], as the vision tower needs it.
 
-    ``colours`` are measured if the model knows only some kind of footage.
+    ``colours`` are measured if the model knows only some kind of footage. ``embeds`` are visual tokens [K, D] that have been
+    computed elsewhere; they replace those of ``pixels``.
     """
 
     frame: Frame
     pixels: Tensor
     colours: FrameColours | None = None
+    embeds: Tensor | None = None
 
 
 @dataclass
@@ -52,10 +55,10 @@ class TokenSpan:
 
 @dataclass
 class WorkItem:
-    """What one session contributes to a step, and which output it needs at the last token: ``frame``'s scores or logits."""
+    """What one session contributes to a step, and what it needs at the last token: ``frame``'s scores or the next token."""
 
     spans: list[TokenSpan]
-    output: Literal["scores", "logits", "none"]
+    output: Literal["scores", "tokens", "none"]
     frame: Frame | None = None
 
 
@@ -158,7 +161,7 @@ class Session:
     def next_work(self) -> WorkItem | None:
         """Take the next work of a ready session off the timeline. Return None if there is nothing to feed."""
         if self.reply:
-            return WorkItem(self._take_pending(), "logits")
+            return WorkItem(self._take_pending(), "tokens")
         if self.can_speak_now or not self.inbox:
             return WorkItem(self._take_pending(), "none") if self.pending else None
         return self._score_frame(self.inbox.popleft())

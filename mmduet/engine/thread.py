@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import Session
+from mmduet.engine.step_recovery import StepFault
 from mmduet.errors import EngineError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Scores, SessionFailed, StreamEnded
 from mmduet.options import SessionOptions, SpeakOptions
@@ -27,11 +28,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StepStats:
-    """One step of the engine: its duration in seconds, the sessions that took part, and the frames that were scored."""
+    """One step of the engine.
+
+    Attributes:
+        seconds: Its duration.
+        sessions: Number of sessions that took part.
+        frames: Number of frames that were scored.
+        faults: Errors after which it was repeated in parts.
+    """
 
     seconds: float
     sessions: int
     frames: int
+    faults: tuple[StepFault, ...] = ()
 
 
 Listener = Callable[[Output | None], None]
@@ -144,7 +153,8 @@ class EngineThread:
         events = self.engine.step()
         if self.engine.last_batch_size:
             frames = sum(isinstance(output, Scores) for _, output in events)
-            self._on_step(StepStats(perf_counter() - began, self.engine.last_batch_size, frames))
+            seconds, faults = perf_counter() - began, tuple(self.engine.last_faults)
+            self._on_step(StepStats(seconds, self.engine.last_batch_size, frames, faults))
         return events
 
     def _serve_requests(self) -> bool:

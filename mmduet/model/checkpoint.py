@@ -118,7 +118,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
 def load_checkpoint(
     directory: str | Path,
     dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     *,
     adapter_tensors: Collection[str] = (),
     pickles: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +17,9 @@ from mmduet.model.adapter import fit_adapter, read_adapter
 from mmduet.model.checkpoint import MANIFEST, build_meta_model, describe_checkpoint, read_tokenizer
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import HEADS
-from mmduet.model.presets import random_config
+from mmduet.model.placement import most_common_dtype
+from mmduet.model.presets import random_config, stored_dtype
 from mmduet.model.source import FoundFiles, ModelSource, find_model, is_adapter
-from mmduet.model.tensor_files import StoredTensor
 from mmduet.model.weight_loading import check_tensors, required_shapes
 
 Kind = Literal["mmduet", "llava-onevision", "adapter", "random"]
@@ -68,12 +67,13 @@ def _inspect_source(source: ModelSource, pickles: bool) -> Inspection:
 
 
 def _inspect_random(source: ModelSource, pickles: bool) -> Inspection:
-    config = random_config(source.random_size or "")
+    size = source.random_size or ""
+    config, dtype = random_config(size), stored_dtype(size)
     applied = None if source.adapter is None else read_adapter(source.adapter.path, pickles)
     model = build_meta_model(Path(config.name), config)
     problem = None if applied is None else _problem_of(partial(fit_adapter, applied, model))
     count = sum(parameter.numel() for parameter in model.parameters())
-    return Inspection(Path(config.name), "random", problem, HEADS, torch.float32, count, 4 * count, config)
+    return Inspection(Path(config.name), "random", problem, HEADS, dtype, count, dtype.itemsize * count, config)
 
 
 def _problem_of(check: Callable[[], object]) -> str | None:
@@ -107,24 +107,6 @@ def _inspect_checkpoint(source: ModelSource, root: Path, pickles: bool) -> Inspe
         sum(tensor.nbytes for tensor in tensors.values()),
         config,
     )
-
-
-def most_common_dtype(tensors: dict[str, StoredTensor]) -> torch.dtype:
-    """Return the dtype that takes most of the stored bytes."""
-    bytes_by_dtype: Counter[torch.dtype] = Counter()
-    for entry in tensors.values():
-        bytes_by_dtype[entry.dtype] += entry.nbytes
-    return bytes_by_dtype.most_common(1)[0][0]
-
-
-def resolve_dtype(dtype: str, source: ModelSource, pickles: bool = False) -> torch.dtype:
-    """Return the dtype of that name. ``stored`` is that of the model's files, or float32 for a model without files."""
-    if dtype != "stored":
-        found: torch.dtype = getattr(torch, dtype)
-        return found
-    if source.base is None:
-        return torch.float32
-    return most_common_dtype(describe_checkpoint(source.base.path, pickles)[2])
 
 
 def fingerprint(files: FoundFiles | str) -> str:

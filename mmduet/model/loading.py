@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mmduet.model.adapter import merge_adapter, read_adapter
+from mmduet.model.adapter import Adapter, merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
 from mmduet.model.network import DuetModel
+from mmduet.model.placement import Placement, resolve_placement
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
-from mmduet.model.quantize import Quantization, quantize
+from mmduet.model.quantize import Quantization, TowerQuantization, quantize, quantize_tower
 from mmduet.model.source import ModelSource, find_adapter, find_model
 from mmduet.model.tokenizer import Tokenizer
 from mmduet.model.weight_loading import Progress
@@ -38,12 +39,13 @@ class LoadedModel:
 
 def load_model(
     name: str | Path | ModelSource,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
+    dtype: torch.dtype | str = "auto",
+    device: torch.device | str = "auto",
     adapter: str | Path | None = None,
     *,
     adapters: Mapping[str, str | Path] | None = None,
     quantized: Quantization | None = None,
+    quantized_tower: TowerQuantization | None = None,
     pickles: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
@@ -53,49 +55,60 @@ def load_model(
         name: Name of a bundled or random model, path of a directory, or ``OWNER/NAME[@REVISION]``, which is downloaded into
             the hub's cache; an existing directory wins, and ``hf:OWNER/NAME`` is never a directory. Where it is an adapter, the
             base that it names is loaded, too.
-        dtype: Type of the weights in memory.
-        device: PyTorch device of the weights.
+        dtype: Number type of the weights and of what is computed with them: "float32", "bfloat16", "float16", "stored" for that
+            of the files, or "auto": the stored one on an accelerator, and on a CPU float32 up to a billion parameters, else the
+            stored one.
+        device: "cpu", "cuda" for the current CUDA device, "cuda:N", "mps" (experimental), or "auto": CUDA if there is a device,
+            else the CPU. The whole model is on one device.
         adapter: PEFT LoRA adapter that is merged into the weights: a directory, or ``OWNER/NAME[@REVISION]``.
         adapters: Further adapters by name. They stay unmerged; a session chooses one by ``SessionOptions.adapter``.
         quantized: Quantise the language model to 8 or 4 bits after ``adapter`` has been merged. Peak memory is that of the
             model before quantisation.
+        quantized_tower: Quantise the vision tower to 8 bits, likewise.
         pickles: Also read ``.bin`` weights.
         progress: Called with the number of tensors read and the total.
 
     Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
     ``CheckpointError`` if one cannot be loaded or does not fit, or if an adapter changes parts that all sessions share, and
-    ``OptionError`` for an invalid ``quantized`` or if its library is not installed.
+    ``OptionError`` for an unavailable device, a number type that it does not support, an invalid ``quantized``, or if a library
+    for it is not installed.
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)
+    placement = resolve_placement(source, device, dtype, pickles=pickles)
     merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
-    whole_modules = [set(each.replacements) for each in unmerged.values()]
     read = partial(
         load_checkpoint,
-        dtype=dtype,
-        device=device,
-        adapter_tensors={
-            *(merged.replacements if merged else ()),
-            *(set.intersection(*whole_modules) if whole_modules else ()),
-        },
+        dtype=placement.dtype,
+        device=placement.device,
+        adapter_tensors=_tensors_of_adapters(merged, list(unmerged.values())),
         pickles=pickles,
         progress=progress,
     )
-    model = _load(source, dtype, device, read)
+    model = _load(source, placement, read)
     if merged is not None:
         merge_adapter(model.network, merged)
         model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
+    if quantized_tower is not None:
+        quantize_tower(model.network, quantized_tower)
     return replace(model, adapters=bank, source=source)
 
 
+def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter]) -> set[str]:
+    """Return the tensors that a base model need not have: those of the merged adapter, and those of all unmerged ones."""
+    replaced = [set(adapter.replacements) for adapter in unmerged]
+    return {*(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
+
+
 def _load(
-    source: ModelSource, dtype: torch.dtype, device: str, read: Callable[[Path], tuple[DuetModel, Tokenizer]]
+    source: ModelSource, placement: Placement, read: Callable[[Path], tuple[DuetModel, Tokenizer]]
 ) -> LoadedModel:
     if source.base is None:
-        network = random_model(random_config(source.random_size or ""), dtype=dtype, device=device)
+        config = random_config(source.random_size or "")
+        network = random_model(config, dtype=placement.dtype, device=placement.device)
         return LoadedModel(network.requires_grad_(False), byte_tokenizer())
     network, tokenizer = read(source.base.path)
     if source.name is not None:

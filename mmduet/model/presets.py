@@ -6,6 +6,7 @@ SigLIP so400m without its last layer, and Qwen2.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -56,6 +57,9 @@ SHAPES: dict[str, DuetConfig] = {
     ),
 }
 
+PUBLISHED_SIZES = ("0.5b", "7b")
+"""Sizes whose shape is that of published weights, which are stored in bfloat16."""
+
 RANDOM_MODELS = tuple(RANDOM + size for size in SHAPES)
 """Names of the models with random weights."""
 
@@ -71,12 +75,20 @@ def random_config(size: str) -> DuetConfig:
         ) from None
 
 
+def stored_dtype(size: str) -> torch.dtype:
+    """Return the number type that published weights of this shape have, float32 for shapes that are not published."""
+    return torch.bfloat16 if size in PUBLISHED_SIZES else torch.float32
+
+
 def random_model(
-    config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    config: DuetConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> DuetModel:
-    """Build a network with random weights directly in ``dtype`` on ``device``. The same seed gives the same weights."""
-    previous = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    """Build a network with random weights directly in ``dtype`` on ``device``.
+
+    The same seed gives the same weights on devices of the same type. The states of random generators are kept.
+    """
+    previous, target = torch.get_default_dtype(), torch.device(device)
+    with _kept_generators(target), target:
         torch.manual_seed(seed)
         torch.set_default_dtype(dtype)
         try:
@@ -84,6 +96,12 @@ def random_model(
         finally:
             torch.set_default_dtype(previous)
     return model.eval()
+
+
+def _kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Restore the state of the CPU's random generator when the block ends; for a CUDA ``device`` those of CUDA as well."""
+    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    return torch.random.fork_rng(cuda, device_type="cuda")
 
 
 def byte_tokenizer() -> Tokenizer:

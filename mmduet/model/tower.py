@@ -35,6 +35,11 @@ class VisionTower(nn.Module):
         """
         self._encoder = VisionEncoder(self.siglip, self.shape, packing=packing)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the patch features [B, G*G, V] of normalised images [B, 3, S, S]."""
         if self._encoder is not None and torch.is_inference_mode_enabled():

@@ -22,7 +22,7 @@ def load_weights(
     files: TensorFiles,
     stored: Mapping[str, StoredTensor],
     dtype: torch.dtype,
-    device: str,
+    device: torch.device | str,
     *,
     adapter_tensors: Collection[str] = (),
     progress: Progress | None = None,
@@ -95,7 +95,7 @@ def _set_parameter(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def _make_buffers(model: DuetModel, device: str) -> None:
+def _make_buffers(model: DuetModel, device: torch.device | str) -> None:
     """Give the buffers that no checkpoint stores (position indices, rotary frequencies) their values."""
     config, rotary = model.lm.config, model.lm.rotary_emb
     model.lm.rotary_emb = type(rotary)(config=config).to(device)

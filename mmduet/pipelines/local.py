@@ -55,7 +55,7 @@ def run_tasks(
     jobs: list[VideoJob[TaskRun[R]]] = []
     for run in runs:
         try:
-            config = run.configure(name, defaults)
+            config = run.configure(name, defaults, engine.model.config.vision.image_size)
         except MmduetError as error:
             yield run.index, run.result((), error)
         else:

@@ -32,7 +32,9 @@ from mmduet.video.sampling import check_rate
 
 if TYPE_CHECKING:
     from mmduet.client.images import Encoding
+    from mmduet.engine.config import AttentionName
     from mmduet.model import LoadedModel
+    from mmduet.model.devices import DtypeName
 
     ModelSource = str | Path | LoadedModel | None
 
@@ -121,6 +123,9 @@ class PipelineOptions(TypedDict, total=False):
     speak: str | None
     max_concurrent: int
     strict_video: bool
+    device: str
+    dtype: DtypeName
+    attention: AttentionName
 
 
 @overload
@@ -154,6 +159,9 @@ def pipeline(
     speak: str | None = None,
     max_concurrent: int = DEFAULT_MAX_CONCURRENT,
     strict_video: bool = False,
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    attention: AttentionName = "auto",
 ) -> Pipeline[Any]:
     """Return a callable that runs a task over videos: ``pipeline("ask")("video.mp4", query="Who comes in?")``.
 
@@ -171,21 +179,32 @@ def pipeline(
             server one of its ``max_sessions``.
         strict_video: Whether damage in a video is its error. By default damaged frames are skipped and listed in the
             ``damage`` of the result.
+        device: Where the model runs: "cpu", "cuda", "cuda:N", "mps" (experimental), or "auto": CUDA if there is a device, else
+            the CPU. A model that ``load_model`` returned must be there already.
+        dtype: Number type of weights and computation: "float32", "bfloat16", "float16", "stored" for that of the model's files,
+            or "auto": float32 on a CPU for up to a billion parameters, else the stored one.
+        attention: How attention over the videos of a step is computed: "loop", "padded", "varlen", or "auto".
 
     Raises:
-        OptionError: An argument is invalid, or both ``model`` and ``server`` are given.
+        OptionError: An argument is invalid, the device is not available, or ``server`` is given together with ``model`` or with
+            how it runs.
         ModelError: The model cannot be loaded.
     """
-    if server is not None and model is not None:
+    local_options = {"model": model or "auto", "device": device, "dtype": dtype, "attention": attention}
+    given = [name for name, value in local_options.items() if value != "auto"]
+    if server is not None and given:
         raise OptionError(
-            "model and server contradict each other, because the server loads its own model; give one of them"
+            f"{given[0]} and server contradict each other, because the server loads its own model; give one of them"
         )
     check_rate("fps", fps)
     if speak is not None:
         SpeakOptions.parse(speak)
     check_max_concurrent(max_concurrent)
     new_task = _task_factory(task)
-    run_tasks = _run_locally(model or "nano") if server is None else _run_remotely(server, key, encoding)
+    if server is None:
+        run_tasks = _run_locally(model or "nano", device, dtype, attention)
+    else:
+        run_tasks = _run_remotely(server, key, encoding)
     return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent, strict_video=strict_video)
 
 
@@ -223,14 +242,16 @@ def _check_text(query: str | None) -> str | None:
     return query
 
 
-def _run_locally(model: str | Path | LoadedModel) -> RunTasks:
+def _run_locally(model: str | Path | LoadedModel, device: str, dtype: DtypeName, attention: AttentionName) -> RunTasks:
     """Load the model, unless it is loaded, and return a runner on one engine of this process."""
     from mmduet.engine import Engine
+    from mmduet.engine.config import EngineConfig
     from mmduet.model import load_model
     from mmduet.pipelines import local
 
-    loaded = load_model(str(model)) if isinstance(model, str | os.PathLike) else model
-    return partial(local.run_tasks, Engine(loaded))
+    config = EngineConfig(device=device, dtype=dtype, attention=attention)
+    loaded = load_model(str(model), dtype, device) if isinstance(model, str | os.PathLike) else model
+    return partial(local.run_tasks, Engine(loaded, config))
 
 
 def _run_remotely(url: str, key: str | None, encoding: Encoding) -> RunTasks:

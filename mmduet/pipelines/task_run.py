@@ -49,6 +49,7 @@ class TaskRun(Generic[R]):
         self.index, self.video, self._settings, self._stop = index, video, settings, stop
         self._model = ""
         self._config: RunConfig | None = None
+        self._frame_size: int | None = None
         self._reader: FrameReader | None = None
         self._error: VideoError | None = None
 
@@ -59,9 +60,13 @@ class TaskRun(Generic[R]):
         else:
             log_connection_status(status)
 
-    def configure(self, model: str, defaults: ModelDefaults) -> RunConfig:
-        """Set the model that runs the video and return the configuration for it."""
+    def configure(self, model: str, defaults: ModelDefaults, frame_size: int | None = None) -> RunConfig:
+        """Set the model that runs the video and return the configuration for it.
+
+        With ``frame_size``, frames are letterboxed to that size while they are read, unless they are reported.
+        """
         self._model, self._config = model, self._settings.run_config(defaults)
+        self._frame_size = frame_size if self._settings.on_frame is None else None
         return self._config
 
     def frames(self) -> Iterator[Frame]:
@@ -83,7 +88,12 @@ class TaskRun(Generic[R]):
         config, has_frames = self._config, False
         try:
             self._reader = open_limited(
-                self.video, config.fps, config.profile, config.max_frames, strict=self._settings.strict_video
+                self.video,
+                config.fps,
+                config.profile,
+                config.max_frames,
+                size=self._frame_size,
+                strict=self._settings.strict_video,
             )
             for frame in self._reader:
                 has_frames = True
@@ -114,9 +124,15 @@ class TaskRun(Generic[R]):
 
 
 def open_limited(
-    path: Path, fps: float | None, profile: Profile, max_frames: int | None, *, strict: bool = False
+    path: Path,
+    fps: float | None,
+    profile: Profile,
+    max_frames: int | None,
+    *,
+    size: int | None = None,
+    strict: bool = False,
 ) -> FrameReader:
-    """Open a video and return its sampled frames.
+    """Open a video and return its sampled frames, letterboxed to ``size`` if it is given.
 
     At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the video's duration.
 
@@ -125,4 +141,4 @@ def open_limited(
     """
     check_rate("fps", fps)
     file = VideoFile(path, strict=strict)
-    return FrameReader(file, fps, profile, frame_limit(profile, file.info.duration, fps, max_frames))
+    return FrameReader(file, fps, profile, frame_limit(profile, file.info.duration, fps, max_frames), size)

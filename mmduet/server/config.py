@@ -45,8 +45,18 @@ class ServerConfig(BaseSettings):
         default={},
         description="LoRA adapters, by name, that a session can select with `duet.adapter`; values as for `adapter`.",
     )
-    dtype: Literal["stored", "float32", "bfloat16", "float16"] = Field(
-        default="float32", description="Data type of weights and computation"
+    device: str = Field(
+        default="auto",
+        description="Device that the model runs on: `cpu`, `cuda`, `cuda:N`, `mps` (experimental), or `auto` for CUDA if there "
+        "is a device, else the CPU.",
+    )
+    dtype: Literal["auto", "stored", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Data type of weights and computation (`auto`: `float32` on a CPU for up to a billion parameters, else as "
+        "stored)",
+    )
+    attention: Literal["auto", "loop", "padded", "varlen"] = Field(
+        default="auto", description="How attention over the streams of a step is computed"
     )
     quantized: Literal["int8", "nf4"] | None = Field(
         default=None, description="Quantize the weights of the language model: `int8` or `nf4`; needs `mmduet[quant]`."
@@ -122,7 +132,10 @@ class ServerConfig(BaseSettings):
         "A session can change it with `duet.max_frame_age`.",
     )
     kv_memory_mb: int | None = Field(
-        default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
+        default=None,
+        ge=1,
+        description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 85 % of "
+        "that of the model's GPU. Limits of containers count.",
     )
     max_message_bytes: int = Field(
         default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -32,6 +32,11 @@ class Batch:
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with all tensors on ``device``."""
+        tensors = {each.name: getattr(self, each.name).to(device) for each in fields(self) if each.name != "auxiliary"}
+        return Batch(**tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
 
 
 def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], auxiliary: Sequence[Labels] = ()) -> Batch:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.files import atomic_write
 from mmduet.model.preprocess import normalize_images
 from mmduet.model.tower import VisionTower
+from mmduet.training.autocast import autocast
 from mmduet.training.frames import FrameStore
 
 BATCH_SIZE = 256
@@ -35,16 +37,21 @@ def build_features(
 ) -> FeatureStore:
     """Compute the features of every frame into ``path``, unless this has been done."""
     images = frames.all_images
-    shape = tower(normalize_images(torch.from_numpy(images[:1].copy()))).shape
+    shape = _features(tower, images[:1]).shape
     if not path.exists():
         with (
             atomic_write(path) as part,
             part.open("wb") as out,
             torch.inference_mode(),
-            torch.autocast("cpu", torch.bfloat16),
+            autocast(tower.device),
         ):
             for start in range(0, len(images), BATCH_SIZE):
-                features = tower(normalize_images(torch.from_numpy(images[start : start + BATCH_SIZE].copy())))
-                out.write(features.bfloat16().view(torch.uint16).numpy().tobytes())
+                features = _features(tower, images[start : start + BATCH_SIZE])
+                out.write(features.bfloat16().cpu().view(torch.uint16).numpy().tobytes())
                 progress(min(start + BATCH_SIZE, len(images)), len(images))
     return FeatureStore(path, frames, shape[1], shape[2])
+
+
+def _features(tower: VisionTower, images: NDArray[np.uint8]) -> Tensor:
+    """Return the features [N, P, V] of images [N, S, S, 3], on the device of the tower."""
+    return tower(normalize_images(torch.from_numpy(images.copy()).to(tower.device)))  # type: ignore[no-any-return]

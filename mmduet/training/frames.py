@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmduet.errors import TrainingError
 from mmduet.files import as_option_error, write_json
-from mmduet.video import letterbox, open_frames
+from mmduet.video import open_frames
 
 U8 = NDArray[np.uint8]
 
@@ -91,7 +91,7 @@ def build_store(
 def _decode(job: tuple[Path, float, int]) -> tuple[U8, list[float]]:
     path, fps, size = job
     images, times = [], []
-    for frame in open_frames(path, fps):
-        images.append(letterbox(frame.image, size))
+    for frame in open_frames(path, fps, size=size):
+        images.append(frame.image)
         times.append(frame.time)
     return np.stack(images), times

@@ -41,7 +41,7 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
     learned = batch.targets != IGNORE
     if learned.any():
         parts["lm"] = cross_entropy(model.lm_head(hidden[learned]).float(), batch.targets[learned])
-    rows = torch.arange(hidden.shape[0])[:, None]
+    rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
     at_frames = hidden[rows, batch.frame_ends]  # [B, F, D]
     for name in HEADS:
         target: Tensor = getattr(batch, name)
@@ -52,7 +52,7 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
 
 
 def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
-    """Compute final-norm hidden states [B, T, D] of a batch.
+    """Compute final-norm hidden states [B, T, D] of a batch, which must be on the device of the model.
 
     Raise ``TrainingError`` for samples with more tokens than the model has positions.
     """

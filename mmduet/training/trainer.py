@@ -23,7 +23,10 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
-    """Minimises ``loss_at(step)`` over the trainable parameters of ``modules``; saves its state in ``state.pt``."""
+    """Minimises ``loss_at(step)`` over the trainable parameters of ``modules``; saves its state in ``state.pt``.
+
+    The modules may be on any device, and a state may be resumed on another one.
+    """
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class Trainer:
         path = self._state_path
         if not path.exists():
             return
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state.get("recipe") != self._recipe:
             raise TrainingError(
                 f"{path} belongs to another recipe ({state.get('recipe')}), not to {self._recipe}; use an empty run directory"

@@ -24,6 +24,7 @@ from mmduet.errors import (
 )
 from mmduet.files import is_special_file
 from mmduet.redaction import redact
+from mmduet.video.decoder_threads import decoder_threads
 from mmduet.video.demuxing import error_reason
 from mmduet.video.local_file import open_local
 from mmduet.video.structure import is_cut
@@ -31,10 +32,6 @@ from mmduet.video.webcam import is_webcam
 
 TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Formats that FFmpeg detects in plain text: it would render a text file as a video of letters."""
-
-DECODER_THREADS = 2
-"""Threads per decoder: a server decodes many files at once, and with many threads FFmpeg drops errors in a file's last
-frames."""
 
 HEADER_BYTES = 1 << 20  # read at both ends of a file to find the name of its codec
 
@@ -105,8 +102,13 @@ def as_video_error(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def select_video_stream(container: InputContainer, path: Path | str) -> VideoStream:
-    """Return the video stream to read, set to decode on several threads; the other streams are not read.
+def select_video_stream(
+    container: InputContainer, path: Path | str, threads: int | None = None, *, low_delay: bool = False
+) -> VideoStream:
+    """Return the video stream to read, set to decode on ``threads`` threads; the other streams are not read.
+
+    With ``low_delay`` threads share a frame, if its encoder has divided it, instead of decoding several frames at once:
+    a frame then comes out before the next packet is read.
 
     That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image, and a still
     picture only if there is nothing else. Raises ``VideoError`` if there is none, or no decoder for any.
@@ -127,7 +129,7 @@ def select_video_stream(container: InputContainer, path: Path | str) -> VideoStr
     for stream in container.streams:
         if stream is not selected:
             stream.discard = Discard.all
-    selected.thread_type, selected.thread_count = "AUTO", DECODER_THREADS
+    selected.thread_type, selected.thread_count = "SLICE" if low_delay else "AUTO", decoder_threads(threads)
     return selected
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmduet.errors import CorruptVideoError
 from mmduet.video.clock import PresentationClock
 from mmduet.video.damage import DamageLog
 from mmduet.video.demuxing import demux, error_reason
-from mmduet.video.structure import CHUNK_HEADER, is_broken_between
+from mmduet.video.structure import CHUNK_HEADER, declares_end, is_broken_between
 from mmduet.video.timeline import PacketTimeline, is_discontinuous
 
 MAX_LOSS_SECONDS = 2  # of MPEG-TS packets that are not numbered consecutively; a longer gap is one between recordings
@@ -27,12 +28,34 @@ MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
 
 
 @dataclass(frozen=True, eq=False)
-class TimedFrame:
-    """A good frame; ``time`` in seconds from the first one, ``duration`` in seconds."""
+class PassedFrame:
+    """A frame that was not decoded; ``time`` in seconds from the first one, ``duration`` in seconds."""
 
     time: float
     duration: float
+
+
+@dataclass(frozen=True, eq=False)
+class TimedFrame(PassedFrame):
+    """A good frame."""
+
     av_frame: VideoFrame
+
+
+@dataclass
+class PacketCounter:
+    """The number of packets that have been decoded."""
+
+    decoded: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPacket:
+    """A packet, the one before it whose position in the file is known, and the number of the timeline's sections so far."""
+
+    packet: Packet[Stream]
+    previous: Packet[Stream] | None = None
+    sections: int = 1
 
 
 class Decoder:
@@ -43,7 +66,7 @@ class Decoder:
     packet is a key frame. With ``path``, gaps are also checked against the structure of the file.
 
     A ``live`` stream is read without delay: errors of the connection are raised, and a gap in its timestamps during which time
-    has really passed is kept. Times count from ``start`` seconds.
+    has really passed is kept. Times count from ``start`` seconds. ``counter`` counts the packets that are decoded.
     """
 
     def __init__(
@@ -55,7 +78,9 @@ class Decoder:
         path: Path | None = None,
         live: bool = False,
         start: float = 0.0,
+        counter: PacketCounter | None = None,
     ) -> None:
+        self._counter = counter or PacketCounter()
         self._path, self._live, self._start = path, live, start
         is_joined = is_discontinuous(container)  # by the timeline
         self.clock = PresentationClock(
@@ -83,15 +108,69 @@ class Decoder:
         self._frames_since_error = 0
         self._skipped_until = 0.0  # seconds from the first frame
         self._breaks_off = False  # within a packet, or because of errors
+        self._ignored_until: int | None = None  # timestamp up to which frames have been yielded or passed already
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield the good frames in presentation order. Call ``finish`` after the last."""
-        for packet in self._live_packets() if self._live else self._packets():
-            yield from self._good_frames(self._decode(packet))
+        for read in self._live_packets() if self._live else self.packets():
+            yield from self.decode(read)
+        yield from self.drain()
+
+    def decode(self, read: ReadPacket) -> Iterator[TimedFrame]:
+        """Decode a packet and yield the good frames that come out."""
+        if not self._live:
+            self._check_gap(read)
+        yield from self._good_frames(self._decode(read.packet))
+
+    def drain(self) -> Iterator[TimedFrame]:
+        """Yield the good frames that are still in the decoder."""
         for _ in range(MAX_DELAY_FRAMES):  # errors may repeat
             if (frames := self._flush()) is None:
                 return
             yield from self._good_frames(frames)
+
+    def decode_strictly(self, packets: Iterable[Packet[Stream]]) -> Iterator[VideoFrame]:
+        """Decode packets on their own and yield all frames, untimed; raise what the decoder raises."""
+        context = self._stream.codec_context
+        for packet in packets:
+            self._counter.decoded += 1
+            yield from (frame for frame in packet.decode() if isinstance(frame, VideoFrame))
+        with suppress(EOFError):
+            yield from context.decode(None)
+        context.flush_buffers()
+
+    def pass_frame(self, packet: Packet[Stream]) -> PassedFrame:
+        """Return the frame of a packet that is not decoded. Call it in presentation order."""
+        time = self.clock.to_seconds(packet.pts, packet.duration)
+        return PassedFrame(self._start + time, self.clock.last_duration)
+
+    def time_frame(self, frame: VideoFrame) -> TimedFrame:
+        """Return a good frame with its time. Call it in presentation order."""
+        time = self.clock.to_seconds(self._stamp(frame), frame.duration)
+        return TimedFrame(self._start + time, self.clock.last_duration, frame)
+
+    def restart_after(self, stamp: int | None) -> None:
+        """Discard what is in the decoder, and ignore frames up to this timestamp when packets are decoded again."""
+        self._stream.codec_context.flush_buffers()
+        if stamp is not None:
+            self._has_key_frame, self._first_key = True, stamp + 1
+            self._ignored_until = stamp
+
+    def may_be_damaged(self, read: ReadPacket) -> bool:
+        """Return whether the packet is marked as corrupt, or packets may be missing before it."""
+        if read.packet.is_corrupt or (read.previous is not None and read.previous.is_corrupt):
+            return True
+        return self._path is not None and is_broken_between(self._container, self._path, read.previous, read.packet)
+
+    @property
+    def declares_end(self) -> bool:
+        """Whether the format tells where it ends; otherwise a last frame that cannot be decoded is incomplete."""
+        return declares_end(self._container)
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether the last packet that was read is incomplete, or reading has ended with an error."""
+        return self._breaks_off
 
     def finish(self, truncated: bool) -> None:
         """Record whether the video breaks off after the last good frame, or else which frames are missing there."""
@@ -122,11 +201,12 @@ class Decoder:
         """Whether there was an error after the last good frame."""
         return self._errors > 0
 
-    def _live_packets(self) -> Iterator[Packet[Stream]]:
+    def _live_packets(self) -> Iterator[ReadPacket]:
         packets = (packet for packet in self._container.demux([self._stream]) if packet.size)
-        yield from self._timeline.correct_all(packets) if is_discontinuous(self._container) else packets
+        corrected = self._timeline.correct_all(packets) if is_discontinuous(self._container) else packets
+        return (ReadPacket(packet) for packet in corrected)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
+    def packets(self) -> Iterator[ReadPacket]:
         """Yield the packets with continuous timestamps."""
         try:
             packets = demux(self._container, [self._stream])
@@ -135,18 +215,18 @@ class Decoder:
                     # the demuxer of AVI only counts packets, also after damage
                     packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
                 self._packets_read += 1
-                self._check_gap(packet)
                 self._breaks_off = packet.is_corrupt
+                read = ReadPacket(packet, self.last_packet, len(self._timeline.offsets))
                 if packet.pos is not None:
                     self.last_packet = packet
-                yield packet
+                yield read
         except CorruptVideoError as error:
             self._breaks_off = True
             self._log.add_reason(str(error))
 
-    def _check_gap(self, packet: Packet[Stream]) -> None:
+    def _check_gap(self, read: ReadPacket) -> None:
         """Note whether data is missing before a packet; the frames that are lost may be shown before or after it."""
-        previous, sections = self.last_packet, len(self._timeline.offsets)
+        packet, previous, sections = read.packet, read.previous, read.sections
         if self._path is not None and is_broken_between(self._container, self._path, previous, packet):
             self._loss_frames, self._is_marked = MAX_DELAY_FRAMES, False
             self._broken_at = self.clock.end_seconds if self._broken_at is None else self._broken_at
@@ -173,6 +253,7 @@ class Decoder:
             self._pending.add(stamp)
             if is_key:
                 self._keys.add(stamp)
+        self._counter.decoded += 1
         try:
             return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises for a packet, the next one may be good
@@ -192,6 +273,8 @@ class Decoder:
     def _good_frames(self, frames: Sequence[VideoFrame]) -> Iterator[TimedFrame]:
         for frame in frames:
             stamp = self._stamp(frame)
+            if self._ignored_until is not None and stamp is not None and stamp <= self._ignored_until:
+                continue
             if frame.is_corrupt:
                 self._count_error(stamp, "the decoder marks a frame as corrupt")
                 self._keys.discard(stamp or 0)  # a part of it was decoded, enough for the frames that depend on it
@@ -201,8 +284,7 @@ class Decoder:
                 start = self.clock.position(stamp)
                 self._skip(1, start, start + self.clock.step_seconds)
             else:
-                time = self.clock.to_seconds(stamp, frame.duration)
-                yield TimedFrame(self._start + time, self.clock.last_duration, frame)
+                yield self.time_frame(frame)
 
     def _depends_on_lost_key(self, pts: int) -> bool:
         """Return whether the key frame without which this frame cannot be decoded was lost."""

@@ -64,7 +64,8 @@ class HttpStreamConnection:
             closing(self._body),
             av.open(self._body, "r", options=STREAM_OPTIONS, io_open=refuse_to_open) as container,
         ):
-            yield from decode_stream(container, redact(self._name), log, start, self._body.arrived_at)
+            name, arrived_at = redact(self._name), self._body.arrived_at
+            yield from decode_stream(container, name, log, start, arrived_at, low_delay=self.live)
             self.ended = self._body.ended_properly
 
     def close(self) -> None:

@@ -34,10 +34,15 @@ def letterbox(image: Image, size: int) -> Image:
     If the padding is odd, the extra line is at the bottom or right. Raises OptionError for another dtype or shape.
     """
     check_image(image)
-    height, width = fit_size(image.shape[0], image.shape[1], size)
+    return pad(resize(image, *fit_size(image.shape[0], image.shape[1], size)), size)
+
+
+def pad(image: Image, size: int) -> Image:
+    """Pad uint8 ``[H, W, 3]`` with black to ``[size, size, 3]``; an odd line is at the bottom or right."""
+    height, width = image.shape[:2]
     top, left = (size - height) // 2, (size - width) // 2
     canvas = np.zeros((size, size, 3), np.uint8)
-    canvas[top : top + height, left : left + width] = resize(image, height, width)
+    canvas[top : top + height, left : left + width] = image
     return canvas
 
 
@@ -47,8 +52,7 @@ def fit_size(height: int, width: int, size: int) -> tuple[int, int]:
     The shorter side is ``int(short / long * size)``, in floats and in that order, as in the checkpoints' training: another
     order of operations can round to another integer. It is at least 1. Raises OptionError for a size below 1.
     """
-    if size < 1:
-        raise OptionError(f"size must be the model's image size in pixels, such as 384, got {size}")
+    check_size(size)
     if height > width:
         return size, max(int(width / height * size), 1)
     return max(int(height / width * size), 1), size
@@ -58,12 +62,37 @@ def resize(image: Image, height: int, width: int) -> Image:
     """Resize uint8 ``[H, W, 3]`` to uint8 ``[height, width, 3]``; every pixel equals that of OpenCV's INTER_LINEAR."""
     if image.shape[:2] == (height, width):
         return image
+    return _resize_rows(image, _taps(image.shape[0], height, clamp=False), width)
+
+
+def read_rows(height: int, target: int) -> NDArray[np.intp]:
+    """Return the rows, ascending, that ``resize`` reads from ``height`` rows for ``target`` other ones."""
+    taps = _taps(height, target, clamp=False)
+    return np.union1d(taps.low[taps.low_weight > 0], taps.high[taps.high_weight > 0])
+
+
+def resize_rows(image: Image, rows: NDArray[np.intp], source_height: int, height: int, width: int) -> Image:
+    """Resize an image of which only some rows are given: ``image [R, W, 3]`` has ``rows`` (ascending) of ``source_height``.
+
+    They include ``read_rows``; the result is then that of ``resize`` for all rows.
+    """
+    taps = _taps(source_height, height, clamp=False)
+    low, high = (np.searchsorted(rows, each).clip(max=len(rows) - 1) for each in (taps.low, taps.high))
+    return _resize_rows(image, taps._replace(low=low, high=high), width)  # rows of weight 0 may be any
+
+
+def _resize_rows(image: Image, rows: Taps, width: int) -> Image:
     columns = _per_byte(_taps(image.shape[1], width, clamp=True))  # each [width * 3]
-    rows = _taps(image.shape[0], height, clamp=False)  # each [height]
     lines = image.reshape(image.shape[0], -1)  # [H, W * 3]
     low = _interpolate_columns(lines[rows.low], columns, rows.low_weight)
     high = _interpolate_columns(lines[rows.high], columns, rows.high_weight)
-    return ((low + high + 2) >> 2).astype(np.uint8).reshape(height, width, 3)
+    return ((low + high + 2) >> 2).astype(np.uint8).reshape(-1, width, 3)
+
+
+def check_size(size: int) -> None:
+    """Raise OptionError for a size below 1."""
+    if size < 1:
+        raise OptionError(f"size must be the model's image size in pixels, such as 384, got {size}")
 
 
 def check_image(image: Image) -> None:

@@ -35,7 +35,7 @@ def sample_by_pts(frames: Iterable[TimedT], fps: float | None, max_frames: int |
     """
     check_rate("fps", fps)
     check_frame_limit(max_frames)
-    return _first_n(frames if fps is None else _at_ticks(frames, fps), max_frames)
+    return first_n(frames if fps is None else _at_ticks(frames, fps), max_frames)
 
 
 def sample_by_clock(
@@ -53,7 +53,7 @@ def sample_by_clock(
     check_frame_limit(max_frames)
     rate = input_fps if fps is None else fps
     selected = frames if fps is None else _at_clock(frames, input_fps, fps)
-    return _first_n(_with_clock(selected, rate), max_frames)
+    return first_n(with_clock(selected, rate), max_frames)
 
 
 def paper_frame_count(duration: float, fps: float, max_frames: int | None = None) -> int:
@@ -102,6 +102,14 @@ def check_frame_limit(max_frames: int | None) -> None:
         raise OptionError(f"max_frames must be at least 1, or None for no limit, got {max_frames}")
 
 
+class Sampler(Protocol):
+    """Decides frame by frame, in order of time, which ones are selected. A copy can be asked in advance."""
+
+    def accept(self, time: float) -> bool:
+        """Return whether the frame at ``time`` seconds is selected. Call it once for each frame."""
+        ...
+
+
 class FrameSampler:
     """Decides frame by frame, in order of time, whether a frame is selected at the rate ``fps``; ``tick`` is the first tick."""
 
@@ -120,6 +128,23 @@ class FrameSampler:
         return True
 
 
+class ClockSampler:
+    """Decides frame by frame, by the reference's clock, whether a frame is selected; see ``sample_by_clock``."""
+
+    def __init__(self, input_fps: float, fps: float) -> None:
+        check_rate("input_fps", input_fps)
+        check_rate("fps", fps)
+        self._input_fps, self._fps = input_fps, fps
+        self._clock, self._selected = 0.0, 0
+
+    def accept(self, time: float) -> bool:
+        """Return whether the next frame is selected; its own time does not count."""
+        is_selected = self._clock >= self._selected / self._fps
+        self._selected += is_selected
+        self._clock += 1 / self._input_fps
+        return is_selected
+
+
 def _at_ticks(frames: Iterable[TimedT], fps: float) -> Iterator[TimedT]:
     sampler = FrameSampler(fps)
     return (frame for frame in frames if sampler.accept(frame.time))
@@ -133,22 +158,20 @@ def _first_tick_after(time: float, fps: float) -> int:
 
 
 def _at_clock(frames: Iterable[T], input_fps: float, fps: float) -> Iterator[T]:
-    clock, selected = 0.0, 0
-    for frame in frames:
-        if clock >= selected / fps:
-            yield frame
-            selected += 1
-        clock += 1 / input_fps
+    sampler = ClockSampler(input_fps, fps)
+    return (frame for frame in frames if sampler.accept(0.0))
 
 
-def _with_clock(frames: Iterable[T], fps: float) -> Iterator[tuple[float, T]]:
+def with_clock(frames: Iterable[T], fps: float) -> Iterator[tuple[float, T]]:
+    """Yield the frames with times that are the float sum of 1/fps per frame."""
     clock = 0.0
     for frame in frames:
         yield clock, frame
         clock += 1 / fps
 
 
-def _first_n(items: Iterable[T], count: int | None) -> Iterator[T]:
+def first_n(items: Iterable[T], count: int | None) -> Iterator[T]:
+    """Yield the first ``count`` items (None: all), without asking for another one."""
     if count is None:
         yield from items
         return

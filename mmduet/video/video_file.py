@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +26,13 @@ from mmduet.events import Frame
 from mmduet.video import container as containers
 from mmduet.video.animated_webp import is_animated_webp, read_animated_webp
 from mmduet.video.damage import Damage, DamageLog
-from mmduet.video.decoding import Decoder, TimedFrame
+from mmduet.video.decoder_threads import decoder_threads
+from mmduet.video.decoding import Decoder, PacketCounter, PassedFrame, TimedFrame
 from mmduet.video.demuxing import error_reason
+from mmduet.video.letterbox import letterbox
+from mmduet.video.row_conversion import convert_letterboxed
+from mmduet.video.sampling import Sampler
+from mmduet.video.selective_decoding import select_frames
 from mmduet.video.source import VideoInfo
 from mmduet.video.structure import is_truncated
 from mmduet.video.timeline import Timeline, is_discontinuous, scan_timeline
@@ -72,12 +78,20 @@ class DecodedFrame:
         )  # one thread: starting more costs more than it saves
         return np.ascontiguousarray(apply_orientation(stored.astype(np.uint8, copy=False), self.orientation))
 
+    def to_letterboxed(self, size: int) -> NDArray[np.uint8]:
+        """Return the upright image letterboxed to uint8 ``[size, size, 3]``: that of ``to_rgb``, but rows are only converted
+        if they are used."""
+        if self.orientation == Orientation() and (image := convert_letterboxed(self.av_frame, size)) is not None:
+            return image
+        return letterbox(self.to_rgb(), size)
+
 
 @dataclass
 class _Progress:
-    """What an iteration has read: damage, number of frames, and the end of the last one in seconds."""
+    """What an iteration has read: damage, numbers of packets and frames, and the end of the last one in seconds."""
 
     log: DamageLog = field(default_factory=DamageLog)
+    packets: PacketCounter = field(default_factory=PacketCounter)
     frames: int = 0
     end: float = 0.0
 
@@ -95,13 +109,21 @@ class VideoFile:
     damage: a recording may start anywhere.
 
     ``on_read`` is called before each read of the file while it is opened, and between the frames of an animation. The read
-    fails with what it raises.
+    fails with what it raises. ``threads`` limits the threads of the decoder, by default 2, at most the CPU cores. With
+    ``decodes_all`` or ``strict``, frames that ``decode`` does not return are decoded too, so that damage in them is detected.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, strict: bool = False, on_read: Callable[[], None] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        strict: bool = False,
+        on_read: Callable[[], None] | None = None,
+        threads: int | None = None,
+        decodes_all: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._threads, self._decodes_all = decoder_threads(threads), decodes_all or strict
         self._on_read = on_read
         self._strict = strict
         self._closed = False
@@ -127,6 +149,11 @@ class VideoFile:
         return self._progress.frames
 
     @property
+    def packets_decoded(self) -> int:
+        """The number of packets that the latest iteration has decoded; 0 for animated WebP."""
+        return self._progress.packets.decoded
+
+    @property
     def read_until(self) -> float:
         """The end of the last frame that the latest iteration has decoded, in seconds."""
         return self._progress.end
@@ -138,11 +165,15 @@ class VideoFile:
                 image = frame.to_rgb()
             yield Frame(frame.index, frame.time, image, frame.index)
 
-    def decode(self) -> Iterator[DecodedFrame]:
-        """Return every frame in presentation order; a frame is converted to RGB only when its ``to_rgb`` is called."""
+    def decode(self, sampler: Sampler | None = None) -> Iterator[DecodedFrame]:
+        """Return every frame in presentation order; a frame is converted to RGB only when its ``to_rgb`` is called.
+
+        With ``sampler``, only the frames that it accepts are returned, and what they do not depend on is not decoded, unless
+        ``decodes_all``. Their times and numbers are the same as without.
+        """
         if self._closed:
             raise VideoError(f"{self.path} was closed; open it again to read it")
-        frames = self._frames()
+        frames = self._frames(sampler)
         self._iterations.add(frames)
         return frames
 
@@ -221,29 +252,34 @@ class VideoFile:
             )
         return NoVideoStreamError(f"{self.path} has a video stream without frames; give a file with video")
 
-    def _frames(self) -> Generator[DecodedFrame]:
+    def _frames(self, sampler: Sampler | None) -> Generator[DecodedFrame]:
         progress, orientations = _Progress(), OrientationCache()
         self._progress = progress
-        with containers.as_video_error(self.path), contextlib.closing(self._read(progress.log)) as frames:
+        with containers.as_video_error(self.path), contextlib.closing(self._read(progress, sampler)) as frames:
             for frame in frames:
                 if self._closed:
                     return
                 self._check_strict(progress.log, progress.frames)
                 progress.frames, progress.end = progress.frames + 1, frame.time + frame.duration
-                yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration, orientations)
+                is_selected = sampler is None or sampler.accept(frame.time)
+                if is_selected and isinstance(frame, TimedFrame):
+                    yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration, orientations)
             self._check_strict(progress.log, progress.frames)
 
-    def _read(self, log: DamageLog) -> Generator[TimedFrame]:
-        """Yield the good frames; ``log`` is complete after the last."""
+    def _read(self, progress: _Progress, sampler: Sampler | None) -> Generator[PassedFrame]:
+        """Yield the good frames, without images where ``sampler`` selects none; the log is complete after the last."""
         if is_animated_webp(self.path):
-            yield from read_animated_webp(self.path, log)
+            yield from read_animated_webp(self.path, progress.log)
             return
         with containers.open_container(self.path) as container:
-            stream = containers.select_video_stream(container, self.path)
-            decoder = Decoder(container, stream, log, path=self.path)
-            yield from decoder.frames()
-            failed, last = decoder.fails_at_end, decoder.last_packet
-            decoder.finish(is_truncated(container, stream, self.path, failed=failed, last_packet=last))
+            stream = containers.select_video_stream(container, self.path, self._threads)
+            decoder = Decoder(container, stream, progress.log, path=self.path, counter=progress.packets)
+            is_cut_after = partial(is_truncated, container, stream, self.path)
+            if sampler is None or self._decodes_all:
+                yield from decoder.frames()
+            else:
+                yield from select_frames(decoder, stream, sampler, partial(is_cut_after, failed=False))
+            decoder.finish(is_cut_after(failed=decoder.fails_at_end, last_packet=decoder.last_packet))
 
     def _check_strict(self, log: DamageLog, delivered: int) -> None:
         """Raise CorruptVideoError if there is damage and damage is an error."""

@@ -26,7 +26,9 @@ def test_loading_needs_little_more_memory_than_the_weights(
     network = random_model(replace(shape, text=text))
     path = save_checkpoint(tmp_path / "model", network, byte_tokenizer())
     done = in_process(monkeypatch, capsys, "bench", "load", path)()
-    found = re.search(r"(\d+) MiB of weights in float32, at most (\d+) MiB while loading: ([\d.]+) times", done.out)
+    found = re.search(
+        r"(\d+) MiB of weights in float32 on cpu, at most (\d+) MiB while loading: ([\d.]+) times", done.out
+    )
     assert found, done
     assert int(found[1]) == sum(p.nbytes for p in network.parameters()) // 2**20 > 50
     assert 0.9 < float(found[3]) < 1.2
@@ -42,9 +44,11 @@ def test_a_peak_is_measured_even_if_the_memory_is_freed() -> None:
 
 
 def test_a_cost_keeps_the_names_of_its_file() -> None:
-    assert LoadCost(100, 130, 1.0).to_dict() == {
+    assert LoadCost(100, 150, 1.0, "cuda:0", 130).to_dict() == {
         "weight_bytes": 100,
-        "peak_bytes": 130,
+        "peak_bytes": 150,
         "seconds": 1.0,
+        "device": "cuda:0",
+        "device_peak_bytes": 130,
         "ratio": pytest.approx(1.3),
     }

@@ -88,7 +88,7 @@ def test_packed_step_with_several_adapters_equals_each_merged_model(base: Path, 
     assert sum(len(reply_list) for _, reply_list in found) > 5
 
 
-@pytest.mark.parametrize("kind", ["int8", "nf4"])
+@pytest.mark.parametrize("kind", ["int8", "nf4", "fp8"])
 def test_adapters_work_on_a_quantised_base(base: Path, adapters: dict[str, Path], kind) -> None:
     apart = Rig(load_model(str(base), adapters=adapters, quantized=kind))
     plain = Rig(load_model(str(base), quantized=kind))

@@ -12,7 +12,8 @@ from duet_rig import Rig, ScriptedSampler, endless_model, frames, joined_deltas,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmduet.engine.decoding import RepeatFilter, Sampler
+from mmduet.engine.repeat_filter import RepeatFilter
+from mmduet.engine.sampling import Sampler
 from mmduet.events import Output, Reply, ReplyStarted
 from mmduet.model.presets import byte_tokenizer
 from mmduet.model.tokenizer import TextStream

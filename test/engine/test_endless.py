@@ -18,7 +18,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from visual_tokens import embed_images
 
 from mmduet.duet import Renderer, Role
-from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.kv_pool import CacheShape, KVPool
 from mmduet.engine.session import PreparedFrame
 from mmduet.events import Frame, Query
 from mmduet.model import LoadedModel
@@ -53,7 +53,7 @@ class ReferenceStream:
             ids += self.tokenizer.encode("".join(p.text for p in header))
             if sum(part.frame for part in self.kept) == self.window:
                 del self.kept[next(k for k, part in enumerate(self.kept) if part.frame)]
-            words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long))
+            words = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.network.device))
             hidden = self._feed([words, embed_images(self.network, [frame.image])[0]])
             actual += self.network.score(hidden[-1:])[0].tolist()
             ids = []
@@ -84,10 +84,10 @@ class ReferenceStream:
         keys = torch.cat([*(part.keys[number] for part in self.kept), keys], 1)
         values = torch.cat([*(part.values[number] for part in self.kept), values], 1)
         total = keys.shape[1]
-        cos, sin = self.network.lm.rotary_emb(hidden, torch.arange(total)[None])
+        cos, sin = self.network.lm.rotary_emb(hidden, torch.arange(total, device=hidden.device)[None])
         _, keys = apply_rotary_pos_emb(keys[None], keys[None], cos, sin)
         queries, _ = apply_rotary_pos_emb(queries[None], queries[None], cos[:, -new:], sin[:, -new:])
-        mask = torch.ones(new, total, dtype=torch.bool).tril(total - new)
+        mask = torch.ones(new, total, dtype=torch.bool, device=hidden.device).tril(total - new)
         out = torch.nn.functional.scaled_dot_product_attention(queries, keys, values[None], mask, enable_gqa=True)
         hidden = hidden + attention.o_proj(out[0].transpose(0, 1).reshape(new, -1))
         return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
@@ -107,16 +107,18 @@ def test_above_the_window_tokens_attend_to_the_retained_ones_at_compact_position
 
 def test_keys_are_exact_after_ten_thousand_evictions() -> None:
     """Compare keys and values of all live tokens with unrotated keys that are rotated once, in float64."""
-    shape = CacheShape(2, 2, 16, 1e6, torch.float32, torch.device("cpu"))
-    slot, generator = Slot(shape, 160), torch.Generator().manual_seed(0)
+    pool = KVPool(CacheShape(2, 2, 16, 1e6, 160, torch.float32, torch.device("cpu")), 160, 32)
+    slot, generator = pool.open(160, 16), torch.Generator().manual_seed(0)
     live: list[tuple[Tensor, Tensor]] = []
 
     def append(size: int, *, pinned: bool = False, frame: bool = False) -> None:
         slot.reserve(size)
+        pool.relocate([slot])
         keys, values = torch.randn(2, 2, 2, size, 16, generator=generator)
         positions = torch.arange(slot.end, slot.end + size)
         for layer in range(2):
-            slot.write(layer, rotated(keys, positions)[layer].float(), values[layer])
+            new = torch.stack([rotated(keys, positions)[layer].float(), values[layer]])  # [2, kv_heads, size, head_dim]
+            pool.write(layer, positions, new.permute(2, 0, 1, 3))
         slot.append(size, pinned=pinned, is_frame=frame)
         live.append((keys, values))
 
@@ -129,11 +131,12 @@ def test_keys_are_exact_after_ten_thousand_evictions() -> None:
             evicted += 1
         append(5, frame=True)
     keys, values = (torch.cat(part, 2) for part in zip(*live, strict=True))
-    run = slice(slot.start, slot.end)
+    pool.relocate([slot])
+    held = [pool.view(layer, slot.start, slot.length) for layer in range(2)]
     expected = rotated(keys, torch.arange(slot.start, slot.end))
     assert slot.end - slot.start == 11 + 20 * 5
-    torch.testing.assert_close(slot.keys[:, :, run].double(), expected, atol=1e-4, rtol=0)
-    assert torch.equal(slot.values[:, :, run], values)
+    torch.testing.assert_close(torch.stack([keys for keys, _ in held]).double(), expected, atol=1e-4, rtol=0)
+    assert torch.equal(torch.stack([values for _, values in held]), values)
 
 
 def rotated(keys: Tensor, positions: Tensor) -> Tensor:

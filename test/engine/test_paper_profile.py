@@ -10,7 +10,7 @@ from duet_rig import PROMPT, Rig, ScriptedSampler, endless_model, frames, lively
 from torch import Tensor
 
 from mmduet.duet import make_feed
-from mmduet.engine.decoding import Sampler
+from mmduet.engine.sampling import Sampler
 from mmduet.events import Context, Frame, Query, QueryRead, Scores
 from mmduet.options import DecodeOptions
 

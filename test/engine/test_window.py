@@ -138,9 +138,10 @@ def test_pinned_tokens_and_window_form_a_valid_conversation(turns: list[Query | 
     ids = rig.model.tokenizer.encode(pinned_text)
     assert slot.layout() == ContextLayout((Segment(4, is_frame=True),) * 2, pinned_tokens=len(ids))
     layer = rig.model.network.lm.layers[0]
-    embeds = layer.input_layernorm(rig.model.network.embed_tokens(torch.tensor(ids)))
+    tokens = torch.tensor(ids, device=rig.model.network.device)
+    embeds = layer.input_layernorm(rig.model.network.embed_tokens(tokens))
     values = layer.self_attn.v_proj(embeds).view(len(ids), 2, 12).transpose(0, 1)
-    torch.testing.assert_close(slot.view(0, 0)[1][:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rig.held_values(session)[:, : slot.pinned_tokens], values, atol=1e-5, rtol=0)
 
 
 def test_unpinned_turns_are_evicted_if_there_are_no_frames() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_option import device
 from torch import nn
 
 from mmduet.annotations.training_samples import Sample
@@ -27,6 +28,7 @@ TIMES = [i / 2 for i in range(5)]
 
 
 def duet_losses(model: DuetModel, batch: Batch) -> Losses:
+    batch = batch.to(model.device)
     return combine(duet_parts(model, batch, forward_hidden(model, batch)))
 
 
@@ -45,7 +47,7 @@ GROUNDING = Sample("grounding", "v", (Query("red?"),), spans=((1.0, 2.0),))
 
 
 def trainee(seed: int = 0) -> DuetModel:
-    model = random_model(SHAPES["tiny"], seed=seed)
+    model = random_model(SHAPES["tiny"], seed=seed).to(device())
     model.tower.requires_grad_(False)
     return model.train()
 

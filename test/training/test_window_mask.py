@@ -44,8 +44,8 @@ def test_training_mask_equals_the_contents_of_the_slot(window: int) -> None:
     for k, image in enumerate(images):
         rig.push(session, Frame(k, TIMES[k], image))
         list(rig.run(session))
-        slot, visible = session.slot, batch.mask[0, 0, sequence.frame_ends[k]]
-        held = slot.values[0, :, slot.start : slot.end].transpose(0, 1).flatten(1)
+        visible = batch.mask[0, 0, sequence.frame_ends[k]]
+        held = rig.held_values(session).transpose(0, 1).flatten(1)
         torch.testing.assert_close(held, values[visible], atol=1e-5, rtol=0)
         if k in reply_texts:
             rig.speak_now(session)

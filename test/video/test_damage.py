@@ -346,8 +346,8 @@ def test_a_frame_that_cannot_be_converted_is_skipped(tmp_path: Path, monkeypatch
             return super().to_rgb()
 
     class FaultyFile(VideoFile):
-        def decode(self):
-            return (Unconvertible(f.index, f.time, f.av_frame, f.duration) for f in super().decode())
+        def decode(self, sampler=None):
+            return (Unconvertible(f.index, f.time, f.av_frame, f.duration) for f in super().decode(sampler))
 
     path = make(tmp_path / "a.mp4", 20)
     reader = FrameReader(FaultyFile(path), 5, "fixed", None)

@@ -18,6 +18,7 @@ from mmduet.errors import OptionError, VideoError, VideoNotFoundError
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.clock import PresentationClock
 from mmduet.video.reader import FrameReader
+from mmduet.video.sampling import Sampler
 from mmduet.video.video_file import DecodedFrame
 
 # --- good files -------------------------------------------------------------------------------------------------------
@@ -259,8 +260,8 @@ class RecordingFile(VideoFile):
         super().__init__(path)
         self.converted: list[int] = []
 
-    def decode(self) -> Iterator[DecodedFrame]:
-        for frame in super().decode():
+    def decode(self, sampler: Sampler | None = None) -> Iterator[DecodedFrame]:
+        for frame in super().decode(sampler):
             yield RecordingFrame(frame.index, frame.time, frame.av_frame, frame.duration, converted=self.converted)
 
 

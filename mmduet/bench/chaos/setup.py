@@ -57,14 +57,17 @@ class DisturbedServer:
 
 @contextmanager
 def disturbed_server(
-    model: str, clients: int, images: Sequence[bytes], fps: float, options: DisturbanceOptions
+    model: Sequence[str], clients: int, images: Sequence[bytes], fps: float, options: DisturbanceOptions
 ) -> Iterator[DisturbedServer]:
-    """Run a server for ``clients`` well-behaved clients. Raises ``OptionError`` if a disturbance is not possible here."""
+    """Run a server for ``clients`` well-behaved clients. ``model`` are its arguments that choose the model and its device.
+
+    Raises ``OptionError`` if a disturbance is not possible here.
+    """
     key, hostile_key = (KEY, HOSTILE_KEY) if options.key_limits else (None, None)
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
         disk = _disk_disturbances(options)
-        arguments = ["--model", model, "--log-level", "info", "--log-json"]
+        arguments = [*model, "--log-level", "info", "--log-json"]
         if options.journal is not None:
             options.journal.mkdir(parents=True, exist_ok=True)
             journal = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", dir=options.journal))

@@ -86,7 +86,8 @@ def predict_examples(
 
     At most ``max_concurrent`` examples run at a time. ``on_warning`` is called before the line of a doubtful prediction.
     """
-    jobs = (_job(_ExampleRun(example, config)) for example in examples)
+    frame_size = engine.model.config.vision.image_size
+    jobs = (_job(_ExampleRun(example, config, frame_size)) for example in examples)
     for result in run_videos(engine, jobs, max_concurrent):
         for warning in result.warnings:
             on_warning(result.video.example, warning)
@@ -95,10 +96,14 @@ def predict_examples(
 
 @dataclass
 class _ExampleRun:
-    """An example with its configuration; ``reader`` has its frames once the file has been opened."""
+    """An example with its configuration; ``reader`` has its frames once the file has been opened.
+
+    Frames are letterboxed to ``frame_size`` pixels while they are read.
+    """
 
     example: Example
     config: PredictionConfig
+    frame_size: int
     reader: FrameReader | None = None
 
     def open_frames(self) -> Iterator[Frame]:
@@ -106,7 +111,12 @@ class _ExampleRun:
         config = self.config
         path = config.videos / self.example.video
         self.reader = open_limited(
-            path, config.fps, config.options.profile, config.max_frames, strict=config.strict_video
+            path,
+            config.fps,
+            config.options.profile,
+            config.max_frames,
+            size=self.frame_size,
+            strict=config.strict_video,
         )
         return self.reader
 

@@ -17,7 +17,8 @@ from mmduet.video import open_frames
 
 def prepare_frames(engine: Engine, path: Path, fps: float) -> list[PreparedFrame]:
     """Decode a clip and return its frames, prepared for the engine's vision tower."""
-    return [engine.prepare(frame) for frame in open_frames(path, fps)]
+    size = engine.model.config.vision.image_size
+    return [engine.prepare(frame) for frame in open_frames(path, fps, size=size)]
 
 
 def run_queries(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.inference.packed import Activation, PackedLinear, Packing, should_pack
+from mmduet.model.scaled_linear import ScaledLinear
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -53,7 +54,7 @@ class DenseLinear:
 
 
 class SeparateLinears:
-    """Layers that only their own module can compute, such as quantised ones: one product each."""
+    """Layers that only their own module can compute, such as quantised or adapted ones: one product each."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers = tuple(layers)
@@ -124,15 +125,15 @@ def fuse(layers: Sequence[nn.Module], *, packing: Packing = "auto", release: boo
 
     The weights of plain ``nn.Linear`` layers are concatenated once, and their parameters become views of the result: the
     modules stay usable and no memory is used twice. Packed weights are copies; ``release`` then empties the
-    parameters, so that the modules can neither compute nor be saved. Adapters are
-    added to the fused product. Modules of other types are applied one by one.
+    parameters, so that the modules can neither compute nor be saved. Layers with weights in 8 bits and a scale per row are
+    concatenated likewise. Adapters are added to the fused product. Modules of other types are applied one by one.
 
     Call this after the weights are loaded and on their device: packed copies do not follow later changes.
     """
     bases = [layer.base if isinstance(layer, AdaptedLinear) else layer for layer in layers]
-    linears = [base for base in bases if type(base) is nn.Linear]  # quantised layers are subclasses
+    linears = [base for base in bases if type(base) is nn.Linear]  # layers of bitsandbytes are subclasses
     if len(linears) < len(layers):
-        return SeparateLinears(layers)
+        return SeparateLinears(_joined_scaled(layers))
     if any(isinstance(layer, AdaptedLinear) for layer in layers):
         fused = fuse(linears, packing=packing, release=release)
         return AdaptedLinears(fused, layers, [base.out_features for base in linears])
@@ -159,6 +160,17 @@ def fuse_gated(
             _release([gate, up])
         return PackedGatedLinear(*parts)
     return GatedLinear(fuse([gate, up], packing=packing, release=release))
+
+
+def _joined_scaled(layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    """Return one layer in place of layers of one scaled kind, whose parameters become views of it, else ``layers``."""
+    scaled = [layer for layer in layers if isinstance(layer, ScaledLinear) and not layer.weight.is_mkldnn]
+    kinds = {(type(layer), layer.bias is None) for layer in scaled}
+    if len(scaled) < len(layers) or len(kinds) > 1:
+        return layers
+    biases = [layer.bias for layer in scaled if layer.bias is not None]
+    weight, scale = _joined([layer.weight for layer in scaled]), _joined([layer.scale for layer in scaled])
+    return [type(scaled[0])(weight, scale, _joined(biases) if biases else None)]
 
 
 def _concatenate(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:

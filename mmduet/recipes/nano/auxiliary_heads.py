@@ -73,7 +73,9 @@ class AuxiliaryHeads(nn.Module):
         if not batch.auxiliary:
             return {}
         patches = hidden[batch.is_frame]  # [B * F * K, D]
-        ends = hidden[torch.arange(len(hidden))[:, None], batch.frame_ends].flatten(0, 1)  # [B * F, D]
+        ends = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], batch.frame_ends].flatten(
+            0, 1
+        )  # [B * F, D]
         losses = {name: self._loss(name, patches, ends, batch.auxiliary[label]) for name, label in LABEL_OF.items()}
         return {name: loss for name, loss in losses.items() if loss is not None}
 

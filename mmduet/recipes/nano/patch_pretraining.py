@@ -105,13 +105,14 @@ def _patch_centres(grid: int) -> NDArray[np.float64]:
 def patch_losses(heads: PatchHeads, sampler: PatchSampler, step: int) -> Losses:
     """Return the cross-entropy of colour and shape on all patches and the smooth L1 of the geometry on covered ones."""
     pixels, classes, geometry = sampler.batch(step)
-    labels = torch.from_numpy(classes)
-    colour, shape, place = heads(pixels)
+    device = heads.tower.device
+    labels, places = torch.from_numpy(classes).to(device), torch.from_numpy(geometry).to(device)
+    colour, shape, place = heads(pixels.to(device))
     covered = labels[..., 0] > 0
     parts = {
         "colour": cross_entropy(colour.flatten(0, 1).float(), labels[..., 0].flatten()),
         "shape": cross_entropy(shape.flatten(0, 1).float(), labels[..., 1].flatten()),
-        "place": smooth_l1_loss(place[covered].float(), torch.from_numpy(geometry)[covered]),
+        "place": smooth_l1_loss(place[covered].float(), places[covered]),
     }
     accuracy = (shape.argmax(-1) == labels[..., 1])[covered].float().mean()
     return Losses(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from mmduet.annotations.scene_files import read_clips
 from mmduet.annotations.training_samples import Sample, SampleKind, read_dense_captioning, read_grounding, read_magqa
 from mmduet.duet import SYSTEM_PROMPT
 from mmduet.model.checkpoint import save_checkpoint
+from mmduet.model.devices import check_dtype, resolve_device
 from mmduet.model.network import DuetModel
 from mmduet.model.presets import NANO, random_model
 from mmduet.model.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ from mmduet.recipes.nano.vocabulary import train_tokenizer
 from mmduet.scenes import SplitSpec, make_split
 from mmduet.scenes.prompts import NARRATION_PROMPTS, VIEW_QUESTIONS
 from mmduet.training.attention import use_float32_attention
+from mmduet.training.autocast import autocast
 from mmduet.training.batches import BatchSampler, CurriculumStage, SamplingConfig
 from mmduet.training.features import build_features
 from mmduet.training.frames import FrameStore, build_store
@@ -86,13 +88,21 @@ class NanoRecipe:
     seed: int = TRAIN_SEED
 
 
-def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> Path:
-    """Run the whole recipe and return ``out``, a checkpoint directory. ``work`` keeps finished work between runs."""
+def make_nano(
+    out: Path, work: Path, recipe: NanoRecipe, progress: Progress, device: torch.device | str = "cpu"
+) -> Path:
+    """Run the whole recipe on ``device`` and return ``out``, a checkpoint directory.
+
+    ``work`` keeps finished work between runs. Raises ``OptionError`` for a device that is not available or has no bfloat16.
+    """
+    device = resolve_device(device)
+    check_dtype(torch.bfloat16, device)
     clips, store = _make_clips(work, recipe, progress)
     samples = _read_samples(work / "scenes")
     tokenizer = _train_tokenizer(samples)
     config = replace(NANO, text=replace(NANO.text, vocab_size=max(tokenizer.size, NANO.text.vocab_size)))
-    model = random_model(config, seed=recipe.seed)
+    model = random_model(config, seed=recipe.seed)  # on the CPU: the same initial weights for every device
+    model.tower.to(device)
     _pretrain_tower(model, store, {clip["video"]: clip["boxes"] for clip in clips}, work / "lessons", recipe, progress)
     model.tower.requires_grad_(False)
     report = partial(progress, "features", metrics={})
@@ -106,8 +116,8 @@ def make_nano(out: Path, work: Path, recipe: NanoRecipe, progress: Progress) -> 
         label_provider=FrameLabeler(clips, NANO.recommended.fps, config),
     )
     _initialise(model, recipe.seed)
-    use_float32_attention(model.lm)
-    heads = AuxiliaryHeads(model)
+    _choose_attention(model.lm, device)
+    heads = AuxiliaryHeads(model).to(device)
     fingerprint = duet_fingerprint(_tower_fingerprint(recipe), recipe.patch_pretraining, recipe.auxiliary_weights)
     muon_parameters = _linear_weights(model.projector, model.lm)
     for stage, schedule, sampling, stage_samples in (
@@ -167,13 +177,13 @@ def _pretrain_tower(
     progress: Progress,
 ) -> None:
     torch.manual_seed(recipe.seed)
-    use_float32_attention(model.tower.siglip)
-    heads = PatchHeads(model.tower, model.config.vision)
+    _choose_attention(model.tower.siglip, model.tower.device)
+    heads = PatchHeads(model.tower, model.config.vision).to(model.tower.device)
     grid, batch_size = model.config.vision.grid, recipe.patch_batch_size
     sampler = PatchSampler(store, boxes, NANO.recommended.fps, grid, batch_size, recipe.seed)
 
     def loss_at(step: int) -> Losses:
-        with _autocast():
+        with autocast(model.tower.device):
             return patch_losses(heads, sampler, step)
 
     muon_parameters, fingerprint = _linear_weights(model.tower.siglip.encoder), _tower_fingerprint(recipe)
@@ -205,8 +215,8 @@ def _duet_loss(
     sampling: SamplingConfig,
     step: int,
 ) -> Losses:
-    with _autocast():
-        batch = sampler.batch(step)
+    with autocast(heads.model.device):
+        batch = sampler.batch(step).to(heads.model.device)
         hidden = forward_hidden(heads.model, batch)
         auxiliary = heads.losses(hidden, batch)
         scaled = auxiliary_weights(weights, sampling.stage_at(step / steps), auxiliary)
@@ -228,7 +238,7 @@ def _digest(module: nn.Module) -> str:
     """Return a short digest of a module's weights."""
     digest = hashlib.sha256()
     for tensor in module.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -252,7 +262,7 @@ def _reporter(stage: str, schedule: Schedule, progress: Progress) -> Report:
     return lambda step, metrics: progress(stage, step, schedule.steps, metrics)
 
 
-@contextlib.contextmanager
-def _autocast() -> Iterator[None]:
-    with torch.autocast("cpu", torch.bfloat16):
-        yield
+def _choose_attention(part: PreTrainedModel, device: torch.device) -> None:
+    """Use the attention that is fastest in training on ``device``: PyTorch's own kernels are, except on CPUs."""
+    if device.type == "cpu":
+        use_float32_attention(part)

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from mmduet.video.structure import flv, gif, matroska, mp4, mpegts, png, riff, y4m
 from mmduet.video.structure.riff import CHUNK_HEADER
 
-__all__ = ["CHUNK_HEADER", "is_broken_between", "is_cut", "is_truncated"]
+__all__ = ["CHUNK_HEADER", "declares_end", "is_broken_between", "is_cut", "is_truncated"]
 
 
 class Structure(Protocol):
@@ -50,7 +50,7 @@ def is_truncated(
     ``failed`` is whether the last frame could not be decoded.
     """
     name, size = _format_name(container), path.stat().st_size
-    if failed and name not in ENDED_FORMATS:
+    if failed and not declares_end(container):
         return True
     entries = stream.index_entries
     if len(entries) and entries[-1].pos + entries[-1].size > size:
@@ -61,6 +61,11 @@ def is_truncated(
             if not structure.leads_to_end(file, last_packet, size):
                 return True
     return is_cut(container, path)
+
+
+def declares_end(container: InputContainer) -> bool:
+    """Return whether the container's format tells where it ends."""
+    return _format_name(container) in ENDED_FORMATS
 
 
 def is_cut(container: InputContainer, path: Path) -> bool:

@@ -96,7 +96,7 @@ class Oracle:
                 finish = "stop"
                 break
             tokens_so_far.append(token)
-            self.parts.append(Part(self.network.embed_tokens(torch.tensor([token]))))
+            self.parts.append(Part(self.network.embed_tokens(torch.tensor([token], device=self.network.device))))
         self.outputs.replies.append((frame.index, self.tokenizer.decode(tokens_so_far), len(tokens_so_far), finish))
         if self.options.keep_replies:
             return self._ids(self.renderer.end_reply())
@@ -113,7 +113,7 @@ class Oracle:
 
     def _ids(self, pieces: list[Piece], *, pinned: bool = False) -> list[Part]:
         ids = self.tokenizer.encode("".join(p.text for p in pieces))
-        return [Part(self.network.embed_tokens(torch.tensor(ids)), pinned)] if ids else []
+        return [Part(self.network.embed_tokens(torch.tensor(ids, device=self.network.device)), pinned)] if ids else []
 
     def _ensure_capacity(self, tokens: int, new_frames: int) -> None:
         window = self.options.window

@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from device_option import device
 
 from mmduet.duet import END
 from mmduet.engine import Engine, Session
+from mmduet.engine.attention import Backend
 from mmduet.engine.config import EngineConfig
-from mmduet.engine.decoding import Sampler, SamplerFactory
+from mmduet.engine.forward import Forward, PackedForward
 from mmduet.engine.runner import Runner, StepResult
+from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.session import WorkItem
 from mmduet.events import Context, Frame, Output, Query, Reply, ReplyDelta, Scores
 from mmduet.model import LoadedModel
@@ -42,7 +45,7 @@ def lively_model(layers: int = 2, seed: int = 0, family: TextFamily = "qwen2") -
         network.lm.embed_tokens.weight.mul_(3)
         network.lm_head.weight[tokenizer.size :] = 0  # every sampled token has a text
         network.lm_head.weight[tokenizer.end_id] *= 1.4
-    return LoadedModel(network.requires_grad_(False), tokenizer)
+    return LoadedModel(network.requires_grad_(False).to(device()), tokenizer)
 
 
 def endless_model(seed: int = 0) -> LoadedModel:
@@ -83,8 +86,8 @@ def options(
 class RecordingRunner(Runner):
     """A runner that records what each session is fed, and which sessions each forward serves."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
+        super().__init__(model, config)
         self.fed: dict[int, list[int | str]] = defaultdict(list)  # by session
         self.steps: list[list[int]] = []  # sessions of each forward
 
@@ -106,13 +109,33 @@ class Rig(Engine):
         *,
         sampler_factory: SamplerFactory = Sampler,
         slot_capacity: int | None = None,
+        config: EngineConfig | None = None,
     ) -> None:
-        runner = RecordingRunner(model)
-        super().__init__(
-            model, EngineConfig(max_step_tokens=max_step_tokens), sampler_factory=sampler_factory, runner=runner
-        )
+        config = replace(config or EngineConfig(), max_step_tokens=max_step_tokens)
+        runner = RecordingRunner(model, config)
+        super().__init__(model, config, sampler_factory=sampler_factory, runner=runner)
         self.fed, self.steps = runner.fed, runner.steps
         self.slot_capacity = slot_capacity
+
+    def use_attention(self, backend: Backend) -> None:
+        """Use a backend that options cannot select here."""
+        assert isinstance(self._runner.forward, PackedForward)
+        self._runner.forward.backend = backend
+
+    @property
+    def forward(self) -> Forward:
+        """The forward of the language model, which can be replaced."""
+        return self._runner.forward
+
+    @forward.setter
+    def forward(self, forward: Forward) -> None:
+        self._runner.forward = forward
+
+    @property
+    def attention(self) -> str:
+        """The name of the attention backend."""
+        assert isinstance(self._runner.forward, PackedForward)
+        return self._runner.forward.backend.name
 
     def slot_tokens(self, options: SessionOptions) -> int:
         return super().slot_tokens(options) if self.slot_capacity is None else self.slot_capacity
@@ -124,6 +147,12 @@ class Rig(Engine):
             self.push(session, item)
         self.end(session)
         return list(self.run(session))
+
+    def held_values(self, session: Session) -> torch.Tensor:
+        """Return the first layer's values [kv_heads, n, head_dim] of what a session holds."""
+        slot, pool = session.slot, self._runner.pool
+        pool.relocate([slot])
+        return pool.view(0, slot.base + slot.start, slot.length)[1]
 
     def fed_text(self, session: Session | int) -> str:
         """Return what a session was fed, including special tokens and frames."""

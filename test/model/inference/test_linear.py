@@ -8,10 +8,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmduet.model import int8
 from mmduet.model.adapted_linear import AdaptedLinear
+from mmduet.model.fp8 import Fp8Linear
 from mmduet.model.inference import packed
 from mmduet.model.inference.linear import DenseLinear, SeparateLinears, fuse, fuse_gated
 from mmduet.model.inference.packed import PackedLinear, is_packing_supported, should_pack
+from mmduet.model.int8 import Int8Linear
+from mmduet.model.scaled_linear import ScaledLinear
 
 needs_packing = pytest.mark.skipif(not is_packing_supported(torch.float32), reason="oneDNN does not pack weights here")
 packings = pytest.mark.parametrize("packing", ["never", pytest.param("always", marks=needs_packing)])
@@ -111,6 +115,39 @@ def test_adapters_are_added_to_a_gated_product(packing) -> None:
     up.add("a", torch.randn(2, 24), torch.randn(40, 2))
     expected = F.silu(gate(inputs()[None])) * up(inputs()[None])
     torch.testing.assert_close(fuse_gated(gate, up, packing=packing)(inputs()), expected[0])
+
+
+@pytest.mark.parametrize("kind", [Fp8Linear, Int8Linear])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_with_scales_are_one_product_and_share_one_storage(
+    kind: type[ScaledLinear], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "has_onednn_products", lambda: False)
+    layers = [kind.from_linear(layer) for layer in linears(40, 8, 16, bias=bias)]
+    expected = concatenated(layers, inputs())
+    fused = fuse(layers)
+    assert isinstance(fused, SeparateLinears)
+    (joined,) = fused.layers
+    storages = {layer.weight.untyped_storage().data_ptr() for layer in [joined, *layers]}
+    assert len(storages) == 1
+    torch.testing.assert_close(fused(inputs()), expected)
+    torch.testing.assert_close(concatenated(layers, inputs()), expected)
+
+
+def test_layers_with_different_kinds_of_scaled_weights_are_applied_one_by_one() -> None:
+    first, second, third = linears(40, 8, 16)
+    mixed = [Fp8Linear.from_linear(first), second, Int8Linear.from_linear(third)]
+    fused = fuse(mixed)
+    assert isinstance(fused, SeparateLinears)
+    assert len(fused.layers) == 3
+    torch.testing.assert_close(fused(inputs()), concatenated(mixed, inputs()))
+
+
+@pytest.mark.parametrize("kind", [Fp8Linear, Int8Linear])
+def test_a_gated_product_of_layers_with_scales(kind: type[ScaledLinear]) -> None:
+    gate, up = (kind.from_linear(layer) for layer in linears(40, 40, bias=False))
+    expected = F.silu(gate(inputs())) * up(inputs())
+    torch.testing.assert_close(fuse_gated(gate, up)(inputs()), expected)
 
 
 def test_dense_layers_share_one_storage_and_are_saved_as_before(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""KV slots: appending, rollback, eviction and moves, compared with Transformers' rotary embedding."""
+"""Slots in the KV pool: appending, rollback, eviction and moves, compared with Transformers' rotary embedding."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply_rotary_pos_emb
 
-from mmduet.engine.kv_cache import CacheShape, Slot
+from mmduet.engine.kv_pool import CacheShape, KVPool
 from mmduet.errors import CapacityError
 from mmduet.model.network import build_language_model
 from mmduet.model.presets import SHAPES
 
-SHAPE = CacheShape(2, 2, 12, 1e4, torch.float32, torch.device("cpu"))
+SHAPE = CacheShape(2, 2, 12, 1e4, 512, torch.float32, torch.device("cpu"))
 ROTARY = Qwen2RotaryEmbedding(build_language_model(SHAPES["tiny"].text).config)
 
 
@@ -31,10 +31,11 @@ def rotated(tokens: list[int], first: int) -> Tensor:
 
 
 class ReferenceSlot:
-    """A slot, and the tokens that it is expected to hold, in order."""
+    """A slot of a pool, and the tokens that it is expected to hold, in order."""
 
-    def __init__(self, capacity: int) -> None:
-        self.slot = Slot(SHAPE, capacity)
+    def __init__(self, capacity: int, pool: KVPool | None = None) -> None:
+        self.pool = pool or KVPool(SHAPE, 512, 512)
+        self.slot = self.pool.open(capacity, capacity)
         self.pinned: list[int] = []
         self.segments: list[tuple[list[int], bool, bool]] = []
         self.count = 0
@@ -47,9 +48,12 @@ class ReferenceSlot:
         tokens = list(range(self.count, self.count + size))
         self.count += size
         self.slot.reserve(size)
+        self.pool.relocate([self.slot])
         keys = rotated(tokens, self.slot.end)
+        index = torch.arange(size) + self.slot.base + self.slot.end
+        values = -torch.cat([source(t) for t in tokens], 2)  # [layers, kv_heads, size, head_dim]
         for layer in range(2):
-            self.slot.write(layer, keys[layer], -torch.cat([source(t) for t in tokens], 2)[layer])
+            self.pool.write(layer, index, torch.stack([keys[layer], values[layer]]).permute(2, 0, 1, 3))
         self.slot.append(size, pinned=pinned, is_frame=frame)
         self.segments.append((tokens, pinned, frame))
 
@@ -61,21 +65,27 @@ class ReferenceSlot:
             if frame:
                 return
 
+    def held(self) -> tuple[Tensor, Tensor]:
+        """Return the keys and values in the pool, each [layers, kv_heads, length, head_dim]."""
+        parts = [self.pool.view(layer, self.slot.base + self.slot.start, self.slot.length) for layer in range(2)]
+        keys, values = zip(*parts, strict=True)
+        return torch.stack(keys), torch.stack(values)
+
     def check(self) -> None:
         slot = self.slot
+        self.pool.relocate([slot])
         assert slot.length == len(self.tokens)
         assert slot.frames == sum(frame for *_, frame in self.segments)
         assert slot.pinned_tokens == len(self.pinned)
         assert 0 <= slot.start <= slot.end <= slot.capacity
         if self.tokens:
-            keys = torch.stack([slot.view(layer, 0)[0] for layer in range(2)])
-            values = torch.stack([slot.view(layer, 0)[1] for layer in range(2)])
+            keys, values = self.held()
             torch.testing.assert_close(keys, rotated(self.tokens, slot.start), atol=2e-5, rtol=0)
             torch.testing.assert_close(values, -torch.cat([source(t) for t in self.tokens], 2), atol=0, rtol=0)
 
 
 OPERATIONS = st.lists(
-    st.sampled_from(["frame", "frame", "frame", "text", "pin", "evict", "evict", "back"]), max_size=60
+    st.sampled_from(["frame", "frame", "frame", "text", "pin", "evict", "evict", "back", "check"]), max_size=60
 )
 
 
@@ -83,6 +93,9 @@ OPERATIONS = st.lists(
 def test_any_sequence_of_operations_leaves_the_expected_keys_and_values(operations: list[str], capacity: int) -> None:
     reference = ReferenceSlot(capacity)
     for operation in operations:
+        if operation == "check":
+            reference.check()
+            continue
         size = {"frame": 3, "text": 2, "pin": 1}.get(operation, 0)
         if operation == "evict":
             reference.evict()
@@ -98,7 +111,7 @@ def test_any_sequence_of_operations_leaves_the_expected_keys_and_values(operatio
                 reference.slot.reserve(size)
         else:
             reference.append(size, pinned=operation == "pin", frame=operation == "frame")
-        reference.check()
+    reference.check()
 
 
 def test_pinned_keys_do_not_drift_over_a_thousand_moves() -> None:
@@ -108,7 +121,8 @@ def test_pinned_keys_do_not_drift_over_a_thousand_moves() -> None:
         reference.append(3, frame=True)
         if reference.slot.frames == 3:
             reference.evict()
-    head = reference.slot.view(1, 0)[0][:, :4]
+    reference.check()
+    head = reference.held()[0][1, :, :4]
     torch.testing.assert_close(head, rotated([0, 1, 2, 3], reference.slot.start)[1], atol=2e-6, rtol=0)
     reference.check()
 
@@ -167,5 +181,95 @@ def test_eviction_without_frames_removes_unpinned_text() -> None:
     assert reference.slot.length == 2
 
 
-def test_size_bytes_follows_from_shape_and_capacity() -> None:
-    assert Slot(SHAPE, 100).size_bytes == 2 * 2 * 2 * 100 * 12 * 4
+def test_moves_of_several_slots_are_executed_together() -> None:
+    pool = KVPool(SHAPE, 512, 512)
+    slots = [ReferenceSlot(30, pool) for _ in range(4)]
+    for round_number in range(40):
+        for number, reference in enumerate(slots):
+            if number != round_number % 3:  # not all slots take part in every round
+                if reference.slot.frames >= 4:
+                    reference.evict()
+                reference.slot.reserve(3 + 2 * (round_number % 7 == number))
+        pool.relocate(reference.slot for reference in slots)
+        for number, reference in enumerate(slots):
+            if number != round_number % 3:
+                reference.append(3, frame=True)
+                if round_number % 7 == number and round_number < 14:
+                    reference.append(2, pinned=True)
+    for reference in slots:
+        reference.check()
+        assert reference.pinned
+
+
+def test_failed_relocation_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for the move may be short; nothing has changed then."""
+    reference = ReferenceSlot(40)
+    reference.append(3, pinned=True)
+    for _ in range(3):
+        reference.append(3, frame=True)
+    reference.evict()
+
+    def fail(*_: object, **__: object) -> Tensor:
+        raise MemoryError("no memory")
+
+    for function in ("stack", "cat"):
+        with monkeypatch.context() as context:
+            context.setattr(torch, function, fail)
+            with pytest.raises(MemoryError):
+                reference.pool.relocate([reference.slot])
+    reference.check()
+
+
+def test_pinned_tokens_beyond_their_number_are_rejected() -> None:
+    slot = KVPool(SHAPE, 64, 64).open(40, 4)
+    slot.append(5, pinned=True)
+    slot.append(3, is_frame=True)
+    with pytest.raises(CapacityError, match="5 tokens of at most 4; send less text"):
+        slot.evict_frame()
+    assert (slot.start, slot.pinned_tokens, slot.frames) == (0, 0, 1)
+
+
+def test_open_slots_do_not_overlap_and_closed_ones_are_reused() -> None:
+    pool = KVPool(SHAPE, 100, 100)
+    slots = [pool.open(30, 10) for _ in range(3)]  # each takes 32 tokens
+    assert [slot.base for slot in slots] == [0, 32, 64]
+    with pytest.raises(CapacityError, match=r"a session of 20 tokens .* largest free range has 0 tokens; close other"):
+        pool.open(20, 0)
+    pool.close(slots[1])
+    assert pool.open(20, 10).base == 32
+    assert pool.used_bytes == 2 * pool.slot_bytes(30, 10) + pool.slot_bytes(20, 10)
+
+
+def test_slots_take_no_more_memory_than_allowed() -> None:
+    pool = KVPool(SHAPE, 512, 512, max_bytes=3 * KVPool(SHAPE, 0, 0).slot_bytes(32, 16))
+    for _ in range(3):
+        pool.open(32, 16)
+    with pytest.raises(CapacityError, match="does not fit into the memory"):
+        pool.open(1, 0)
+
+
+def test_rejected_session_leaves_no_memory_reserved() -> None:
+    pool = KVPool(SHAPE, 512, 16)
+    with pytest.raises(CapacityError):
+        pool.open(100, 17)
+    assert pool.used_bytes == 0
+
+
+def test_contents_of_a_slot_do_not_depend_on_its_predecessor() -> None:
+    pool = KVPool(SHAPE, 512, 512)
+    first = ReferenceSlot(400, pool)
+    for _ in range(20):
+        first.append(3, frame=True)
+    pool.close(first.slot)
+    second = ReferenceSlot(60, pool)
+    assert second.slot.base == first.slot.base
+    second.append(4, pinned=True)
+    second.append(3, frame=True)
+    second.evict()
+    second.check()
+
+
+def test_sizes_follow_from_shape_and_capacity() -> None:
+    pool = KVPool(SHAPE, 96, 32)
+    assert pool.size_bytes == 2 * 2 * 2 * 96 * 12 * 4 + 2 * 2 * 32 * 12 * 4
+    assert pool.slot_bytes(90, 30) == pool.size_bytes

@@ -1,0 +1,115 @@
+"""Attention over padded batches of sessions with similar shapes, for any device.
+
+The queries of one key head are folded into one batch of rows, so that grouped-query attention needs neither repeated keys nor a
+kernel of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from mmduet.engine.kv_pool import KVPool
+from mmduet.engine.step_batch import Integers, StepBatch
+
+
+class _Group:
+    """The sessions ``members`` of a step, padded to the same number of queries and of context tokens."""
+
+    def __init__(self, batch: StepBatch, members: Integers, pool: KVPool) -> None:
+        self._pool, device = pool, pool.shape.device
+        counts, lengths = batch.counts[members], batch.kv_length[members]
+        self._sessions, self._queries, self._length = len(members), int(counts.max()), int(lengths.max())
+        context_end = batch.kv_begin[members] + lengths
+        begin = np.maximum(context_end - self._length, 0)  # contexts are aligned at their ends
+        query = np.arange(self._queries) - self._queries  # negative: from the end
+        self.is_padded = bool((counts != self._queries).any())
+        self.valid = (counts[:, None] + query >= 0).ravel()  # [J * q]: queries that are not padding
+        rows = np.maximum(batch.offsets[1:][members, None] + query, batch.offsets[:-1][members, None])
+        self.rows = rows.ravel()  # [J * q]
+        self._rows = torch.from_numpy(self.rows).to(device)
+        self._mask = self._additive_mask(batch.kv_begin[members], context_end, begin, query)
+        self._begin = begin.tolist()
+        tokens = begin[:, None] + np.arange(self._length)
+        self._tokens = torch.from_numpy(tokens.ravel()).to(device) if device.type != "cpu" else None
+
+    def _additive_mask(self, first: Integers, end: Integers, begin: Integers, query: Integers) -> Tensor | None:
+        """Return 0 where a query may attend and -inf elsewhere, [J or 1, 1, q or groups * q, n]; None: everywhere."""
+        tokens = begin[:, None] + np.arange(self._length)  # [J, n]
+        allowed = (tokens[:, None] >= first[:, None, None]) & (tokens[:, None] <= (end[:, None] + query)[..., None])
+        if allowed.all():
+            return None
+        if (allowed == allowed[:1]).all():
+            allowed = allowed[:1]
+        mask = torch.zeros(allowed.shape, dtype=self._pool.shape.dtype)
+        mask.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
+        return mask[:, None].to(self._pool.shape.device)  # [J or 1, 1, q, n]
+
+    def _context(self, layer: int) -> Tensor:
+        """Return keys and values [J, n, 2, kv_heads, head_dim]."""
+        storage = self._pool.storage[layer]
+        if self._tokens is not None:
+            return storage.index_select(0, self._tokens).view(self._sessions, self._length, *storage.shape[1:])
+        return torch.stack([storage[begin : begin + self._length] for begin in self._begin])
+
+    def attend(self, layer: int, queries: Tensor, *, all_rows: bool) -> Tensor:
+        """Return outputs [J * q, heads, head_dim] for the rows ``rows`` of ``queries`` [N, heads, head_dim]."""
+        heads, width = queries.shape[1:]
+        kv_heads = self._pool.shape.kv_heads
+        chosen = queries if all_rows else queries.index_select(0, self._rows)
+        split = chosen.view(self._sessions, self._queries, kv_heads, heads // kv_heads, width)
+        by_head = split.permute(0, 2, 3, 1, 4)  # [J, kv_heads, groups, q, head_dim]
+        folded = by_head.flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
+        context = self._context(layer).permute(2, 0, 3, 1, 4)  # [2, J, kv_heads, n, head_dim]
+        outputs = scaled_dot_product_attention(
+            folded, context[0], context[1], attn_mask=self._folded_mask(heads // kv_heads)
+        )
+        by_token = outputs.reshape(by_head.shape).permute(0, 3, 1, 2, 4)  # [J, q, kv_heads, groups, head_dim]
+        return by_token.reshape(-1, heads, width)
+
+    def _folded_mask(self, groups: int) -> Tensor | None:
+        """Return the mask for ``groups`` queries of each token, [J or 1, 1, groups * q, n]."""
+        if self._mask is not None and self._mask.shape[2] == self._queries and groups > 1:
+            self._mask = self._mask.repeat(1, 1, groups, 1)  # once for all layers
+        return self._mask
+
+
+class PaddedAttention:
+    """One attention call for each group of sessions with similar shapes."""
+
+    def __init__(self, batch: StepBatch, pool: KVPool) -> None:
+        self._groups = [_Group(batch, members, pool) for members in _similar(batch)]
+        rows = np.concatenate([group.rows for group in self._groups])
+        valid = np.concatenate([group.valid for group in self._groups])
+        self._in_order = len(rows) == batch.size and bool((rows == np.arange(batch.size)).all())
+        order = np.flatnonzero(valid)[np.argsort(rows[valid], kind="stable")]
+        self._order = torch.from_numpy(order).to(pool.shape.device)
+
+    def attend(self, layer: int, queries: Tensor) -> Tensor:
+        """Return outputs [N, heads, head_dim], see ``Attention``."""
+        if self._in_order and len(self._groups) == 1:
+            return self._groups[0].attend(layer, queries, all_rows=True)
+        outputs = [group.attend(layer, queries, all_rows=False) for group in self._groups]
+        return torch.cat(outputs).index_select(0, self._order)
+
+
+class PaddedBackend:
+    """See the module's docstring."""
+
+    name = "padded"
+
+    def plan(self, batch: StepBatch, pool: KVPool) -> PaddedAttention:
+        """Prepare the attention of a step."""
+        return PaddedAttention(batch, pool)
+
+
+def _similar(batch: StepBatch) -> list[Integers]:
+    """Group the sessions so that in each group neither queries nor contexts differ by more than a factor of two."""
+    groups = defaultdict[tuple[int, int], list[int]](list)
+    for index, (count, length) in enumerate(zip(batch.counts.tolist(), batch.kv_length.tolist(), strict=True)):
+        groups[(count - 1).bit_length(), (length - 1).bit_length()].append(index)
+    return [np.array(members) for members in groups.values()]

@@ -1,0 +1,193 @@
+"""Keys and values of all sessions in one preallocated tensor, of which each session has a contiguous range, its slot.
+
+The tensor is allocated once. On a CPU under Linux it is mapped memory: pages that no session has written take no memory, and
+the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step runs out of it.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmduet.engine.range_allocator import RangeAllocator
+from mmduet.engine.relocation import Relocation, plan_relocation
+from mmduet.engine.slot import Slot
+from mmduet.errors import CapacityError
+
+MAP_NORESERVE = 0x4000  # of Linux; Python 3.11 does not name it. Pages are accounted for when they are written.
+SLOT_UNIT = 16
+"""Slots begin at multiples of this many tokens."""
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """Shape, type and device of the keys and values of one token, and the positions that a slot may have."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    rope_theta: float
+    max_positions: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of a token."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    @property
+    def pin_bytes(self) -> int:
+        """Bytes of the unrotated float32 key of a pinned token."""
+        return 4 * self.layers * self.kv_heads * self.head_dim
+
+
+class KVPool:
+    """Storage for ``tokens`` tokens and the unrotated keys of ``pins`` pinned ones; open slots take at most ``max_bytes``."""
+
+    def __init__(self, shape: CacheShape, tokens: int, pins: int, max_bytes: int | None = None) -> None:
+        self.shape, self.max_bytes = shape, max_bytes
+        self._slots, self._pins = RangeAllocator(tokens, SLOT_UNIT), RangeAllocator(pins, SLOT_UNIT)
+        width = (shape.kv_heads, shape.head_dim)
+        self._memory = [
+            _Memory((shape.layers, self._slots.total, 2, *width), shape.dtype, shape.device),
+            _Memory((shape.layers, self._pins.total, *width), torch.float32, shape.device),
+        ]
+        self.storage = self._memory[0].tensor  # [layers, tokens, 2, kv_heads, head_dim]: keys, values
+        self._unrotated = self._memory[1].tensor  # [layers, pins, kv_heads, head_dim]
+        self._rotation = _rotation_table(shape)  # [max_positions, head_dim / 2] cosines, sines
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the storage in bytes, most of which may be unused."""
+        return sum(memory.tensor.nbytes for memory in self._memory)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that open slots may take."""
+        return self.size_bytes if self.max_bytes is None else self.max_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that are reserved for open slots."""
+        return self._slots.used * self.shape.token_bytes + self._pins.used * self.shape.pin_bytes
+
+    def slot_bytes(self, capacity: int, pin_capacity: int) -> int:
+        """Return the bytes that a slot takes."""
+        tokens, pins = self._slots.rounded(capacity), self._pins.rounded(pin_capacity)
+        return tokens * self.shape.token_bytes + pins * self.shape.pin_bytes
+
+    # slots
+
+    def open(self, capacity: int, pin_capacity: int) -> Slot:
+        """Return an empty slot for ``capacity`` tokens, of which ``pin_capacity`` can be pinned.
+
+        Raise ``CapacityError`` if no free range is large enough.
+        """
+        size = self.slot_bytes(capacity, pin_capacity)
+        within_limit = self.max_bytes is None or self.used_bytes + size <= self.max_bytes
+        base = self._slots.allocate(capacity) if within_limit else None
+        pin_base = self._pins.allocate(pin_capacity) if base is not None else None
+        if base is None or pin_base is None:
+            if base is not None:
+                self._slots.free(base, capacity)
+            raise CapacityError(
+                f"a session of {capacity} tokens ({size >> 20} MiB) does not fit into the memory for keys and values: "
+                f"{self.used_bytes >> 20} of {self.limit >> 20} MiB are reserved, and the largest free range has "
+                f"{self._slots.largest} tokens; close other sessions, use a smaller window, or allow the engine more memory"
+            )
+        return Slot(capacity, pin_capacity, base, pin_base)
+
+    def close(self, slot: Slot) -> None:
+        """Release a slot. It must not be used afterwards."""
+        self._slots.free(slot.base, slot.capacity)
+        self._pins.free(slot.pin_base, slot.pin_capacity)
+        self._memory[0].discard(slot.base, self._slots.rounded(slot.capacity))
+        self._memory[1].discard(slot.pin_base, self._pins.rounded(slot.pin_capacity))
+
+    # contents
+
+    def write(self, layer: int, tokens: Tensor, keys_values: Tensor) -> None:
+        """Write rotated keys and values [N, 2, kv_heads, head_dim] of a layer to the token indices ``tokens`` [N]."""
+        self.storage[layer].index_copy_(0, tokens, keys_values)
+
+    def view(self, layer: int, begin: int, count: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values [kv_heads, count, head_dim] of the tokens from index ``begin`` on, without a copy."""
+        part = self.storage[layer, begin : begin + count]
+        return part[:, 0].transpose(0, 1), part[:, 1].transpose(0, 1)
+
+    def relocate(self, slots: Iterable[Slot]) -> None:
+        """Execute the moves of all ``slots`` together. If this fails, nothing has changed."""
+        slots = list(slots)
+        if (plan := plan_relocation(slots)) is not None:
+            self._execute(plan)
+            for slot in slots:
+                slot.moved()
+
+    def _execute(self, plan: Relocation) -> None:
+        device = self.shape.device
+        new, new_positions, new_targets, placed, shifted, distances, sources, targets = (
+            torch.from_numpy(indices).to(device, non_blocking=True)
+            for indices in (
+                plan.new_pins, plan.new_pin_positions, plan.new_pin_targets, plan.placed, plan.shifted, plan.distances,
+                plan.value_sources, plan.targets,
+            )
+        )  # fmt: skip
+        if len(new):
+            keys = self._rotate(self.storage[:, new, 0].float(), -new_positions)
+            self._unrotated.index_copy_(1, new_targets, keys)
+        keys = self._unrotated[:, placed]  # [layers, n, kv_heads, head_dim]
+        if len(shifted):
+            keys = torch.cat([keys, self.storage[:, shifted, 0].float()], 1)
+        keys = self._rotate(keys, distances).to(self.shape.dtype)
+        values = self.storage[:, sources, 1]
+        self.storage.index_copy_(1, targets, torch.stack([keys, values], 2))
+
+    def _rotate(self, keys: Tensor, distances: Tensor) -> Tensor:
+        """Rotate float32 keys [layers, n, kv_heads, head_dim] by ``distances`` [n] positions. Source: RoFormer §3.2."""
+        cos, sin = self._rotation[:, distances.abs()].unsqueeze(2)  # [n, 1, head_dim / 2]
+        sin = sin * distances.sign()[:, None, None]
+        first, second = keys.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _rotation_table(shape: CacheShape) -> Tensor:
+    """Return cosines and sines [2, max_positions, head_dim / 2] of all distances, float32, computed in float64."""
+    exponent = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    frequencies = (1.0 / (shape.rope_theta**exponent)).double()
+    angles = torch.arange(shape.max_positions)[:, None].double() * frequencies
+    return torch.stack([angles.cos(), angles.sin()]).float().to(shape.device)
+
+
+class _Memory:
+    """A tensor of zeros whose second axis can be discarded in parts. On a CPU it is mapped, see the module's docstring."""
+
+    def __init__(self, size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self._bytes_per_item = math.prod(size[2:]) * dtype.itemsize
+        self._mapped: mmap.mmap | None = None
+        count = math.prod(size)
+        if device.type != "cpu" or sys.platform != "linux" or not count:
+            self.tensor = torch.zeros(size, dtype=dtype, device=device)
+            return
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        self._mapped = mmap.mmap(-1, count * dtype.itemsize, flags=flags)
+        self.tensor = torch.frombuffer(self._mapped, dtype=dtype).view(size)
+
+    def discard(self, begin: int, count: int) -> None:
+        """Return the pages of items [begin, begin + count) of the second axis to the operating system; they become zero."""
+        if self._mapped is None or not count:
+            return
+        layers, items = self.tensor.shape[:2]
+        for layer in range(layers):
+            first = (layer * items + begin) * self._bytes_per_item
+            last = first + count * self._bytes_per_item
+            page = mmap.PAGESIZE
+            first, last = -(-first // page) * page, last // page * page  # whole pages only
+            if last > first:
+                self._mapped.madvise(mmap.MADV_DONTNEED, first, last - first)

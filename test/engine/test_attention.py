@@ -1,0 +1,138 @@
+"""Attention backends: each equals attention session by session, and whole engines with them produce the same outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from duet_rig import Rig, frames, lively_model, options, replies, scores
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_kernel import reference_kernel
+
+from mmduet.engine.attention import Backend, choose_backend, unavailable
+from mmduet.engine.attention.loop import LoopBackend
+from mmduet.engine.attention.padded import PaddedBackend
+from mmduet.engine.attention.varlen import VarlenBackend
+from mmduet.engine.config import EngineConfig
+from mmduet.engine.kv_pool import CacheShape, KVPool
+from mmduet.engine.step_batch import NewTokens, StepBatch
+from mmduet.errors import OptionError
+from mmduet.events import Context, Frame, Query
+
+CPU = torch.device("cpu")
+SHAPE = CacheShape(2, 2, 12, 1e4, 512, torch.float32, CPU)
+HEADS = 6
+
+
+BACKENDS: dict[str, Backend] = {"padded": PaddedBackend(), "varlen": VarlenBackend(reference_kernel)}
+
+SESSIONS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(1, 9)),  # tokens evicted, tokens held, new tokens
+    min_size=1,
+    max_size=7,
+)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@given(sessions=SESSIONS, seed=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_backend_equals_attention_session_by_session(
+    name: str, sessions: list[tuple[int, int, int]], seed: int
+) -> None:
+    pool, entries = KVPool(SHAPE, 512, 0), []
+    generator = torch.Generator().manual_seed(seed)
+    pool.storage.copy_(torch.randn(pool.storage.shape, generator=generator))  # also around the contexts
+    for evicted, held, new in sessions:
+        slot = pool.open(evicted + held + new, 0)
+        slot.start, slot.end = evicted, evicted + held
+        entries.append(NewTokens(slot, new))
+    batch = StepBatch.build(entries)
+    for step in (batch, batch.of_last_rows()):
+        queries = torch.randn(step.size, HEADS + 2, 12, generator=generator)[:, :HEADS]  # a view, as of fused layers
+        for layer in range(2):
+            expected = LoopBackend().plan(step, pool).attend(layer, queries)
+            actual = BACKENDS[name].plan(step, pool).attend(layer, queries)
+            torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_loop_equals_attention_over_the_tokens_of_a_session() -> None:
+    """The definition, without masks: each new token attends to the context up to itself."""
+    pool = KVPool(SHAPE, 64, 0)
+    pool.storage.copy_(torch.randn(pool.storage.shape, generator=torch.Generator().manual_seed(1)))
+    slot = pool.open(20, 0)
+    slot.start, slot.end = 3, 12
+    queries = torch.randn(4, HEADS, 12)
+    outputs = LoopBackend().plan(StepBatch.build([NewTokens(slot, 4)]), pool).attend(1, queries)
+    for number in range(4):
+        keys, values = pool.view(1, slot.base + 3, 9 + number + 1)
+        for head in range(HEADS):
+            weights = (keys[head // 3] @ queries[number, head] / 12**0.5).softmax(0)
+            torch.testing.assert_close(outputs[number, head], weights @ values[head // 3], atol=1e-5, rtol=1e-5)
+
+
+def test_step_batch_describes_the_row() -> None:
+    pool = KVPool(SHAPE, 64, 0)
+    first, second = pool.open(16, 0), pool.open(16, 0)
+    first.start, first.end = 2, 5
+    second.end = 7
+    batch = StepBatch.build([NewTokens(first, 2), NewTokens(second, 1)])
+    assert batch.positions.tolist() == [5, 6, 7]
+    assert batch.tokens.tolist() == [5, 6, 16 + 7]
+    assert (batch.kv_begin.tolist(), batch.kv_length.tolist()) == ([2, 16], [5, 8])
+    assert (batch.offsets.tolist(), batch.last_rows.tolist(), batch.size) == ([0, 2, 3], [1, 2], 3)
+    last = batch.of_last_rows()
+    assert (last.positions.tolist(), last.counts.tolist(), last.kv_length.tolist()) == ([6, 7], [1, 1], [5, 8])
+
+
+STREAMS: list[tuple[object, list[Frame | Query | Context]]] = [
+    (options(0.5, window=4, tokens=5), [Query("What?", 0.0), *frames(12, 1)]),
+    (options(0.6, keep=True, tokens=11), [*frames(9, 2), Query("Late?", 3.1)]),
+    (options(0.4, window=6, keep=True), [Context("Ann", 0.0, keep=True), *frames(14, 4), Query("And?", 2.2)]),
+]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_engine_with_each_backend_equals_the_engine_with_loop(name: str) -> None:
+    def run(backend: Backend) -> list[list[object]]:
+        rig = Rig(lively_model())
+        rig.use_attention(backend)
+        sessions = [rig.open(session_options) for session_options, _ in STREAMS]
+        outputs: dict[int, list[object]] = {session.id: [] for session in sessions}
+        for session, (_, items) in zip(sessions, STREAMS, strict=True):
+            for item in items:
+                rig.push(session, item)
+            rig.end(session)
+        while rig.busy:
+            for session, output in rig.step():
+                outputs[session.id].append(output)
+        return list(outputs.values())
+
+    for actual, expected in zip(run(BACKENDS[name]), run(LoopBackend()), strict=True):
+        np.testing.assert_allclose(scores(actual), scores(expected), atol=1e-5, rtol=0)
+        assert replies(actual) == replies(expected)
+        assert replies(actual)
+
+
+def test_unavailable_backend_is_rejected_with_the_reason() -> None:
+    with pytest.raises(OptionError, match=r"attention 'varlen' needs a CUDA device, and the model is on cpu; use auto"):
+        choose_backend("varlen", CPU, torch.bfloat16)
+    with pytest.raises(OptionError, match="attention must be auto, loop, padded, varlen, got 'flash'"):
+        choose_backend("flash", CPU, torch.float32)
+    assert (
+        unavailable("varlen", torch.device("cuda"), torch.float32)
+        == "needs float16 or bfloat16, and the model has float32"
+    )
+
+
+def test_auto_chooses_a_backend_that_is_available() -> None:
+    assert choose_backend("auto", CPU, torch.float32).name == "padded"
+
+
+def test_engine_config_selects_the_backend() -> None:
+    model = lively_model()
+    assert Rig(model, config=EngineConfig(attention="loop")).attention == "loop"
+    with pytest.raises(OptionError, match="CUDA"):
+        Rig(model, config=replace(EngineConfig(), attention="varlen"))
