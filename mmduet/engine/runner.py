@@ -11,11 +11,12 @@ from torch import Tensor
 from mmduet.engine.attention import choose_backend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.forward import PackedForward
+from mmduet.engine.frame_encoder import FrameEncoder
 from mmduet.engine.graphs import create_forward
 from mmduet.engine.host_copy import to_device
 from mmduet.engine.pool_size import cache_shape, create_pool
 from mmduet.engine.sampling import TokenSampler, sample_next
-from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
+from mmduet.engine.session import Session, TokenSpan, WorkItem
 from mmduet.engine.step_batch import NewTokens, StepBatch
 from mmduet.model import LoadedModel
 from mmduet.model.adapter_bank import AdapterBank, AdapterName
@@ -44,6 +45,7 @@ class Runner:
         self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
         backend = choose_backend(config.attention, self.network.device, self.network.dtype)
         packed = PackedForward(Decoder(self.network.lm), self.pool, backend, is_routed=bool(self.adapters.names))
+        self.encoder = FrameEncoder(self.network, self.adapters)
         self.forward = create_forward(packed, self.config, graphs=config.graphs)
 
     def token_count(self, span: TokenSpan) -> int:
@@ -60,7 +62,8 @@ class Runner:
         counts = [sum(self.token_count(span) for span in work.spans) for _, work in jobs]
         batch = StepBatch.build([NewTokens(session.slot, n) for (session, _), n in zip(jobs, counts, strict=True)])
         adapters = [session.options.adapter for session, _ in jobs]
-        embeds = self._embed([(span, session.options.adapter) for session, work in jobs for span in work.spans])
+        self.encoder.fill([(session, work.spans) for session, work in jobs])
+        embeds = self._embed([span for _, work in jobs for span in work.spans])
         with self.adapters.route_rows(adapters, counts):
             last = self.forward(embeds, batch)  # [J, D]
         result = self._read(last, jobs, adapters)
@@ -69,36 +72,19 @@ class Runner:
                 session.slot.append(self.token_count(span), pinned=span.pinned, is_frame=span.frame is not None)
         return result
 
-    @torch.inference_mode()
-    def encode_frames(self, frames: Sequence[PreparedFrame], adapters: Sequence[AdapterName]) -> Tensor:
-        """Return visual tokens [B, K, D] of frames: those given with a frame, or else computed from its pixels."""
-        given = [frame.embeds for frame in frames if frame.embeds is not None]
-        if len(given) == len(frames):
-            return torch.stack(given).to(self.network.device, self.network.dtype)
-        missing = [i for i, frame in enumerate(frames) if frame.embeds is None]
-        computed = self._encode_pixels([frames[i].pixels for i in missing], [adapters[i] for i in missing])
-        if not given:
-            return computed
-        rows, others = iter(computed), iter(given)
-        return torch.stack([next(rows if frame.embeds is None else others).to(computed) for frame in frames])
-
-    def _encode_pixels(self, pixels: Sequence[Tensor], adapters: Sequence[AdapterName]) -> Tensor:
-        """Compute visual tokens [B, K, D], each image with the projector of its adapter. All share the tower."""
-        images = to_device(torch.stack(list(pixels)), self.network.device)  # [B, S, S, 3]
-        return self.adapters.project(self.network.encode_images(images), adapters)
-
-    def _embed(self, spans: Sequence[tuple[TokenSpan, AdapterName]]) -> Tensor:
-        """Compute embeddings [N, D] of all spans in order, with one tower call and one embedding look-up."""
-        frames = [(span.frame, adapter) for span, adapter in spans if span.frame is not None]
-        visual = self.encode_frames(*zip(*frames, strict=True)).flatten(0, 1) if frames else None  # [frames * K, D]
-        ids = [token for span, _ in spans for token in span.ids]
+    def _embed(self, spans: Sequence[TokenSpan]) -> Tensor:
+        """Return the embeddings [N, D] of all spans in order, with one embedding look-up."""
+        ids = [token for span in spans for token in span.ids]
+        device, dtype = self.network.device, self.network.dtype
+        frames = [span.frame.embeds for span in spans if span.frame is not None and span.frame.embeds is not None]
+        visual = torch.cat(frames).to(device, dtype) if frames else None  # [frames * K, D]
         if not ids and visual is not None:
             return visual
-        text = self.network.embed_tokens(to_device(torch.tensor(ids, dtype=torch.long), self.network.device))  # [T, D]
+        text = self.network.embed_tokens(to_device(torch.tensor(ids, dtype=torch.long), device))  # [T, D]
         if visual is None:
             return text
-        order = _interleave([(self.token_count(span), span.frame is not None) for span, _ in spans], len(ids))
-        return torch.cat([text, visual]).index_select(0, to_device(torch.tensor(order), text.device))
+        order = _interleave([(self.token_count(span), span.frame is not None) for span in spans], len(ids))
+        return torch.cat([text, visual]).index_select(0, to_device(torch.tensor(order), device))
 
     def _read(self, last: Tensor, jobs: Sequence[Job], adapters: Sequence[AdapterName]) -> StepResult:
         """Apply the two heads or the language head to last hidden states [J, D], only where they are requested."""

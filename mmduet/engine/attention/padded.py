@@ -37,6 +37,7 @@ class _Group:
         self.rows = rows.ravel()  # [J * q]
         self._rows = to_device(self.rows, device)
         self._mask = self._additive_mask(batch.kv_begin[members], context_end, begin, query)
+        self._begin = int(begin[0])
         self._tokens = to_device((begin[:, None] + np.arange(self._length)).ravel(), device)
 
     def _additive_mask(self, first: Integers, end: Integers, begin: Integers, query: Integers) -> Tensor | None:
@@ -59,7 +60,11 @@ class _Group:
         split = chosen.view(self._sessions, self._queries, kv_heads, heads // kv_heads, width)
         by_head = split.permute(0, 2, 3, 1, 4)  # [J, kv_heads, groups, q, head_dim]
         folded = by_head.flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
-        context = self._pool.storage[layer].index_select(0, self._tokens)  # [J * n, 2, kv_heads, head_dim]
+        storage = self._pool.storage[layer]  # [tokens, 2, kv_heads, head_dim]
+        if self._sessions == 1:
+            context = storage[self._begin : self._begin + self._length]
+        else:
+            context = storage.index_select(0, self._tokens)
         context = context.view(self._sessions, self._length, 2, kv_heads, width).permute(2, 0, 3, 1, 4)
         outputs = compute_attention(folded, context[0], context[1], self._folded_mask(heads // kv_heads))
         by_token = outputs.reshape(by_head.shape).permute(0, 3, 1, 2, 4)  # [J, q, kv_heads, groups, head_dim]

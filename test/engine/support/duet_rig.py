@@ -15,6 +15,7 @@ from mmduet.engine import Engine, Session
 from mmduet.engine.attention import Backend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.forward import Forward, PackedForward
+from mmduet.engine.frame_encoder import FrameEncoder
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.session import WorkItem
@@ -130,6 +131,15 @@ class Rig(Engine):
     @forward.setter
     def forward(self, forward: Forward) -> None:
         self._runner.forward = forward
+
+    @property
+    def encoder(self) -> FrameEncoder:
+        """The encoder of frames, which can be replaced."""
+        return self._runner.encoder
+
+    @encoder.setter
+    def encoder(self, encoder: FrameEncoder) -> None:
+        self._runner.encoder = encoder
 
     @property
     def attention(self) -> str:
