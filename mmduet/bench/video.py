@@ -232,7 +232,7 @@ def _pattern(video: MadeVideo) -> Callable[[], VideoFrame]:
     """Return a function that returns the next picture."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={video.width}x{video.height}:rate=25")
-    noise, pixels = graph.add("noise", "alls=12:allf=t"), graph.add("format", "yuv420p")
+    noise, pixels = graph.add("noise", "alls=3:allf=t"), graph.add("format", "yuv420p")
     sink = graph.add("buffersink")
     source.link_to(noise)
     noise.link_to(pixels)
