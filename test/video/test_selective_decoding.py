@@ -46,6 +46,8 @@ FILES: dict[str, tuple[str, dict[str, object]]] = {
     "ts": ("a.ts", {"codec_options": X264}),
     "flv": ("a.flv", {"codec_options": X264}),
     "mov, mjpeg": ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codec_options": {}}),
+    "mov, prores": ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le", "codec_options": {}}),
+    "mov, png": ("a.mov", {"codec": "png", "pix_fmt": "rgb24", "codec_options": {}}),
     "avi, mjpeg": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codec_options": {}}),
     "avi, mpeg4": ("a.avi", {"codec": "mpeg4", "codec_options": {"g": "12", "bf": "2"}}),
     "mpg": ("a.mpg", {"codec": "mpeg2video", "codec_options": {"g": "12", "bf": "2"}}),
