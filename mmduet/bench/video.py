@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 from av.video.frame import PictureType, VideoFrame
@@ -19,6 +19,9 @@ from mmduet.errors import OptionError
 from mmduet.video import VideoFile, letterbox, open_frames
 from mmduet.video.decoder_threads import decoder_threads
 from mmduet.video.sampling import check_rate
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 SPARSE_SECONDS = 10.0
 """Interval of the frames of the mode ``sparse``: longer than most groups of pictures."""
@@ -212,7 +215,8 @@ def made_video(video: MadeVideo) -> Iterator[Path]:
 def _write(path: Path, video: MadeVideo) -> None:
     pattern = _pattern(video)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(video.encoder, rate=25, options={"g": str(video.group), "preset": "veryfast"})
+        options = {"g": str(video.group), "preset": "veryfast"}
+        stream = cast("VideoStream", container.add_stream(video.encoder, rate=25, options=options))
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
         for _ in range(25 * video.seconds):
             frame = pattern()
@@ -228,7 +232,7 @@ def _pattern(video: MadeVideo) -> Callable[[], VideoFrame]:
     """Return a function that returns the next picture."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={video.width}x{video.height}:rate=25")
-    noise, pixels = graph.add("noise", "alls=12:allf=t"), graph.add("format", "yuv420p")
+    noise, pixels = graph.add("noise", "alls=3:allf=t"), graph.add("format", "yuv420p")
     sink = graph.add("buffersink")
     source.link_to(noise)
     noise.link_to(pixels)

@@ -13,7 +13,7 @@ H264_SLICES, H264_IDR = range(1, 6), 5
 HEVC_SLICES, HEVC_RANDOM_ACCESS = range(32), range(16, 22)  # BLA, IDR and CRA pictures
 HEVC_NOT_REFERENCED = range(0, 16, 2)  # within their temporal layer
 AV1_SEQUENCE_HEADER = 1
-INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "png", "mjpeg2000"})
+INTRA_CODECS = frozenset({"mjpeg", "prores", "dnxhd", "png"})
 
 
 @dataclass(frozen=True)

@@ -49,5 +49,5 @@ def _take_row_pairs(frame: VideoFrame, pairs: NDArray[np.intp]) -> VideoFrame:
 
 def _lines(plane: VideoPlane, rows_per_pair: int) -> Image:
     """Return a view of a plane, ``[pairs, rows per pair, bytes]``."""
-    lines = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size]
+    lines: Image = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size]
     return lines.reshape(-1, rows_per_pair, plane.line_size)

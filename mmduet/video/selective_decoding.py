@@ -104,15 +104,15 @@ class _SelectiveDecoder:
     def _groups(self) -> Iterator[_Group]:
         runs: list[PacketRun] = []
         for run in split_into_runs(self._decoder.packets(), self._inspect):
-            group = _Group(runs, run)
+            group, is_joined = _Group(runs, run), False
             if runs and self._selects_any(group, run.leading):
-                runs = [*runs, run]  # these frames depend on the run before
+                runs, is_joined = [*runs, run], True  # these frames depend on the run before
                 if len(_Group(runs).packets) <= MAX_RUN_PACKETS:
                     continue
-                group, run = _Group(runs), None
+                group = _Group(runs)
             if runs:
                 yield group
-            runs = [] if run is None else [run]
+            runs = [] if is_joined else [run]
         if runs:
             yield _Group(runs)
 

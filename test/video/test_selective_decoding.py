@@ -38,19 +38,23 @@ FILES: dict[str, tuple[str, dict[str, object]]] = {
     "mp4, hevc, layers": (
         "a.mp4", {"codec": "libx265", "codec_options": {"x265-params": "keyint=12:temporal-layers=3:bframes=4:log-level=none"}},
     ),
-    "webm, vp9": ("a.webm", {"codec": "libvpx-vp9", "codec_options": {"g": "12", "b": "300000"}}),
-    "webm, vp8": ("a.webm", {"codec": "libvpx", "codec_options": {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "9"}}),
+    "webm, vp9": ("a.webm", {"codec": "libvpx-vp9", "codec_options": {"g": "12", "cpu-used": "8"}}),
+    "webm, vp8": (
+        "a.webm", {"codec": "libvpx", "codec_options": {"g": "12", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "9"}},
+    ),
     "mp4, av1": ("a.mp4", {"codec": "libsvtav1", "codec_options": {"g": "12", "preset": "12"}}),
     "ts": ("a.ts", {"codec_options": X264}),
     "flv": ("a.flv", {"codec_options": X264}),
     "mov, mjpeg": ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codec_options": {}}),
+    "mov, prores": ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le", "codec_options": {}}),
+    "mov, png": ("a.mov", {"codec": "png", "pix_fmt": "rgb24", "codec_options": {}}),
     "avi, mjpeg": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "codec_options": {}}),
     "avi, mpeg4": ("a.avi", {"codec": "mpeg4", "codec_options": {"g": "12", "bf": "2"}}),
     "mpg": ("a.mpg", {"codec": "mpeg2video", "codec_options": {"g": "12", "bf": "2"}}),
     "raw": ("a.h264", {"codec_options": X264}),
     "gif": ("a.gif", {"codec": "gif", "pix_fmt": "rgb8", "codec_options": {}}),
     "webp": ("a.webp", {"codec": "libwebp_anim", "codec_options": {}}),
-    "ivf": ("a.ivf", {"codec": "libvpx-vp9", "codec_options": {"g": "12"}}),
+    "ivf": ("a.ivf", {"codec": "libvpx-vp9", "codec_options": {"g": "12", "cpu-used": "8"}}),
     "nut": ("a.nut", {"codec_options": X264}),
 }  # fmt: skip
 DECODED_IN_FULL = {"webm, vp8", "avi, mpeg4", "mpg", "raw", "gif"}
@@ -88,7 +92,7 @@ def check_equal(path: Path, fps: float, profile: Profile = "fixed") -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("fps", [0.7, 2, 11.3])
+@pytest.mark.parametrize("fps", [0.7, 3.7])
 def test_sampled_frames_are_those_of_a_full_decode(file_named: Callable[[str], Path], name: str, fps: float) -> None:
     check_equal(file_named(name), fps)
 
