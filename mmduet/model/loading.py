@@ -55,9 +55,8 @@ def load_model(
         name: Name of a bundled or random model, path of a directory, or ``OWNER/NAME[@REVISION]``, which is downloaded into
             the hub's cache; an existing directory wins, and ``hf:OWNER/NAME`` is never a directory. Where it is an adapter, the
             base that it names is loaded, too.
-        dtype: Number type of the weights and of what is computed with them: "float32", "bfloat16", "float16", "stored" for that
-            of the files, or "auto": the stored one on an accelerator, and on a CPU float32 up to a billion parameters, else the
-            stored one.
+        dtype: Number type of weights and computation: "float32", "bfloat16", "float16", "stored" for that of the files, or
+            "auto": float32 on a CPU for up to a billion parameters, else the stored one.
         device: "cpu", "cuda" for the current CUDA device, "cuda:N", "mps" (experimental), or "auto": CUDA if there is a device,
             else the CPU. The whole model is on one device.
         adapter: PEFT LoRA adapter that is merged into the weights: a directory, or ``OWNER/NAME[@REVISION]``.
@@ -94,11 +93,15 @@ def load_model(
         merge_adapter(model.network, merged)
         model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
-    if quantized is not None:
-        quantize(model.network, quantized)
-    if quantized_tower is not None:
-        quantize_tower(model.network, quantized_tower)
+    _quantize_parts(model.network, quantized, quantized_tower)
     return replace(model, adapters=bank, source=source)
+
+
+def _quantize_parts(network: DuetModel, lm: Quantization | None, tower: TowerQuantization | None) -> None:
+    if lm is not None:
+        quantize(network, lm)
+    if tower is not None:
+        quantize_tower(network, tower)
 
 
 def _load(
