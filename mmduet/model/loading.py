@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mmduet.model.adapter import merge_adapter, read_adapter
+from mmduet.model.adapter import Adapter, merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
@@ -55,8 +55,9 @@ def load_model(
         name: Name of a bundled or random model, path of a directory, or ``OWNER/NAME[@REVISION]``, which is downloaded into
             the hub's cache; an existing directory wins, and ``hf:OWNER/NAME`` is never a directory. Where it is an adapter, the
             base that it names is loaded, too.
-        dtype: Number type of weights and computation: "float32", "bfloat16", "float16", "stored" for that of the files, or
-            "auto": float32 on a CPU for up to a billion parameters, else the stored one.
+        dtype: Number type of the weights and of what is computed with them: "float32", "bfloat16", "float16", "stored" for that
+            of the files, or "auto": the stored one on an accelerator, and on a CPU float32 up to a billion parameters, else the
+            stored one.
         device: "cpu", "cuda" for the current CUDA device, "cuda:N", "mps" (experimental), or "auto": CUDA if there is a device,
             else the CPU. The whole model is on one device.
         adapter: PEFT LoRA adapter that is merged into the weights: a directory, or ``OWNER/NAME[@REVISION]``.
@@ -76,15 +77,11 @@ def load_model(
     source = find_model(name, adapter, pickles=pickles)
     placement = resolve_placement(source, device, dtype, pickles=pickles)
     merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
-    whole_modules = [set(each.replacements) for each in unmerged.values()]
     read = partial(
         load_checkpoint,
         dtype=placement.dtype,
         device=placement.device,
-        adapter_tensors={
-            *(merged.replacements if merged else ()),
-            *(set.intersection(*whole_modules) if whole_modules else ()),
-        },
+        adapter_tensors=_tensors_of_adapters(merged, list(unmerged.values())),
         pickles=pickles,
         progress=progress,
     )
@@ -93,15 +90,17 @@ def load_model(
         merge_adapter(model.network, merged)
         model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
-    _quantize_parts(model.network, quantized, quantized_tower)
+    if quantized is not None:
+        quantize(model.network, quantized)
+    if quantized_tower is not None:
+        quantize_tower(model.network, quantized_tower)
     return replace(model, adapters=bank, source=source)
 
 
-def _quantize_parts(network: DuetModel, lm: Quantization | None, tower: TowerQuantization | None) -> None:
-    if lm is not None:
-        quantize(network, lm)
-    if tower is not None:
-        quantize_tower(network, tower)
+def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter]) -> set[str]:
+    """Return the tensors that a base model need not have: those of the merged adapter, and those of all unmerged ones."""
+    replaced = [set(adapter.replacements) for adapter in unmerged]
+    return {*(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
 
 
 def _load(
