@@ -111,7 +111,7 @@ def test_a_checkpoint_is_described_without_loading_it(mmduet: Command) -> None:
         properties["stream_bytes_per_frame"] == nano.config.frame_tokens * 2 * 4 * 2 * 48 * 4
     )  # keys, values; float32
     session = Engine(nano).open(recommended_options(nano.config.recommended))
-    assert properties["stream_bytes"] == session.slot.size_bytes
+    assert properties["stream_bytes"] == session.slot.capacity * 2 * 4 * 2 * 48 * 4
 
 
 def test_missing_heads_of_a_base_are_reported(mmduet: Command, base: Path, adapter: Path) -> None:

@@ -278,3 +278,14 @@ def test_public_classes_are_those_of_the_results(model: LoadedModel, videos: lis
     run = pipeline("caption", model, fps=FPS)
     assert isinstance(run, Pipeline)
     assert isinstance(next(run(videos)), VideoResult)
+
+
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"dtype": "float32"}, {"attention": "loop"}])
+def test_how_the_model_computes_and_a_server_contradict_each_other(option: dict[str, str]) -> None:
+    with pytest.raises(OptionError, match=f"{next(iter(option))} and server contradict each other"):
+        pipeline("caption", server="ws://127.0.0.1:1", **option)  # type: ignore[call-overload]
+
+
+def test_a_loaded_model_must_have_the_number_type_of_the_pipeline() -> None:
+    with pytest.raises(OptionError, match="needs a model in bfloat16, but it is in float32"):
+        pipeline("caption", lively_model(), dtype="bfloat16")
