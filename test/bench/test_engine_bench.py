@@ -118,6 +118,9 @@ def test_steps_with_a_full_window_dispatch_the_same_operations() -> None:
     first, second = (count_operations(engine, TINY, pool, 2) for _ in range(2))
     assert first == second
     assert "tower" not in first["frame_step"]["stages"]
+    layers = engine.model.config.text.layers
+    assert first["token_step"]["attention_calls"] >= layers
+    assert first["token_step"]["cache_copies"] >= layers
 
 
 def test_recorder_counts_calls_and_time() -> None:

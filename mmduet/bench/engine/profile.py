@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from mmduet.files import atomic_write
 
 PROFILED_STEPS = 10  # of each kind, and as many without a recorder
 TRACED_STEPS = 3
+ATTENTION_CALLS = re.compile("scaled_dot_product|flash|varlen")
+COPIES = re.compile("copy|scatter|index_put")
 PROFILE_REPLY_TOKENS = 64  # so that replies are longer than what is profiled, unless the model ends them
 
 
@@ -160,6 +163,8 @@ def _activities(device: torch.device) -> list[ProfilerActivity]:
 def _counts(recorder: OperationRecorder) -> dict[str, Any]:
     return {
         "total": recorder.total_calls,
+        "attention_calls": recorder.count(ATTENTION_CALLS, "attention"),
+        "cache_copies": recorder.count(COPIES, "cache_writes"),
         "stages": recorder.calls_by_stage(),
         "most_frequent": recorder.most_frequent(),
     }
