@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from mmduet.cli._bench_capacity import capacity
 from mmduet.cli._bench_engine import engine as measure_engine
 from mmduet.cli._bench_report import finish_report
 from mmduet.cli._bench_serve import SCENE_SECONDS, serve
@@ -44,6 +45,7 @@ def bench() -> None:
 app.command()(measure_engine)
 app.command()(serve)
 app.command()(video)
+app.command()(capacity)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ import torch
 from mmduet.engine import lifecycle
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.defaults import slot_tokens
-from mmduet.engine.runner import Runner
+from mmduet.engine.runner import Job, Runner, StepResult
 from mmduet.engine.sampling import Sampler, SamplerFactory
 from mmduet.engine.scheduler import Scheduler
 from mmduet.engine.session import PreparedFrame, Session, check_prompt
+from mmduet.engine.step_recovery import StepFault, StepRecovery, to_session_error
 from mmduet.events import AssistantTurn, Context, Frame, Output, Query
 from mmduet.model import LoadedModel
 from mmduet.options import SessionOptions, SpeakOptions
@@ -44,10 +45,14 @@ class Engine:
         self.engine_config.check_model(model.network.device, model.network.dtype)
         self._runner = runner or Runner(model, self.engine_config)
         self._sampler_factory = sampler_factory
+        self._recovery = StepRecovery(self._runner.run)
         self._scheduler = Scheduler(self._runner, self.engine_config.max_step_tokens)
         self._sessions: dict[int, Session] = {}
         self._ids = count()
         self.last_batch_size = 0  # number of sessions that took part in the last step
+        self.last_faults: list[
+            StepFault
+        ] = []  # errors of the last step, which ended at most the sessions that caused them
 
     # sessions
 
@@ -147,23 +152,44 @@ class Engine:
         """Whether any session has work for a step."""
         return any(session.ready for session in self._sessions.values())
 
+    @property
+    def session_count(self) -> int:
+        """Number of open sessions."""
+        return len(self._sessions)
+
+    @property
+    def ready_count(self) -> int:
+        """Number of sessions that have work for a step."""
+        return sum(session.ready for session in self._sessions.values())
+
     # the step
 
     def step(self) -> list[Event]:
-        """Run one packed forward for the sessions that have work. Return their outputs in order."""
+        """Run one packed forward for the sessions that have work. Return their outputs in order.
+
+        If it fails, it is repeated in parts, and only the sessions that fail alone are ended, see ``StepRecovery``.
+        """
         sessions = list(self._sessions.values())
         for session in sessions:
             lifecycle.before_step(session)
         jobs = self._scheduler.schedule(sessions)
-        self.last_batch_size = len(jobs)
+        self.last_batch_size, self.last_faults = len(jobs), []
         if jobs:
-            result = self._runner.run(jobs)
-            for (session, work), scores, token in zip(jobs, result.scores, result.tokens, strict=True):
-                if scores is not None:
-                    lifecycle.on_frame_scored(session, work, *scores)
-                elif token is not None:
-                    lifecycle.on_token(session, token)
+            outcome = self._recovery.run_jobs(jobs)
+            self.last_faults = outcome.faults
+            for part, result in outcome.parts:
+                self._advance(part, result)
+            for (session, _), error in outcome.failures:
+                lifecycle.fail(session, to_session_error(error))
         return self._collect(sessions)
+
+    def _advance(self, jobs: Sequence[Job], result: StepResult) -> None:
+        """Pass the results of jobs on to their sessions."""
+        for (session, work), scores, token in zip(jobs, result.scores, result.tokens, strict=True):
+            if scores is not None:
+                lifecycle.on_frame_scored(session, work, *scores)
+            elif token is not None:
+                lifecycle.on_token(session, token)
 
     def run(self, session: Session) -> Iterator[Output]:
         """Step until the session has no more work, and yield its outputs. Outputs of other sessions are lost."""

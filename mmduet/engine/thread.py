@@ -16,8 +16,10 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
 
+from mmduet.engine.batching_wait import BatchingWait
 from mmduet.engine.engine import Engine
 from mmduet.engine.session import Session
+from mmduet.engine.step_recovery import StepFault
 from mmduet.errors import EngineError, SessionClosedError
 from mmduet.events import Context, Frame, Output, Query, Scores, SessionFailed, StreamEnded
 from mmduet.options import SessionOptions, SpeakOptions
@@ -27,11 +29,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StepStats:
-    """One step of the engine: its duration in seconds, the sessions that took part, and the frames that were scored."""
+    """One step of the engine.
+
+    Attributes:
+        seconds: Its duration.
+        sessions: Number of sessions that took part.
+        frames: Number of frames that were scored.
+        faults: Errors after which it was repeated in parts.
+    """
 
     seconds: float
     sessions: int
     frames: int
+    faults: tuple[StepFault, ...] = ()
 
 
 Listener = Callable[[Output | None], None]
@@ -41,9 +51,17 @@ Listener = Callable[[Output | None], None]
 class EngineThread:
     """Runs an engine in a thread until the ``with`` block ends."""
 
-    def __init__(self, engine: Engine, on_step: Callable[[StepStats], None] = lambda step: None) -> None:
-        """``on_step`` is called by the thread after each step in which a session took part."""
-        self.engine, self._on_step = engine, on_step
+    def __init__(
+        self,
+        engine: Engine,
+        on_step: Callable[[StepStats], None] = lambda step: None,
+        wait: BatchingWait | None = None,
+    ) -> None:
+        """``on_step`` is called by the thread after each step in which a session took part.
+
+        With ``wait``, steps may begin a moment later so that more sessions take part.
+        """
+        self.engine, self._on_step, self._wait = engine, on_step, wait
         self._requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[int, Listener] = {}
         self._failure: BaseException | None = None
@@ -129,7 +147,7 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            while self._serve_requests():
+            while self._serve_requests() and self._collect_more():
                 for session, output in self._step():
                     self._listeners[session.id](output)
                     if isinstance(output, StreamEnded | SessionFailed):
@@ -144,7 +162,10 @@ class EngineThread:
         events = self.engine.step()
         if self.engine.last_batch_size:
             frames = sum(isinstance(output, Scores) for _, output in events)
-            self._on_step(StepStats(perf_counter() - began, self.engine.last_batch_size, frames))
+            seconds, faults = perf_counter() - began, tuple(self.engine.last_faults)
+            self._on_step(StepStats(seconds, self.engine.last_batch_size, frames, faults))
+            if self._wait is not None:
+                self._wait.on_step(seconds, frames, perf_counter())
         return events
 
     def _serve_requests(self) -> bool:
@@ -159,6 +180,22 @@ class EngineThread:
                 return False
             request()
             wait = False
+
+    def _collect_more(self) -> bool:
+        """Execute requests during the wait before a step, if there is one. Return False if the thread must stop."""
+        seconds, target = (
+            (0.0, 0) if self._wait is None else self._wait.plan(self.engine.ready_count, self.engine.session_count)
+        )
+        end = perf_counter() + seconds
+        while target and self.engine.ready_count < target and (left := end - perf_counter()) > 0:
+            try:
+                request = self._requests.get(timeout=left)
+            except queue.Empty:
+                break
+            if request is None:
+                return False
+            request()
+        return True
 
     def _reject_pending(self) -> None:
         with self._stopping:

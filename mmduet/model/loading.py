@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mmduet.model.adapter import merge_adapter, read_adapter
+from mmduet.model.adapter import Adapter, merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
@@ -77,15 +77,11 @@ def load_model(
     source = find_model(name, adapter, pickles=pickles)
     placement = resolve_placement(source, device, dtype, pickles=pickles)
     merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
-    whole_modules = [set(each.replacements) for each in unmerged.values()]
     read = partial(
         load_checkpoint,
         dtype=placement.dtype,
         device=placement.device,
-        adapter_tensors={
-            *(merged.replacements if merged else ()),
-            *(set.intersection(*whole_modules) if whole_modules else ()),
-        },
+        adapter_tensors=_tensors_of_adapters(merged, list(unmerged.values())),
         pickles=pickles,
         progress=progress,
     )
@@ -99,6 +95,12 @@ def load_model(
     if quantized_tower is not None:
         quantize_tower(model.network, quantized_tower)
     return replace(model, adapters=bank, source=source)
+
+
+def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter]) -> set[str]:
+    """Return the tensors that a base model need not have: those of the merged adapter, and those of all unmerged ones."""
+    replaced = [set(adapter.replacements) for adapter in unmerged]
+    return {*(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
 
 
 def _load(

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-import psutil
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -15,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import mmduet
 from mmduet.engine import Engine, recommended_options
+from mmduet.engine.batching_wait import BatchingWait
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.thread import EngineThread, StepStats
 from mmduet.errors import MmduetError, NotFoundError, OptionError, ProtocolError
@@ -60,10 +60,10 @@ from mmduet.server.session_manager import SessionManager
 from mmduet.server.session_routes import CreateSession
 from mmduet.server.slow_steps import SlowStepWarning
 from mmduet.server.source_routes import ProbeSource
+from mmduet.server.step_faults import StepFaultWarning
 from mmduet.text import shorten
 
 log = logging.getLogger(__name__)
-KV_SHARE_OF_FREE_MEMORY = 0.5
 
 
 def create_app(
@@ -83,15 +83,17 @@ def create_app(
     Raises ``CapacityError`` if there is too little memory, or too few file descriptors, for a single session, and
     ``OptionError`` if ``root_path`` is part of an endpoint's path.
     """
-    metrics, slow_steps = Metrics(), SlowStepWarning(config.slow_step_seconds)
+    metrics, slow_steps, step_faults = Metrics(), SlowStepWarning(config.slow_step_seconds), StepFaultWarning()
     load = AdmissionControl(config.max_utilization)
 
     def on_step(step: StepStats) -> None:
         metrics.on_step(step)
         slow_steps.on_step(step)
+        step_faults.on_step(step)
         load.step_cost.on_step(step.seconds, step.frames)
 
-    thread = EngineThread(Engine(model, EngineConfig(attention=config.attention)), on_step)
+    wait = BatchingWait() if model.network.device.type == "cuda" else None
+    thread = EngineThread(Engine(model, _engine_config(config)), on_step, wait)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)
     if journals is None and config.journal is not None:
@@ -108,7 +110,8 @@ def create_app(
         with thread:
             manager.restore_sessions()
             expiry = asyncio.create_task(manager.expire_idle())
-            warnings = asyncio.create_task(report_suppressed_warnings([keys.failures, slow_steps.warning]))
+            limited = [keys.failures, slow_steps.warning, step_faults.warning]
+            warnings = asyncio.create_task(report_suppressed_warnings(limited))
             returning = asyncio.create_task(return_memory_periodically(lambda: manager.kv_used_bytes))
             yield
             expiry.cancel()
@@ -229,15 +232,18 @@ def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
     )
 
 
+def _engine_config(config: ServerConfig) -> EngineConfig:
+    kv_bytes = None if config.kv_memory_mb is None else config.kv_memory_mb << 20
+    return EngineConfig(attention=config.attention, kv_bytes=kv_bytes)
+
+
 def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:
     options = recommended_options(engine.model_config.recommended)
-    free_bytes = psutil.virtual_memory().available * KV_SHARE_OF_FREE_MEMORY
-    total_bytes = config.kv_memory_mb << 20 if config.kv_memory_mb is not None else int(free_bytes)
     descriptor_limit = session_capacity(journaled=config.journal is not None, with_sources=config.allows_sources)
     limits = (config.max_sessions, descriptor_limit)
     session_limit = min((limit for limit in limits if limit is not None), default=None)
     budget = KVBudget(
-        total_bytes,
+        engine.kv_bytes,
         engine.slot_bytes(options),
         session_limit,
         config.max_sessions_per_key,

@@ -69,6 +69,11 @@ class AsyncEngine:
         """Return the KV memory of a session with these options, in bytes."""
         return self._thread.engine.slot_bytes(options)
 
+    @property
+    def kv_bytes(self) -> int:
+        """Return the memory for keys and values of all sessions, in bytes."""
+        return self._thread.engine.kv_bytes
+
     def warm_up(self) -> list[tuple[float, int]]:
         """Run the model and return what its steps cost, see ``warm_up``. Call it before the engine's thread is started."""
         return warm_up(self._thread.engine)

@@ -58,8 +58,12 @@ class ServerConfig(BaseSettings):
     attention: Literal["auto", "loop", "padded", "varlen"] = Field(
         default="auto", description="How attention over the streams of a step is computed"
     )
-    quantized: Literal["int8", "nf4"] | None = Field(
-        default=None, description="Quantize the weights of the language model: `int8` or `nf4`; needs `mmduet[quant]`."
+    quantized: Literal["int8", "nf4", "fp8"] | None = Field(
+        default=None,
+        description="Quantize the weights of the language model: `fp8`, or `int8` or `nf4`, which need `mmduet[quant]`.",
+    )
+    quantized_tower: Literal["int8", "fp8"] | None = Field(
+        default=None, description="Quantize the weights of the vision tower: `int8` or `fp8`."
     )
     allow_pickle: bool = Field(
         default=False, description="Also read `.bin` weights, which can run code; only use trusted files."
@@ -132,7 +136,10 @@ class ServerConfig(BaseSettings):
         "A session can change it with `duet.max_frame_age`.",
     )
     kv_memory_mb: int | None = Field(
-        default=None, ge=1, description="KV memory for all sessions, in MiB; by default half of the free memory."
+        default=None,
+        ge=1,
+        description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 85 % of "
+        "that of the model's GPU. Limits of containers count.",
     )
     max_message_bytes: int = Field(
         default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."

@@ -43,6 +43,7 @@ FIELDS = {
     "retry_s": "Pause before the next attempt, in seconds",
     "session": "Session id",
     "sessions": "Number of sessions in the step",
+    "sessions_ended": "Number of sessions that failed alone and were ended",
     "signal": "The signal that was received",
     "source": "URL of the source without credentials and query",
     "status": "HTTP status; 101 for an accepted handshake",
@@ -199,6 +200,12 @@ LEFTOVERS_DELETED = LogEvent(
 
 SLOW_STEP = LogEvent(
     "slow_step", logging.WARNING, "slow engine step", ("duration_s", "frames", "sessions", "suppressed")
+)
+STEP_FAILED = LogEvent(
+    "step_failed",
+    logging.WARNING,
+    "an engine step failed and was repeated in parts",
+    ("sessions", "sessions_ended", "suppressed"),
 )
 WARM_UP_FAILED = LogEvent("warm_up_failed", logging.ERROR, "the warm-up of the engine failed", ())
 ENGINE_FAILED = LogEvent("engine_failed", logging.CRITICAL, "the engine has failed; restart the server", ())

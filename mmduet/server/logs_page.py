@@ -27,10 +27,12 @@ With `log_json` (`--log-json`) it is one JSON object with `time`, `level`, `logg
 Frames, texts, API keys and resume tokens are never logged. A key is identified by its digest, and addresses of sources have
 no credentials and no query.
 
-Three events are limited to one line in {WARNING_INTERVAL_SECONDS:.0f} s: `auth_failed` for each client address, `slow_step`,
-and `source_retrying` for each open source, with the `source_live` after it. The next line, or one at the end of that time or of
-the source, has the number of those that were `suppressed`. A step is slow if it takes longer than `slow_step_seconds`
-([settings](settings.md)).
+Four events are limited to one line in {WARNING_INTERVAL_SECONDS:.0f} s: `auth_failed` for each client address, `slow_step`,
+`step_failed` for each type of error, and `source_retrying` for each open source, with the `source_live` after it. The next
+line, or one at the end of that time or of the source, has the number of those that were `suppressed`.
+
+- A step is slow if it takes longer than `slow_step_seconds` ([settings](settings.md)).
+- A step that failed, for example for lack of memory, was repeated in parts. Only sessions that fail alone are ended.
 
 ## Events
 

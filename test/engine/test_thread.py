@@ -10,6 +10,7 @@ import pytest
 from duet_rig import Rig, endless_model, frames, lively_model, options, replies, scores
 
 from mmduet.engine import Engine, EngineThread, Session, Stream
+from mmduet.engine.batching_wait import BatchingWait
 from mmduet.engine.runner import Runner, StepResult
 from mmduet.engine.session import WorkItem
 from mmduet.errors import EngineError, FormatError, OptionError, SessionClosedError
@@ -218,3 +219,50 @@ def test_lone_surrogate_is_rejected_when_pushed() -> None:
             stream.push(Query("What is \ud800?", 0.0))
         feed(stream, 2)
         assert isinstance(list(stream.outputs())[-1], StreamEnded)
+
+
+class WaitForTwo(BatchingWait):
+    """Waits until two sessions have work; ``planned`` are the numbers of ready sessions of which steps were planned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.planned, self.recorded = list[int](), list[int]()
+
+    def plan(self, ready: int, streams: int) -> tuple[float, int]:
+        self.planned.append(ready)
+        return (30.0, 2) if ready == 1 and streams > 1 else (0.0, 0)
+
+    def on_step(self, seconds: float, frames: int, now: float) -> None:
+        self.recorded.append(frames)
+
+
+def test_step_waits_for_a_second_session() -> None:
+    rig, wait = Rig(lively_model()), WaitForTwo()
+    with EngineThread(rig, wait=wait) as thread:
+        streams = [thread.open(options()) for _ in range(2)]
+        streams[0].push(frames(1)[0])
+        eventually(lambda: 1 in wait.planned)
+        assert not rig.steps
+        streams[1].push(frames(1)[0])
+        for stream in streams:
+            assert len(scores([next(stream.outputs())])) == 2
+    assert sorted(rig.steps[0]) == [0, 1]
+    assert wait.recorded[0] == 2
+
+
+def test_only_session_is_not_delayed() -> None:
+    wait = WaitForTwo()
+    with EngineThread(Rig(lively_model()), wait=wait) as thread:
+        stream = thread.open(options())
+        feed(stream, 3)
+        assert len(scores(list(stream.outputs()))) == 6
+
+
+def test_thread_stops_during_a_wait() -> None:
+    rig, wait = Rig(lively_model()), WaitForTwo()
+    with EngineThread(rig, wait=wait) as thread:
+        streams = [thread.open(options()) for _ in range(2)]
+        streams[0].push(frames(1)[0])
+        eventually(lambda: 1 in wait.planned)
+    assert not rig.steps
+    assert not thread.alive
