@@ -214,3 +214,13 @@ def test_measurement_without_references_has_no_ratios() -> None:
     assert run["token_step"] is None
     assert run["first_token_ms"] == {}
     assert "-" in format_table(report["runs"])
+
+
+def test_command_and_module_have_the_same_options() -> None:
+    from mmduet.cli._help import build_command, walk
+    from mmduet.cli.main import app
+
+    command = next(each for names, each in walk((), build_command(app)) if names[-2:] == ("bench", "engine"))
+    parameters = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    actions = {flag for action in build_parser()._actions for flag in action.option_strings}
+    assert parameters - {"--help"} == actions - {"-h", "--help"}
