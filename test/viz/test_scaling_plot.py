@@ -16,7 +16,7 @@ def run(streams: int, references: dict[str, Any], *, frame_step: bool = True) ->
         "streams": streams,
         "frames_per_second": 20.0 * streams,
         "step_ms": {"p50": 10.0, "p99": 20.0},
-        "frame_step": {"limit_ms": 2.0} if frame_step else None,
+        "frame_step": {"p50": 10.0, "limit_ms": 2.0} if frame_step else None,
         "references": references,
     }
 
@@ -33,7 +33,7 @@ def texts(path: Path, plotted: dict[str, Any]) -> str:
 def test_plot_shows_the_references_and_the_limit(tmp_path: Path) -> None:
     paper = {"paper": {"frames_per_second": 15.0}}
     svg = texts(tmp_path / "a.svg", report(run(1, paper), run(4, paper)))
-    for label in ("engine", "reference: paper", "limit of a frame step", "random:tiny, float32, cpu"):
+    for label in ("engine", "reference: paper", "limit of a step of frames", "random:tiny, float32, cpu"):
         assert f"<!-- {label} -->" in svg
     assert "reference: tight" not in svg
 
@@ -41,7 +41,7 @@ def test_plot_shows_the_references_and_the_limit(tmp_path: Path) -> None:
 def test_plot_of_runs_without_references_or_speed(tmp_path: Path) -> None:
     svg = texts(tmp_path / "a.svg", report(run(1, {}, frame_step=False), {"streams": 2}))
     assert "<!-- engine -->" in svg
-    assert "limit of a frame step" not in svg
+    assert "limit of a step of frames" not in svg
 
 
 def test_unwritable_file_is_an_option_error(tmp_path: Path) -> None:
