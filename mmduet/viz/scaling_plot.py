@@ -63,11 +63,14 @@ def _draw_step_times(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _format_axes(axes: Axes, streams: Sequence[int]) -> None:
+    from matplotlib.ticker import LogLocator
+
     axes.set_xscale("log", base=2)
     axes.set_xticks(streams, [str(count) for count in streams])
     axes.set_xlabel("streams")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")  # not powers of ten
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.grid(color=GRID_COLOUR)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
