@@ -142,18 +142,20 @@ class KVPool:
             )
         )  # fmt: skip
         if len(new):
-            keys = self._rotate(self.storage[:, new, 0].float(), -new_positions)
+            keys = self._rotate(self.storage.index_select(1, new)[:, :, 0].float(), -new_positions)
             self._unrotated.index_copy_(1, new_targets, keys)
-        keys = self._unrotated[:, placed]  # [layers, n, kv_heads, head_dim]
+        keys = self._unrotated.index_select(1, placed)  # [layers, n, kv_heads, head_dim]
         if len(shifted):
-            keys = torch.cat([keys, self.storage[:, shifted, 0].float()], 1)
+            keys = torch.cat([keys, self.storage.index_select(1, shifted)[:, :, 0].float()], 1)
         keys = self._rotate(keys, distances).to(self.shape.dtype)
-        values = self.storage[:, sources, 1]
+        values = self.storage.index_select(1, sources)[
+            :, :, 1
+        ]  # indexing with both would be several times slower on CPUs
         self.storage.index_copy_(1, targets, torch.stack([keys, values], 2))
 
     def _rotate(self, keys: Tensor, distances: Tensor) -> Tensor:
         """Rotate float32 keys [layers, n, kv_heads, head_dim] by ``distances`` [n] positions. Source: RoFormer §3.2."""
-        cos, sin = self._rotation[:, distances.abs()].unsqueeze(2)  # [n, 1, head_dim / 2]
+        cos, sin = self._rotation.index_select(1, distances.abs()).unsqueeze(2)  # [n, 1, head_dim / 2]
         sin = sin * distances.sign()[:, None, None]
         first, second = keys.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

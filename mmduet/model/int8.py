@@ -1,7 +1,6 @@
 """Weights and inputs in 8-bit integers: one scale per output row of a weight and one per input row.
 
-Products of integers are exact, so a row gives the same result in every batch. On CPUs with oneDNN the weights are kept in its
-own layout. CUDA is untested.
+Products of integers are exact, so a row gives the same result in every batch. CUDA is untested.
 """
 
 from __future__ import annotations
@@ -22,55 +21,17 @@ CUDA_MIN_ROWS, CUDA_BLOCK = (
 class Int8Linear(ScaledLinear):
     """A linear layer with a weight in 8-bit integers, which rounds its inputs likewise."""
 
-    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
-        super().__init__(codes, scale, bias)
-        self._zero_points = torch.zeros(self.out_features, dtype=torch.int32) if self.weight.is_mkldnn else None
-
     @staticmethod
     def round_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weight [out, in] in int8 and its scales [out]."""
         codes, scale = round_to_int8(weight)
         return codes, scale[:, 0]
 
-    def store(self, codes: Tensor) -> Tensor:
-        """Return the codes in oneDNN's layout on CPUs that have it."""
-        if codes.device.type != "cpu" or not has_onednn_products():
-            return codes
-        packed: Tensor = torch.ops.onednn.qlinear_prepack(codes.contiguous(), None)
-        return packed
-
-    @property
-    def codes(self) -> Tensor:
-        """The stored integers [out, in], before scaling."""
-        return self.weight.to_dense().t() if self.weight.is_mkldnn else self.weight
-
     def multiply(self, rows: Tensor) -> Tensor:
         """Return the outputs [N, out] for inputs [N, in]."""
-        if self.weight.is_mkldnn:
-            return self._multiply_onednn(rows)
-        if self._fits_cuda(rows):
-            return self._multiply_integers(rows)
+        if has_int8_products(rows, self.weight):
+            return int8_product(rows, self.weight, self.scale, self.bias)
         return F.linear(rows, self.dequantize(rows.dtype), self.bias)
-
-    def _fits_cuda(self, rows: Tensor) -> bool:
-        sizes_fit = not (self.in_features % CUDA_BLOCK or self.out_features % CUDA_BLOCK)
-        return rows.is_cuda and len(rows) >= CUDA_MIN_ROWS and sizes_fit
-
-    def _multiply_onednn(self, rows: Tensor) -> Tensor:
-        inputs, scale = round_to_int8(rows)
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            inputs, 1.0, 0, self.weight, self.scale, self._zero_points, None, 1.0, 0, torch.float32, "none", [], ""
-        )  # [N, out]
-        return self._scale_rows(product, scale).to(rows.dtype)
-
-    def _multiply_integers(self, rows: Tensor) -> Tensor:
-        inputs, scale = round_to_int8(rows)
-        product = torch._int_mm(inputs, self.weight.t())  # int32 [N, out]
-        return self._scale_rows(product * self.scale, scale).to(rows.dtype)
-
-    def _scale_rows(self, product: Tensor, scale: Tensor) -> Tensor:
-        """Return ``product`` [N, out] times the scales [N, 1] of the input rows, plus the bias, in float32."""
-        return product * scale if self.bias is None else torch.addcmul(self.bias.float(), product, scale)
 
 
 def round_to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,10 +40,19 @@ def round_to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scale).round_().to(torch.int8), scale
 
 
-def has_onednn_products() -> bool:
-    """Return whether PyTorch has oneDNN's products of 8-bit integers here, and the CPU has the instructions (VNNI) for them.
+def int8_product(rows: Tensor, codes: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``rows @ (scale * codes).T + bias`` [N, out] with inputs [N, in] rounded to int8, in the type of the inputs."""
+    inputs, input_scale = round_to_int8(rows)
+    product = torch._int_mm(inputs, codes.t()) * scale  # float32 [N, out]
+    scaled = product * input_scale if bias is None else torch.addcmul(bias.float(), product, input_scale)
+    return scaled.to(rows.dtype)
 
-    Without VNNI these products are slow, and sums of 16 bits can overflow.
+
+def has_int8_products(rows: Tensor, codes: Tensor) -> bool:
+    """Return whether the device multiplies matrices of 8-bit integers fast, for inputs [N, in] and a weight [out, in].
+
+    CPUs need the instructions for it (AVX-512 VNNI).
     """
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return has_onednn and torch.cpu._is_vnni_supported() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    if rows.is_cuda:
+        return len(rows) >= CUDA_MIN_ROWS and not any(size % CUDA_BLOCK for size in codes.shape)
+    return len(rows) > 0 and rows.device.type == "cpu" and torch.cpu._is_vnni_supported()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ScaledLinear(nn.Module, ABC):
-    """Linear layer ``inputs @ (scale * codes).T + bias`` without gradients. ``codes`` [out, in] take 8 bits each.
+    """Linear layer ``inputs @ (scale * weight).T + bias`` without gradients. ``weight`` [out, in] has 8 bits per number.
 
     ``scale`` [out] is float32. Every row of the inputs is processed alone, so the result of one session does not depend on
     the others in its step. Subclasses define how a matrix is rounded to codes and how the product is computed.
@@ -19,7 +19,7 @@ class ScaledLinear(nn.Module, ABC):
     def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = codes.shape
-        self.weight = _frozen(self.store(codes))
+        self.weight = _frozen(codes)
         self.scale = _frozen(scale)
         self.bias = None if bias is None else _frozen(bias.detach())
 
@@ -28,14 +28,9 @@ class ScaledLinear(nn.Module, ABC):
         """Return a quantised copy of ``layer`` on its device."""
         return cls(*cls.round_weight(layer.weight.detach()), layer.bias)
 
-    @property
-    def codes(self) -> Tensor:
-        """The stored numbers [out, in], before scaling."""
-        return self.weight
-
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         """Return the weight [out, in] in ``dtype``."""
-        return self.codes.to(dtype) * self.scale.to(dtype)[:, None]
+        return self.weight.to(dtype) * self.scale.to(dtype)[:, None]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer to [..., in] and return [..., out] in the type of the inputs."""
@@ -45,10 +40,6 @@ class ScaledLinear(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Linear`` does."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-
-    def store(self, codes: Tensor) -> Tensor:
-        """Return the form in which ``codes`` [out, in] are kept in memory."""
-        return codes
 
     @staticmethod
     @abstractmethod

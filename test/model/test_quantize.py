@@ -162,7 +162,11 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "max_drift"),
     [
         ([], 0.02),
-        (["--quantized-tower", "int8", "--dtype", "bfloat16", "--baseline-dtype", "float32"], 0.05),
+        pytest.param(
+            ["--quantized-tower", "int8", "--dtype", "bfloat16", "--baseline-dtype", "float32"],
+            0.05,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(["--quantized", "fp8"], 0.02, marks=pytest.mark.slow),
         pytest.param(["--quantized-tower", "fp8"], 0.05, marks=pytest.mark.slow),
         pytest.param(["--dtype", "bfloat16", "--baseline-dtype", "float32"], 0.05, marks=pytest.mark.slow),

@@ -58,7 +58,7 @@ def test_the_largest_value_of_a_row_does_not_overflow(largest: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_weights_in_fp8_are_the_same_in_every_number_type(dtype: torch.dtype) -> None:
     layer = Fp8Linear.from_linear(linear())
-    exact = layer.codes.double() * layer.scale.double()[:, None]
+    exact = layer.weight.double() * layer.scale.double()[:, None]
     normal = exact.abs() > torch.finfo(dtype).tiny
     assert torch.equal(layer.dequantize(dtype).double()[normal], exact[normal])
 
@@ -98,25 +98,29 @@ def test_the_product_in_fp8_of_zeros_is_the_bias() -> None:
     assert torch.equal(found, layer.bias.expand(2, 48))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("has_products", [True, False])
-def test_an_int8_layer_multiplies_rounded_inputs_with_rounded_weights(
-    has_products: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_int8_layer_multiplies_rounded_inputs_if_the_device_has_the_product(
+    bias: bool, has_products: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "has_onednn_products", lambda: has_products)
-    plain, rows = linear(), random_rows(20, 64)
-    layer = Int8Linear.from_linear(plain)
+    monkeypatch.setattr(int8, "has_int8_products", lambda rows, codes: has_products)
+    layer, rows = Int8Linear.from_linear(linear(bias=bias, dtype=dtype)), random_rows(20, 64, dtype=dtype)
     codes, scale = round_to_int8(rows)
-    inputs = codes.float() * scale if has_products else rows
-    expected = F.linear(inputs, layer.dequantize(torch.float32), layer.bias)
-    torch.testing.assert_close(layer(rows), expected, rtol=1e-5, atol=1e-4)
+    inputs = codes.float() * scale if has_products else rows.float()
+    expected = F.linear(inputs, layer.dequantize(torch.float32), None if layer.bias is None else layer.bias.float())
+    found = layer(rows)
+    assert found.dtype == dtype
+    assert error_per_row(found, expected).max() < (1e-5 if dtype == torch.float32 else 0.01)
 
 
-def test_both_products_of_integers_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, rows = linear(), random_rows(20, 64)
-    packed = Int8Linear.from_linear(plain)
-    monkeypatch.setattr(int8, "has_onednn_products", lambda: False)
-    stored = Int8Linear.from_linear(plain)
-    torch.testing.assert_close(stored._multiply_integers(rows), packed(rows), rtol=1e-6, atol=1e-5)
+def test_integer_products_on_cpus_need_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, codes = torch.zeros(3, 64), torch.zeros(48, 64, dtype=torch.int8)
+    for has_vnni in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda found=has_vnni: found)
+        assert int8.has_int8_products(rows, codes) is has_vnni
+        assert not int8.has_int8_products(rows[:0], codes)
+        assert not int8.has_int8_products(rows.to("meta"), codes)
 
 
 @pytest.mark.parametrize(("kind", "max_error"), [(Fp8Linear, 0.04), (Int8Linear, 0.02)])

@@ -17,6 +17,9 @@ from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
+PRODUCTS_FROM = 200_000
+"""Number of scores from which attention in bfloat16 is computed as products on a CPU."""
+
 
 class _Group:
     """The sessions ``members`` of a step, padded to the same number of queries and of context tokens."""
@@ -34,9 +37,7 @@ class _Group:
         self.rows = rows.ravel()  # [J * q]
         self._rows = to_device(self.rows, device)
         self._mask = self._additive_mask(batch.kv_begin[members], context_end, begin, query)
-        self._begin = begin.tolist()
-        tokens = begin[:, None] + np.arange(self._length)
-        self._tokens = to_device(tokens.ravel(), device) if device.type != "cpu" else None
+        self._tokens = to_device((begin[:, None] + np.arange(self._length)).ravel(), device)
 
     def _additive_mask(self, first: Integers, end: Integers, begin: Integers, query: Integers) -> Tensor | None:
         """Return 0 where a query may attend and -inf elsewhere, [J or 1, 1, q or groups * q, n]; None: everywhere."""
@@ -50,13 +51,6 @@ class _Group:
         mask.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
         return to_device(mask[:, None], self._pool.shape.device)  # [J or 1, 1, q, n]
 
-    def _context(self, layer: int) -> Tensor:
-        """Return keys and values [J, n, 2, kv_heads, head_dim]."""
-        storage = self._pool.storage[layer]
-        if self._tokens is not None:
-            return storage.index_select(0, self._tokens).view(self._sessions, self._length, *storage.shape[1:])
-        return torch.stack([storage[begin : begin + self._length] for begin in self._begin])
-
     def attend(self, layer: int, queries: Tensor, *, all_rows: bool) -> Tensor:
         """Return outputs [J * q, heads, head_dim] for the rows ``rows`` of ``queries`` [N, heads, head_dim]."""
         heads, width = queries.shape[1:]
@@ -65,10 +59,9 @@ class _Group:
         split = chosen.view(self._sessions, self._queries, kv_heads, heads // kv_heads, width)
         by_head = split.permute(0, 2, 3, 1, 4)  # [J, kv_heads, groups, q, head_dim]
         folded = by_head.flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
-        context = self._context(layer).permute(2, 0, 3, 1, 4)  # [2, J, kv_heads, n, head_dim]
-        outputs = scaled_dot_product_attention(
-            folded, context[0], context[1], attn_mask=self._folded_mask(heads // kv_heads)
-        )
+        context = self._pool.storage[layer].index_select(0, self._tokens)  # [J * n, 2, kv_heads, head_dim]
+        context = context.view(self._sessions, self._length, 2, kv_heads, width).permute(2, 0, 3, 1, 4)
+        outputs = compute_attention(folded, context[0], context[1], self._folded_mask(heads // kv_heads))
         by_token = outputs.reshape(by_head.shape).permute(0, 3, 1, 2, 4)  # [J, q, kv_heads, groups, head_dim]
         return by_token.reshape(-1, heads, width)
 
@@ -106,6 +99,25 @@ class PaddedBackend:
     def plan(self, batch: StepBatch, pool: KVPool) -> PaddedAttention:
         """Prepare the attention of a step."""
         return PaddedAttention(batch, pool)
+
+
+def compute_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return attention [J, heads, q, head_dim] of queries over keys and values [J, heads, n, head_dim].
+
+    ``mask`` [J or 1, 1, q, n] is added to the scores. PyTorch's CPU kernel computes bfloat16 products more slowly than plain
+    products do, once there are many of them.
+    """
+    sessions, heads, rows, width = queries.shape
+    length = keys.shape[2]
+    is_large = sessions * heads * rows * length >= PRODUCTS_FROM
+    if not (is_large and queries.device.type == "cpu" and queries.dtype == torch.bfloat16):
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    added = (
+        queries.new_zeros(()) if mask is None else mask.expand(sessions, heads, rows, length).reshape(-1, rows, length)
+    )
+    flat = [part.reshape(sessions * heads, -1, width) for part in (queries, keys, values)]
+    scores = torch.baddbmm(added, flat[0], flat[1].transpose(1, 2), alpha=width**-0.5)  # [J * heads, q, n]
+    return torch.bmm(scores.softmax(-1), flat[2]).view(sessions, heads, rows, width)
 
 
 def _similar(batch: StepBatch) -> list[Integers]:

@@ -164,7 +164,7 @@ def fuse_gated(
 
 def _joined_scaled(layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
     """Return one layer in place of layers of one scaled kind, whose parameters become views of it, else ``layers``."""
-    scaled = [layer for layer in layers if isinstance(layer, ScaledLinear) and not layer.weight.is_mkldnn]
+    scaled = [layer for layer in layers if isinstance(layer, ScaledLinear)]
     kinds = {(type(layer), layer.bias is None) for layer in scaled}
     if len(scaled) < len(layers) or len(kinds) > 1:
         return layers

@@ -47,11 +47,11 @@ class PackedLinear:
         return self._binary(inputs, factor, "mul")
 
     def _pointwise(self, inputs: Tensor, name: str, algorithm: str) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, name, [], algorithm)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, self.weight, self.bias, name, [], algorithm)
         return out
 
     def _binary(self, inputs: Tensor, other: Tensor, name: str) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, other, self.weight, self.bias, name)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.weight, self.bias, name)
         return out
 
 

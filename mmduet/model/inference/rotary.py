@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of tokens, each [N, 1, 1, head_dim / 2]: computed in float32, stored in the model's dtype."""
+    """Cosines and sines of tokens, each [N, 1, head_dim]: computed in float32, stored in the model's dtype.
+
+    Both halves of a row belong to the same angles; the sines of the first half are negative.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -23,14 +26,13 @@ def inverse_frequencies(theta: float, head_dim: int, device: torch.device) -> Te
 
 def compute_rotary(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Rotary:
     """Return cosines and sines of positions [N]. Any position is valid, because no table is read."""
-    angles = positions.to(torch.float32)[:, None, None, None] * frequencies  # [N, 1, 1, head_dim / 2]
-    return Rotary(angles.cos().to(dtype), angles.sin().to(dtype))
+    angles = positions.to(torch.float32)[:, None, None] * frequencies  # [N, 1, head_dim / 2]
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    return Rotary(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
 
 def rotate_(heads: Tensor, rotary: Rotary) -> None:
     """Rotate queries and keys [N, heads, head_dim] in place."""
-    pairs = heads.view(*heads.shape[:-1], 2, -1)  # [N, heads, 2, head_dim / 2]
-    crossed = pairs * rotary.sin
-    pairs.mul_(rotary.cos)
-    pairs[:, :, 0].sub_(crossed[:, :, 1])
-    pairs[:, :, 1].add_(crossed[:, :, 0])
+    first, second = heads.chunk(2, -1)
+    crossed = torch.cat([second, first], -1).mul_(rotary.sin)
+    heads.mul_(rotary.cos).add_(crossed)

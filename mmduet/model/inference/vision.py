@@ -56,7 +56,9 @@ class _Layer:
         self._heads, self._scale = int(attention.num_heads), float(attention.scale)
         self._qkv = fuse([attention.q_proj, attention.k_proj, attention.v_proj], packing=packing)
         self._out = fuse([attention.out_proj], packing=packing)
-        self._fc1, self._fc2 = fuse([mlp.fc1], packing=packing), fuse([mlp.fc2], packing=packing)
+        # Packed, it also computes the activation: worth it in float32, too.
+        self._fc1 = fuse([mlp.fc1], packing="always" if packing == "auto" else packing)
+        self._fc2 = fuse([mlp.fc2], packing=packing)
         self._activation = _activation(mlp.config.hidden_act)
 
     def forward(self, hidden: Tensor, batch: int) -> Tensor:

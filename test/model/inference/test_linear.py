@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmduet.model import int8
 from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.fp8 import Fp8Linear
 from mmduet.model.inference import packed
@@ -119,10 +118,7 @@ def test_adapters_are_added_to_a_gated_product(packing) -> None:
 
 @pytest.mark.parametrize("kind", [Fp8Linear, Int8Linear])
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_with_scales_are_one_product_and_share_one_storage(
-    kind: type[ScaledLinear], bias: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(int8, "has_onednn_products", lambda: False)
+def test_layers_with_scales_are_one_product_and_share_one_storage(kind: type[ScaledLinear], bias: bool) -> None:
     layers = [kind.from_linear(layer) for layer in linears(40, 8, 16, bias=bias)]
     expected = concatenated(layers, inputs())
     fused = fuse(layers)
