@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmduet.files import atomic_write
-from mmduet.viz.style import GRID_COLOUR
+from mmduet.viz.style import GRID_COLOUR, TEXT_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,21 +51,26 @@ def _draw_rates(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_step_times(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
-    streams = [run["streams"] for run in runs]
-    for quantile, colour in (("p50", ENGINE_COLOUR), ("p99", TAIL_COLOUR)):
-        axes.plot(
-            streams, [run["step_ms"][quantile] for run in runs], color=colour, marker="o", label=f"step {quantile}"
-        )
-    limits = [(run["streams"], run["frame_step"]["limit_ms"]) for run in runs if run["frame_step"]]
-    if limits:
-        axes.plot(*zip(*limits, strict=True), color="#222222", linestyle="--", label="limit of a frame step")
+    streams, tails = [run["streams"] for run in runs], [run["step_ms"]["p99"] for run in runs]
+    axes.plot(streams, tails, color=TAIL_COLOUR, marker="o", label="all steps, p99")
+    with_frames = [run for run in runs if run["frame_step"]]
+    if with_frames:
+        counts = [run["streams"] for run in with_frames]
+        medians, limits = ([run["frame_step"][name] for run in with_frames] for name in ("p50", "limit_ms"))
+        axes.plot(counts, medians, color=ENGINE_COLOUR, marker="o", label="steps of frames, p50")
+        axes.plot(counts, limits, color=TEXT_COLOUR, linestyle="--", label="limit of a step of frames")
     axes.set(ylabel="milliseconds", yscale="log")
 
 
 def _format_axes(axes: Axes, streams: Sequence[int]) -> None:
+    from matplotlib.ticker import LogLocator
+
     axes.set_xscale("log", base=2)
     axes.set_xticks(streams, [str(count) for count in streams])
     axes.set_xlabel("streams")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")  # not powers of ten
+    axes.yaxis.set_minor_formatter("")
     axes.grid(color=GRID_COLOUR)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

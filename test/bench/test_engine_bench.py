@@ -118,6 +118,9 @@ def test_steps_with_a_full_window_dispatch_the_same_operations() -> None:
     first, second = (count_operations(engine, TINY, pool, 2) for _ in range(2))
     assert first == second
     assert "tower" not in first["frame_step"]["stages"]
+    layers = engine.model.config.text.layers
+    assert first["token_step"]["attention_calls"] >= layers
+    assert first["token_step"]["cache_copies"] >= layers
 
 
 def test_recorder_counts_calls_and_time() -> None:
@@ -211,3 +214,13 @@ def test_measurement_without_references_has_no_ratios() -> None:
     assert run["token_step"] is None
     assert run["first_token_ms"] == {}
     assert "-" in format_table(report["runs"])
+
+
+def test_command_and_module_have_the_same_options() -> None:
+    from mmduet.cli._help import build_command, walk
+    from mmduet.cli.main import app
+
+    command = next(each for names, each in walk((), build_command(app)) if names[-2:] == ("bench", "engine"))
+    parameters = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    actions = {flag for action in build_parser()._actions for flag in action.option_strings}
+    assert parameters - {"--help"} == actions - {"-h", "--help"}

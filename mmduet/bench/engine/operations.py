@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -65,6 +66,10 @@ class OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         calls, overhead = self._by_stage(self.calls), recording_nanoseconds()
         nanoseconds = self._by_stage(self.nanoseconds)
         return {stage: max(nanoseconds[stage] - overhead * calls[stage], 0) / 1e6 for stage in nanoseconds}
+
+    def count(self, names: re.Pattern[str], stage: str) -> int:
+        """Return the number of operations of a stage whose names match."""
+        return sum(count for (of, name), count in self.calls.items() if of == stage and names.search(name))
 
     def most_frequent(self) -> dict[str, int]:
         """Return the names and numbers of the most frequent operations."""

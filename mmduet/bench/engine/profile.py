@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -21,8 +21,10 @@ from mmduet.bench.engine.streams import SaturatedStreams
 from mmduet.engine import Engine
 from mmduet.files import atomic_write
 
-PROFILED_STEPS = 8  # of each kind, and as many without a recorder
+PROFILED_STEPS = 10  # of each kind, and as many without a recorder
 TRACED_STEPS = 3
+ATTENTION_CALLS = re.compile("scaled_dot_product|flash|varlen")
+COPIES = re.compile("copy|scatter|index_put")
 PROFILE_REPLY_TOKENS = 64  # so that replies are longer than what is profiled, unless the model ends them
 
 
@@ -34,10 +36,13 @@ class _StepProfile:
     recorders: list[OperationRecorder] = field(default_factory=list)
 
     def to_dict(self, load_operations: float, machine: MachineLimit | None) -> dict[str, Any]:
-        """Return the medians. ``load_operations``: those of the language model's linear layers in one step."""
-        wall = 1000 * float(np.median(self.walls))
-        operations = float(np.median([recorder.total_milliseconds for recorder in self.recorders]))
-        stages = self._stages()
+        """Return the fastest step of each kind, which another load of the machine has disturbed least.
+
+        ``load_operations``: those of the language model's linear layers in one step.
+        """
+        wall = 1000 * min(self.walls)
+        recorder = min(self.recorders, key=lambda recorder: recorder.total_milliseconds)
+        operations, stages = recorder.total_milliseconds, recorder.milliseconds_by_stage()
         linear_flops = load_operations / (stages["lm_linear"] / 1000) if stages.get("lm_linear") else None
         of_limit = None if machine is None or linear_flops is None else linear_flops / machine.gemm_flops
         return {
@@ -45,16 +50,11 @@ class _StepProfile:
             "operations_ms": operations,
             "python_ms": wall - operations,
             "python_fraction": 1 - operations / wall,
-            "operations": int(np.median([recorder.total_calls for recorder in self.recorders])),
+            "operations": recorder.total_calls,
             "stages_ms": stages,
             "lm_linear_flops": linear_flops,
             "lm_linear_fraction_of_limit": of_limit,
         }
-
-    def _stages(self) -> dict[str, float]:
-        found = [recorder.milliseconds_by_stage() for recorder in self.recorders]
-        names = dict.fromkeys(name for each in found for name in each)
-        return {name: float(np.median([each.get(name, 0.0) for each in found])) for name in names}
 
 
 def profile_steps(
@@ -163,6 +163,8 @@ def _activities(device: torch.device) -> list[ProfilerActivity]:
 def _counts(recorder: OperationRecorder) -> dict[str, Any]:
     return {
         "total": recorder.total_calls,
+        "attention_calls": recorder.count(ATTENTION_CALLS, "attention"),
+        "cache_copies": recorder.count(COPIES, "cache_writes"),
         "stages": recorder.calls_by_stage(),
         "most_frequent": recorder.most_frequent(),
     }
