@@ -116,7 +116,10 @@ class Visitors:
 
 
 class StayingPage:
-    """A page that stays open all the time, with a camera. It is the only one in its browser, whose memory it uses alone."""
+    """A page that stays open all the time, with a camera. It is the only one in its browser, whose memory it uses alone.
+
+    It narrates as often as it can, so that its conversation has all the entries that a page keeps before the warm-up ends.
+    """
 
     def __init__(self, browser: MeasuredBrowser, url: str) -> None:
         self.browser, self.driver = browser, browser.open_tab(url)
@@ -125,6 +128,7 @@ class StayingPage:
         self._cdp.send("HeapProfiler.enable")
         self.driver.start_camera()
         self.driver.wait_for_event("e.type === 'input_frame.scored'")
+        self.driver.drag_threshold(1.0)
         self.latency, self.restarts, self._asked = Latency(), 0, 0
 
     def sample(self) -> Json:

@@ -18,7 +18,7 @@ ROWS = (
     ("model", "tasks", "protocol", "viz"),
     ("engine", "client", "index"),
     ("pipelines", "training"),
-    ("server", "webpage", "cluster", "recipes", "evaluation", "reports", "bench"),
+    ("server", "webpage", "cluster", "recipes", "evaluation", "reports", "bench", "diagnostics"),
     ("cli",),
     ("__main__",),
 )
@@ -35,6 +35,7 @@ SAME_ROW_ALLOWED = {
     ("cluster", "server"),
     ("recipes", "training"),
     ("reports", "evaluation"),
+    ("diagnostics", "evaluation"),
 }
 TORCH_PACKAGES = ("model", "engine", "training", "recipes", "bench", "pipelines/local", "evaluation/runs")
 PUBLIC_API = "mmduet/__init__.py"  # resolves its names lazily, so it may name any package

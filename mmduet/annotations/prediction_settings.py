@@ -29,6 +29,7 @@ class PredictionSettings:
     max_frames: int | None
     options: SessionOptions
     revisions: Sequence[str] = ()
+    quantized_tower: str | None = None
 
     def to_dict(self) -> Json:
         """Return the content of the settings file."""
@@ -39,6 +40,7 @@ class PredictionSettings:
             "adapter": self.adapter,
             **({"revisions": list(self.revisions)} if self.revisions else {}),
             "quantized": self.quantized,
+            **({"quantized_tower": self.quantized_tower} if self.quantized_tower else {}),
             "dtype": self.dtype,
             "fps": self.fps,
             "max_frames": self.max_frames,

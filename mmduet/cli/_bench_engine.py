@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, Threads
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, ComputeOptions, Threads
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(ComputeOptions):
     """The options of ``mmduet bench engine``."""
 
     model: Annotated[str, Option(metavar=MODEL_METAVAR, help=MODEL_HELP)] = "nano"
-    device: Annotated[str, Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto"
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], Option(help="Number format of weights and computation.")
-    ] = "auto"
-    attention: Annotated[
-        Literal["auto", "loop", "padded", "varlen"], Option(help="Attention backend of the engine.")
-    ] = "auto"
     streams: Annotated[str, Option(metavar="N,N,…", help="Numbers of streams; each is measured separately.")] = (
         "1,4,16,64"
     )
@@ -48,6 +41,7 @@ class EngineOptions:
     embeds: Annotated[
         bool, Option("--embeds/--pixels", help="Give frames as visual tokens, or as pixels for the vision tower.")
     ] = False
+    graphs: Annotated[bool, Option(help="Replay steps as CUDA graphs where that is possible.")] = True
     threads: Threads = None
     references: Annotated[
         str, Option(metavar="NAME,…", help="Reference engines to compare with: paper, tight, or none.")
@@ -91,6 +85,7 @@ def _bench_options(options: EngineOptions) -> EngineBenchOptions:
         device=options.device,
         dtype=options.dtype,
         attention=options.attention,
+        graphs=options.graphs,
         streams=parse_streams(options.streams),
         frames=options.frames,
         rounds=options.rounds,

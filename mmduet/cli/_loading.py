@@ -35,8 +35,14 @@ Adapter = Annotated[
     ),
 ]
 Quantized = Annotated[
-    Literal["int8", "nf4"] | None,
-    Option(help="Store the language model's weights in 8 or 4 bits, which saves memory; needs mmduet\\[quant]."),
+    Literal["int8", "nf4", "fp8"] | None,
+    Option(
+        help="Store the language model's weights in 8 or 4 bits, which saves memory; int8 and nf4 need mmduet\\[quant]."
+    ),
+]
+QuantizedTower = Annotated[
+    Literal["int8", "fp8"] | None,
+    Option(help="Store the vision tower's weights in 8 bits; int8 also computes with 8-bit integers."),
 ]
 DEVICE_METAVAR = "auto|cpu|cuda|cuda:N|mps"
 DEVICE_HELP = "Device that the model runs on; auto: CUDA if there is a device, else the CPU. mps is experimental."
@@ -86,6 +92,7 @@ class LoadingOptions(ComputeOptions):
     adapter: Adapter = None
     allow_pickle: AllowPickle = False
     quantized: Quantized = None
+    quantized_tower: QuantizedTower = None
     threads: Threads = None
 
 
@@ -127,6 +134,7 @@ def load(
             options.device,
             adapters=named,
             quantized=options.quantized,
+            quantized_tower=options.quantized_tower,
             pickles=options.allow_pickle,
             progress=report,
         )

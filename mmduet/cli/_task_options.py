@@ -86,11 +86,12 @@ class TaskOptions(LoadingOptions):
         self._check_files()
 
     def _check_server(self) -> None:
-        names = ("model", "adapter", "quantized", "device", "dtype", "attention")
+        names = ("model", "adapter", "quantized", "quantized_tower", "device", "dtype", "attention")
         given = [name for name in names if getattr(self, name) not in (None, "auto")]
         if self.server is not None and given:
+            option = f"--{given[0].replace('_', '-')}"
             raise OptionError(
-                f"--{given[0]} and --server contradict each other, because the server loads its own model; give one of them"
+                f"{option} and --server contradict each other, because the server loads its own model; give one of them"
             )
 
     def _check_files(self) -> None:

@@ -21,6 +21,7 @@ from mmduet.cli import (
     convert,
     data,
     demo,
+    doctor,
     evaluate,
     ground,
     highlight,
@@ -60,6 +61,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)
 app.command()(inspect.inspect)
+app.command()(doctor.doctor)
 app.command()(version.version)
 
 

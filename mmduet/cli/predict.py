@@ -134,6 +134,7 @@ def _settings(
         model=fingerprint(source.base or options.model),
         adapter=fingerprint(source.adapter) if source.adapter else None,
         quantized=options.quantized,
+        quantized_tower=options.quantized_tower,
         dtype=dtype_name(model.network.dtype),
         fps=config.fps,
         max_frames=config.max_frames,

@@ -111,23 +111,36 @@ def window(options: WindowOptions) -> None:
 class DriftOptions(SceneOptions):
     """The options of ``mmduet scenes drift``."""
 
-    quantized: Annotated[
-        Literal["int8", "nf4"], typer.Option(help="Number of bits of the weights to compare with.")
-    ] = "int8"
+    baseline_dtype: Annotated[
+        Literal["auto", "stored", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Number format of the model that is compared with.", show_default="that of --dtype"),
+    ] = None
+
+    def completed(self) -> DriftOptions:
+        """Return the options with ``quantized="int8"`` if they name nothing that the two models differ in."""
+        differences = (self.quantized, self.quantized_tower, self.baseline_dtype)
+        return self if any(differences) else replace(self, quantized="int8")
+
+    def baseline(self) -> DriftOptions:
+        """Return the options of the model that is compared with."""
+        return replace(self, quantized=None, quantized_tower=None, dtype=self.baseline_dtype or self.dtype)
 
 
 @app.command()
 @takes_options(DriftOptions)
 def drift(options: DriftOptions) -> None:
-    """Report how quantised weights change scores, decisions, texts and memory."""
+    """Report how quantised weights or another number format change scores, decisions, texts and memory.
+
+    Without options, weights of the language model in int8 are compared with those as loaded.
+    """
     from mmduet.engine import Engine
     from mmduet.evaluation.runs.quantization_drift import measure_drift
     from mmduet.files import write_json
     from mmduet.model.quantize import weight_bytes
 
     check_output_files({"--json": options.json_path})
-    original = load(options.model, replace(options, quantized=None))  # type: ignore[arg-type]
-    quantized = load(options.model, options)
+    options = options.completed()
+    original, quantized = load(options.model, options.baseline()), load(options.model, options)
     sizes = {"plain_weight_bytes": weight_bytes(original.network), "weight_bytes": weight_bytes(quantized.network)}
     plain_engine, quantized_engine = (Engine(model, options.engine_config) for model in (original, quantized))
     with progress_bar("processing") as report:

@@ -21,6 +21,7 @@ from mmduet.cli._loading import (
     Adapter,
     LoadingOptions,
     Quantized,
+    QuantizedTower,
     Threads,
     load,
 )
@@ -57,6 +58,7 @@ class ServerOptions:
     dtype: Annotated[str | None, Option(metavar=DTYPE_METAVAR, help=DTYPE_HELP, show_default="auto")] = None
     attention: Annotated[str | None, Option(metavar=ATTENTION_METAVAR, help=ATTENTION_HELP, show_default="auto")] = None
     quantized: Quantized = None
+    quantized_tower: QuantizedTower = None
     allow_pickle: Annotated[bool | None, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)] = None
     threads: Threads = None
     host: Annotated[

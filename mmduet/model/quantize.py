@@ -6,7 +6,7 @@ bitsandbytes; ``fp8`` is 8-bit floating point (``fp8.py``). Of the tower: ``int8
 LLM.int8()'s separate outlier columns are not used: they would be chosen over all sessions of a step, so one session's scores
 would depend on the others. Large models have such columns and lose more accuracy with ``int8`` than with ``nf4``;
 ``mmduet scenes drift`` measures it. Heads, projector, embeddings and language head are not quantised: they are small, or decide
-when to speak. Tested on CPUs only.
+when to speak. Quantised layers stay on the device of the model. Tested on CPUs.
 """
 
 from __future__ import annotations

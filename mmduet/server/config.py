@@ -58,8 +58,12 @@ class ServerConfig(BaseSettings):
     attention: Literal["auto", "loop", "padded", "varlen"] = Field(
         default="auto", description="How attention over the streams of a step is computed"
     )
-    quantized: Literal["int8", "nf4"] | None = Field(
-        default=None, description="Quantize the weights of the language model: `int8` or `nf4`; needs `mmduet[quant]`."
+    quantized: Literal["int8", "nf4", "fp8"] | None = Field(
+        default=None,
+        description="Quantize the weights of the language model: `fp8`, or `int8` or `nf4`, which need `mmduet[quant]`.",
+    )
+    quantized_tower: Literal["int8", "fp8"] | None = Field(
+        default=None, description="Quantize the weights of the vision tower: `int8` or `fp8`."
     )
     allow_pickle: bool = Field(
         default=False, description="Also read `.bin` weights, which can run code; only use trusted files."

@@ -68,7 +68,7 @@ def resize(image: Image, height: int, width: int) -> Image:
 def read_rows(height: int, target: int) -> NDArray[np.intp]:
     """Return the rows, ascending, that ``resize`` reads from ``height`` rows for ``target`` other ones."""
     taps = _taps(height, target, clamp=False)
-    return np.union1d(taps.low, taps.high)
+    return np.union1d(taps.low[taps.low_weight > 0], taps.high[taps.high_weight > 0])
 
 
 def resize_rows(image: Image, rows: NDArray[np.intp], source_height: int, height: int, width: int) -> Image:
@@ -77,8 +77,8 @@ def resize_rows(image: Image, rows: NDArray[np.intp], source_height: int, height
     They include ``read_rows``; the result is then that of ``resize`` for all rows.
     """
     taps = _taps(source_height, height, clamp=False)
-    low, high = np.searchsorted(rows, taps.low), np.searchsorted(rows, taps.high)
-    return _resize_rows(image, taps._replace(low=low, high=high), width)
+    low, high = (np.searchsorted(rows, each).clip(max=len(rows) - 1) for each in (taps.low, taps.high))
+    return _resize_rows(image, taps._replace(low=low, high=high), width)  # rows of weight 0 may be any
 
 
 def _resize_rows(image: Image, rows: Taps, width: int) -> Image:

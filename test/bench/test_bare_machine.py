@@ -79,7 +79,7 @@ def bare_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_bare(folder: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-c", PROGRAM, str(root), str(folder), ",".join(PACKAGES), *arguments]
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(root), str(folder), ",".join(PACKAGES), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={"HF_HUB_OFFLINE": "1"})
 
 

@@ -14,6 +14,7 @@ import torch
 from command_line import in_process, write_video
 from duet_rig import Rig, frames, lively_model, options, scores
 
+from mmduet.cli.scenes import DriftOptions
 from mmduet.errors import CheckpointError, OptionError
 from mmduet.events import Query
 from mmduet.model import load_model
@@ -149,17 +150,48 @@ def test_a_missing_library_is_reported_with_how_to_install_it(monkeypatch: pytes
         load_model("random:tiny", quantized="int8")
 
 
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a split with one short clip."""
+    directory = tmp_path_factory.mktemp("scenes") / "split"
+    make_split(directory, SplitSpec("test", 1, 11, 10.0, 10.5), workers=1)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("arguments", "max_drift"),
+    [
+        ([], 0.02),
+        (["--quantized-tower", "int8", "--dtype", "bfloat16", "--baseline-dtype", "float32"], 0.05),
+        pytest.param(["--quantized", "fp8"], 0.02, marks=pytest.mark.slow),
+        pytest.param(["--quantized-tower", "fp8"], 0.05, marks=pytest.mark.slow),
+        pytest.param(["--dtype", "bfloat16", "--baseline-dtype", "float32"], 0.05, marks=pytest.mark.slow),
+    ],
+)
 def test_the_drift_command_measures_nano_on_a_clip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    max_drift: float,
+    split: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_split(tmp_path / "split", SplitSpec("test", 1, 11, 10.0, 10.5), workers=1)
-    drift = in_process(monkeypatch, capsys, "scenes", "drift", tmp_path / "split", "--json", tmp_path / "drift.json")
-    done = drift("--quantized", "int8")
+    drift = in_process(monkeypatch, capsys, "scenes", "drift", split, "--json", tmp_path / "drift.json")
+    done = drift(*arguments)
     figures = json.loads((tmp_path / "drift.json").read_text())
     assert done.status == 0
     assert figures["frames"] >= 80
     assert figures["spoken"] > 2
-    assert 0 < figures["informative_mean"] < 0.02
+    assert 0 < figures["informative_mean"] < max_drift
     assert figures["decisions_changed"] <= 2
     assert figures["weight_bytes"] < figures["plain_weight_bytes"]
     assert "relevance_max" in done.out
+
+
+def test_the_drift_command_compares_int8_unless_other_differences_are_given() -> None:
+    plain = DriftOptions(directory=Path())
+    assert plain.completed().quantized == "int8"
+    tower = DriftOptions(directory=Path(), quantized_tower="int8").completed()
+    assert (tower.quantized, tower.baseline().quantized_tower) == (None, None)
+    halved = DriftOptions(directory=Path(), dtype="bfloat16", baseline_dtype="float32").completed()
+    assert (halved.quantized, halved.dtype, halved.baseline().dtype) == (None, "bfloat16", "float32")

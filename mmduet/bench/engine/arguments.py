@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import get_args
 
 from mmduet.bench.engine.options import (
-    DtypeName,
     EngineBenchOptions,
     parse_references,
     parse_streams,
@@ -19,6 +18,7 @@ from mmduet.bench.engine.output import check_output_files, write_outputs
 from mmduet.bench.engine.run import Extras, run_engine_bench
 from mmduet.engine.config import AttentionName
 from mmduet.errors import MmduetError
+from mmduet.model.devices import DEVICE_FORMS, DtypeName
 
 DEFAULTS = EngineBenchOptions()
 
@@ -41,9 +41,10 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser("mmduet.bench.engine", description="Measure the engine with some numbers of streams.")
     add = parser.add_argument
     add("--model", default=DEFAULTS.model, help="nano, random:SIZE or a directory")
-    add("--device", default=DEFAULTS.device, help="auto, cpu, cuda or cuda:N")
+    add("--device", default=DEFAULTS.device, help=DEVICE_FORMS)
     add("--dtype", default=DEFAULTS.dtype, choices=get_args(DtypeName))
     add("--attention", default=DEFAULTS.attention, choices=get_args(AttentionName))
+    add("--graphs", action=BooleanOptionalAction, default=True, help="replay steps as CUDA graphs where possible")
     add("--streams", default="1,4,16,64", help="numbers of streams, each measured separately")
     add("--frames", type=int, default=DEFAULTS.frames, help="measured frames of each stream")
     add("--rounds", type=int, default=DEFAULTS.rounds, help="parts in which the engine and the references take turns")
@@ -80,6 +81,7 @@ def parse_options(parsed: Namespace) -> EngineBenchOptions:
         device=parsed.device,
         dtype=parsed.dtype,
         attention=parsed.attention,
+        graphs=parsed.graphs,
         streams=parse_streams(parsed.streams),
         frames=parsed.frames,
         rounds=parsed.rounds,

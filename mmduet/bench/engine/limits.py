@@ -2,16 +2,18 @@
 
 The limit of a step of S frames of K tokens is
 
-    max(S * (2 * K * LM + F) / R, W / B)
+    max(S * (2 * (K * A + L) + F) / R, W / B)
 
-with LM: weights of the language model's linear layers; F: operations of the vision tower and the projector for one frame, 0
-if visual tokens are given; R: operations per second that matrix products reach at the shapes of these layers; W: bytes of the
-weights that the step reads; B: bytes per second of a copy in memory, read and written. For a step of S tokens, K is 1, F is 0
-and LM includes the language head. Attention, norms and everything else count as zero, so no engine reaches the limit.
+with A: weights of the language model's linear layers that every token needs; L: those of the last layer that only the last
+token needs (all but keys and values); F: operations of the vision tower and the projector for one frame, 0 if visual tokens are
+given; R: operations per second that matrix products reach at the shapes of these layers; W: bytes of the weights that the step
+reads; B: bytes per second of a copy in memory, read and written. For a step of S tokens, K is 1, F is 0 and L includes the
+language head. Attention, norms and everything else count as zero, so no engine reaches the limit.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,8 +27,8 @@ from mmduet.model import DuetModel
 
 FORMULA = "max(operations / gemm_flops, weight_bytes / copy_bytes)"
 MIN_ROWS = 512  # rows of the measured products, if a step has fewer: the limit is that of large products
-COPY_BYTES = 1 << 28
-MEASURE_SECONDS = 0.2  # for each product and method
+COPY_BYTES = 1 << 27
+MEASURE_SECONDS = 0.1  # for each shape and method
 REPEATS = 3  # the best one counts
 
 
@@ -53,8 +55,8 @@ class StepLoad:
 
 def frame_load(network: DuetModel, with_tower: bool) -> StepLoad:
     """Return the load of a step of frames; ``with_tower``: from pixels."""
-    config, linear = network.config, _linear_weights(network.lm)
-    weights, operations = linear, 2.0 * config.frame_tokens * linear
+    config, weights = network.config, _linear_weights(network.lm)
+    operations = lm_operations(network, config.frame_tokens)
     if with_tower:
         patches, tower = config.vision.grid**2, _linear_weights(network.tower)
         first, second = network.projector.fc1.weight.numel(), network.projector.fc2.weight.numel()
@@ -69,6 +71,14 @@ def token_load(network: DuetModel) -> StepLoad:
     return StepLoad(2.0 * weights, weights * network.dtype.itemsize)
 
 
+def lm_operations(network: DuetModel, tokens: int) -> float:
+    """Return the operations of the language model's linear layers for ``tokens`` tokens, of which only the last one is read."""
+    attention = network.lm.layers[-1].self_attn
+    keys_values = _linear_weights(attention.k_proj) + _linear_weights(attention.v_proj)
+    only_last = _linear_weights(network.lm.layers[-1]) - keys_values
+    return 2.0 * (tokens * (_linear_weights(network.lm) - only_last) + only_last)
+
+
 def measure_machine(network: DuetModel, rows: int) -> MachineLimit:
     """Measure the rates at the shapes of the language model's linear layers, with at least ``MIN_ROWS`` rows."""
     shapes = layer_shapes(network)
@@ -77,11 +87,10 @@ def measure_machine(network: DuetModel, rows: int) -> MachineLimit:
     return MachineLimit(rates[method], _copy_rate(network.device), method)
 
 
-def layer_shapes(network: DuetModel) -> list[tuple[int, int]]:
-    """Return the shapes (out, in) of the linear layers of one decoder layer."""
-    layer = network.lm.layers[0]
-    linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
-    return [(module.out_features, module.in_features) for module in linear]
+def layer_shapes(network: DuetModel) -> Counter[tuple[int, int]]:
+    """Return the shapes (out, in) of the linear layers of one decoder layer, and how often each occurs."""
+    linear = [module for module in network.lm.layers[0].modules() if isinstance(module, nn.Linear)]
+    return Counter((module.out_features, module.in_features) for module in linear)
 
 
 def _linear_weights(module: nn.Module) -> int:
@@ -91,16 +100,18 @@ def _linear_weights(module: nn.Module) -> int:
 
 
 def _gemm_rates(
-    shapes: list[tuple[int, int]], rows: int, dtype: torch.dtype, device: torch.device
+    shapes: Counter[tuple[int, int]], rows: int, dtype: torch.dtype, device: torch.device
 ) -> Iterator[tuple[str, float]]:
-    """Yield the operations per second of each method over all shapes together."""
-    operations = sum(2.0 * rows * out * width for out, width in shapes)
+    """Yield the operations per second of each method over all layers together."""
+    operations = sum(2.0 * rows * out * width * count for (out, width), count in shapes.items())
     for name, prepare in {"linear": _plain_product, "prepacked": _prepacked_product}.items():
         if name == "prepacked" and device.type != "cpu":
             continue
         with suppress(RuntimeError, AttributeError, TypeError, NotImplementedError):  # a build without oneDNN
-            products = [prepare(_random(out, width, dtype, device), rows) for out, width in shapes]
-            yield name, operations / sum(_best_seconds(product, device) for product in products)
+            seconds = 0.0
+            for (out, width), count in shapes.items():
+                seconds += count * _best_seconds(prepare(_random(out, width, dtype, device), rows), device)
+            yield name, operations / seconds
 
 
 def _plain_product(weight: Tensor, rows: int) -> Callable[[], Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mmduet.bench.device_memory import allocated_bytes, peak_bytes
 from mmduet.bench.engine.frames import FramePool
-from mmduet.bench.engine.memory import allocated_bytes, peak_bytes
 from mmduet.bench.engine.options import EngineBenchOptions
 from mmduet.bench.engine.references import Agreement, ReferenceRound, ReferenceRunner, compare_outputs
 from mmduet.bench.engine.streams import RoundRecord, SaturatedStreams
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 class StreamMeasurement:
     """The rounds of one number of streams, and those of the references, in the same order.
 
-    ``resident_bytes`` is the growth of memory in use from opening the streams to the end, None if it is unknown.
+    ``resident_bytes`` is the growth of memory in use from opening the streams to full windows.
     """
 
     streams: int
@@ -33,7 +33,7 @@ class StreamMeasurement:
     references: dict[str, list[ReferenceRound]]
     agreement: dict[str, Agreement]
     slot_bytes: int
-    resident_bytes: int | None
+    resident_bytes: int
     peak_bytes: int | None
 
 
@@ -92,7 +92,7 @@ def measure_streams(
         references=references,
         agreement=agreement,
         slot_bytes=engine.slot_bytes(session_options(engine.model, options)),
-        resident_bytes=None if before is None or used is None else used - before,
+        resident_bytes=used - before,
         peak_bytes=peak_bytes(device),
     )
 

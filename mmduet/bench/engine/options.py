@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from mmduet.engine.config import AttentionName
 from mmduet.errors import OptionError
+from mmduet.model.devices import DtypeName
 
 FrameInput = Literal["pixels", "embeds"]
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 REFERENCES = ("paper", "tight")
 
 
@@ -19,9 +19,10 @@ class EngineBenchOptions:
 
     Attributes:
         model: Name or directory of the model.
-        device: Device of the weights; ``auto`` is the default of ``load_model``.
-        dtype: Number type of the weights; ``auto`` is the default of ``load_model``.
+        device: Device of the weights, see ``load_model``.
+        dtype: Number type of the weights, see ``load_model``.
         attention: Attention backend of the engine.
+        graphs: Replay steps as CUDA graphs where that is possible.
         streams: Numbers of streams, each measured separately.
         frames: Measured frames of each stream.
         rounds: Parts of a measurement, in which the engine and the references take turns.
@@ -40,6 +41,7 @@ class EngineBenchOptions:
     device: str = "auto"
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    graphs: bool = True
     streams: tuple[int, ...] = (1, 4, 16, 64)
     frames: int = 40
     rounds: int = 5
@@ -87,6 +89,7 @@ class EngineBenchOptions:
         """Return the options under the names of the report."""
         return {
             "model": self.model, "device": self.device, "dtype": self.dtype, "attention": self.attention,
+            "graphs": self.graphs,
             "streams": list(self.streams), "frames": self.round_frames * self.rounds, "rounds": self.rounds,
             "warm_up_frames": self.warm_up_frames, "window": self.window, "speak_rate": self.speak_rate,
             "replies_per_frame": self.round_replies / self.round_frames, "tokens_per_reply": self.tokens_per_reply,

@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mmduet.bench.engine.frames import FramePool
-from mmduet.bench.engine.limits import MachineLimit, frame_load, synchronize, token_load
+from mmduet.bench.engine.limits import MachineLimit, lm_operations, synchronize
 from mmduet.bench.engine.measurement import open_streams, warm_up
 from mmduet.bench.engine.operations import RANGE_PREFIX, OperationRecorder
 from mmduet.bench.engine.options import EngineBenchOptions
@@ -63,15 +63,15 @@ def profile_steps(
     """Break the time of a frame step and of a token step of ``count`` streams down by stages.
 
     Times of stages are those of their operations on the host, measured around each operation. What is left of the wall time of
-    a step without a recorder is Python. On a CUDA device operations only start work, so its time is reported in addition.
+    a step without a recorder is Python. On a CUDA device operations only start work, so its time is reported in addition; steps
+    that are replayed as graphs dispatch no operations, so measure without ``graphs``.
     """
     network = engine.model.network
-    frame, token = frame_load(network, with_tower=False), token_load(network)
-    token_operations = token.operations - 2.0 * network.lm_head.weight.numel()
+    frame, token = (count * lm_operations(network, tokens) for tokens in (network.config.frame_tokens, 1))
     with _profiled_streams(engine, options, pool, count) as streams:
         result = {
-            "frame_step": _profile_frame_steps(streams).to_dict(count * frame.operations, machine),
-            "token_step": _profile_token_steps(streams, count).to_dict(count * token_operations, machine),
+            "frame_step": _profile_frame_steps(streams).to_dict(frame, machine),
+            "token_step": _profile_token_steps(streams, count).to_dict(token, machine),
         }
         if network.device.type == "cuda":
             result["frame_step"]["device_ms"] = _device_stages(streams, network.device)
@@ -110,6 +110,8 @@ def _profiled_streams(
 ) -> Iterator[SaturatedStreams]:
     """Open streams with full windows and long replies for the block."""
     options = replace(options, tokens_per_reply=max(options.tokens_per_reply, PROFILE_REPLY_TOKENS))
+    if options.window is not None:
+        options = replace(options, warm_up=max(options.warm_up_frames, options.window + 1))
     streams = open_streams(engine, options, pool, count)
     warm_up(streams, options)
     try:

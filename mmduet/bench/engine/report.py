@@ -14,7 +14,7 @@ from mmduet.bench.engine.streams import StepRecord
 COLUMNS = (
     ("streams", "streams"), ("frames/s", "frames_per_second"), ("step p50 ms", "step_ms.p50"),
     ("step p99 ms", "step_ms.p99"), ("first token ms", "first_token_ms.p50"), ("tokens/s", "tokens_per_second"),
-    ("MiB/stream", "mib_per_stream"), ("occupancy", "batch_occupancy"), ("of limit", "frame_step.fraction_of_limit"),
+    ("MiB/stream", "slot_mib"), ("occupancy", "batch_occupancy"), ("of limit", "frame_step.fraction_of_limit"),
     ("x paper", "ratios.paper.median"), ("x tight", "ratios.tight.median"),
 )  # fmt: skip
 
@@ -37,7 +37,6 @@ def measurement_dict(
     """Return the figures of one number of streams under the names of the report. Times are wall times."""
     steps = [step for record in found.rounds for step in record.steps]
     first = [seconds for record in found.rounds for seconds in record.first_token_seconds]
-    resident = None if found.resident_bytes is None else found.resident_bytes / found.streams / 2**20
     return {
         "streams": found.streams,
         "frames_per_second": _median(record.frames_per_second for record in found.rounds),
@@ -47,7 +46,7 @@ def measurement_dict(
         "token_step": _step_figures(steps, "tokens", found.streams, machine, token),
         "first_token_ms": _quantiles_ms(first),
         "batch_occupancy": float(np.mean([step.streams for step in steps])) / found.streams,
-        "mib_per_stream": resident,
+        "resident_mib_per_stream": found.resident_bytes / found.streams / 2**20,
         "slot_mib": found.slot_bytes / 2**20,
         "peak_mib": None if found.peak_bytes is None else found.peak_bytes / 2**20,
         "ratios": {name: _ratios(found, name) for name in found.references},
@@ -73,7 +72,7 @@ def format_table(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def format_extras(runs: Sequence[dict[str, Any]]) -> str:
-    """Return profiles and counts of operations as text; empty without operations."""
+    """Return profiles and counts of operations as text; empty without them."""
     return "\n".join(line for run in runs for part in ("profile", "operations") for line in _format_part(run, part))
 
 

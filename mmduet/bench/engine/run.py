@@ -14,7 +14,7 @@ import transformers
 import mmduet
 from mmduet.bench.engine.frames import FramePool
 from mmduet.bench.engine.limits import MachineLimit, frame_load, measure_machine, token_load
-from mmduet.bench.engine.measurement import device_name, measure_streams
+from mmduet.bench.engine.measurement import device_name, measure_streams, open_streams
 from mmduet.bench.engine.options import EngineBenchOptions
 from mmduet.bench.engine.profile import count_operations, profile_steps, write_trace
 from mmduet.bench.engine.report import limit_dict, measurement_dict
@@ -22,7 +22,7 @@ from mmduet.bench.reference_engines import plain_copy
 from mmduet.engine import Engine
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.cpu_threads import set_threads
-from mmduet.model import LoadedModel, load_model
+from mmduet.model import DuetModel, LoadedModel, load_model
 
 Notify = Callable[[str], None]
 
@@ -68,19 +68,28 @@ def run_engine_bench(
     extras, notify = extras or Extras(), notify or (lambda line: None)
     model = load(options)
     plain = plain_copy(model) if options.references and extras.speed else None  # before the engine changes the modules
-    engine = Engine(model, EngineConfig(attention=options.attention, max_step_tokens=options.max_step_tokens))
+    config = EngineConfig(attention=options.attention, max_step_tokens=options.max_step_tokens, graphs=options.graphs)
+    engine = Engine(model, config)
     report = _describe(options, model)
     machine = _measure_limit(report, options, model, notify) if extras.speed else None
     pool = FramePool(engine, options.frame_input, options.seed)
     setup = _Setup(engine, options, extras, pool, plain, machine, notify)
+    _run_once(setup)
     report["runs"] = [_measure_count(setup, count) for count in options.streams]
     return report
+
+
+def _run_once(setup: _Setup) -> None:
+    """Let one stream score a frame and reply, so that what happens at first use only is not measured."""
+    streams = open_streams(setup.engine, setup.options, setup.pool, 1)
+    streams.run(1, 1)
+    streams.close()
 
 
 def _measure_count(setup: _Setup, count: int) -> dict[str, Any]:
     """Return the figures of ``count`` streams."""
     network, options, run = setup.engine.model.network, setup.options, dict[str, Any](streams=count)
-    set_threads(network, count, options.threads)
+    _use_threads(options, network, count)
     if setup.machine is not None:
         setup.notify(f"{count} streams: speed")
         frame, token = frame_load(network, options.frame_input == "pixels"), token_load(network)
@@ -92,13 +101,14 @@ def _measure_count(setup: _Setup, count: int) -> dict[str, Any]:
 
 
 def load(options: EngineBenchOptions) -> LoadedModel:
-    """Load the model. ``auto`` leaves the device and the number type to ``load_model``."""
-    chosen: dict[str, Any] = {}
-    if options.device != "auto":
-        chosen["device"] = options.device
-    if options.dtype != "auto":
-        chosen["dtype"] = getattr(torch, options.dtype)
-    return load_model(options.model, **chosen)
+    """Load the model. Raises what ``load_model`` raises."""
+    return load_model(options.model, options.dtype, options.device)
+
+
+def _use_threads(options: EngineBenchOptions, network: DuetModel, streams: int) -> None:
+    """Set the number of CPU threads as the ``mmduet`` command does; on another device only if it is given."""
+    if network.device.type == "cpu" or options.threads is not None:
+        set_threads(network, streams, options.threads)
 
 
 def _describe(options: EngineBenchOptions, model: LoadedModel) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def _measure_limit(
     report: dict[str, Any], options: EngineBenchOptions, model: LoadedModel, notify: Notify
 ) -> MachineLimit:
     notify("limit of this machine")
-    set_threads(model.network, max(options.streams), options.threads)
+    _use_threads(options, model.network, max(options.streams))
     machine = measure_machine(model.network, max(options.streams) * model.config.frame_tokens)
     frame = frame_load(model.network, options.frame_input == "pixels")
     report["limit"] = limit_dict(machine, frame, token_load(model.network))

@@ -35,24 +35,23 @@ def _rule(file: str, function: str, stage: str) -> Rule:
 
 #: The first rule that matches a function counts.
 RULES = (
-    _rule(r"mmduet/engine/(kv_cache|kv_pool|slot)\.py", r"\b_?(write|scatter|append|store)", "cache_writes"),
-    _rule(r"mmduet/engine/(kv_cache|kv_pool|slot)\.py", r"\b_?(view|gather|read)", "attention"),
-    _rule(r"mmduet/engine/(kv_cache|kv_pool|slot|relocation|window)", "", "evictions"),
-    _rule(r"mmduet/engine/attention", r"positions|forward_packed|plan", "planning"),
-    _rule(r"mmduet/engine/attention", "", "attention"),
-    _rule(r"mmduet/engine/(step_batch|scheduler)", "", "planning"),
-    _rule(r"mmduet/engine/decoding", "", "sampling"),
-    _rule(r"mmduet/engine/runner", r"heads|score", "heads"),
+    _rule(r"mmduet/engine/kv_pool", r"\.write\b", "cache_writes"),
+    _rule(r"mmduet/engine/kv_pool", r"\.view\b", "attention"),
+    _rule(r"mmduet/engine/(kv_pool|relocation|window)", "", "evictions"),
+    _rule(r"mmduet/engine/attention/", r"\.(plan|__init__)\b|mask", "planning"),
+    _rule(r"mmduet/engine/attention/", "", "attention"),
+    _rule(r"mmduet/engine/forward", r"LayerAttention", "attention"),
+    _rule(r"mmduet/engine/(step_batch|forward|graphs|static_step)", "", "planning"),
+    _rule(r"mmduet/engine/sampling", "", "sampling"),
+    _rule(r"mmduet/engine/runner", r"_read|_rows", "heads"),
+    _rule(r"mmduet/engine/runner", r"pixels", "tower"),
     _rule(r"mmduet/engine/runner", r"embed|encode", "embedding"),
     _rule(r"mmduet/model/adapter_bank", r"route_rows", "planning"),
-    _rule(r"mmduet/model/adapter_bank", r"project", "projector"),
-    _rule(r"mmduet/model/adapter_bank", r"\.score", "heads"),
     _rule(r"mmduet/model/network", r"Projector", "projector"),
-    _rule(r"mmduet/model/network", r"Heads|score", "heads"),
+    _rule(r"mmduet/model/network", r"Heads", "heads"),
     _rule(r"mmduet/model/network", r"embed_tokens", "embedding"),
-    _rule(r"mmduet/model/network", r"features", "tower"),
-    _rule(r"mmduet/model/(tower|preprocess|\w+/vision)|transformers/models/siglip", "", "tower"),
-    _rule(r"mmduet/model/\w+/decoder|transformers/models/qwen", "", LANGUAGE_MODEL),
+    _rule(r"mmduet/model/(tower|preprocess|inference/vision)|transformers/models/siglip", "", "tower"),
+    _rule(r"mmduet/model/inference/decoder|transformers/models/qwen", "", LANGUAGE_MODEL),
 )
 _NO_RULE = ""
 _stage_of_code: dict[CodeType, str] = {}

@@ -187,12 +187,12 @@ def _joined(parameters: Sequence[Tensor]) -> Tensor:
     rows = sum(len(parameter) for parameter in parameters)
     if _are_adjacent(parameters):
         return first.as_strided((rows, *first.shape[1:]), first.stride())
-    with torch.inference_mode(mode=False):  # parameters that are inference tensors could not be trained or saved
+    with torch.inference_mode(mode=first.is_inference()):  # a parameter and its data have to be of the same kind
         joined = torch.cat([parameter.data for parameter in parameters])
-    begin = 0
-    for parameter in parameters:
-        parameter.data = joined[begin : begin + len(parameter)]
-        begin += len(parameter)
+        begin = 0
+        for parameter in parameters:
+            parameter.data = joined[begin : begin + len(parameter)]
+            begin += len(parameter)
     return joined
 
 

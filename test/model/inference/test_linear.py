@@ -171,6 +171,21 @@ def test_a_second_fusion_copies_nothing() -> None:
     torch.testing.assert_close(reversed_order(inputs()), concatenated(layers[::-1], inputs()))
 
 
+@packings
+@pytest.mark.parametrize("built_in", [True, False])
+@pytest.mark.parametrize("fused_in", [True, False])
+def test_layers_may_be_built_and_fused_in_inference_mode(packing, built_in: bool, fused_in: bool) -> None:
+    with torch.inference_mode(built_in):
+        layers = linears(40, 8)
+    with torch.inference_mode(fused_in):
+        fused = fuse(layers, packing=packing)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(inputs()), concatenated(layers, inputs()))
+    if not built_in:  # the parameters can still be trained
+        layers[0].requires_grad_(True)(inputs()).sum().backward()
+        assert layers[0].weight.grad is not None
+
+
 def test_a_single_dense_layer_keeps_its_tensors() -> None:
     (layer,) = linears(40)
     assert fuse([layer], packing="never").weight.data_ptr() == layer.weight.data_ptr()
