@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from mmduet.engine.attention import Attention, Backend
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import StepBatch
 from mmduet.model.inference.decoder import Decoder
@@ -47,11 +47,11 @@ class PackedForward:
     def __call__(self, embeds: Tensor, batch: StepBatch) -> Tensor:
         """Return final-norm hidden states [J, D], see ``Forward``."""
         device = embeds.device
-        positions, tokens = torch.from_numpy(batch.positions).to(device), torch.from_numpy(batch.tokens).to(device)
+        positions, tokens = to_device(batch.positions, device), to_device(batch.tokens, device)
         rotary, attention = self.decoder.rotary(positions), self.backend.plan(batch, self.pool)
         if batch.size == len(batch.counts):  # each row is the last one of its session
             return self.decoder.forward(embeds, rotary, LayerAttention(self.pool, tokens, attention, attention))
-        rows = torch.from_numpy(batch.last_rows).to(device)
+        rows = to_device(batch.last_rows, device)
         if self.is_routed:
             attend = LayerAttention(self.pool, tokens, attention, attention)
             return self.decoder.forward(embeds, rotary, attend).index_select(0, rows)

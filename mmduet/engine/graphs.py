@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmduet.engine.attention.varlen import Kernel, torch_kernel
 from mmduet.engine.forward import Forward, PackedForward
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.static_step import StaticStep, StepShape
 from mmduet.engine.step_batch import Integers, StepBatch
 from mmduet.model import DuetConfig
@@ -43,11 +44,11 @@ class GraphedForward:
         hidden = embeds.new_empty(len(batch.counts), self._width)
         for members, shape in self._parts(batch):
             part, rows = batch.select(members)
-            inputs = embeds if len(rows) == len(embeds) else embeds[torch.from_numpy(rows).to(embeds.device)]
+            inputs = embeds if len(rows) == len(embeds) else embeds[to_device(rows, embeds.device)]
             outputs = self._packed(inputs, part) if shape is None else self._replay(inputs, part, shape)
             if len(members) == len(batch.counts):
                 return outputs
-            hidden[torch.from_numpy(members).to(embeds.device)] = outputs
+            hidden[to_device(members, embeds.device)] = outputs
         return hidden
 
     def warm_up(self, sessions: int, context: int) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.range_allocator import RangeAllocator
 from mmduet.engine.relocation import Relocation, plan_relocation
 from mmduet.engine.slot import Slot
@@ -27,13 +28,12 @@ SLOT_UNIT = 16
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Shape, type and device of the keys and values of one token, and the positions that a slot may have."""
+    """Shape, type and device of the keys and values of one token."""
 
     layers: int
     kv_heads: int
     head_dim: int
     rope_theta: float
-    max_positions: int
     dtype: torch.dtype
     device: torch.device
 
@@ -61,7 +61,7 @@ class KVPool:
         ]
         self.storage = self._memory[0].tensor  # [layers, tokens, 2, kv_heads, head_dim]: keys, values
         self._unrotated = self._memory[1].tensor  # [layers, pins, kv_heads, head_dim]
-        self._rotation = _rotation_table(shape)  # [max_positions, head_dim / 2] cosines, sines
+        self._rotation = _rotation_table(shape, 0)  # cosines, sines of distances up to the largest capacity of a slot
 
     @property
     def size_bytes(self) -> int:
@@ -102,6 +102,8 @@ class KVPool:
                 f"{self.used_bytes >> 20} of {self.limit >> 20} MiB are reserved, and the largest free range has "
                 f"{self._slots.largest} tokens; close other sessions, use a smaller window, or allow the engine more memory"
             )
+        if capacity > self._rotation.shape[1]:
+            self._rotation = _rotation_table(self.shape, 1 << (capacity - 1).bit_length())
         return Slot(capacity, pin_capacity, base, pin_base)
 
     def close(self, slot: Slot) -> None:
@@ -133,7 +135,7 @@ class KVPool:
     def _execute(self, plan: Relocation) -> None:
         device = self.shape.device
         new, new_positions, new_targets, placed, shifted, distances, sources, targets = (
-            torch.from_numpy(indices).to(device, non_blocking=True)
+            to_device(indices, device)
             for indices in (
                 plan.new_pins, plan.new_pin_positions, plan.new_pin_targets, plan.placed, plan.shifted, plan.distances,
                 plan.value_sources, plan.targets,
@@ -157,11 +159,11 @@ class KVPool:
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def _rotation_table(shape: CacheShape) -> Tensor:
-    """Return cosines and sines [2, max_positions, head_dim / 2] of all distances, float32, computed in float64."""
+def _rotation_table(shape: CacheShape, size: int) -> Tensor:
+    """Return cosines and sines [2, size, head_dim / 2] of all distances below ``size``, float32, computed in float64."""
     exponent = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
     frequencies = (1.0 / (shape.rope_theta**exponent)).double()
-    angles = torch.arange(shape.max_positions)[:, None].double() * frequencies
+    angles = torch.arange(size)[:, None].double() * frequencies
     return torch.stack([angles.cos(), angles.sin()]).float().to(shape.device)
 
 

@@ -16,9 +16,7 @@ DEFAULT_SHARE = 0.85
 def cache_shape(network: DuetModel) -> CacheShape:
     """Return the shape of the keys and values of a model."""
     text = network.config.text
-    return CacheShape(
-        text.layers, text.kv_heads, text.head_dim, text.rope_theta, text.max_positions, network.dtype, network.device
-    )
+    return CacheShape(text.layers, text.kv_heads, text.head_dim, text.rope_theta, network.dtype, network.device)
 
 
 def create_pool(shape: CacheShape, config: DuetConfig, kv_bytes: int | None) -> KVPool:

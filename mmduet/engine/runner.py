@@ -12,6 +12,7 @@ from mmduet.engine.attention import choose_backend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.forward import PackedForward
 from mmduet.engine.graphs import create_forward
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.pool_size import cache_shape, create_pool
 from mmduet.engine.sampling import TokenSampler, sample_next
 from mmduet.engine.session import PreparedFrame, Session, TokenSpan, WorkItem
@@ -19,7 +20,6 @@ from mmduet.engine.step_batch import NewTokens, StepBatch
 from mmduet.model import LoadedModel
 from mmduet.model.adapter_bank import AdapterBank, AdapterName
 from mmduet.model.inference.decoder import Decoder
-from mmduet.model.preprocess import normalize_images
 
 Job = tuple[Session, WorkItem]
 
@@ -38,6 +38,7 @@ class Runner:
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self.network = model.network.eval()
+        self.network.tower.optimize()
         self.config = model.config
         self.adapters = model.adapters or AdapterBank(model.network, {})
         self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
@@ -83,8 +84,8 @@ class Runner:
 
     def _encode_pixels(self, pixels: Sequence[Tensor], adapters: Sequence[AdapterName]) -> Tensor:
         """Compute visual tokens [B, K, D], each image with the projector of its adapter. All share the tower."""
-        images = torch.stack(list(pixels)).to(self.network.device)  # [B, S, S, 3]
-        return self.adapters.project(self.network.features(normalize_images(images)), adapters)
+        images = to_device(torch.stack(list(pixels)), self.network.device)  # [B, S, S, 3]
+        return self.adapters.project(self.network.encode_images(images), adapters)
 
     def _embed(self, spans: Sequence[tuple[TokenSpan, AdapterName]]) -> Tensor:
         """Compute embeddings [N, D] of all spans in order, with one tower call and one embedding look-up."""
@@ -93,11 +94,11 @@ class Runner:
         ids = [token for span, _ in spans for token in span.ids]
         if not ids and visual is not None:
             return visual
-        text = self.network.embed_tokens(torch.tensor(ids, dtype=torch.long, device=self.network.device))  # [T, D]
+        text = self.network.embed_tokens(to_device(torch.tensor(ids, dtype=torch.long), self.network.device))  # [T, D]
         if visual is None:
             return text
         order = _interleave([(self.token_count(span), span.frame is not None) for span, _ in spans], len(ids))
-        return torch.cat([text, visual]).index_select(0, torch.tensor(order, device=text.device))
+        return torch.cat([text, visual]).index_select(0, to_device(torch.tensor(order), text.device))
 
     def _read(self, last: Tensor, jobs: Sequence[Job], adapters: Sequence[AdapterName]) -> StepResult:
         """Apply the two heads or the language head to last hidden states [J, D], only where they are requested."""

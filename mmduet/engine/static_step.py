@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmduet.engine.attention.varlen import Kernel
 from mmduet.engine.forward import LayerAttention
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.slot import Slot
 from mmduet.engine.step_batch import Integers, StepBatch
@@ -109,10 +110,8 @@ class StaticStep:
 
     def load(self, embeds: Tensor, batch: StepBatch) -> None:
         """Copy a step into the tensors: embeddings [N, D] of sessions with ``shape.queries`` new tokens each."""
-        packed = torch.from_numpy(StaticPlan.build(batch, self.shape, self._scratch).packed())
-        if self._integers.device.type == "cuda":
-            packed = packed.pin_memory()
-        self._integers.copy_(packed, non_blocking=True)
+        plan = StaticPlan.build(batch, self.shape, self._scratch)
+        self._integers.copy_(to_device(plan.packed(), self._integers.device))
         self.embeds[: len(embeds)] = embeds
 
     def compute(self) -> None:

@@ -23,7 +23,7 @@ from mmduet.errors import OptionError
 from mmduet.events import Context, Frame, Query
 
 CPU = torch.device("cpu")
-SHAPE = CacheShape(2, 2, 12, 1e4, 512, torch.float32, CPU)
+SHAPE = CacheShape(2, 2, 12, 1e4, torch.float32, CPU)
 HEADS = 6
 
 

@@ -107,7 +107,7 @@ def test_above_the_window_tokens_attend_to_the_retained_ones_at_compact_position
 
 def test_keys_are_exact_after_ten_thousand_evictions() -> None:
     """Compare keys and values of all live tokens with unrotated keys that are rotated once, in float64."""
-    pool = KVPool(CacheShape(2, 2, 16, 1e6, 160, torch.float32, torch.device("cpu")), 160, 32)
+    pool = KVPool(CacheShape(2, 2, 16, 1e6, torch.float32, torch.device("cpu")), 160, 32)
     slot, generator = pool.open(160, 16), torch.Generator().manual_seed(0)
     live: list[tuple[Tensor, Tensor]] = []
 

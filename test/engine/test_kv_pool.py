@@ -14,7 +14,7 @@ from mmduet.errors import CapacityError
 from mmduet.model.network import build_language_model
 from mmduet.model.presets import SHAPES
 
-SHAPE = CacheShape(2, 2, 12, 1e4, 512, torch.float32, torch.device("cpu"))
+SHAPE = CacheShape(2, 2, 12, 1e4, torch.float32, torch.device("cpu"))
 ROTARY = Qwen2RotaryEmbedding(build_language_model(SHAPES["tiny"].text).config)
 
 

@@ -30,7 +30,7 @@ SLOTS = """
 import torch
 from mmduet.engine.kv_pool import CacheShape, KVPool
 
-pool = KVPool(CacheShape(4, 2, 48, 10000.0, 2048, torch.float32, torch.device("cpu")), 1 << 22, 0)
+pool = KVPool(CacheShape(4, 2, 48, 10000.0, torch.float32, torch.device("cpu")), 1 << 22, 0)
 slots = [pool.open(500, 0) for _ in range(100)]
 empty = resident_mb()
 for slot in slots:

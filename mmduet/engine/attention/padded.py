@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
@@ -31,11 +32,11 @@ class _Group:
         self.valid = (counts[:, None] + query >= 0).ravel()  # [J * q]: queries that are not padding
         rows = np.maximum(batch.offsets[1:][members, None] + query, batch.offsets[:-1][members, None])
         self.rows = rows.ravel()  # [J * q]
-        self._rows = torch.from_numpy(self.rows).to(device)
+        self._rows = to_device(self.rows, device)
         self._mask = self._additive_mask(batch.kv_begin[members], context_end, begin, query)
         self._begin = begin.tolist()
         tokens = begin[:, None] + np.arange(self._length)
-        self._tokens = torch.from_numpy(tokens.ravel()).to(device) if device.type != "cpu" else None
+        self._tokens = to_device(tokens.ravel(), device) if device.type != "cpu" else None
 
     def _additive_mask(self, first: Integers, end: Integers, begin: Integers, query: Integers) -> Tensor | None:
         """Return 0 where a query may attend and -inf elsewhere, [J or 1, 1, q or groups * q, n]; None: everywhere."""
@@ -47,7 +48,7 @@ class _Group:
             allowed = allowed[:1]
         mask = torch.zeros(allowed.shape, dtype=self._pool.shape.dtype)
         mask.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
-        return mask[:, None].to(self._pool.shape.device)  # [J or 1, 1, q, n]
+        return to_device(mask[:, None], self._pool.shape.device)  # [J or 1, 1, q, n]
 
     def _context(self, layer: int) -> Tensor:
         """Return keys and values [J, n, 2, kv_heads, head_dim]."""
@@ -87,7 +88,7 @@ class PaddedAttention:
         valid = np.concatenate([group.valid for group in self._groups])
         self._in_order = len(rows) == batch.size and bool((rows == np.arange(batch.size)).all())
         order = np.flatnonzero(valid)[np.argsort(rows[valid], kind="stable")]
-        self._order = torch.from_numpy(order).to(pool.shape.device)
+        self._order = to_device(order, pool.shape.device)
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:
         """Return outputs [N, heads, head_dim], see ``Attention``."""

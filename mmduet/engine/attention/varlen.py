@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
@@ -47,9 +47,9 @@ class VarlenAttention:
     def __init__(self, batch: StepBatch, pool: KVPool, kernel: Kernel) -> None:
         self._pool, self._kernel, device = pool, kernel, pool.shape.device
         offsets = np.concatenate([np.zeros(1, np.int64), batch.kv_length.cumsum()])
-        self._query_offsets = torch.from_numpy(batch.offsets.astype(np.int32)).to(device, non_blocking=True)
-        self._key_offsets = torch.from_numpy(offsets.astype(np.int32)).to(device, non_blocking=True)
-        self._tokens = torch.from_numpy(_context_tokens(batch, offsets)).to(device, non_blocking=True)
+        self._query_offsets = to_device(batch.offsets.astype(np.int32), device)
+        self._key_offsets = to_device(offsets.astype(np.int32), device)
+        self._tokens = to_device(_context_tokens(batch, offsets), device)
         self._longest = int(batch.counts.max()), int(batch.kv_length.max())
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from causal_attention import CausalAttention
+from device_option import device
 from torch import Tensor, nn
 
 from mmduet.errors import EngineError
@@ -19,8 +20,8 @@ QWEN2 = TextShape(64, 48, 96, 3, heads=4, kv_heads=2, head_dim=12, max_positions
 QWEN3 = replace(QWEN2, family="qwen3", head_dim=16)  # 4 heads of 16 are wider than the hidden states
 ONE_LAYER = replace(QWEN2, layers=1, kv_heads=4)
 LENGTHS = (9, 1, 5)
-POSITIONS = torch.cat([torch.arange(9) + 7, torch.tensor([300]), torch.arange(5)])
-ROWS = torch.tensor([8, 9, 14, 2])
+POSITIONS = torch.cat([torch.arange(9) + 7, torch.tensor([300]), torch.arange(5)]).to(device())
+ROWS = torch.tensor([8, 9, 14, 2]).to(device())
 
 needs_packing = pytest.mark.skipif(not is_packing_supported(torch.float32), reason="oneDNN does not pack weights here")
 packings = pytest.mark.parametrize("packing", ["never", pytest.param("always", marks=needs_packing)])
@@ -32,11 +33,11 @@ def language_model(shape: TextShape, dtype: torch.dtype = torch.float32):
     generator = torch.Generator().manual_seed(1)
     for parameter in lm.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return lm.to(dtype)
+    return lm.to(device(), dtype)
 
 
 def row(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(sum(LENGTHS), 48, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return torch.randn(sum(LENGTHS), 48, generator=torch.Generator().manual_seed(0)).to(device(), dtype)
 
 
 def of_module(lm, embeds: Tensor) -> Tensor:
@@ -91,7 +92,9 @@ def test_layers_without_biases_and_with_an_output_bias() -> None:
     lm, embeds = language_model(QWEN2), row()
     for layer in lm.layers:
         layer.self_attn.k_proj.bias = None
-        layer.self_attn.o_proj.bias = nn.Parameter(torch.randn(48, generator=torch.Generator().manual_seed(2)))
+        layer.self_attn.o_proj.bias = nn.Parameter(
+            torch.randn(48, generator=torch.Generator().manual_seed(2)).to(device())
+        )
     expected = of_module(lm, embeds)
     for packing in ("never", "always"):
         close(of_decoder(Decoder(copy.deepcopy(lm), packing=packing), embeds), expected)
@@ -111,12 +114,13 @@ def test_two_decoders_of_one_model_share_its_weights() -> None:
 @packings
 @torch.no_grad()
 def test_an_adapter_changes_only_its_own_rows_in_every_layer(packing) -> None:
-    lm, embeds, routing = language_model(QWEN2), row(), {"a": torch.arange(9, 15)}
+    lm, embeds, routing = language_model(QWEN2), row(), {"a": torch.arange(9, 15, device=device())}
     plain = of_decoder(Decoder(lm, packing="never"), embeds)
     for layer in lm.layers:
         for part, name in ((layer.self_attn, "q_proj"), (layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
             adapted = AdaptedLinear(getattr(part, name), routing)
-            adapted.add("a", torch.randn(2, adapted.base.in_features), torch.randn(adapted.base.out_features, 2))
+            down, up = torch.randn(2, adapted.base.in_features), torch.randn(adapted.base.out_features, 2)
+            adapted.add("a", down.to(device()), up.to(device()))
             setattr(part, name, adapted)
     decoder = Decoder(lm, packing=packing)
     changed = of_decoder(decoder, embeds)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from device_option import device
 from torch import Tensor, nn
 
 from mmduet.errors import EngineError
@@ -29,12 +30,12 @@ def tower_of(shape: VisionShape, dtype: torch.dtype = torch.float32) -> VisionTo
     generator = torch.Generator().manual_seed(1)
     for parameter in tower.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return tower.to(dtype)
+    return tower.to(device(), dtype)
 
 
 def images_of(shape: VisionShape, count: int = 5) -> Tensor:
     size = (count, shape.image_size, shape.image_size, 3)
-    return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(device())
 
 
 @torch.no_grad()

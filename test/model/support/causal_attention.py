@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from device_option import device
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -14,8 +15,8 @@ class CausalAttention:
 
     def __init__(self, lengths: Sequence[int], rows: Tensor | None = None) -> None:
         owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        self.mask = (owner[:, None] == owner[None]) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
-        self.rows = rows
+        mask = (owner[:, None] == owner[None]) & torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
+        self.mask, self.rows = mask.to(device()), rows
         self.query_counts: list[int] = []
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor, last: bool) -> Tensor:
