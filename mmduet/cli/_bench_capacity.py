@@ -53,7 +53,8 @@ class CapacityOptions:
     ] = 0.0
     max_step_tokens: Annotated[int, Option(help="Bound of the tokens of one step.")] = 4096
     batching_wait: Annotated[
-        bool, Option("--batching-wait", help="Let the engine wait before small steps, as a server on a GPU does.")
+        bool,
+        Option("--batching-wait", help="Let the engine wait before small steps, as a server with `batching_wait`."),
     ] = False
     noise: Annotated[
         bool, Option("--noise/--no-noise", help="Vary the duration of steps as measured, or use its mean.")

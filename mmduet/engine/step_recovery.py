@@ -179,6 +179,8 @@ def _release_frames(error: BaseException) -> None:
     """
     error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
     linked: BaseException | None = error
-    while linked is not None:
+    known = set[int]()
+    while linked is not None and id(linked) not in known:  # an error may be its own cause
+        known.add(id(linked))
         traceback.clear_frames(linked.__traceback__)
         linked = linked.__cause__ or linked.__context__

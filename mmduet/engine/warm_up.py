@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from mmduet.engine.defaults import recommended_options
 from mmduet.engine.engine import Engine
+from mmduet.engine.session import Session
+from mmduet.errors import CapacityError
 from mmduet.events import Frame, Query, Scores
 
 BATCH_SIZES = (1, 8)
@@ -25,7 +28,7 @@ def warm_up(engine: Engine) -> list[tuple[float, int]]:
     _generate_reply(engine)
     began, steps = perf_counter(), list[tuple[float, int]]()
     for count in BATCH_SIZES:
-        steps += [(seconds, count) for seconds in _score_rounds(engine, count, began + MAX_SECONDS)]
+        steps += _score_rounds(engine, count, began + MAX_SECONDS)
     return steps
 
 
@@ -44,21 +47,33 @@ def _generate_reply(engine: Engine) -> None:
         engine.close(session)
 
 
-def _score_rounds(engine: Engine, count: int, end: float) -> list[float]:
-    """Score frames of ``count`` sessions, beginning no step after ``end``; return the seconds of all rounds but the first."""
-    sessions = [engine.open(recommended_options(engine.model.config.recommended)) for _ in range(count)]
-    rounds = list[float]()
+def _score_rounds(engine: Engine, count: int, end: float) -> list[tuple[float, int]]:
+    """Score frames of at most ``count`` sessions, beginning no step after ``end``.
+
+    Return the seconds and the number of frames of all rounds but the first.
+    """
+    sessions = _open_sessions(engine, count)
+    rounds = list[tuple[float, int]]()
     try:
         for index in range(ROUNDS):
             if perf_counter() > end:
                 break
             for session in sessions:
                 engine.push(session, _grey_frame(engine, index))
-            rounds.append(_score(engine, count))
+            rounds.append((_score(engine, len(sessions)), len(sessions)))
     finally:
         for session in sessions:
             engine.close(session)
     return rounds[1:]
+
+
+def _open_sessions(engine: Engine, count: int) -> list[Session]:
+    """Open ``count`` sessions, or as many as there is memory for."""
+    options, sessions = recommended_options(engine.model.config.recommended), list[Session]()
+    with suppress(CapacityError):
+        while len(sessions) < count:
+            sessions.append(engine.open(options))
+    return sessions
 
 
 def _grey_frame(engine: Engine, index: int) -> Frame:

@@ -92,7 +92,7 @@ def create_app(
         step_faults.on_step(step)
         load.step_cost.on_step(step.seconds, step.frames)
 
-    wait = BatchingWait() if model.network.device.type == "cuda" else None
+    wait = BatchingWait() if config.batching_wait else None
     thread = EngineThread(Engine(model, _engine_config(config)), on_step, wait)
     engine = AsyncEngine(thread, config.max_picture_pixels)
     media = media or _media_loader(model, config)

@@ -141,6 +141,11 @@ class ServerConfig(BaseSettings):
         description="KV memory for all sessions, in MiB; by default half of the memory that is free on the host, or 85 % of "
         "that of the model's GPU. Limits of containers count.",
     )
+    batching_wait: bool = Field(
+        default=False,
+        description="Begin a step up to 10 ms later if more streams are about to have work. The device computes in fewer "
+        "and larger steps and is idle for longer, but frames are scored later.",
+    )
     max_message_bytes: int = Field(
         default=4 << 20, ge=1024, description="Maximum size of a WebSocket message; a larger one closes the socket."
     )

@@ -167,6 +167,15 @@ def test_an_error_that_does_not_recur_ends_nobody_and_is_reported() -> None:
     assert [str(fault.error) for fault in outcome.faults] == ["a kernel failed once"]
 
 
+def test_an_error_may_be_its_own_cause() -> None:
+    def check(jobs: Sequence[int]) -> None:
+        error = ValueError("no")
+        raise error from error
+
+    with pytest.raises(ValueError, match="no"):
+        Recovery(check).run_jobs([1, 2])
+
+
 def test_interruption_is_not_an_error() -> None:
     def check(jobs: Sequence[int]) -> None:
         raise KeyboardInterrupt

@@ -223,7 +223,7 @@ def test_client_can_resume_on_a_full_server() -> None:
 
 
 def test_memory_is_reserved_and_a_larger_window_needs_more() -> None:
-    with run_test_server(kv_memory_mb=3) as server, server.connect() as one:
+    with run_test_server(kv_memory_mb=2) as server, server.connect() as one:
         one.receive()
         with pytest.raises(InvalidStatus):
             server.connect()
@@ -313,7 +313,7 @@ def test_engine_failure_is_reported_once_and_stops_admission() -> None:
         client.receive()
         client.send_frames(1)
         client.receive_until("input_frame.scored")
-        model.network.lm.embed_tokens.register_forward_pre_hook(fail)
+        model.network.heads.register_forward_pre_hook(fail)
         client.send_frames(1)
         events = client.receive_until("session.closed")
         assert [e["type"] for e in events].count("error") == 1
