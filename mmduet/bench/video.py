@@ -19,6 +19,7 @@ from mmduet.errors import OptionError
 from mmduet.video import VideoFile, letterbox, open_frames
 from mmduet.video.decoder_threads import decoder_threads
 from mmduet.video.sampling import check_rate
+from mmduet.video.scheduling import preserved_scheduling
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -206,7 +207,8 @@ def made_video(video: MadeVideo) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "made.mp4"
         try:
-            _write(path, video)
+            with preserved_scheduling():
+                _write(path, video)
         except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
             raise OptionError(f"the video cannot be made with {video.encoder} ({error}); use libx264") from error
         yield path
@@ -220,10 +222,7 @@ def _write(path: Path, video: MadeVideo) -> None:
         stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
         for _ in range(25 * video.seconds):
             frame = pattern()
-            frame.pts, frame.pict_type = (
-                None,
-                PictureType.NONE,
-            )  # else every frame would be a key frame, as in the pattern
+            frame.pts, frame.pict_type = None, PictureType.NONE  # the pattern's frames are all key frames
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmduet.errors import CorruptVideoError
 from mmduet.video import VideoFile
+from mmduet.video.scheduling import preserved_scheduling
 
 
 def picture(k: int, height: int, width: int) -> np.ndarray:
@@ -34,7 +35,7 @@ def make(
     hflip: bool = False,
 ) -> Path:
     height, width = size
-    with av.open(str(path), "w", options=options or {}) as container:
+    with preserved_scheduling(), av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options=codec_options or {"g": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         if rotation is not None:
