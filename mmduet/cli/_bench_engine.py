@@ -33,6 +33,9 @@ class EngineOptions(ComputeOptions):
         int | None,
         Option(min=0, help="Frames of each stream before the measurement.", show_default="until the window is full"),
     ] = None
+    queued: Annotated[
+        int, Option(min=1, help="Frames that each stream has in its queue at all times: 1 like a live stream.")
+    ] = 8
     window: Annotated[
         str, Option(metavar="N|none", help="Frames that are kept in the context; none keeps every frame.")
     ] = "16"
@@ -64,7 +67,7 @@ class EngineOptions(ComputeOptions):
 def engine(options: EngineOptions) -> None:
     """Measure the engine with random frames, as fast as possible, for some numbers of streams.
 
-    Every stream has its next frame queued at all times. Two plain engines on unmodified Transformers modules, which serve one
+    Every stream has frames in its queue at all times. Two plain engines on unmodified Transformers modules, which serve one
     stream at a time, process the same frames in turns: `paper` encodes the whole video first and applies the language head to
     every frame token, `tight` does neither. `python -m mmduet.bench.engine` is the same without the packages of the command.
     """
@@ -90,6 +93,7 @@ def _bench_options(options: EngineOptions) -> EngineBenchOptions:
         frames=options.frames,
         rounds=options.rounds,
         warm_up=options.warm_up,
+        queued=options.queued,
         window=parse_window(options.window),
         speak_rate=options.speak_rate,
         tokens_per_reply=options.tokens_per_reply,

@@ -42,6 +42,7 @@ from mmduet.files import is_disk_error
 from mmduet.text import to_printable
 
 DEBUG_VARIABLE = "MMDUET_DEBUG"
+SPIN_COUNT = "1000"  # about 20 microseconds
 
 app = typer.Typer(name="mmduet", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(scenes.app, name="scenes")
@@ -80,8 +81,11 @@ def options(
 def main(commands: typer.Typer = app) -> None:
     """Run the command line. Typer itself exits with 2 for wrong usage and with 130 for Ctrl-C."""
     # PyTorch's CPU threads spin while they wait for each other, which costs small models most of their time on a busy machine:
-    # `mmduet caption` beside two busy processes took three times as long. Read when torch is imported; a user's value is kept.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # `mmduet caption` beside two busy processes took three times as long. With GNU's OpenMP, which spins until it has counted to
+    # a limit, they spin for about the time between two operations of a step. Read when torch is imported; a user's values are kept.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     silence_libraries()
     try:
         command = build_command(commands)

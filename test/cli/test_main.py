@@ -98,12 +98,14 @@ def test_every_command_that_runs_a_model_has_a_number_of_threads(
     assert "--threads" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_passively_unless_the_user_chooses(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+@pytest.mark.parametrize(("given", "used", "spins"), [(None, "PASSIVE", "1000"), ("ACTIVE", "ACTIVE", None)])
+def test_threads_spin_for_a_short_time_unless_the_user_chooses(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, used: str, spins: str | None
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
     assert not status_of(monkeypatch, "version")
     assert os.environ["OMP_WAIT_POLICY"] == used
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

@@ -49,6 +49,12 @@ def build_parser() -> ArgumentParser:
     add("--frames", type=int, default=DEFAULTS.frames, help="measured frames of each stream")
     add("--rounds", type=int, default=DEFAULTS.rounds, help="parts in which the engine and the references take turns")
     add("--warm-up", type=int, help="frames before the measurement; by default until the window is full")
+    add(
+        "--queued",
+        type=int,
+        default=DEFAULTS.queued,
+        help="frames that each stream has in its queue; 1 is a live stream",
+    )
     add("--window", default=str(DEFAULTS.window), help="frames that are kept in the context, or none")
     add("--speak-rate", type=float, default=DEFAULTS.speak_rate, help="replies per frame")
     add("--tokens-per-reply", type=int, default=DEFAULTS.tokens_per_reply, help="largest number of tokens of a reply")
@@ -86,6 +92,7 @@ def parse_options(parsed: Namespace) -> EngineBenchOptions:
         frames=parsed.frames,
         rounds=parsed.rounds,
         warm_up=parsed.warm_up,
+        queued=parsed.queued,
         window=parse_window(parsed.window),
         speak_rate=parsed.speak_rate,
         tokens_per_reply=parsed.tokens_per_reply,

@@ -49,7 +49,8 @@ def session_options(model: LoadedModel, options: EngineBenchOptions) -> SessionO
 
 def open_streams(engine: Engine, options: EngineBenchOptions, pool: FramePool, count: int) -> SaturatedStreams:
     """Open ``count`` streams."""
-    return SaturatedStreams(engine, session_options(engine.model, options), query_of(engine.model), pool, count)
+    query, chosen = query_of(engine.model), session_options(engine.model, options)
+    return SaturatedStreams(engine, chosen, query, pool, count, options.queued)
 
 
 def query_of(model: LoadedModel) -> str:

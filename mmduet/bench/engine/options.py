@@ -27,6 +27,7 @@ class EngineBenchOptions:
         frames: Measured frames of each stream.
         rounds: Parts of a measurement, in which the engine and the references take turns.
         warm_up: Frames of each stream before the measurement; None: until the window is full, and two more.
+        queued: Frames that each stream has in its queue at all times: 1 like a live stream, more like a file.
         window: Frames that are kept in the context; None keeps all.
         speak_rate: Replies per frame, rounded to whole replies per round.
         tokens_per_reply: Largest number of tokens of a reply.
@@ -46,6 +47,7 @@ class EngineBenchOptions:
     frames: int = 40
     rounds: int = 5
     warm_up: int | None = None
+    queued: int = 8
     window: int | None = 16
     speak_rate: float = 0.05
     tokens_per_reply: int = 16
@@ -59,7 +61,7 @@ class EngineBenchOptions:
         """Raise ``OptionError`` for invalid values."""
         if not self.streams:
             raise OptionError("streams must have at least one number, got none")
-        bounded = {"streams": min(self.streams), "frames": self.frames, "rounds": self.rounds}
+        bounded = {"streams": min(self.streams), "frames": self.frames, "rounds": self.rounds, "queued": self.queued}
         optional = {"window": self.window, "threads": self.threads, "tokens_per_reply": self.tokens_per_reply}
         for name, value in (*bounded.items(), *optional.items()):
             if value is not None and value < 1:
@@ -91,7 +93,7 @@ class EngineBenchOptions:
             "model": self.model, "device": self.device, "dtype": self.dtype, "attention": self.attention,
             "graphs": self.graphs,
             "streams": list(self.streams), "frames": self.round_frames * self.rounds, "rounds": self.rounds,
-            "warm_up_frames": self.warm_up_frames, "window": self.window, "speak_rate": self.speak_rate,
+            "warm_up_frames": self.warm_up_frames, "queued": self.queued, "window": self.window, "speak_rate": self.speak_rate,
             "replies_per_frame": self.round_replies / self.round_frames, "tokens_per_reply": self.tokens_per_reply,
             "frame_input": self.frame_input, "threads": self.threads, "references": list(self.references),
             "max_step_tokens": self.max_step_tokens, "seed": self.seed,

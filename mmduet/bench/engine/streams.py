@@ -1,4 +1,4 @@
-"""Streams of one engine that always have their next frame queued, and a record of every step."""
+"""Streams of one engine that always have frames queued, and a record of every step."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class _Stream:
     session: Session
     next_index: int = 0  # of the next frame to be pushed
     scored: int = 0  # frames of this round
+    pushed: int = 0  # frames of this round
     replies_after: frozenset[int] = frozenset()
     replying: int = 0  # replies that have been requested and not finished
     triggered_at: float | None = None  # time at which a reply without a first token was requested
@@ -71,11 +72,16 @@ class _Stream:
 
 
 class SaturatedStreams:
-    """``count`` streams, each of which has its next frame queued at all times. Frames and replies share steps."""
+    """``count`` streams, each of which has its next frames queued at all times. Frames and replies share steps."""
 
-    def __init__(self, engine: Engine, options: SessionOptions, query: str, pool: FramePool, count: int) -> None:
-        """Open the streams with a query before the first frame. ``options`` must not let the policy speak."""
-        self.engine, self._pool = engine, pool
+    def __init__(
+        self, engine: Engine, options: SessionOptions, query: str, pool: FramePool, count: int, queued: int = 1
+    ) -> None:
+        """Open the streams with a query before the first frame, and keep ``queued`` frames of each in its queue.
+
+        ``options`` must not let the policy speak.
+        """
+        self.engine, self._pool, self._queued = engine, pool, queued
         self._streams = [_Stream(number, engine.open(options)) for number in range(count)]
         self._by_session = {stream.session.id: stream for stream in self._streams}
         for stream in self._streams:
@@ -87,11 +93,12 @@ class SaturatedStreams:
         """Process ``frames`` frames of every stream, with ``replies`` replies of each, as fast as possible."""
         record = RoundRecord(frames=frames * len(self._streams))
         for stream in self._streams:
-            stream.scored, stream.outputs = 0, []
+            stream.scored, stream.pushed, stream.outputs = 0, 0, []
             stream.replies_after = reply_indices(frames, replies, stream.number / len(self._streams))
         start = perf_counter()
         for stream in self._streams:
-            self._push(stream)
+            for _ in range(min(self._queued, frames)):
+                self._push(stream)
         while any(stream.scored < frames or stream.replying for stream in self._streams):
             self._step(record, frames)
         record.seconds = perf_counter() - start
@@ -141,7 +148,7 @@ class SaturatedStreams:
 
     def _push(self, stream: _Stream) -> None:
         self.engine.push(stream.session, self._pool.frame(stream.number, stream.next_index))
-        stream.next_index += 1
+        stream.next_index, stream.pushed = stream.next_index + 1, stream.pushed + 1
 
     def _step(self, record: RoundRecord, frames: int) -> None:
         """Run one step, record it, and give the streams their next work."""
@@ -170,7 +177,7 @@ class SaturatedStreams:
                     self.engine.speak_now(stream.session)
                     stream.replying, stream.triggered_at = stream.replying + 1, now
                 stream.scored += 1
-                if stream.scored < frames:
+                if stream.pushed < frames:
                     self._push(stream)
             case Reply():
                 stream.outputs.append(output)
