@@ -81,8 +81,8 @@ def options(
 def main(commands: typer.Typer = app) -> None:
     """Run the command line. Typer itself exits with 2 for wrong usage and with 130 for Ctrl-C."""
     # PyTorch's CPU threads spin while they wait for each other, which costs small models most of their time on a busy machine:
-    # `mmduet caption` beside two busy processes took three times as long. With GNU's OpenMP, which spins until it has counted to
-    # a limit, they spin for about the time between two operations of a step. Read when torch is imported; a user's values are kept.
+    # `mmduet caption` beside two busy processes took three times as long. GNU's OpenMP can spin for a limited time, about that
+    # between two operations of a step. The variables are read when torch is imported; a user's values are kept.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
