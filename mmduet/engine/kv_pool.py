@@ -180,7 +180,13 @@ class _Memory:
             self.tensor = torch.zeros(size, dtype=dtype, device=device)
             return
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        self._mapped = mmap.mmap(-1, count * dtype.itemsize, flags=flags)
+        try:
+            self._mapped = mmap.mmap(-1, count * dtype.itemsize, flags=flags)
+        except OSError as error:
+            raise CapacityError(
+                f"{count * dtype.itemsize >> 20} MiB of addresses for keys and values cannot be reserved ({error}); allow the "
+                "engine less memory (kv_memory_mb, EngineConfig.kv_bytes)"
+            ) from error
         self.tensor = torch.frombuffer(self._mapped, dtype=dtype).view(size)
 
     def discard(self, begin: int, count: int) -> None:

@@ -9,6 +9,7 @@ from mmduet.model import DuetConfig
 from mmduet.model.network import DuetModel
 
 SHARE_OF_FREE_MEMORY = {"cpu": 0.5}
+ADDRESS_FACTOR = 4
 DEFAULT_SHARE = 0.85
 """Of the free memory of a GPU, after the weights: the rest is for the tensors of a step."""
 
@@ -22,13 +23,14 @@ def cache_shape(network: DuetModel) -> CacheShape:
 def create_pool(shape: CacheShape, config: DuetConfig, kv_bytes: int | None) -> KVPool:
     """Return a pool that takes at most ``kv_bytes``, or a share of the memory that is free on the device.
 
-    On a CPU any session may pin all its tokens, since unused memory costs nothing. Elsewhere pinned tokens have the share that
-    they have in a session with the recommended options.
+    On a CPU unused memory costs nothing, so any session may pin all its tokens, and the pool has addresses for several times as
+    many tokens as memory: sessions of different sizes then leave no gaps that are too small. Elsewhere pinned tokens have the
+    share that they have in a session with the recommended options.
     """
     if kv_bytes is None:
         kv_bytes = int(free_bytes(shape.device) * SHARE_OF_FREE_MEMORY.get(shape.device.type, DEFAULT_SHARE))
     if shape.device.type == "cpu":
-        tokens = kv_bytes // shape.token_bytes
+        tokens = ADDRESS_FACTOR * kv_bytes // shape.token_bytes
         return KVPool(shape, tokens, tokens, kv_bytes)
     options = recommended_options(config.recommended)
     share = min(options.text_tokens / slot_tokens(config, options), 1.0)

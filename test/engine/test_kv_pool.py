@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding, apply_rotary_pos_emb
 
 from mmduet.engine.kv_pool import CacheShape, KVPool
+from mmduet.engine.pool_size import create_pool
 from mmduet.errors import CapacityError
 from mmduet.model.network import build_language_model
 from mmduet.model.presets import SHAPES
@@ -273,3 +274,21 @@ def test_sizes_follow_from_shape_and_capacity() -> None:
     pool = KVPool(SHAPE, 96, 32)
     assert pool.size_bytes == 2 * 2 * 2 * 96 * 12 * 4 + 2 * 2 * 32 * 12 * 4
     assert pool.slot_bytes(90, 30) == pool.size_bytes
+
+
+def test_memory_that_cannot_be_reserved_is_a_capacity_error() -> None:
+    with pytest.raises(CapacityError, match=r"addresses for keys and values cannot be reserved .* less memory"):
+        KVPool(SHAPE, 1 << 50, 0)
+
+
+def test_sessions_of_different_sizes_leave_no_gaps_that_are_too_small() -> None:
+    """Half of the memory is free after every second session has closed; one session can have all of it."""
+    config = SHAPES["tiny"]
+    slot_bytes = KVPool(SHAPE, 0, 0).slot_bytes(64, 0)
+    pool = create_pool(SHAPE, config, 40 * slot_bytes)
+    slots = [pool.open(64, 0) for _ in range(40)]
+    with pytest.raises(CapacityError):
+        pool.open(16, 0)
+    for slot in slots[::2]:
+        pool.close(slot)
+    assert pool.open(20 * 64, 0).capacity == 20 * 64
