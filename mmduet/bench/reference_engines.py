@@ -41,7 +41,9 @@ class StreamTrace:
 
 
 def plain_copy(model: LoadedModel) -> LoadedModel:
-    """Return the model with modules of its own, which use Transformers' SDPA attention and share the memory of the weights.
+    """Return the model with modules of its own, which use Transformers' SDPA attention.
+
+    They share the memory of the weights until an engine fuses or packs its own.
 
     Later changes of the modules of ``model``, such as another attention or replaced parameters, do not affect the copy.
     """

@@ -45,7 +45,7 @@ class EngineConfig:
 
     def check_model(self, device: torch.device, dtype: torch.dtype) -> None:
         """Raise ``OptionError`` unless a model on ``device`` in ``dtype`` is what the options require."""
-        if self.device != "auto" and resolve_device(self.device) != device:
+        if self.device != "auto" and not _is_same(resolve_device(self.device), device):
             raise OptionError(
                 f"the engine needs a model on {self.device}, but it is on {device}; pass device to load_model"
             )
@@ -53,6 +53,11 @@ class EngineConfig:
             raise OptionError(
                 f"the engine needs a model in {self.dtype}, but it is in {dtype_name(dtype)}; pass dtype to load_model"
             )
+
+
+def _is_same(wanted: torch.device, device: torch.device) -> bool:
+    """Return whether two devices are the same; only CUDA devices have an index that matters."""
+    return wanted == device if wanted.type == "cuda" else wanted.type == device.type
 
 
 def _check_name(option: str, value: str, known: tuple[str, ...]) -> None:

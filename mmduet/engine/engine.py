@@ -45,6 +45,7 @@ class Engine:
         self.engine_config.check_model(model.network.device, model.network.dtype)
         self._runner = runner or Runner(model, self.engine_config)
         self._sampler_factory = sampler_factory
+        self._scratch_bytes = self._runner.pool.used_bytes  # of CUDA graphs
         self._recovery = StepRecovery(self._runner.run)
         self._scheduler = Scheduler(self._runner, self.engine_config.max_step_tokens)
         self._sessions: dict[int, Session] = {}
@@ -89,7 +90,7 @@ class Engine:
     @property
     def kv_bytes(self) -> int:
         """The memory for keys and values of all sessions, in bytes."""
-        return self._runner.pool.limit
+        return self._runner.pool.limit - self._scratch_bytes
 
     def _pin_tokens(self, options: SessionOptions) -> int:
         """Return how many tokens a session may pin. Only sessions with a window evict frames, and so pin tokens."""

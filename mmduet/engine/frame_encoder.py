@@ -42,6 +42,14 @@ class FrameEncoder:
         if not spans:
             return
         queued = list(_queued([session for session, _ in work], self._max_frames - len(spans)))
+        try:
+            self._fill(spans, queued)
+        except (RuntimeError, MemoryError):  # memory may suffice for the frames of the step alone
+            if not queued:
+                raise
+            self._fill(spans, [])
+
+    def _fill(self, spans: Sequence[tuple[Session, TokenSpan]], queued: Sequence[tuple[Session, int]]) -> None:
         frames = [span.frame for _, span in spans if span.frame is not None]
         frames += [session.inbox[place] for session, place in queued]
         adapters = [session.options.adapter for session, _ in (*spans, *queued)]

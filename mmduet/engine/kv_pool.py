@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from mmduet.engine.slot import Slot
 from mmduet.errors import CapacityError
 
 MAP_NORESERVE = 0x4000  # of Linux; Python 3.11 does not name it. Pages are accounted for when they are written.
+MAX_MOVED_TOKENS = 16_384
+"""Tokens that are moved at once; a token of a 7B model takes 0.4 MB of temporary memory."""
 SLOT_UNIT = 16
 """Slots begin at multiples of this many tokens."""
 
@@ -125,12 +127,15 @@ class KVPool:
         return part[:, 0].transpose(0, 1), part[:, 1].transpose(0, 1)
 
     def relocate(self, slots: Iterable[Slot]) -> None:
-        """Execute the moves of all ``slots`` together. If this fails, nothing has changed."""
-        slots = list(slots)
-        if (plan := plan_relocation(slots)) is not None:
-            self._execute(plan)
-            for slot in slots:
-                slot.moved()
+        """Execute the moves of ``slots``, of as many together as the memory for ``MAX_MOVED_TOKENS`` allows.
+
+        If this fails, it can be repeated: slots whose tokens have been moved have no moves left.
+        """
+        for group in _bounded(slots, MAX_MOVED_TOKENS):
+            if (plan := plan_relocation(group)) is not None:
+                self._execute(plan)
+                for slot in group:
+                    slot.moved()
 
     def _execute(self, plan: Relocation) -> None:
         device = self.shape.device
@@ -161,6 +166,19 @@ class KVPool:
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def _bounded(slots: Iterable[Slot], tokens: int) -> Iterator[list[Slot]]:
+    """Yield the slots in groups that move about ``tokens`` tokens at most."""
+    group, total = list[Slot](), 0
+    for slot in slots:
+        count = slot.moved_tokens
+        if group and total + count > tokens:
+            yield group
+            group, total = [], 0
+        group.append(slot)
+        total += count
+    yield group
+
+
 def _rotation_table(shape: CacheShape, size: int) -> Tensor:
     """Return cosines and sines [2, size, head_dim / 2] of all distances below ``size``, float32, computed in float64."""
     exponent = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
@@ -177,7 +195,7 @@ class _Memory:
         self._mapped: mmap.mmap | None = None
         count = math.prod(size)
         if device.type != "cpu" or sys.platform != "linux" or not count:
-            self.tensor = torch.zeros(size, dtype=dtype, device=device)
+            self.tensor = _allocate(size, dtype, device)
             return
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         try:
@@ -201,3 +219,14 @@ class _Memory:
             first, last = -(-first // page) * page, last // page * page  # whole pages only
             if last > first:
                 self._mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _allocate(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    try:
+        return torch.zeros(size, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        mebibytes = math.prod(size) * dtype.itemsize >> 20
+        raise CapacityError(
+            f"{mebibytes} MiB for keys and values cannot be allocated on {device} ({error}); allow the engine less memory "
+            "(kv_memory_mb, EngineConfig.kv_bytes)"
+        ) from error

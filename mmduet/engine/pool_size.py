@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from mmduet.engine.defaults import recommended_options, slot_tokens
 from mmduet.engine.kv_pool import CacheShape, KVPool
 from mmduet.engine.memory import free_bytes
@@ -23,13 +25,13 @@ def cache_shape(network: DuetModel) -> CacheShape:
 def create_pool(shape: CacheShape, config: DuetConfig, kv_bytes: int | None) -> KVPool:
     """Return a pool that takes at most ``kv_bytes``, or a share of the memory that is free on the device.
 
-    On a CPU unused memory costs nothing, so any session may pin all its tokens, and the pool has addresses for several times as
-    many tokens as memory: sessions of different sizes then leave no gaps that are too small. Elsewhere pinned tokens have the
-    share that they have in a session with the recommended options.
+    On a CPU under Linux unused memory costs nothing, so any session may pin all its tokens, and the pool has addresses for
+    several times as many tokens as memory: sessions of different sizes then leave no gaps that are too small. Elsewhere pinned
+    tokens have the share that they have in a session with the recommended options.
     """
     if kv_bytes is None:
         kv_bytes = int(free_bytes(shape.device) * SHARE_OF_FREE_MEMORY.get(shape.device.type, DEFAULT_SHARE))
-    if shape.device.type == "cpu":
+    if shape.device.type == "cpu" and sys.platform == "linux":
         tokens = ADDRESS_FACTOR * kv_bytes // shape.token_bytes
         return KVPool(shape, tokens, tokens, kv_bytes)
     options = recommended_options(config.recommended)

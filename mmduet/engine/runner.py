@@ -42,9 +42,10 @@ class Runner:
         self.network.tower.optimize()
         self.config = model.config
         self.adapters = model.adapters or AdapterBank(model.network, {})
+        decoder = Decoder(self.network.lm)  # before the pool takes its share of the free memory
         self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
         backend = choose_backend(config.attention, self.network.device, self.network.dtype)
-        packed = PackedForward(Decoder(self.network.lm), self.pool, backend, is_routed=bool(self.adapters.names))
+        packed = PackedForward(decoder, self.pool, backend, is_routed=bool(self.adapters.names))
         self.encoder = FrameEncoder(self.network, self.adapters)
         self.forward = create_forward(packed, self.config, graphs=config.graphs)
 

@@ -76,7 +76,7 @@ def sample_next(logits: Tensor, samplers: Sequence[TokenSampler]) -> Tensor:
 
 
 def sample_together(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
-    """Return the next token of each reply, int64 [J], from logits [J, V]. The host waits for it only if a penalty counts it."""
+    """Return the next token of each reply, int64 [J], from logits [J, V]; a copy to the host only if a penalty counts it."""
     scores = _penalize(logits.float(), samplers)
     tokens = scores.argmax(-1)
     rows = [row for row, sampler in enumerate(samplers) if sampler.options.temperature > 0]
@@ -117,5 +117,6 @@ def _sample(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     ordered = ordered.masked_fill(below >= top_p, 0.0)
     total = ordered.cumsum(-1)
     chosen = (total <= drawn * total[:, -1:]).sum(-1, keepdim=True)
-    token: Tensor = order.gather(1, chosen.clamp(max=scores.shape[1] - 1))[:, 0]
+    last = (ordered > 0).sum(-1, keepdim=True) - 1  # rounding must not lead beyond the kept tokens
+    token: Tensor = order.gather(1, torch.minimum(chosen, last))[:, 0]
     return token

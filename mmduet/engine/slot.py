@@ -161,6 +161,11 @@ class Slot:
         window = (self.start + self.pinned_tokens + self._shift, self.end + self._shift)
         return Moves(self._stored, tuple(self._pinned), self.start, window, self._shift)
 
+    @property
+    def moved_tokens(self) -> int:
+        """Number of tokens that ``moves`` moves."""
+        return self.length if self._shift else self.pinned_tokens
+
     def moved(self) -> None:
         """Record that the storage has moved everything."""
         self._pinned = list(range(self.start, self.start + self.pinned_tokens))

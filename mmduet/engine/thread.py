@@ -2,7 +2,7 @@
 
 ``EngineThread`` executes requests between steps and passes every output to the listener of its session. ``Stream`` is a session
 with blocking calls: ``push`` blocks while too many frames are unscored. Outputs are queued without a bound, because there are
-only as many as the pushed frames produce; a reader that does not read therefore blocks nobody.
+only as many as the pushed frames produce; a reader that does not read delays no other session.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from duet_rig import Rig, frames, lively_model, options, replies, scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_kernel import reference_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 from mmduet.engine.attention import Backend, choose_backend, unavailable
 from mmduet.engine.attention.loop import LoopBackend
-from mmduet.engine.attention.padded import PaddedBackend
+from mmduet.engine.attention.padded import PRODUCTS_FROM, PaddedBackend, compute_attention
 from mmduet.engine.attention.varlen import VarlenBackend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.kv_pool import CacheShape, KVPool
@@ -119,7 +120,7 @@ def test_engine_with_each_backend_equals_the_engine_with_loop(name: str) -> None
 def test_unavailable_backend_is_rejected_with_the_reason() -> None:
     with pytest.raises(OptionError, match=r"attention 'varlen' needs a CUDA device, and the model is on cpu; use auto"):
         choose_backend("varlen", CPU, torch.bfloat16)
-    with pytest.raises(OptionError, match="attention must be auto, loop, padded, varlen, got 'flash'"):
+    with pytest.raises(OptionError, match="attention must be one of auto, loop, padded, varlen, got 'flash'"):
         choose_backend("flash", CPU, torch.float32)
     assert (
         unavailable("varlen", torch.device("cuda"), torch.float32)
@@ -136,3 +137,26 @@ def test_engine_config_selects_the_backend() -> None:
     assert Rig(model, config=EngineConfig(attention="loop")).attention == "loop"
     with pytest.raises(OptionError, match="CUDA"):
         Rig(model, config=replace(EngineConfig(), attention="varlen"))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_invalid_values_of_a_neighbour_do_not_reach_other_sessions(name: str) -> None:
+    pool = KVPool(SHAPE, 96, 0)
+    broken, *healthy = [pool.open(32, 0) for _ in range(3)]
+    broken.end = 30
+    pool.storage[:, broken.base : broken.base + 32] = torch.nan
+    for slot, length in zip(healthy, (5, 8), strict=True):
+        slot.end = length
+    batch = StepBatch.build([NewTokens(slot, 2) for slot in healthy])
+    assert BACKENDS[name].plan(batch, pool).attend(0, torch.randn(4, HEADS, 12)).isfinite().all()
+
+
+def test_products_in_bfloat16_are_close_to_exact_attention() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, 2, n, 16, generator=generator) for n in (330, 400, 400))
+    mask = torch.zeros(1, 1, 330, 400).masked_fill_(torch.ones(330, 400).tril(70) == 0, -torch.inf)
+    expected = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    arguments = [part.bfloat16() for part in (queries, keys, values, mask)]
+    assert PRODUCTS_FROM <= 2 * 330 * 400
+    actual = compute_attention(*arguments)
+    torch.testing.assert_close(actual.float(), expected, atol=0.03, rtol=0.03)

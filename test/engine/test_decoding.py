@@ -68,6 +68,13 @@ def test_top_p_keeps_the_smallest_set_with_probability_p() -> None:
     assert set(first_tokens(DecodeOptions(temperature=1.0, top_p=1.0), 400, logits)) == {0, 1, 2}
 
 
+def test_rounding_does_not_lead_beyond_the_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number just below 1 is 1 in float32."""
+    monkeypatch.setattr(Sampler, "draw", lambda self: 1 - 1e-12)
+    logits = torch.tensor([0.1, 0.5, 0.4, 1e-6]).log()
+    assert first_tokens(DecodeOptions(temperature=1.0, top_p=0.55), 1, logits) == [2]
+
+
 # repeats
 
 TEXTS = st.text(alphabet="ab ", max_size=6)

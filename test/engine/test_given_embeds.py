@@ -86,3 +86,17 @@ def test_frames_of_a_late_session_are_not_encoded_twice() -> None:
     list(rig.run(session))
     assert sum(encoder.calls) == 12
     assert len(encoder.calls) == 1
+
+
+def test_frames_of_the_step_are_encoded_alone_if_memory_does_not_suffice_for_more() -> None:
+    class SmallMemory(CountingEncoder):
+        def encode(self, frames: Sequence[PreparedFrame], adapters: Sequence[str | None]) -> torch.Tensor:
+            if len(frames) > 1:
+                raise MemoryError
+            return super().encode(frames, adapters)
+
+    rig = Rig(lively_model())
+    rig.encoder = encoder = SmallMemory(rig)
+    outputs = rig.run_stream(options(), frames(4))
+    assert encoder.calls == [1, 1, 1, 1]
+    assert len(scores(outputs)) == 2 * 4

@@ -118,3 +118,16 @@ def test_warm_up_captures_the_shapes_before_they_are_needed(computed: ComputedSt
     expected = {StepShape(count, queries, 128) for count in (1, 2) for queries in (1, size)}
     assert set(computed.captured) == expected
     assert computed.replayed == []
+
+
+def test_shapes_that_cannot_be_captured_are_computed_by_the_packed_forward(computed: ComputedSteps) -> None:
+    class Failing(ComputedSteps):
+        def __call__(self, step: StaticStep) -> Callable[[], None]:
+            super().__call__(step)
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    failing = Failing()
+    for actual, expected in zip(run(graphed_rig(failing), 3), run(Rig(lively_model()), 3), strict=True):
+        np.testing.assert_allclose(scores(actual), scores(expected), atol=1e-5, rtol=0)
+        assert replies(actual) == replies(expected)
+    assert len(failing.captured) == len(set(failing.captured)) > 0

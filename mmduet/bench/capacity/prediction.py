@@ -35,6 +35,8 @@ class Prediction:
     @classmethod
     def of(cls, streams: int, outcome: Outcome) -> Prediction:
         """Return the figures of a simulation."""
+        if not outcome.latencies:
+            raise OptionError("no frame arrives in the simulated time; simulate more seconds")
         p50, p99, largest = _quantiles(outcome.latencies, (0.5, 0.99, 1.0))
         first_p50, first_p99 = _quantiles(outcome.first_tokens, (0.5, 0.99))
         return cls(

@@ -123,7 +123,7 @@ def _prepacked_product(weight: Tensor, rows: int) -> Callable[[], Any]:
     """Return a product with a weight in the layout that oneDNN prefers."""
     inputs = torch.ones(rows, weight.shape[1], dtype=weight.dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-    return lambda: torch.ops.mkldnn._linear_pointwise(inputs, packed, None, "none", [], "")
+    return lambda: torch.ops.mkldnn._linear_pointwise.default(inputs, packed, None, "none", [], "")
 
 
 def _random(out: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ from mmduet.files import atomic_write
 
 PROFILED_STEPS = 10  # of each kind, and as many without a recorder
 TRACED_STEPS = 3
-ATTENTION_CALLS = re.compile("scaled_dot_product|flash|varlen")
+ATTENTION_CALLS = re.compile("scaled_dot_product|flash|varlen|baddbmm")
 COPIES = re.compile("copy|scatter|index_put")
 PROFILE_REPLY_TOKENS = 64  # so that replies are longer than what is profiled, unless the model ends them
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 from typing import Literal
 
 import torch
@@ -27,7 +27,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backe
     if name == "auto":
         name = "padded" if unavailable("varlen", device, dtype) else "varlen"
     if name not in BACKENDS:
-        raise OptionError(f"attention must be auto, {', '.join(BACKENDS)}, got {name!r}")
+        raise OptionError(f"attention must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
     if reason := unavailable(name, device, dtype):
         raise OptionError(f"attention {name!r} {reason}; use auto, padded or loop")
     return BACKENDS[name]()
@@ -43,6 +43,17 @@ def unavailable(name: str, device: torch.device, dtype: torch.dtype) -> str | No
         return f"needs float16 or bfloat16, and the model has {dtype}".replace("torch.", "")
     if torch.cuda.get_device_capability(device) < (8, 0):
         return f"needs compute capability 8.0, and {torch.cuda.get_device_name(device)} has less"
-    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
-        return f"needs PyTorch 2.10 or later, and {torch.__version__} is installed"
+    if not _has_varlen():
+        return (
+            f"needs torch.nn.attention.varlen with grouped queries (PyTorch 2.12), and {torch.__version__} is installed"
+        )
     return None
+
+
+def _has_varlen() -> bool:
+    """Return whether this PyTorch has the kernel with the arguments that ``torch_kernel`` passes."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"window_size", "enable_gqa", "seqused_k"} <= inspect.signature(varlen_attn).parameters.keys()

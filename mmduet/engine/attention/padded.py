@@ -18,7 +18,7 @@ from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
 PRODUCTS_FROM = 200_000
-"""Number of scores from which attention in bfloat16 is computed as products on a CPU."""
+"""Number of a session's scores from which attention in bfloat16 is computed as products on a CPU. Scores are then rounded."""
 
 
 class _Group:
@@ -29,16 +29,16 @@ class _Group:
         counts, lengths = batch.counts[members], batch.kv_length[members]
         self._sessions, self._queries, self._length = len(members), int(counts.max()), int(lengths.max())
         context_end = batch.kv_begin[members] + lengths
-        begin = np.maximum(context_end - self._length, 0)  # contexts are aligned at their ends
+        begin = context_end - self._length  # contexts are aligned at their ends; padding lies before them
         query = np.arange(self._queries) - self._queries  # negative: from the end
-        self.is_padded = bool((counts != self._queries).any())
         self.valid = (counts[:, None] + query >= 0).ravel()  # [J * q]: queries that are not padding
         rows = np.maximum(batch.offsets[1:][members, None] + query, batch.offsets[:-1][members, None])
         self.rows = rows.ravel()  # [J * q]
         self._rows = to_device(self.rows, device)
         self._mask = self._additive_mask(batch.kv_begin[members], context_end, begin, query)
         self._begin = int(begin[0])
-        self._tokens = to_device((begin[:, None] + np.arange(self._length)).ravel(), device)
+        tokens = np.maximum(begin[:, None] + np.arange(self._length), batch.kv_begin[members, None])
+        self._tokens = to_device(tokens.ravel(), device)  # padding repeats a session's own first token
 
     def _additive_mask(self, first: Integers, end: Integers, begin: Integers, query: Integers) -> Tensor | None:
         """Return 0 where a query may attend and -inf elsewhere, [J or 1, 1, q or groups * q, n]; None: everywhere."""
@@ -114,7 +114,9 @@ def compute_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tenso
     """
     sessions, heads, rows, width = queries.shape
     length = keys.shape[2]
-    is_large = sessions * heads * rows * length >= PRODUCTS_FROM
+    is_large = (
+        heads * rows * length >= PRODUCTS_FROM
+    )  # of one session, so that its result does not depend on the others
     if not (is_large and queries.device.type == "cpu" and queries.dtype == torch.bfloat16):
         return scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     added = (

@@ -83,7 +83,7 @@ def torch_kernel(
     used_keys: Tensor | None = None,
 ) -> Tensor:
     """Compute attention with ``torch.nn.attention.varlen``, see ``Kernel``."""
-    from torch.nn.attention.varlen import varlen_attn  # PyTorch 2.10 and later
+    from torch.nn.attention.varlen import varlen_attn  # PyTorch 2.12 and later
 
     outputs = varlen_attn(
         queries, keys, values, query_offsets, key_offsets, longest_query, longest_key,
