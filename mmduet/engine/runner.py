@@ -15,7 +15,7 @@ from mmduet.engine.frame_encoder import FrameEncoder
 from mmduet.engine.graphs import create_forward
 from mmduet.engine.host_copy import to_device
 from mmduet.engine.pool_size import cache_shape, create_pool
-from mmduet.engine.sampling import TokenSampler, sample_next
+from mmduet.engine.sampling import Sampler, TokenSampler, sample_next
 from mmduet.engine.session import Session, TokenSpan, WorkItem
 from mmduet.engine.step_batch import NewTokens, StepBatch
 from mmduet.model import LoadedModel
@@ -103,7 +103,9 @@ class Runner:
         for i in scored:
             scores[i] = (next(values), next(values))
         for i in decoded:
-            tokens[i] = int(next(values))
+            tokens[i] = token = int(next(values))
+            if type(sampler := _sampler(jobs[i][0])) is Sampler:  # others have counted it themselves
+                sampler.accept(token)
         return StepResult(scores, tokens)
 
 

@@ -38,20 +38,24 @@ class Sampler:
     def __init__(self, options: DecodeOptions, reply: int, earlier: Set[int] = frozenset()) -> None:
         self.options = options
         self._tokens = set(earlier)
+        self._drawn: float | None = None  # until the token is accepted
         self._generator = torch.Generator().manual_seed((options.seed * 1_000_003 + reply) % SEED_RANGE)
 
     def next(self, logits: Tensor) -> int:
         """Return the next token, from logits [V]."""
-        return int(sample_together(logits[None], [self])[0])
+        token = int(sample_together(logits[None], [self])[0])
+        self.accept(token)
+        return token
 
     @property
     def has_penalty(self) -> bool:
         """Whether earlier tokens matter."""
         return self.options.repetition_penalty != 1.0
 
-    def count(self, token: int) -> None:
-        """Count a token of the reply in the repetition penalty."""
+    def accept(self, token: int) -> None:
+        """Count a token of the reply in the repetition penalty, and use another random number for the next one."""
         self._tokens.add(token)
+        self._drawn = None
 
     @property
     def tokens(self) -> Set[int]:
@@ -59,8 +63,10 @@ class Sampler:
         return self._tokens
 
     def draw(self) -> float:
-        """Return the next random number in [0, 1)."""
-        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+        """Return the random number in [0, 1) for the next token."""
+        if self._drawn is None:
+            self._drawn = float(torch.rand((), generator=self._generator, dtype=torch.float64))
+        return self._drawn
 
 
 def sample_next(logits: Tensor, samplers: Sequence[TokenSampler]) -> Tensor:
@@ -76,16 +82,16 @@ def sample_next(logits: Tensor, samplers: Sequence[TokenSampler]) -> Tensor:
 
 
 def sample_together(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
-    """Return the next token of each reply, int64 [J], from logits [J, V]; a copy to the host only if a penalty counts it."""
+    """Return the next token of each reply, int64 [J], from logits [J, V].
+
+    Nothing changes until ``Sampler.accept`` gets the token, so that a failed step can be repeated.
+    """
     scores = _penalize(logits.float(), samplers)
     tokens = scores.argmax(-1)
     rows = [row for row, sampler in enumerate(samplers) if sampler.options.temperature > 0]
     if rows:
         index = torch.tensor(rows, device=logits.device)
         tokens = tokens.index_copy(0, index, _sample(scores[index], [samplers[row] for row in rows]))
-    if any(sampler.has_penalty for sampler in samplers):
-        for sampler, token in zip(samplers, tokens.tolist(), strict=True):
-            sampler.count(token)
     return tokens
 
 

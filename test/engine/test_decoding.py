@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmduet.engine.repeat_filter import RepeatFilter
-from mmduet.engine.sampling import Sampler
+from mmduet.engine.sampling import Sampler, sample_together
 from mmduet.events import Output, Reply, ReplyStarted
 from mmduet.model.presets import byte_tokenizer
 from mmduet.model.tokenizer import TextStream
@@ -73,6 +73,15 @@ def test_rounding_does_not_lead_beyond_the_kept_tokens(monkeypatch: pytest.Monke
     monkeypatch.setattr(Sampler, "draw", lambda self: 1 - 1e-12)
     logits = torch.tensor([0.1, 0.5, 0.4, 1e-6]).log()
     assert first_tokens(DecodeOptions(temperature=1.0, top_p=0.55), 1, logits) == [2]
+
+
+def test_a_token_that_is_not_accepted_is_sampled_again() -> None:
+    """A step that fails after sampling is repeated, and gives the same tokens."""
+    sampler, other = (Sampler(DecodeOptions(temperature=1.0, repetition_penalty=1.3, seed=5), 0) for _ in range(2))
+    repeated = [int(sample_together(LOGITS[None], [sampler])[0]) for _ in range(4)]
+    assert len(set(repeated)) == 1
+    sampler.accept(repeated[0])
+    assert [repeated[0], *(sampler.next(LOGITS) for _ in range(20))] == [other.next(LOGITS) for _ in range(21)]
 
 
 # repeats
