@@ -73,6 +73,12 @@ class Engine:
         self._sessions[session.id] = session
         return session
 
+    def capture_graphs(self, options: SessionOptions) -> None:
+        """Capture the CUDA graphs of steps of sessions with a full window, if the engine replays steps as graphs."""
+        if options.window is not None:
+            context = options.text_tokens + options.window * self.model.config.frame_tokens
+            self._runner.capture_graphs(max(self.kv_bytes // self.slot_bytes(options), 1), context)
+
     def check(self, options: SessionOptions) -> None:
         """Raise what ``open`` would raise for these options: ``OptionError``, ``FormatError`` or ``CapacityError``."""
         self._runner.adapters.check(options.adapter)

@@ -12,7 +12,7 @@ from mmduet.engine.attention import choose_backend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.forward import PackedForward
 from mmduet.engine.frame_encoder import FrameEncoder
-from mmduet.engine.graphs import create_forward
+from mmduet.engine.graphs import GraphedForward, create_forward
 from mmduet.engine.host_copy import to_device
 from mmduet.engine.pool_size import cache_shape, create_pool
 from mmduet.engine.sampling import Sampler, TokenSampler, sample_next
@@ -52,6 +52,12 @@ class Runner:
     def token_count(self, span: TokenSpan) -> int:
         """Return the number of tokens of a span."""
         return self.config.frame_tokens if span.frame is not None else len(span.ids)
+
+    @torch.inference_mode()
+    def capture_graphs(self, sessions: int, context: int) -> None:
+        """Capture the CUDA graphs of steps of up to ``sessions`` sessions with ``context`` tokens each, if there are graphs."""
+        if isinstance(self.forward, GraphedForward):
+            self.forward.warm_up(sessions, context)
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job]) -> StepResult:

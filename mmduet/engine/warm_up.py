@@ -23,8 +23,10 @@ MAX_SECONDS = 1.0
 def warm_up(engine: Engine) -> list[tuple[float, int]]:
     """Generate a short reply and score frames; return the duration in seconds and the frames of each step that was measured.
 
-    This takes about ``MAX_SECONDS`` and the time of the reply. The engine must have no other sessions.
+    This takes about ``MAX_SECONDS`` and the time of the reply, and on CUDA that of capturing graphs. The engine must have no
+    other sessions.
     """
+    engine.capture_graphs(recommended_options(engine.model.config.recommended))
     _generate_reply(engine)
     began, steps = perf_counter(), list[tuple[float, int]]()
     for count in BATCH_SIZES:

@@ -120,6 +120,16 @@ def test_warm_up_captures_the_shapes_before_they_are_needed(computed: ComputedSt
     assert computed.replayed == []
 
 
+def test_an_engine_captures_the_shapes_of_sessions_with_a_full_window(computed: ComputedSteps) -> None:
+    rig = graphed_rig(computed)
+    rig.capture_graphs(options(window=6, text_tokens=100))
+    size = rig.model.config.frame_tokens
+    assert set(computed.captured) == {StepShape(count, queries, 128) for count in (1, 2, 4) for queries in (1, size)}
+    rig.capture_graphs(options(window=None))
+    assert len(computed.captured) == 6
+    Rig(lively_model()).capture_graphs(options(window=6))  # an engine without graphs
+
+
 def test_shapes_that_cannot_be_captured_are_computed_by_the_packed_forward(computed: ComputedSteps) -> None:
     class Failing(ComputedSteps):
         def __call__(self, step: StaticStep) -> Callable[[], None]:
