@@ -51,9 +51,7 @@ class Engine:
         self._sessions: dict[int, Session] = {}
         self._ids = count()
         self.last_batch_size = 0  # number of sessions that took part in the last step
-        self.last_faults: list[
-            StepFault
-        ] = []  # errors of the last step, which ended at most the sessions that caused them
+        self.last_faults: list[StepFault] = []  # of the last step
 
     # sessions
 

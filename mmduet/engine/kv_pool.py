@@ -153,9 +153,8 @@ class KVPool:
         if len(shifted):
             keys = torch.cat([keys, self.storage.index_select(1, shifted)[:, :, 0].float()], 1)
         keys = self._rotate(keys, distances).to(self.shape.dtype)
-        values = self.storage.index_select(1, sources)[
-            :, :, 1
-        ]  # indexing with both would be several times slower on CPUs
+        # Indexing with the tokens and 1 at once would be several times slower on CPUs.
+        values = self.storage.index_select(1, sources)[:, :, 1]
         self.storage.index_copy_(1, targets, torch.stack([keys, values], 2))
 
     def _rotate(self, keys: Tensor, distances: Tensor) -> Tensor:

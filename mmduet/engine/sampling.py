@@ -115,9 +115,8 @@ def _penalize(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
 def _sample(scores: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     """Sample a token [J] of each row of ``scores`` [J, V] at its temperature, from the smallest set with probability top_p."""
     settings = [(sampler.options.temperature, sampler.options.top_p, sampler.draw()) for sampler in samplers]
-    temperature, top_p, drawn = torch.tensor(settings, dtype=torch.float32, device=scores.device).T[
-        ..., None
-    ]  # [J, 1] each
+    columns = torch.tensor(settings, dtype=torch.float32, device=scores.device)  # [J, 3]
+    temperature, top_p, drawn = torch.split(columns, 1, dim=1)
     ordered, order = (scores / temperature).softmax(-1).sort(descending=True)
     below = ordered.cumsum(-1) - ordered  # probability of the tokens before each one
     ordered = ordered.masked_fill(below >= top_p, 0.0)

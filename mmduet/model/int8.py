@@ -1,6 +1,7 @@
 """Weights and inputs in 8-bit integers: one scale per output row of a weight and one per input row.
 
-Products of integers are exact, so a row gives the same result in every batch. CUDA is untested.
+Products of integers are exact, so a row gives the same result in every batch. On CUDA, which is untested, fewer than 17 rows
+are multiplied in the type of the inputs.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ from torch.nn import functional as F
 from mmduet.model.scaled_linear import ScaledLinear
 
 INT8_MAX = 127
-CUDA_MIN_ROWS, CUDA_BLOCK = (
-    17,
-    8,
-)  # integer products on CUDA need this many rows, and sizes that are multiples of the block
+CUDA_MIN_ROWS = 17  # integer products on CUDA need this many rows
+CUDA_BLOCK = 8  # and sizes that are multiples of this
 
 
 class Int8Linear(ScaledLinear):

@@ -28,16 +28,16 @@ MAX_DELAY_FRAMES = 32  # by which a decoder outputs frames late, at most
 
 
 @dataclass(frozen=True, eq=False)
-class PassedFrame:
-    """A frame that was not decoded; ``time`` in seconds from the first one, ``duration`` in seconds."""
+class FrameTiming:
+    """When a frame is displayed: ``time`` in seconds from the first one, and ``duration``. It need not have been decoded."""
 
     time: float
     duration: float
 
 
 @dataclass(frozen=True, eq=False)
-class TimedFrame(PassedFrame):
-    """A good frame."""
+class TimedFrame(FrameTiming):
+    """A good frame that was decoded."""
 
     av_frame: VideoFrame
 
@@ -139,10 +139,10 @@ class Decoder:
             yield from context.decode(None)
         context.flush_buffers()
 
-    def pass_frame(self, packet: Packet[Stream]) -> PassedFrame:
+    def pass_frame(self, packet: Packet[Stream]) -> FrameTiming:
         """Return the frame of a packet that is not decoded. Call it in presentation order."""
         time = self.clock.to_seconds(packet.pts, packet.duration)
-        return PassedFrame(self._start + time, self.clock.last_duration)
+        return FrameTiming(self._start + time, self.clock.last_duration)
 
     def time_frame(self, frame: VideoFrame) -> TimedFrame:
         """Return a good frame with its time. Call it in presentation order."""

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmduet.video.container import codec_name
-from mmduet.video.decoding import Decoder, PassedFrame
+from mmduet.video.decoding import Decoder, FrameTiming
 from mmduet.video.packet_inspection import Inspector, make_inspector
 from mmduet.video.packet_runs import MAX_RUN_PACKETS, InspectedPacket, PacketRun, split_into_runs
 from mmduet.video.sampling import Sampler
@@ -73,7 +73,7 @@ def _stamp(item: InspectedPacket) -> int:
 
 def select_frames(
     decoder: Decoder, stream: VideoStream, sampler: Sampler, is_cut_after: IsCutAfter
-) -> Iterator[PassedFrame]:
+) -> Iterator[FrameTiming]:
     """Yield every good frame in presentation order; those that ``sampler`` does not select may be without an image.
 
     The caller must call ``sampler.accept`` for each frame, before the next one.
@@ -91,7 +91,7 @@ class _SelectiveDecoder:
         self._decodes_all = False  # from here on
         self._passed_until: int | None = None  # the last timestamp that was yielded or passed
 
-    def frames(self) -> Iterator[PassedFrame]:
+    def frames(self) -> Iterator[FrameTiming]:
         """Yield every good frame in presentation order; those that are not selected may be without an image."""
         for group in self._groups():
             if self._can_select(group):
@@ -148,7 +148,7 @@ class _SelectiveDecoder:
         decoder = self._decoder
         return not decoder.declares_end or decoder.breaks_off or self._is_cut_after(last_packet=decoder.last_packet)
 
-    def _decode_selected(self, group: _Group) -> Iterator[PassedFrame]:
+    def _decode_selected(self, group: _Group) -> Iterator[FrameTiming]:
         """Yield the frames of an intact group; decode all of it if it turns out to be damaged."""
         presented = group.presented()
         selected = self._plan(presented)
@@ -169,7 +169,7 @@ class _SelectiveDecoder:
         else:
             yield from self._pass(waiting)
 
-    def _pass(self, items: Sequence[InspectedPacket]) -> Iterator[PassedFrame]:
+    def _pass(self, items: Sequence[InspectedPacket]) -> Iterator[FrameTiming]:
         for item in items:
             self._passed_until = _stamp(item)
             yield self._decoder.pass_frame(item.packet)
@@ -189,7 +189,7 @@ class _SelectiveDecoder:
         except Exception as error:
             raise _IncompleteOutputError from error
 
-    def _decode_all(self, group: _Group) -> Iterator[PassedFrame]:
+    def _decode_all(self, group: _Group) -> Iterator[FrameTiming]:
         """Decode every packet, from here on."""
         if not self._decodes_all:
             self._decoder.restart_after(self._passed_until)

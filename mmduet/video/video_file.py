@@ -27,7 +27,7 @@ from mmduet.video import container as containers
 from mmduet.video.animated_webp import is_animated_webp, read_animated_webp
 from mmduet.video.damage import Damage, DamageLog
 from mmduet.video.decoder_threads import decoder_threads
-from mmduet.video.decoding import Decoder, PacketCounter, PassedFrame, TimedFrame
+from mmduet.video.decoding import Decoder, FrameTiming, PacketCounter, TimedFrame
 from mmduet.video.demuxing import error_reason
 from mmduet.video.letterbox import letterbox
 from mmduet.video.row_conversion import convert_letterboxed
@@ -266,7 +266,7 @@ class VideoFile:
                     yield DecodedFrame(progress.frames - 1, frame.time, frame.av_frame, frame.duration, orientations)
             self._check_strict(progress.log, progress.frames)
 
-    def _read(self, progress: _Progress, sampler: Sampler | None) -> Generator[PassedFrame]:
+    def _read(self, progress: _Progress, sampler: Sampler | None) -> Generator[FrameTiming]:
         """Yield the good frames, without images where ``sampler`` selects none; the log is complete after the last."""
         if is_animated_webp(self.path):
             yield from read_animated_webp(self.path, progress.log)
