@@ -106,7 +106,7 @@ def test_ending_while_a_camera_sends_nothing_keeps_the_files(tmp_path: Path, key
 def test_late_frames_of_a_fast_camera_are_dropped_and_counted(run: Command, tmp_path: Path) -> None:
     """The camera sends hundreds of images per second, and the model replies after every frame."""
     log = tmp_path / "a.jsonl"
-    replying = (*MODEL, "--speak", "threshold:0", "--max-new-tokens", "20", "--no-query", "--threads", "1")
+    replying = (*MODEL, "--speak", "threshold:0", "--max-new-tokens", "100", "--no-query", "--threads", "1")
     with run_stream_server({"/cam": mjpeg_camera(0.001)}) as server:
         done = run(server.url("/cam"), *replying, "--fps", 1000, "--max-frames", 16, "--output", log)
     assert done.status == 0, done.err
