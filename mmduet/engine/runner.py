@@ -55,7 +55,7 @@ class Runner:
 
     @torch.inference_mode()
     def capture_graphs(self, sessions: int, context: int) -> None:
-        """Capture the CUDA graphs of steps of up to ``sessions`` sessions with ``context`` tokens each, if there are graphs."""
+        """Capture the CUDA graphs of steps of up to ``sessions`` sessions with ``context`` tokens each, if graphs are used."""
         if isinstance(self.forward, GraphedForward):
             self.forward.warm_up(sessions, context)
 

@@ -44,7 +44,7 @@ class StepFault:
 
 @dataclass
 class StepOutcome(Generic[Job, Result]):
-    """What has become of the jobs of a step; each one is in exactly one part or failure.
+    """Results and errors of the jobs of a step; each job is in exactly one part or failure.
 
     Attributes:
         parts: Jobs that were run together, and their result.

@@ -182,7 +182,7 @@ class EngineThread:
             wait = False
 
     def _collect_more(self) -> bool:
-        """Execute requests during the wait before a step, if there is one. Return False if the thread must stop."""
+        """Execute requests during the wait before a step. Return False if the thread must stop."""
         seconds, target = (
             (0.0, 0) if self._wait is None else self._wait.plan(self.engine.ready_count, self.engine.session_count)
         )

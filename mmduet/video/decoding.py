@@ -164,7 +164,7 @@ class Decoder:
 
     @property
     def declares_end(self) -> bool:
-        """Whether the format tells where it ends; otherwise a last frame that cannot be decoded is incomplete."""
+        """Whether the format records its end; otherwise a last frame that cannot be decoded is incomplete."""
         return declares_end(self._container)
 
     @property

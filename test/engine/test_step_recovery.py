@@ -76,7 +76,7 @@ def test_a_step_without_errors_is_run_once() -> None:
     assert not outcome.faults
 
 
-def test_lack_of_memory_ends_nobody_if_smaller_parts_fit() -> None:
+def test_lack_of_memory_ends_no_session_if_smaller_parts_fit() -> None:
     recovery = Recovery(fail_above(3))
     outcome = recovery.run_jobs(list(range(8)))
     assert [part for part, _ in outcome.parts] == [[0, 1], [2, 3], [4, 5], [6, 7]]
@@ -112,7 +112,7 @@ def test_the_job_that_needs_too_much_memory_fails_alone() -> None:
     assert recovery.pauses == list(WAIT_SECONDS)
 
 
-def test_memory_that_returns_after_a_moment_ends_nobody() -> None:
+def test_memory_that_returns_after_a_moment_ends_no_session() -> None:
     def check(jobs: Sequence[int]) -> None:
         if len(recovery.pauses) < 2:
             raise MemoryError
@@ -154,7 +154,7 @@ def test_an_error_of_all_jobs_is_raised(jobs: list[int]) -> None:
     assert caught.value is error
 
 
-def test_an_error_that_does_not_recur_ends_nobody_and_is_reported() -> None:
+def test_an_error_that_does_not_recur_ends_no_session_and_is_reported() -> None:
     failed = list[bool]()
 
     def check(jobs: Sequence[int]) -> None:

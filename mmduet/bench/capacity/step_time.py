@@ -27,7 +27,7 @@ class AffineStepTime:
     """Steps that take ``fixed + per_stream * streams + per_frame * frames + per_token * tokens`` seconds on average.
 
     Attributes:
-        noise: Ratios of measured to expected durations, of which one is drawn for each step. Without any, there is no noise.
+        noise: Ratios of measured to expected durations, of which one is drawn for each step; empty: exact durations.
     """
 
     fixed: float

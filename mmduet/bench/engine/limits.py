@@ -155,6 +155,6 @@ def _seconds(function: Callable[[], Any], device: torch.device, calls: int) -> f
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished what it was given."""
+    """Wait until a device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

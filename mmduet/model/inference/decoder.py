@@ -16,7 +16,7 @@ from mmduet.model.inference.rotary import Rotary, compute_rotary, inverse_freque
 
 
 class Attend(Protocol):
-    """Attention of one layer: stores the new keys and values, and attends to whatever the caller has stored."""
+    """Attention of one layer: stores the new keys and values, and attends to all that are stored."""
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor, last: bool) -> Tensor:
         """Return outputs [Nq, heads * head_dim].

@@ -64,7 +64,7 @@ def is_truncated(
 
 
 def declares_end(container: InputContainer) -> bool:
-    """Return whether the container's format tells where it ends."""
+    """Return whether the container's format records its end."""
     return _format_name(container) in ENDED_FORMATS
 
 
