@@ -186,7 +186,7 @@ class _SelectiveDecoder:
                     raise _IncompleteOutputError
                 if stamp in selected:
                     yield frame
-        except Exception as error:
+        except Exception as error:  # of any library; the whole group is then decoded again, which reports the error
             raise _IncompleteOutputError from error
 
     def _decode_all(self, group: _Group) -> Iterator[FrameTiming]:
