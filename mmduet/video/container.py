@@ -52,7 +52,7 @@ CODEC_PATTERNS = (
     rb"\x86[\x81-\x9f](V_[A-Z0-9/_]+)",  # Matroska: the element CodecID
     rb"vids([ -~]{4})",  # AVI: the stream header
     rb"^DKIF.{4}([ -~]{4})",  # IVF: the file header
-    rb"\x28\0{3}.{8}\x01\0[\x01-\x20]\0([ -~]{4})",  # WMV: the bitmap header of the video stream
+    rb"^\x30\x26\xb2\x75.{0,4096}?\0\0.{8}\x01\0[\x01-\x20]\0([ -~]{4})",  # WMV: the bitmap header of the video stream
 )
 
 
