@@ -47,6 +47,7 @@ NO_VIDEO = (
     | Disposition.descriptions
 )
 _ADDRESS = re.compile(r"(https?|rtsps?):/+", re.IGNORECASE)
+_OTHER_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 CODEC_PATTERNS = (
     rb"vide.{0,4096}?stsd.{12}([ -~]{4})",  # MP4: the sample description of the video track
     rb"\x86[\x81-\x9f](V_[A-Z0-9/_]+)",  # Matroska: the element CodecID
@@ -88,6 +89,9 @@ def _describe_missing(path: Path) -> str:
             f"{address} is an address, not a file; use it with `mmduet stream`, which sends it to a server, "
             "or download the video"
         )
+    if found := _OTHER_ADDRESS.match(name):
+        address = redact(f"{found[1]}://{name[found.end() :]}")
+        return f"{address} is an address with the unsupported scheme {found[1]}, not a file; give a video file"
     return f"{redact(name)} does not exist; check the name"
 
 
