@@ -77,7 +77,7 @@ class SourceProber:
         probing = loop.run_in_executor(self._executor, self._probe, url, transport, owner, attempt)
 
         def on_finished(finished: asyncio.Future[SourceProbe]) -> None:
-            """Free the place: maybe after the answer, because not every attempt to connect can be interrupted."""
+            """Free the place, possibly after the answer: not every attempt to connect can be interrupted."""
             self._running -= 1
             self._running_by_owner -= Counter({owner: 1})  # forgets owners without tests
             limiter.close_source(probe_id)
