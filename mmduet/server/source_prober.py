@@ -49,10 +49,10 @@ class _Attempt:
 
 
 class SourceProber:
-    """Opens sources for their first frame. ``timeout_seconds`` is the longest time until the answer."""
+    """Opens sources for their first frame, and answers within ``PROBE_SECONDS``."""
 
-    def __init__(self, media: MediaLoader, timeout_seconds: float = PROBE_SECONDS) -> None:
-        self._media, self._timeout_seconds = media, timeout_seconds
+    def __init__(self, media: MediaLoader) -> None:
+        self._media, self._timeout_seconds = media, PROBE_SECONDS
         self._running = 0
         self._running_by_owner = Counter[str]()
         self._executor = ThreadPoolExecutor(MAX_PROBES, thread_name_prefix="mmduet-probe")
