@@ -37,7 +37,7 @@ JUDGED = {
     "page_heap_mb": "JavaScript heap of the page that stays",
     "page_mb": "process of that page",
 }
-COMPARED_SAMPLES = 5  # at the end of the warm-up, and at the end
+COMPARED_SAMPLES = 10  # at the end of the warm-up, and at the end; the server's memory varies by a tenth from one to the next
 UPLOAD_SECONDS = (3.0, 6.0)
 STEP_SECONDS = 0.25
 EMPTY_SECONDS = 60.0  # in which the sessions and files of visitors who have left must end
@@ -304,7 +304,7 @@ def _run(soak: Soak, seconds: float, every: float) -> None:
 def compute_growth(samples: list[Json], name: str, warm_up: float) -> Json:
     """Return the medians of a figure right after ``warm_up`` seconds and at the end, and the growth as a share.
 
-    Each median is of up to five samples, and of at most half of those after the warm-up. The growth is None if there are
+    Each median is of up to ten samples, and of at most half of those after the warm-up. The growth is None if there are
     too few.
     """
     values = [sample[name] for sample in samples if sample["seconds"] >= warm_up]

@@ -30,6 +30,7 @@ class PredictionSettings:
     options: SessionOptions
     revisions: Sequence[str] = ()
     quantized_tower: str | None = None
+    kv_dtype: str = "auto"
 
     def to_dict(self) -> Json:
         """Return the content of the settings file."""
@@ -41,6 +42,7 @@ class PredictionSettings:
             **({"revisions": list(self.revisions)} if self.revisions else {}),
             "quantized": self.quantized,
             **({"quantized_tower": self.quantized_tower} if self.quantized_tower else {}),
+            **({"kv_dtype": self.kv_dtype} if self.kv_dtype != "auto" else {}),
             "dtype": self.dtype,
             "fps": self.fps,
             "max_frames": self.max_frames,

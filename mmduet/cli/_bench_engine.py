@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, ComputeOptions, Threads
+from mmduet.cli._loading import MODEL_HELP, MODEL_METAVAR, ComputeOptions, Quantized, QuantizedTower, Threads
 from mmduet.cli._options import takes_options
 from mmduet.cli._output_files import check_output_files
 
@@ -44,6 +44,8 @@ class EngineOptions(ComputeOptions):
     embeds: Annotated[
         bool, Option("--embeds/--pixels", help="Give frames as visual tokens, or as pixels for the vision tower.")
     ] = False
+    quantized: Quantized = None
+    quantized_tower: QuantizedTower = None
     graphs: Annotated[bool, Option(help="Replay steps as CUDA graphs where that is possible.")] = True
     threads: Threads = None
     references: Annotated[
@@ -88,6 +90,9 @@ def _bench_options(options: EngineOptions) -> EngineBenchOptions:
         device=options.device,
         dtype=options.dtype,
         attention=options.attention,
+        kv_dtype=options.kv_dtype,
+        quantized=options.quantized,
+        quantized_tower=options.quantized_tower,
         graphs=options.graphs,
         streams=parse_streams(options.streams),
         frames=options.frames,

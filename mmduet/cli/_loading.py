@@ -50,10 +50,14 @@ DTYPE_HELP = (
     "Number format of weights and computation; stored: that of the checkpoint; auto: float32 on a CPU for up to a billion "
     "parameters, else stored."
 )
-ATTENTION_HELP = "How attention over the streams of a step is computed; auto chooses for the device."
+ATTENTION_HELP = (
+    "How attention over the streams of a step is computed; auto chooses; products is faster and approximate."
+)
+KV_DTYPE_HELP = "Number format in which keys and values are stored; fp8 takes less memory and changes scores a little."
 Device = Annotated[str, Option(metavar=DEVICE_METAVAR, help=DEVICE_HELP)]
 Dtype = Annotated[Literal["auto", "stored", "float32", "bfloat16", "float16"], Option(help=DTYPE_HELP)]
-Attention = Annotated[Literal["auto", "loop", "padded", "varlen"], Option(help=ATTENTION_HELP)]
+Attention = Annotated[Literal["auto", "loop", "padded", "products", "varlen"], Option(help=ATTENTION_HELP)]
+KVDtype = Annotated[Literal["auto", "fp8"], Option(help=KV_DTYPE_HELP)]
 Threads = Annotated[
     int | None,
     Option(min=1, help="Number of CPU threads.", show_default="1 for small models and few streams, else one per core"),
@@ -71,18 +75,21 @@ class ComputeOptions:
     device: Device = "auto"
     dtype: Dtype = "auto"
     attention: Attention = "auto"
+    kv_dtype: KVDtype = "auto"
 
     @property
     def compute_arguments(self) -> tuple[str, ...]:
         """The options as arguments of another command."""
-        return ("--device", self.device, "--dtype", self.dtype, "--attention", self.attention)
+        values = {"device": self.device, "dtype": self.dtype, "attention": self.attention, "kv-dtype": self.kv_dtype}
+        return tuple(part for name, value in values.items() for part in (f"--{name}", value))
 
     @property
     def engine_config(self) -> EngineConfig:
         """The options of an engine."""
         from mmduet.engine.config import EngineConfig
 
-        return EngineConfig(attention=self.attention)  # device and dtype are applied when the model is loaded
+        # device and dtype are applied when the model is loaded
+        return EngineConfig(attention=self.attention, kv_dtype=self.kv_dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

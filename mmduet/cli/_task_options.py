@@ -86,7 +86,7 @@ class TaskOptions(LoadingOptions):
         self._check_files()
 
     def _check_server(self) -> None:
-        names = ("model", "adapter", "quantized", "quantized_tower", "device", "dtype", "attention")
+        names = ("model", "adapter", "quantized", "quantized_tower", "device", "dtype", "attention", "kv_dtype")
         given = [name for name in names if getattr(self, name) not in (None, "auto")]
         if self.server is not None and given:
             option = f"--{given[0].replace('_', '-')}"

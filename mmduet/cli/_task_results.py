@@ -63,7 +63,7 @@ def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | No
         return pipeline(task, server=options.server, key=options.key, encoding=options.encoding, **settings)
     streams = min(options.at_once, len(options.videos))
     model = load(source, options, progress=_no_progress, streams=streams)
-    return pipeline(task, model, attention=options.attention, **settings)
+    return pipeline(task, model, attention=options.attention, kv_dtype=options.kv_dtype, **settings)
 
 
 def _find_model(options: TaskOptions) -> ModelSource:

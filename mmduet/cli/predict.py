@@ -135,6 +135,7 @@ def _settings(
         adapter=fingerprint(source.adapter) if source.adapter else None,
         quantized=options.quantized,
         quantized_tower=options.quantized_tower,
+        kv_dtype=options.kv_dtype,
         dtype=dtype_name(model.network.dtype),
         fps=config.fps,
         max_frames=config.max_frames,

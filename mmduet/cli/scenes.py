@@ -118,18 +118,21 @@ class DriftOptions(SceneOptions):
 
     def completed(self) -> DriftOptions:
         """Return the options with ``quantized="int8"`` if they name nothing that the two models differ in."""
-        differences = (self.quantized, self.quantized_tower, self.baseline_dtype)
+        approximates = self.kv_dtype != "auto" or self.attention == "products"
+        differences = (self.quantized, self.quantized_tower, self.baseline_dtype, approximates)
         return self if any(differences) else replace(self, quantized="int8")
 
     def baseline(self) -> DriftOptions:
         """Return the options of the model that is compared with."""
-        return replace(self, quantized=None, quantized_tower=None, dtype=self.baseline_dtype or self.dtype)
+        dtype = self.baseline_dtype or self.dtype
+        attention = "auto" if self.attention == "products" else self.attention
+        return replace(self, quantized=None, quantized_tower=None, kv_dtype="auto", attention=attention, dtype=dtype)
 
 
 @app.command()
 @takes_options(DriftOptions)
 def drift(options: DriftOptions) -> None:
-    """Report how quantised weights or another number format change scores, decisions, texts and memory.
+    """Report how quantised weights, keys and values, or another number format change scores, decisions, texts and memory.
 
     Without options, weights of the language model in int8 are compared with those as loaded.
     """
@@ -142,7 +145,8 @@ def drift(options: DriftOptions) -> None:
     options = options.completed()
     original, quantized = load(options.model, options.baseline()), load(options.model, options)
     sizes = {"plain_weight_bytes": weight_bytes(original.network), "weight_bytes": weight_bytes(quantized.network)}
-    plain_engine, quantized_engine = (Engine(model, options.engine_config) for model in (original, quantized))
+    plain_engine = Engine(original, options.baseline().engine_config)
+    quantized_engine = Engine(quantized, options.engine_config)
     with progress_bar("processing") as report:
         figures = measure_drift(options.directory, plain_engine, quantized_engine, report).to_dict() | sizes
     for name, value in figures.items():

@@ -16,6 +16,7 @@ from mmduet.cli._loading import (
     DEVICE_HELP,
     DEVICE_METAVAR,
     DTYPE_HELP,
+    KV_DTYPE_HELP,
     MODEL_HELP,
     MODEL_METAVAR,
     Adapter,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mmduet.server.config import ServerConfig
 
 DTYPE_METAVAR = "auto|stored|float32|bfloat16|float16"
-ATTENTION_METAVAR = "auto|loop|padded|varlen"
+ATTENTION_METAVAR = "auto|loop|padded|products|varlen"
 NOT_SETTINGS = ("config", "named_adapter", "open")
 """Options that are not the setting of the same name: the file of settings, ``adapters``, and ``open`` of ``mmduet demo``."""
 
@@ -57,6 +58,7 @@ class ServerOptions:
     device: Annotated[str | None, Option(metavar=DEVICE_METAVAR, help=DEVICE_HELP, show_default="auto")] = None
     dtype: Annotated[str | None, Option(metavar=DTYPE_METAVAR, help=DTYPE_HELP, show_default="auto")] = None
     attention: Annotated[str | None, Option(metavar=ATTENTION_METAVAR, help=ATTENTION_HELP, show_default="auto")] = None
+    kv_dtype: Annotated[str | None, Option(metavar="auto|fp8", help=KV_DTYPE_HELP, show_default="auto")] = None
     quantized: Quantized = None
     quantized_tower: QuantizedTower = None
     allow_pickle: Annotated[bool | None, Option("--allow-pickle", help=ALLOW_PICKLE_HELP)] = None

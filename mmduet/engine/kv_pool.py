@@ -2,6 +2,9 @@
 
 The tensor is allocated once. On a CPU under Linux it is mapped memory: pages that no session has written take no memory, and
 the pages of a closed slot return to the operating system. On a GPU it is reserved at the start, so that no step runs out of it.
+
+With ``fp8``, keys and values are stored in 8-bit floating point (E4M3, 3 bits of mantissa) and converted to the model's type
+when they are read. They have no scale: the rounding is relative, and keys and values are far smaller than the limit of 448.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from mmduet.engine.range_allocator import RangeAllocator
 from mmduet.engine.relocation import Relocation, plan_relocation
 from mmduet.engine.slot import Slot
 from mmduet.errors import CapacityError
+from mmduet.model.fp8 import FP8, FP8_MAX
 
 MAP_NORESERVE = 0x4000  # of Linux; Python 3.11 does not name it. Pages are accounted for when they are written.
 MAX_MOVED_TOKENS = 16_384
@@ -36,13 +40,19 @@ class CacheShape:
     kv_heads: int
     head_dim: int
     rope_theta: float
-    dtype: torch.dtype
+    dtype: torch.dtype  # of the model
     device: torch.device
+    fp8: bool = False
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """The number type in which keys and values are stored."""
+        return FP8 if self.fp8 else self.dtype
 
     @property
     def token_bytes(self) -> int:
         """Bytes of the keys and values of a token."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.stored_dtype.itemsize
 
     @property
     def pin_bytes(self) -> int:
@@ -58,10 +68,12 @@ class KVPool:
         self._slots, self._pins = RangeAllocator(tokens, SLOT_UNIT), RangeAllocator(pins, SLOT_UNIT)
         width = (shape.kv_heads, shape.head_dim)
         self._memory = [
-            _Memory((shape.layers, self._slots.total, 2, *width), shape.dtype, shape.device),
+            _Memory((shape.layers, self._slots.total, 2, *width), shape.stored_dtype, shape.device),
             _Memory((shape.layers, self._pins.total, *width), torch.float32, shape.device),
         ]
         self.storage = self._memory[0].tensor  # [layers, tokens, 2, kv_heads, head_dim]: keys, values
+        # PyTorch does not index FP8 tensors on every device, so they are moved as bytes.
+        self._items = self.storage.view(torch.uint8) if shape.fp8 else self.storage
         self._unrotated = self._memory[1].tensor  # [layers, pins, kv_heads, head_dim]
         self._rotation = _rotation_table(shape, 0)  # cosines, sines of distances up to the largest capacity of a slot
 
@@ -119,12 +131,23 @@ class KVPool:
 
     def write(self, layer: int, tokens: Tensor, keys_values: Tensor) -> None:
         """Write rotated keys and values [N, 2, kv_heads, head_dim] of a layer to the token indices ``tokens`` [N]."""
-        self.storage[layer].index_copy_(0, tokens, keys_values)
+        self._items[layer].index_copy_(0, tokens, self._encode(keys_values))
 
-    def view(self, layer: int, begin: int, count: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values [kv_heads, count, head_dim] of the tokens from index ``begin`` on, without a copy."""
-        part = self.storage[layer, begin : begin + count]
-        return part[:, 0].transpose(0, 1), part[:, 1].transpose(0, 1)
+    def gather(self, layer: int, tokens: Tensor) -> Tensor:
+        """Return keys and values [n, 2, kv_heads, head_dim] of a layer at the token indices ``tokens`` [n]."""
+        return self._decode(self._items[layer].index_select(0, tokens))
+
+    def view(self, layer: int, begin: int, count: int) -> Tensor:
+        """Return keys and values [count, 2, kv_heads, head_dim] of the tokens from index ``begin`` on: no copy without FP8."""
+        return self._decode(self._items[layer, begin : begin + count])
+
+    def _encode(self, values: Tensor) -> Tensor:
+        """Return values as they are stored. FP8 has no infinity; what is larger than its largest number becomes that."""
+        return values.clamp(-FP8_MAX, FP8_MAX).to(FP8).view(torch.uint8) if self.shape.fp8 else values
+
+    def _decode(self, items: Tensor) -> Tensor:
+        """Return stored values in the model's type."""
+        return items.view(FP8).to(self.shape.dtype) if self.shape.fp8 else items
 
     def relocate(self, slots: Iterable[Slot]) -> None:
         """Execute the moves of ``slots``, of as many together as the memory for ``MAX_MOVED_TOKENS`` allows.
@@ -147,15 +170,19 @@ class KVPool:
             )
         )  # fmt: skip
         if len(new):
-            keys = self._rotate(self.storage.index_select(1, new)[:, :, 0].float(), -new_positions)
+            keys = self._rotate(self._keys(new), -new_positions)
             self._unrotated.index_copy_(1, new_targets, keys)
         keys = self._unrotated.index_select(1, placed)  # [layers, n, kv_heads, head_dim]
         if len(shifted):
-            keys = torch.cat([keys, self.storage.index_select(1, shifted)[:, :, 0].float()], 1)
-        keys = self._rotate(keys, distances).to(self.shape.dtype)
+            keys = torch.cat([keys, self._keys(shifted)], 1)
+        keys = self._encode(self._rotate(keys, distances).to(self.shape.dtype))
         # Indexing with the tokens and 1 at once would be several times slower on CPUs.
-        values = self.storage.index_select(1, sources)[:, :, 1]
-        self.storage.index_copy_(1, targets, torch.stack([keys, values], 2))
+        values = self._items.index_select(1, sources)[:, :, 1]
+        self._items.index_copy_(1, targets, torch.stack([keys, values], 2))
+
+    def _keys(self, tokens: Tensor) -> Tensor:
+        """Return the keys [layers, n, kv_heads, head_dim] at token indices [n], float32."""
+        return self._decode(self._items.index_select(1, tokens)[:, :, 0].contiguous()).float()
 
     def _rotate(self, keys: Tensor, distances: Tensor) -> Tensor:
         """Rotate float32 keys [layers, n, kv_heads, head_dim] by ``distances`` [n] positions. Source: RoFormer §3.2."""

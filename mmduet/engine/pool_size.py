@@ -16,10 +16,10 @@ DEFAULT_SHARE = 0.85
 """Of the free memory of a GPU, after the weights: the rest is for the tensors of a step."""
 
 
-def cache_shape(network: DuetModel) -> CacheShape:
-    """Return the shape of the keys and values of a model."""
+def cache_shape(network: DuetModel, *, fp8: bool = False) -> CacheShape:
+    """Return the shape of the keys and values of a model, stored in its own type or in 8 bits."""
     text = network.config.text
-    return CacheShape(text.layers, text.kv_heads, text.head_dim, text.rope_theta, network.dtype, network.device)
+    return CacheShape(text.layers, text.kv_heads, text.head_dim, text.rope_theta, network.dtype, network.device, fp8)
 
 
 def create_pool(shape: CacheShape, config: DuetConfig, kv_bytes: int | None) -> KVPool:

@@ -43,7 +43,7 @@ class Runner:
         self.config = model.config
         self.adapters = model.adapters or AdapterBank(model.network, {})
         decoder = Decoder(self.network.lm)  # before the pool takes its share of the free memory
-        self.pool = create_pool(cache_shape(self.network), self.config, config.kv_bytes)
+        self.pool = create_pool(cache_shape(self.network, fp8=config.kv_dtype == "fp8"), self.config, config.kv_bytes)
         backend = choose_backend(config.attention, self.network.device, self.network.dtype)
         packed = PackedForward(decoder, self.pool, backend, is_routed=bool(self.adapters.names))
         self.encoder = FrameEncoder(self.network, self.adapters)

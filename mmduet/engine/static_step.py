@@ -79,7 +79,7 @@ class StaticAttention:
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:
         """Return outputs [N, heads, head_dim], see ``Attention``."""
-        keys, values = self._pool.storage[layer].index_select(0, self._context).unbind(1)
+        keys, values = self._pool.gather(layer, self._context).unbind(1)
         return self._kernel(
             queries, keys, values, self._query_offsets, self._key_offsets, *self._longest, self._used.int()
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from mmduet.video.sampling import check_rate
 
 if TYPE_CHECKING:
     from mmduet.client.images import Encoding
-    from mmduet.engine.config import AttentionName
+    from mmduet.engine.config import AttentionName, KVDtypeName
     from mmduet.model import LoadedModel
     from mmduet.model.devices import DtypeName
 
@@ -126,6 +126,7 @@ class PipelineOptions(TypedDict, total=False):
     device: str
     dtype: DtypeName
     attention: AttentionName
+    kv_dtype: KVDtypeName
 
 
 @overload
@@ -162,6 +163,7 @@ def pipeline(
     device: str = "auto",
     dtype: DtypeName = "auto",
     attention: AttentionName = "auto",
+    kv_dtype: KVDtypeName = "auto",
 ) -> Pipeline[Any]:
     """Return a callable that runs a task over videos: ``pipeline("ask")("video.mp4", query="Who comes in?")``.
 
@@ -183,15 +185,18 @@ def pipeline(
             the CPU. A model that ``load_model`` returned must be there already.
         dtype: Number type of weights and computation: "float32", "bfloat16", "float16", "stored" for that of the model's files,
             or "auto": float32 on a CPU for up to a billion parameters, else the stored one.
-        attention: How attention over the videos of a step is computed: "loop", "padded", "varlen", or "auto".
+        attention: How attention over the videos of a step is computed: "loop", "padded", "products" (approximate), "varlen", or
+            "auto".
+        kv_dtype: Number type in which keys and values are stored: "auto" for that of the model, or "fp8", which takes a half or
+            a quarter of the memory and changes scores a little.
 
     Raises:
         OptionError: An argument is invalid, the device is not available, or ``server`` is given together with ``model`` or with
             how it runs.
         ModelError: The model cannot be loaded.
     """
-    local_options = {"model": model or "auto", "device": device, "dtype": dtype, "attention": attention}
-    given = [name for name, value in local_options.items() if value != "auto"]
+    local_options = {"device": device, "dtype": dtype, "attention": attention, "kv_dtype": kv_dtype}
+    given = [name for name, value in {"model": model or "auto", **local_options}.items() if value != "auto"]
     if server is not None and given:
         raise OptionError(
             f"{given[0]} and server contradict each other, because the server loads its own model; give one of them"
@@ -201,10 +206,7 @@ def pipeline(
         SpeakOptions.parse(speak)
     check_max_concurrent(max_concurrent)
     new_task = _task_factory(task)
-    if server is None:
-        run_tasks = _run_locally(model or "nano", device, dtype, attention)
-    else:
-        run_tasks = _run_remotely(server, key, encoding)
+    run_tasks = _run_remotely(server, key, encoding) if server else _run_locally(model or "nano", local_options)
     return Pipeline(new_task, run_tasks, fps=fps, speak=speak, max_concurrent=max_concurrent, strict_video=strict_video)
 
 
@@ -242,15 +244,16 @@ def _check_text(query: str | None) -> str | None:
     return query
 
 
-def _run_locally(model: str | Path | LoadedModel, device: str, dtype: DtypeName, attention: AttentionName) -> RunTasks:
-    """Load the model, unless it is loaded, and return a runner on one engine of this process."""
+def _run_locally(model: str | Path | LoadedModel, options: Mapping[str, Any]) -> RunTasks:
+    """Load the model, unless it is loaded, and return a runner on one engine of this process with these ``EngineConfig``."""
     from mmduet.engine import Engine
     from mmduet.engine.config import EngineConfig
     from mmduet.model import load_model
     from mmduet.pipelines import local
 
-    config = EngineConfig(device=device, dtype=dtype, attention=attention)
-    loaded = load_model(str(model), dtype, device) if isinstance(model, str | os.PathLike) else model
+    config, loaded = EngineConfig(**options), model
+    if isinstance(loaded, str | os.PathLike):
+        loaded = load_model(str(loaded), config.dtype, config.device)
     return partial(local.run_tasks, Engine(loaded, config))
 
 

@@ -234,7 +234,7 @@ def _media_loader(model: LoadedModel, config: ServerConfig) -> MediaLoader:
 
 def _engine_config(config: ServerConfig) -> EngineConfig:
     kv_bytes = None if config.kv_memory_mb is None else config.kv_memory_mb << 20
-    return EngineConfig(attention=config.attention, kv_bytes=kv_bytes)
+    return EngineConfig(attention=config.attention, kv_dtype=config.kv_dtype, kv_bytes=kv_bytes)
 
 
 def _session_budget(engine: AsyncEngine, config: ServerConfig) -> KVBudget:

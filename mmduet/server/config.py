@@ -55,8 +55,14 @@ class ServerConfig(BaseSettings):
         description="Data type of weights and computation (`auto`: `float32` on a CPU for up to a billion parameters, else as "
         "stored)",
     )
-    attention: Literal["auto", "loop", "padded", "varlen"] = Field(
-        default="auto", description="How attention over the streams of a step is computed"
+    attention: Literal["auto", "loop", "padded", "products", "varlen"] = Field(
+        default="auto",
+        description="How attention over the streams of a step is computed; `products` is faster and approximate",
+    )
+    kv_dtype: Literal["auto", "fp8"] = Field(
+        default="auto",
+        description="Data type in which keys and values are stored (`auto`: that of the model); `fp8` takes a half or a "
+        "quarter of the memory and changes scores a little",
     )
     quantized: Literal["int8", "nf4", "fp8"] | None = Field(
         default=None,

@@ -94,9 +94,9 @@ class ContainerConnection:
         """Yield the good frames."""
         with self._open() as container:
             self.duration = container.duration / av.time_base if container.duration else None
-            rate = containers.select_video_stream(container, self._name, low_delay=self.live).average_rate
+            rate = containers.select_video_stream(container, self._name).average_rate
             self.fps = float(rate) if rate else None
-            yield from decode_stream(container, self._name, log, start, low_delay=self.live)
+            yield from decode_stream(container, self._name, log, start)
 
     def close(self) -> None:
         """Do nothing: FFmpeg's connection ends with the iteration, or with its read timeout."""
@@ -108,15 +108,13 @@ def decode_stream(
     log: DamageLog,
     start: float,
     arrived_at: Callable[[int], float] | None = None,
-    *,
-    low_delay: bool = False,
 ) -> Iterator[StreamFrame]:
     """Yield the good frames of a container, the first one at ``start`` seconds, and record the others in ``log``.
 
     ``arrived_at`` returns when the byte at a position arrived. It times the frames of formats without timestamps, for which
-    FFmpeg invents a rate. With ``low_delay`` a frame is yielded before the next packet is read, if the codec allows it.
+    FFmpeg invents a rate. A frame is yielded before the next packet is read, if the codec allows it.
     """
-    stream = containers.select_video_stream(container, name, low_delay=low_delay)
+    stream = containers.select_video_stream(container, name)
     orientations = OrientationCache()
     if arrived_at is not None and container.format.flags & NO_TIMESTAMPS:
         yield from _timed_by_arrival(container, stream, log, start, arrived_at, orientations)

@@ -102,13 +102,11 @@ def as_video_error(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def select_video_stream(
-    container: InputContainer, path: Path | str, threads: int | None = None, *, low_delay: bool = False
-) -> VideoStream:
+def select_video_stream(container: InputContainer, path: Path | str, threads: int | None = None) -> VideoStream:
     """Return the video stream to read, set to decode on ``threads`` threads; the other streams are not read.
 
-    With ``low_delay`` threads share a frame, if its encoder has divided it, instead of decoding several frames at once:
-    a frame then comes out before the next packet is read.
+    Threads share a frame, if its encoder has divided it into slices. With several frames at once (FFmpeg's frame threads), a
+    frame may be returned before it is known to be damaged, and comes out one packet late.
 
     That is the stream marked as the default, unless it is a preview, or else the largest one; never a cover image, and a still
     picture only if there is nothing else. Raises ``VideoError`` if there is none, or no decoder for any.
@@ -129,7 +127,7 @@ def select_video_stream(
     for stream in container.streams:
         if stream is not selected:
             stream.discard = Discard.all
-    selected.thread_type, selected.thread_count = "SLICE" if low_delay else "AUTO", decoder_threads(threads)
+    selected.thread_type, selected.thread_count = "SLICE", decoder_threads(threads)
     return selected
 
 

@@ -7,7 +7,7 @@ import os
 from mmduet.errors import OptionError
 
 DEFAULT_THREADS = 2
-"""A server decodes many files at once, and with many threads FFmpeg drops errors in a file's last frames."""
+"""Threads share the slices of a frame, of which most files have one; a server decodes many files at once."""
 
 
 def decoder_threads(requested: int | None = None) -> int:

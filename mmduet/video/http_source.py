@@ -65,7 +65,7 @@ class HttpStreamConnection:
             av.open(self._body, "r", options=STREAM_OPTIONS, io_open=refuse_to_open) as container,
         ):
             name, arrived_at = redact(self._name), self._body.arrived_at
-            yield from decode_stream(container, name, log, start, arrived_at, low_delay=self.live)
+            yield from decode_stream(container, name, log, start, arrived_at)
             self.ended = self._body.ended_properly
 
     def close(self) -> None:

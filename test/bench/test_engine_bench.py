@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def test_report_has_all_figures(report: dict[str, Any]) -> None:
     assert set(run["steps"][0]) == {"streams", "frames", "tokens", "sampled", "seconds"}
     assert json.loads(json.dumps(report)) == report
     assert "3" in format_table(report["runs"]).splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({"quantized": "fp8", "quantized_tower": "fp8"}, 1e-4), ({"kv_dtype": "fp8"}, 0.2)],
+)
+def test_quantized_engine_is_measured_next_to_references_with_the_same_weights(
+    options: dict[str, Any], tolerance: float
+) -> None:
+    report = run_engine_bench(replace(TINY, references=("tight",), **options))
+    assert options.items() <= report["options"].items()
+    assert report["runs"][0]["references"]["tight"]["score_difference"] < tolerance
 
 
 def test_stages_add_up(report: dict[str, Any]) -> None:

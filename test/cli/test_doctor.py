@@ -20,10 +20,9 @@ from mmduet.errors import OptionError
 def test_a_working_installation_is_described_and_the_status_is_0(mmduet: Command) -> None:
     done = mmduet("doctor")
     assert done.status == 0
-    assert f"torch               {torch.__version__}" in done.out
-    assert "device cpu" in done.out
-    assert "  attention loop    available" in done.out
-    assert "decoder H.264       h264" in done.out
+    text = " ".join(done.out.split())
+    for part in (f"torch {torch.__version__}", "device cpu CPU", "attention loop available", "decoder H.264 h264"):
+        assert part in text
 
 
 def test_the_json_form_has_devices_with_dtypes_and_attention(mmduet: Command) -> None:
@@ -75,5 +74,5 @@ def test_missing_java_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
         raise OptionError("no Java that runs was found; pip install 'mmduet[eval]' installs one")
 
     assert exit_status(diagnose(find_java=fail)) == 0
-    expected = "java                missing: no Java that runs was found; pip install 'mmduet[eval]' installs one"
-    assert expected in capsys.readouterr().out
+    message = "java missing: no Java that runs was found; pip install 'mmduet[eval]' installs one"
+    assert message in " ".join(capsys.readouterr().out.split())

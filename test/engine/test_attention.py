@@ -11,11 +11,10 @@ from duet_rig import Rig, frames, lively_model, options, replies, scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_kernel import reference_kernel
-from torch.nn.functional import scaled_dot_product_attention
 
 from mmduet.engine.attention import Backend, choose_backend, unavailable
 from mmduet.engine.attention.loop import LoopBackend
-from mmduet.engine.attention.padded import PRODUCTS_FROM, PaddedBackend, compute_attention
+from mmduet.engine.attention.padded import PRODUCTS_FROM, PaddedBackend, attend_by_products, attend_exactly
 from mmduet.engine.attention.varlen import VarlenBackend
 from mmduet.engine.config import EngineConfig
 from mmduet.engine.kv_pool import CacheShape, KVPool
@@ -38,12 +37,13 @@ SESSIONS = st.lists(
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("fp8", [False, True])
 @given(sessions=SESSIONS, seed=st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_backend_equals_attention_session_by_session(
-    name: str, sessions: list[tuple[int, int, int]], seed: int
+    name: str, fp8: bool, sessions: list[tuple[int, int, int]], seed: int
 ) -> None:
-    pool, entries = KVPool(SHAPE, 512, 0), []
+    pool, entries = KVPool(replace(SHAPE, fp8=fp8), 512, 0), []
     generator = torch.Generator().manual_seed(seed)
     pool.storage.copy_(torch.randn(pool.storage.shape, generator=generator))  # also around the contexts
     for evicted, held, new in sessions:
@@ -68,7 +68,7 @@ def test_loop_equals_attention_over_the_tokens_of_a_session() -> None:
     queries = torch.randn(4, HEADS, 12)
     outputs = LoopBackend().plan(StepBatch.build([NewTokens(slot, 4)]), pool).attend(1, queries)
     for number in range(4):
-        keys, values = pool.view(1, slot.base + 3, 9 + number + 1)
+        keys, values = pool.view(1, slot.base + 3, 9 + number + 1).permute(1, 2, 0, 3)
         for head in range(HEADS):
             weights = (keys[head // 3] @ queries[number, head] / 12**0.5).softmax(0)
             torch.testing.assert_close(outputs[number, head], weights @ values[head // 3], atol=1e-5, rtol=1e-5)
@@ -120,7 +120,7 @@ def test_engine_with_each_backend_equals_the_engine_with_loop(name: str) -> None
 def test_unavailable_backend_is_rejected_with_the_reason() -> None:
     with pytest.raises(OptionError, match=r"attention 'varlen' needs a CUDA device, and the model is on cpu; use auto"):
         choose_backend("varlen", CPU, torch.bfloat16)
-    with pytest.raises(OptionError, match="attention must be one of auto, loop, padded, varlen, got 'flash'"):
+    with pytest.raises(OptionError, match="attention must be one of auto, loop, padded, products, varlen, got 'flash'"):
         choose_backend("flash", CPU, torch.float32)
     assert (
         unavailable("varlen", torch.device("cuda"), torch.float32)
@@ -129,7 +129,16 @@ def test_unavailable_backend_is_rejected_with_the_reason() -> None:
 
 
 def test_auto_chooses_a_backend_that_is_available() -> None:
-    assert choose_backend("auto", CPU, torch.float32).name == "padded"
+    for dtype in (torch.float32, torch.bfloat16):
+        assert choose_backend("auto", CPU, dtype).name == "padded"
+
+
+def test_products_are_for_bfloat16_on_cpus() -> None:
+    assert choose_backend("products", CPU, torch.bfloat16).name == "products"
+    with pytest.raises(
+        OptionError, match="'products' needs a model in bfloat16 on a CPU, and this one is in float32 on"
+    ):
+        choose_backend("products", CPU, torch.float32)
 
 
 def test_engine_config_selects_the_backend() -> None:
@@ -140,11 +149,12 @@ def test_engine_config_selects_the_backend() -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_invalid_values_of_a_neighbour_do_not_reach_other_sessions(name: str) -> None:
-    pool = KVPool(SHAPE, 96, 0)
+@pytest.mark.parametrize("fp8", [False, True])
+def test_invalid_values_of_a_neighbour_do_not_reach_other_sessions(name: str, fp8: bool) -> None:
+    pool = KVPool(replace(SHAPE, fp8=fp8), 96, 0)
     broken, *healthy = [pool.open(32, 0) for _ in range(3)]
     broken.end = 30
-    pool.storage[:, broken.base : broken.base + 32] = torch.nan
+    pool.storage[:, broken.base : broken.base + 32].copy_(torch.tensor(torch.nan))
     for slot, length in zip(healthy, (5, 8), strict=True):
         slot.end = length
     batch = StepBatch.build([NewTokens(slot, 2) for slot in healthy])
@@ -155,8 +165,8 @@ def test_products_in_bfloat16_are_close_to_exact_attention() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys, values = (torch.randn(2, 2, n, 16, generator=generator) for n in (330, 400, 400))
     mask = torch.zeros(1, 1, 330, 400).masked_fill_(torch.ones(330, 400).tril(70) == 0, -torch.inf)
-    expected = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    expected = attend_exactly(queries, keys, values, mask)
     arguments = [part.bfloat16() for part in (queries, keys, values, mask)]
     assert PRODUCTS_FROM <= 2 * 330 * 400
-    actual = compute_attention(*arguments)
+    actual = attend_by_products(*arguments)
     torch.testing.assert_close(actual.float(), expected, atol=0.03, rtol=0.03)

@@ -132,7 +132,7 @@ def test_keys_are_exact_after_ten_thousand_evictions() -> None:
         append(5, frame=True)
     keys, values = (torch.cat(part, 2) for part in zip(*live, strict=True))
     pool.relocate([slot])
-    held = [pool.view(layer, slot.start, slot.length) for layer in range(2)]
+    held = [pool.view(layer, slot.start, slot.length).permute(1, 2, 0, 3) for layer in range(2)]
     expected = rotated(keys, torch.arange(slot.start, slot.end))
     assert slot.end - slot.start == 11 + 20 * 5
     torch.testing.assert_close(torch.stack([keys for keys, _ in held]).double(), expected, atol=1e-4, rtol=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -68,9 +70,10 @@ class ReferenceSlot:
 
     def held(self) -> tuple[Tensor, Tensor]:
         """Return the keys and values in the pool, each [layers, kv_heads, length, head_dim]."""
-        parts = [self.pool.view(layer, self.slot.base + self.slot.start, self.slot.length) for layer in range(2)]
-        keys, values = zip(*parts, strict=True)
-        return torch.stack(keys), torch.stack(values)
+        begin = self.slot.base + self.slot.start
+        parts = torch.stack([self.pool.view(layer, begin, self.slot.length) for layer in range(2)])
+        keys, values = parts.permute(2, 0, 3, 1, 4)
+        return keys, values
 
     def check(self) -> None:
         slot = self.slot
@@ -180,6 +183,52 @@ def test_eviction_without_frames_removes_unpinned_text() -> None:
     reference.evict()
     reference.check()
     assert reference.slot.length == 2
+
+
+FP8_SHAPE = replace(SHAPE, fp8=True)
+FP8_ERROR = 2**-4  # 3 bits of mantissa, rounded to nearest
+
+
+def test_fp8_values_are_rounded_once_and_moved_as_they_are() -> None:
+    reference = ReferenceSlot(14, KVPool(FP8_SHAPE, 64, 64))
+    reference.append(2, pinned=True)
+    for _ in range(50):
+        reference.append(3, frame=True)
+        if reference.slot.frames == 3:
+            reference.evict()
+    reference.pool.relocate([reference.slot])
+    _, values = reference.held()
+    expected = -torch.cat([source(t) for t in reference.tokens], 2)
+    assert torch.equal(values, expected.to(torch.float8_e4m3fn).float())
+
+
+def test_fp8_keys_of_pinned_tokens_are_rounded_at_most_twice() -> None:
+    """When they are written, and from their unrotated copy when they are moved, however often that is."""
+    reference = ReferenceSlot(14, KVPool(FP8_SHAPE, 64, 64))
+    reference.append(4, pinned=True)
+    for _ in range(300):
+        reference.append(3, frame=True)
+        if reference.slot.frames == 3:
+            reference.evict()
+    reference.pool.relocate([reference.slot])
+    keys, expected = reference.held()[0][:, :, :4], rotated([0, 1, 2, 3], reference.slot.start)
+    pairs = torch.stack([*expected.chunk(2, -1)]).norm(dim=0)  # rotation mixes the two numbers of a pair
+    error = torch.stack([*(keys - expected).chunk(2, -1)]).norm(dim=0)
+    assert 0 < (error / pairs).max() <= 2 * FP8_ERROR
+
+
+def test_fp8_takes_a_quarter_of_the_memory_of_float32() -> None:
+    assert FP8_SHAPE.token_bytes * 4 == SHAPE.token_bytes
+    assert KVPool(FP8_SHAPE, 64, 0).size_bytes * 4 == KVPool(SHAPE, 64, 0).size_bytes
+
+
+def test_fp8_clips_values_that_are_too_large_and_keeps_invalid_ones() -> None:
+    pool = KVPool(FP8_SHAPE, 16, 0)
+    written = torch.zeros(1, 2, 2, 12)
+    written[..., :4] = torch.tensor([1e6, -1e6, torch.inf, torch.nan])
+    pool.write(0, torch.tensor([3]), written)
+    found = pool.view(0, 3, 1)[0, 0, 0, :4]
+    torch.testing.assert_close(found, torch.tensor([448.0, -448.0, 448.0, torch.nan]), equal_nan=True)
 
 
 def test_moves_of_several_slots_are_executed_together() -> None:

@@ -280,7 +280,9 @@ def test_public_classes_are_those_of_the_results(model: LoadedModel, videos: lis
     assert isinstance(next(run(videos)), VideoResult)
 
 
-@pytest.mark.parametrize("option", [{"device": "cpu"}, {"dtype": "float32"}, {"attention": "loop"}])
+@pytest.mark.parametrize(
+    "option", [{"device": "cpu"}, {"dtype": "float32"}, {"attention": "loop"}, {"kv_dtype": "fp8"}]
+)
 def test_how_the_model_computes_and_a_server_contradict_each_other(option: dict[str, str]) -> None:
     with pytest.raises(OptionError, match=f"{next(iter(option))} and server contradict each other"):
         pipeline("caption", server="ws://127.0.0.1:1", **option)  # type: ignore[call-overload]

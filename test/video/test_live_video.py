@@ -65,5 +65,5 @@ def test_a_live_frame_comes_out_before_the_next_packet_is_read(tmp_path: Path, c
     path = make(tmp_path / "a.mkv", 8, codec=codec, pix_fmt=pix_fmt, codec_options={"g": "4", "bf": "0"})
     with open_container(path) as container:
         counting: Any = CountingContainer(container)
-        frames = decode_stream(counting, "a", DamageLog(), 0.0, low_delay=True)
+        frames = decode_stream(counting, "a", DamageLog(), 0.0)
         assert [counting.packets_read for _ in frames] == list(range(1, 9))

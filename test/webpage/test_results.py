@@ -13,7 +13,7 @@ import av
 import pytest
 from live_server import RunningServer, endless_model, wait_for
 from page_server import run_page_server
-from page_visitor import HTTP, Visitor, error_code
+from page_visitor import HTTP, Visitor, error_code, files_below
 from PIL import Image
 from video_files import make
 
@@ -336,7 +336,7 @@ def test_results_and_files_are_deleted_with_their_video(visitor: Visitor, source
     assert visitor.delete(f"uploads/{source.partition(':')[2]}") == 204
     assert visitor.get(f"results/{result['id']}").status_code == 404
     assert HTTP.get(visitor.base + result["files"]["captions"]).status_code == 404
-    wait_for(lambda: not list(folder.rglob("captions.vtt")))
+    wait_for(lambda: "captions.vtt" not in files_below(folder))
 
 
 def test_only_the_last_results_are_kept(visitor: Visitor, source: str, monkeypatch: pytest.MonkeyPatch) -> None:

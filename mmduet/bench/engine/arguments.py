@@ -16,9 +16,10 @@ from mmduet.bench.engine.options import (
 )
 from mmduet.bench.engine.output import check_output_files, write_outputs
 from mmduet.bench.engine.run import Extras, run_engine_bench
-from mmduet.engine.config import AttentionName
+from mmduet.engine.config import AttentionName, KVDtypeName
 from mmduet.errors import MmduetError
 from mmduet.model.devices import DEVICE_FORMS, DtypeName
+from mmduet.model.quantize import Quantization, TowerQuantization
 
 DEFAULTS = EngineBenchOptions()
 
@@ -44,6 +45,9 @@ def build_parser() -> ArgumentParser:
     add("--device", default=DEFAULTS.device, help=DEVICE_FORMS)
     add("--dtype", default=DEFAULTS.dtype, choices=get_args(DtypeName))
     add("--attention", default=DEFAULTS.attention, choices=get_args(AttentionName))
+    add("--kv-dtype", default=DEFAULTS.kv_dtype, choices=get_args(KVDtypeName), help="type of stored keys and values")
+    add("--quantized", choices=get_args(Quantization), help="quantise the language model")
+    add("--quantized-tower", choices=get_args(TowerQuantization), help="quantise the vision tower")
     add("--graphs", action=BooleanOptionalAction, default=True, help="replay steps as CUDA graphs where possible")
     add("--streams", default="1,4,16,64", help="numbers of streams, each measured separately")
     add("--frames", type=int, default=DEFAULTS.frames, help="measured frames of each stream")
@@ -87,6 +91,9 @@ def parse_options(parsed: Namespace) -> EngineBenchOptions:
         device=parsed.device,
         dtype=parsed.dtype,
         attention=parsed.attention,
+        kv_dtype=parsed.kv_dtype,
+        quantized=parsed.quantized,
+        quantized_tower=parsed.quantized_tower,
         graphs=parsed.graphs,
         streams=parse_streams(parsed.streams),
         frames=parsed.frames,

@@ -14,9 +14,10 @@ language head. Attention, norms and everything else count as zero, so no engine 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from mmduet.model import DuetModel
+from mmduet.model.scaled_linear import ScaledLinear
+
+PrepareProduct = Callable[[Tensor, int], Callable[[], Any]]
 
 FORMULA = "max(operations / gemm_flops, weight_bytes / copy_bytes)"
 MIN_ROWS = 512  # rows of the measured products, if a step has fewer: the limit is that of large products
@@ -55,20 +59,20 @@ class StepLoad:
 
 def frame_load(network: DuetModel, with_tower: bool) -> StepLoad:
     """Return the load of a step of frames; ``with_tower``: from pixels."""
-    config, weights = network.config, _linear_weights(network.lm)
+    config, projector, size = network.config, network.projector, _weight_bytes(network.lm)
     operations = lm_operations(network, config.frame_tokens)
     if with_tower:
-        patches, tower = config.vision.grid**2, _linear_weights(network.tower)
-        first, second = network.projector.fc1.weight.numel(), network.projector.fc2.weight.numel()
-        operations += 2.0 * (patches * (tower + first) + config.frame_tokens * second)
-        weights += tower + first + second
-    return StepLoad(operations, weights * network.dtype.itemsize)
+        by_patch = _linear_weights(network.tower) + _linear_weights(projector.fc1)
+        by_token = _linear_weights(projector.fc2)
+        operations += 2.0 * (config.vision.grid**2 * by_patch + config.frame_tokens * by_token)
+        size += _weight_bytes(network.tower) + _weight_bytes(projector)
+    return StepLoad(operations, size)
 
 
 def token_load(network: DuetModel) -> StepLoad:
     """Return the load of a step of tokens."""
-    weights = _linear_weights(network.lm) + network.lm_head.weight.numel()
-    return StepLoad(2.0 * weights, weights * network.dtype.itemsize)
+    head = network.lm_head.weight
+    return StepLoad(2.0 * (_linear_weights(network.lm) + head.numel()), _weight_bytes(network.lm) + head.nbytes)
 
 
 def lm_operations(network: DuetModel, tokens: int) -> float:
@@ -81,32 +85,50 @@ def lm_operations(network: DuetModel, tokens: int) -> float:
 
 def measure_machine(network: DuetModel, rows: int) -> MachineLimit:
     """Measure the rates at the shapes of the language model's linear layers, with at least ``MIN_ROWS`` rows."""
-    shapes = layer_shapes(network)
-    rates = dict(_gemm_rates(shapes, max(rows, MIN_ROWS), network.dtype, network.device))
+    methods = {"linear": _plain_product}
+    if network.device.type == "cpu":
+        methods["prepacked"] = _prepacked_product
+    for kind in {type(layer) for layer in _linear_layers(network.lm) if isinstance(layer, ScaledLinear)}:
+        methods["quantised"] = partial(_quantised_product, kind)
+    rates = dict(_gemm_rates(methods, layer_shapes(network), max(rows, MIN_ROWS), network.dtype, network.device))
     method = max(rates, key=lambda name: rates[name])
     return MachineLimit(rates[method], _copy_rate(network.device), method)
 
 
 def layer_shapes(network: DuetModel) -> Counter[tuple[int, int]]:
     """Return the shapes (out, in) of the linear layers of one decoder layer, and how often each occurs."""
-    linear = [module for module in network.lm.layers[0].modules() if isinstance(module, nn.Linear)]
-    return Counter((module.out_features, module.in_features) for module in linear)
+    return Counter((layer.out_features, layer.in_features) for layer in _linear_layers(network.lm.layers[0]))
+
+
+def _linear_layers(module: nn.Module) -> list[nn.Linear | ScaledLinear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear | ScaledLinear)]
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
 
 def _linear_weights(module: nn.Module) -> int:
     """Return the number of weights in linear and convolution layers, without biases."""
-    kinds = (nn.Linear, nn.Conv2d)
-    return sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, kinds))
+    products = sum(layer.out_features * layer.in_features for layer in _linear_layers(module))
+    return products + sum(layer.weight.numel() for layer in _convolutions(module))
+
+
+def _weight_bytes(module: nn.Module) -> int:
+    """Return the bytes in which these weights are stored."""
+    return sum(layer.weight.nbytes for layer in (*_linear_layers(module), *_convolutions(module)))
 
 
 def _gemm_rates(
-    shapes: Counter[tuple[int, int]], rows: int, dtype: torch.dtype, device: torch.device
+    methods: Mapping[str, PrepareProduct],
+    shapes: Counter[tuple[int, int]],
+    rows: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Iterator[tuple[str, float]]:
     """Yield the operations per second of each method over all layers together."""
     operations = sum(2.0 * rows * out * width * count for (out, width), count in shapes.items())
-    for name, prepare in {"linear": _plain_product, "prepacked": _prepacked_product}.items():
-        if name == "prepacked" and device.type != "cpu":
-            continue
+    for name, prepare in methods.items():
         with suppress(RuntimeError, AttributeError, TypeError, NotImplementedError):  # a build without oneDNN
             seconds = 0.0
             for (out, width), count in shapes.items():
@@ -124,6 +146,12 @@ def _prepacked_product(weight: Tensor, rows: int) -> Callable[[], Any]:
     inputs = torch.ones(rows, weight.shape[1], dtype=weight.dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     return lambda: torch.ops.mkldnn._linear_pointwise.default(inputs, packed, None, "none", [], "")
+
+
+def _quantised_product(kind: type[ScaledLinear], weight: Tensor, rows: int) -> Callable[[], Any]:
+    inputs = torch.ones(rows, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    layer = kind(*kind.round_weight(weight), None)
+    return lambda: layer(inputs)
 
 
 def _random(out: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

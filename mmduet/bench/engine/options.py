@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from mmduet.engine.config import AttentionName
+from mmduet.engine.config import AttentionName, KVDtypeName
 from mmduet.errors import OptionError
 from mmduet.model.devices import DtypeName
+from mmduet.model.quantize import Quantization, TowerQuantization
 
 FrameInput = Literal["pixels", "embeds"]
 REFERENCES = ("paper", "tight")
@@ -22,6 +23,9 @@ class EngineBenchOptions:
         device: Device of the weights, see ``load_model``.
         dtype: Number type of the weights, see ``load_model``.
         attention: Attention backend of the engine.
+        kv_dtype: Number type in which the engine stores keys and values.
+        quantized: Quantisation of the language model, see ``load_model``; the references have the same weights.
+        quantized_tower: Quantisation of the vision tower, likewise.
         graphs: Replay steps as CUDA graphs where that is possible.
         streams: Numbers of streams, each measured separately.
         frames: Measured frames of each stream.
@@ -42,6 +46,9 @@ class EngineBenchOptions:
     device: str = "auto"
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    kv_dtype: KVDtypeName = "auto"
+    quantized: Quantization | None = None
+    quantized_tower: TowerQuantization | None = None
     graphs: bool = True
     streams: tuple[int, ...] = (1, 4, 16, 64)
     frames: int = 40
@@ -91,6 +98,7 @@ class EngineBenchOptions:
         """Return the options under the names of the report."""
         return {
             "model": self.model, "device": self.device, "dtype": self.dtype, "attention": self.attention,
+            "kv_dtype": self.kv_dtype, "quantized": self.quantized, "quantized_tower": self.quantized_tower,
             "graphs": self.graphs,
             "streams": list(self.streams), "frames": self.round_frames * self.rounds, "rounds": self.rounds,
             "warm_up_frames": self.warm_up_frames, "queued": self.queued, "window": self.window, "speak_rate": self.speak_rate,

@@ -68,8 +68,7 @@ def run_engine_bench(
     extras, notify = extras or Extras(), notify or (lambda line: None)
     model = load(options)
     plain = plain_copy(model) if options.references and extras.speed else None  # before the engine changes the modules
-    config = EngineConfig(attention=options.attention, max_step_tokens=options.max_step_tokens, graphs=options.graphs)
-    engine = Engine(model, config)
+    engine = Engine(model, engine_config(options))
     report = _describe(options, model)
     machine = _measure_limit(report, options, model, notify) if extras.speed else None
     pool = FramePool(engine, options.frame_input, options.seed)
@@ -100,9 +99,25 @@ def _measure_count(setup: _Setup, count: int) -> dict[str, Any]:
     return run
 
 
+def engine_config(options: EngineBenchOptions) -> EngineConfig:
+    """Return the options of the engine that is measured."""
+    return EngineConfig(
+        attention=options.attention,
+        kv_dtype=options.kv_dtype,
+        max_step_tokens=options.max_step_tokens,
+        graphs=options.graphs,
+    )
+
+
 def load(options: EngineBenchOptions) -> LoadedModel:
     """Load the model. Raises what ``load_model`` raises."""
-    return load_model(options.model, options.dtype, options.device)
+    return load_model(
+        options.model,
+        options.dtype,
+        options.device,
+        quantized=options.quantized,
+        quantized_tower=options.quantized_tower,
+    )
 
 
 def _use_threads(options: EngineBenchOptions, network: DuetModel, streams: int) -> None:

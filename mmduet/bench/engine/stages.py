@@ -36,7 +36,7 @@ def _rule(file: str, function: str, stage: str) -> Rule:
 #: The first rule that matches a function counts.
 RULES = (
     _rule(r"mmduet/engine/kv_pool", r"\.write\b", "cache_writes"),
-    _rule(r"mmduet/engine/kv_pool", r"\.view\b", "attention"),
+    _rule(r"mmduet/engine/kv_pool", r"\.(view|gather)\b", "attention"),
     _rule(r"mmduet/engine/(kv_pool|relocation|window)", "", "evictions"),
     _rule(r"mmduet/engine/attention/", r"\.(plan|__init__)\b|mask", "planning"),
     _rule(r"mmduet/engine/attention/", "", "attention"),

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 
 from mmduet.engine.attention.backend import Backend
 from mmduet.engine.attention.loop import LoopBackend
-from mmduet.engine.attention.padded import PaddedBackend
+from mmduet.engine.attention.padded import PaddedBackend, ProductsBackend
 from mmduet.engine.attention.varlen import VarlenBackend
 from mmduet.errors import OptionError
 
-BackendName = Literal["loop", "padded", "varlen"]
-BACKENDS: dict[str, type[LoopBackend] | type[PaddedBackend] | type[VarlenBackend]] = {
-    "loop": LoopBackend, "padded": PaddedBackend, "varlen": VarlenBackend
+BackendName = Literal["loop", "padded", "products", "varlen"]
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "loop": LoopBackend, "padded": PaddedBackend, "products": ProductsBackend, "varlen": VarlenBackend
 }  # fmt: skip
 
 
 def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backend:
-    """Return the backend ``name``, or with ``auto`` the fastest one that is available.
+    """Return the backend ``name``, or with ``auto`` the fastest one that is available and exact.
 
     Raise ``OptionError`` if it is unknown or not available for the device and number type.
     """
@@ -35,6 +36,8 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backe
 
 def unavailable(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return why a backend cannot be used on a device with a number type; None if it can."""
+    if name == "products" and (device.type, dtype) != ("cpu", torch.bfloat16):
+        return f"needs a model in bfloat16 on a CPU, and this one is in {dtype} on {device.type}".replace("torch.", "")
     if name != "varlen":
         return None
     if device.type != "cuda":

@@ -47,7 +47,8 @@ class LoopAttention:
         rows = queries.transpose(0, 1)[None]  # [1, heads, N, head_dim]
         outputs = []
         for part in self._parts:
-            keys, values = self._pool.view(layer, part.kv_begin, part.length)
+            context = self._pool.view(layer, part.kv_begin, part.length)  # [length, 2, kv_heads, head_dim]
+            keys, values = context.permute(1, 2, 0, 3)
             outputs.append(
                 scaled_dot_product_attention(
                     rows[:, :, part.begin : part.end], keys[None], values[None], attn_mask=part.mask, enable_gqa=True

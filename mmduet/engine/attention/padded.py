@@ -2,11 +2,16 @@
 
 The queries of one key head are folded into one batch of rows, so that grouped-query attention needs neither repeated keys nor a
 kernel of its own.
+
+``products`` is a variant for bfloat16 on CPUs: where a session has many scores, attention is two matrix products with a softmax
+between them, which takes less time than PyTorch's kernel. It is approximate: scores are rounded to bfloat16 before the softmax,
+as in the "eager" attention of Transformers.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,15 +22,17 @@ from mmduet.engine.host_copy import to_device
 from mmduet.engine.kv_pool import KVPool
 from mmduet.engine.step_batch import Integers, StepBatch
 
+Compute = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
 PRODUCTS_FROM = 200_000
-"""Number of a session's scores from which attention in bfloat16 is computed as products on a CPU. Scores are then rounded."""
+"""Number of a session's scores from which ``products`` takes less time than PyTorch's kernel."""
 
 
 class _Group:
     """The sessions ``members`` of a step, padded to the same number of queries and of context tokens."""
 
-    def __init__(self, batch: StepBatch, members: Integers, pool: KVPool) -> None:
-        self._pool, device = pool, pool.shape.device
+    def __init__(self, batch: StepBatch, members: Integers, pool: KVPool, compute: Compute) -> None:
+        self._pool, self._compute, device = pool, compute, pool.shape.device
         counts, lengths = batch.counts[members], batch.kv_length[members]
         self._sessions, self._queries, self._length = len(members), int(counts.max()), int(lengths.max())
         context_end = batch.kv_begin[members] + lengths
@@ -60,13 +67,12 @@ class _Group:
         split = chosen.view(self._sessions, self._queries, kv_heads, heads // kv_heads, width)
         by_head = split.permute(0, 2, 3, 1, 4)  # [J, kv_heads, groups, q, head_dim]
         folded = by_head.flatten(2, 3)  # [J, kv_heads, groups * q, head_dim]
-        storage = self._pool.storage[layer]  # [tokens, 2, kv_heads, head_dim]
         if self._sessions == 1:
-            context = storage[self._begin : self._begin + self._length]
+            context = self._pool.view(layer, self._begin, self._length)
         else:
-            context = storage.index_select(0, self._tokens)
+            context = self._pool.gather(layer, self._tokens)
         context = context.view(self._sessions, self._length, 2, kv_heads, width).permute(2, 0, 3, 1, 4)
-        outputs = compute_attention(folded, context[0], context[1], self._folded_mask(heads // kv_heads))
+        outputs = self._compute(folded, context[0], context[1], self._folded_mask(heads // kv_heads))
         by_token = outputs.reshape(by_head.shape).permute(0, 3, 1, 2, 4)  # [J, q, kv_heads, groups, head_dim]
         return by_token.reshape(-1, heads, width)
 
@@ -80,8 +86,8 @@ class _Group:
 class PaddedAttention:
     """One attention call for each group of sessions with similar shapes."""
 
-    def __init__(self, batch: StepBatch, pool: KVPool) -> None:
-        self._groups = [_Group(batch, members, pool) for members in _similar(batch)]
+    def __init__(self, batch: StepBatch, pool: KVPool, compute: Compute) -> None:
+        self._groups = [_Group(batch, members, pool, compute) for members in _similar(batch)]
         rows = np.concatenate([group.rows for group in self._groups])
         valid = np.concatenate([group.valid for group in self._groups])
         self._in_order = len(rows) == batch.size and bool((rows == np.arange(batch.size)).all())
@@ -103,22 +109,33 @@ class PaddedBackend:
 
     def plan(self, batch: StepBatch, pool: KVPool) -> PaddedAttention:
         """Prepare the attention of a step."""
-        return PaddedAttention(batch, pool)
+        return PaddedAttention(batch, pool, attend_exactly)
 
 
-def compute_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+class ProductsBackend:
+    """See the module's docstring."""
+
+    name = "products"
+
+    def plan(self, batch: StepBatch, pool: KVPool) -> PaddedAttention:
+        """Prepare the attention of a step."""
+        return PaddedAttention(batch, pool, attend_by_products)
+
+
+def attend_exactly(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """Return attention [J, heads, q, head_dim] of queries over keys and values [J, heads, n, head_dim].
 
-    ``mask`` [J or 1, 1, q, n] is added to the scores. PyTorch's CPU kernel computes bfloat16 products more slowly than plain
-    products do, once there are many of them.
+    ``mask`` [J or 1, 1, q, n] is added to the scores.
     """
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+
+def attend_by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the same as ``attend_exactly``, with scores that are rounded where there are many of them."""
     sessions, heads, rows, width = queries.shape
     length = keys.shape[2]
-    is_large = (
-        heads * rows * length >= PRODUCTS_FROM
-    )  # of one session, so that its result does not depend on the others
-    if not (is_large and queries.device.type == "cpu" and queries.dtype == torch.bfloat16):
-        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    if heads * rows * length < PRODUCTS_FROM:  # of one session, so that its result does not depend on the others
+        return attend_exactly(queries, keys, values, mask)
     added = (
         queries.new_zeros(()) if mask is None else mask.expand(sessions, heads, rows, length).reshape(-1, rows, length)
     )

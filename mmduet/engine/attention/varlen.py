@@ -54,7 +54,7 @@ class VarlenAttention:
 
     def attend(self, layer: int, queries: Tensor) -> Tensor:
         """Return outputs [N, heads, head_dim], see ``Attention``."""
-        context = self._pool.storage[layer].index_select(0, self._tokens)  # [total, 2, kv_heads, head_dim]
+        context = self._pool.gather(layer, self._tokens)  # [total, 2, kv_heads, head_dim]
         keys, values = context.unbind(1)
         return self._kernel(queries, keys, values, self._query_offsets, self._key_offsets, *self._longest)
 

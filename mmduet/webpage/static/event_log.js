@@ -5,7 +5,7 @@ const NOT_KEPT = new Set(["input_frame.thumbnail", "session.heartbeat_ack", "ses
 
 export class EventLog {
   /** @param {number} capacity */
-  constructor(capacity = 20000) {
+  constructor(capacity = 5000) {
     this.capacity = capacity;
     /** @type {Array<Record<string, any>>} */
     this.events = [];

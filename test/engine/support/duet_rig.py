@@ -162,7 +162,7 @@ class Rig(Engine):
         """Return the first layer's values [kv_heads, n, head_dim] of what a session holds."""
         slot, pool = session.slot, self._runner.pool
         pool.relocate([slot])
-        return pool.view(0, slot.base + slot.start, slot.length)[1]
+        return pool.view(0, slot.base + slot.start, slot.length)[:, 1].transpose(0, 1)
 
     def fed_text(self, session: Session | int) -> str:
         """Return what a session was fed, including special tokens and frames."""

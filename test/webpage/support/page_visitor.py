@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +85,5 @@ def error_code(response: httpx2.Response) -> str:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the names of all files of visitors."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+    """Return the names of all files of visitors, whose folders may be deleted at the same time."""
+    return sorted(name for _, _, names in os.walk(folder) for name in names if name != "lock")
