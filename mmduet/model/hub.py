@@ -22,6 +22,7 @@ from mmduet.files import is_disk_error
 PREFIX = "hf:"
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 TIMEOUT_SECONDS = 10.0
+TOO_MANY_REQUESTS = 429
 GIB = 2**30
 Select = Callable[[Collection[str]], list[str]]  # from the names of a repository's files to those that are needed
 
@@ -70,7 +71,7 @@ def fetch(hub_id: HubId, select: Select) -> Path:
                 hub_id.repository, revision=hub_id.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
             )
         except hub.errors.HfHubHTTPError as error:
-            if error.response.status_code < 500:
+            if error.response.status_code < 500 and error.response.status_code != TOO_MANY_REQUESTS:
                 raise
             return _cached(hub_id, select, error)
         except _connection_errors() as error:
@@ -183,7 +184,8 @@ def _explain(hub_id: HubId, error: Exception) -> MmduetError:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFoundError(f"{hub_id.repository} has no revision {hub_id.revision!r}; see {page}/tree/main")
-    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
+    is_missing_file = isinstance(error, errors.EntryNotFoundError)
+    if isinstance(error, errors.RepositoryNotFoundError) or (status in (401, 404) and not is_missing_file):
         return ModelNotFoundError(
             f"{_lookup_text(hub_id)}there is no such model at {_endpoint()} that is public or that HF_TOKEN may read; check "
             "the name, or set HF_TOKEN for a private model"
