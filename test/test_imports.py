@@ -56,6 +56,10 @@ def loaded_by(program: str, *arguments: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+def test_recipes_load_without_torch() -> None:
+    assert loaded_by(IMPORT_ALL, "mmduet.training.recipe", "mmduet.training.recipe_files").isdisjoint({"torch", "transformers"})
+
+
 @pytest.mark.parametrize("package", [package for package in TORCH_FREE if modules_of(package)])
 def test_package_loads_without_torch(package: str) -> None:
     assert loaded_by(IMPORT_ALL, *modules_of(package)).isdisjoint({"torch", "transformers"})
