@@ -47,7 +47,8 @@ def branch_attention(
     max_dense_tokens: int = MAX_DENSE_TOKENS,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend with queries [B, heads, T, head_dim] to keys and values [B, kv_heads, T, head_dim]; return [B, T, heads, head_dim].
+    """Attend with queries [B, heads, T, head_dim] to keys and values [B, kv_heads, T, head_dim]; the output is
+    [B, T, heads, head_dim].
 
     A tensor as mask is handled as ``float32_attention`` does.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_samples import images, make_sequence
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +21,6 @@ from mmduet.training.branch_mask import BranchMask
 from mmduet.training.collate import Batch, collate
 from mmduet.training.losses import combine, duet_parts, forward_hidden
 from mmduet.training.sequence import NEVER
-from small_samples import images, make_sequence
 
 ROWS = 64
 
@@ -77,6 +77,7 @@ def test_attention_under_autocast_is_close_to_float32() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_computes_the_same() -> None:
     """Uncompiled and forward only: FlexAttention has no backward pass on CPUs."""
     mask = make_batch(dense_mask=False).branch_mask
