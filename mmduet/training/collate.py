@@ -32,10 +32,12 @@ class Batch:
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
+    frame_times: Tensor | None = None  # seconds [B, F]; None: unknown
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
-        tensors = {each.name: getattr(self, each.name).to(device) for each in fields(self) if each.name != "auxiliary"}
+        present = (each.name for each in fields(self) if getattr(self, each.name) is not None)
+        tensors = {name: getattr(self, name).to(device) for name in present if name != "auxiliary"}
         return Batch(**tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
 
 
@@ -66,6 +68,7 @@ def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], aux
         informative=torch.tensor([x.informative for x in sequences]),
         relevance=torch.tensor([x.relevance for x in sequences]),
         auxiliary=_stack(auxiliary),
+        frame_times=_frame_times(sequences),
     )
 
 
@@ -73,6 +76,16 @@ def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
     if not auxiliary:
         return {}
     return {name: torch.from_numpy(np.stack([labels[name] for labels in auxiliary])) for name in auxiliary[0]}
+
+
+def _frame_times(sequences: Sequence[TrainingSequence]) -> Tensor | None:
+    """Return the times of all frames [B, F], 0 for padding; None if a sequence does not know them."""
+    if any(len(x.frame_times) != len(x.frame_ends) for x in sequences):
+        return None
+    times = np.zeros((len(sequences), max(len(x.frame_times) for x in sequences)), np.float32)
+    for row, sequence in zip(times, sequences, strict=True):
+        row[: len(sequence.frame_times)] = sequence.frame_times
+    return torch.from_numpy(times)
 
 
 def build_attention_mask(
