@@ -1,4 +1,4 @@
-"""Fit the speak policy of a model: the threshold or sum, heads and minimum interval with the highest speak-F1 on scored streams."""
+"""Fit the speak policy of a model: kind, value, heads and minimum interval with the highest speak-F1 on scored streams."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PolicyCurve:
 class Calibration:
     """A fitted policy, the one before it, and what they do on the same streams.
 
-    ``intervals`` are 95 % intervals of speak-F1 over resampled streams. ``roc_auc`` and ``pr_auc`` measure how well the scores of
-    the policy's heads separate the frames at which a reply is due from the others; NaN without frames of both kinds.
+    The intervals are 95 % intervals of speak-F1 over resampled streams. ``roc_auc`` and ``pr_auc`` measure how well the scores
+    of the policy's heads separate the frames at which a reply is due from the others; NaN without frames of both kinds.
     """
 
     speak: SpeakOptions
@@ -79,8 +79,9 @@ def fit_policy(
 ) -> Calibration:
     """Return the policy with the highest speak-F1 on ``streams``.
 
-    A change has to gain more than ``margin``: among the policies that close to the highest F1, those with the policy of
-    ``previous`` are preferred, then those with its heads, then those with its minimum interval. Of several values with the same F1 the middle one is taken.
+    A change has to gain more than ``margin``: among the policies that are this close to the highest F1, those with the policy
+    of ``previous`` are preferred, then those with its heads, then those with its minimum interval. Of several values with the
+    same F1 the middle one is taken.
 
     Raises:
         OptionError: no reply is due in any stream, or there are no policies, heads or intervals to choose from.
@@ -119,6 +120,25 @@ def f1_interval(counts: Sequence[MatchCounts], samples: int = RESAMPLES, seed: i
     f1 = np.where(total > 0, 2 * matched / np.maximum(total, 1), 1.0)
     low, high = np.percentile(f1, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _figures(speak: SpeakOptions, counts: MatchCounts, interval: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "speak": format_policy(speak),
+        "score_heads": list(speak.heads),
+        "min_interval": speak.min_interval,
+        "speak_f1": counts.f1,
+        "speak_f1_interval": list(interval),
+        "speak_precision": counts.precision,
+        "speak_recall": counts.recall,
+        "events": counts.events,
+        "replies": counts.replies,
+    }
+
+
+def format_policy(speak: SpeakOptions) -> str:
+    """Return policy and value in the form that ``SpeakOptions.parse`` reads, such as ``threshold:0.5``."""
+    return speak.policy if speak.policy == "never" else f"{speak.policy}:{speak.value:g}"
 
 
 @dataclass(frozen=True)

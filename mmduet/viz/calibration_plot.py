@@ -15,7 +15,12 @@ from mmduet.viz.style import GRID_COLOUR, MUTED_COLOUR, TEXT_COLOUR
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR, CHOICE_COLOUR = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe and Ito's
+PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR, CHOICE_COLOUR = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+)  # Okabe and Ito's
 SIZE, DPI = (10.0, 4.2), 150  # inches
 F1_LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9)  # of the contours
 
@@ -72,7 +77,9 @@ def _draw_precision_recall(
     grid = np.linspace(0.01, 1.0, 100)
     recall, precision = np.meshgrid(grid, grid)
     f1 = 2 * recall * precision / (recall + precision)
-    contours = axes.contour(recall, precision, f1, levels=F1_LEVELS, colors=MUTED_COLOUR, linewidths=0.6, linestyles=":")
+    contours = axes.contour(
+        recall, precision, f1, levels=F1_LEVELS, colors=MUTED_COLOUR, linewidths=0.6, linestyles=":"
+    )
     axes.clabel(contours, fmt=lambda level: f"F1 {level:g}", fontsize=7)
     axes.plot(curve.recall, curve.precision, color=TEXT_COLOUR, marker=".", markersize=3, linewidth=0.8)
     axes.plot(previous.recall, previous.precision, "s", color=MUTED_COLOUR, label=previous.label, clip_on=False)
@@ -89,7 +96,9 @@ def _draw_values(axes: Axes, curve: CalibrationCurve, chosen: OperatingPoint, pr
     ):
         axes.plot(curve.values, heights, color=colour, linewidth=width, label=name)
     if previous.value is not None:
-        axes.axvline(previous.value, color=MUTED_COLOUR, linestyle="--", linewidth=1, label=f"before: {previous.value:g}")
+        axes.axvline(
+            previous.value, color=MUTED_COLOUR, linestyle="--", linewidth=1, label=f"before: {previous.value:g}"
+        )
     if chosen.value is not None:
         axes.axvline(chosen.value, color=CHOICE_COLOUR, linewidth=1.5, label=f"chosen: {chosen.value:g}")
     if curve.policy == "sum":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmduet.annotations.scene_files import read_clips
-from mmduet.annotations.training_samples import Sample
+from mmduet.annotations.training_samples import Sample, read_dense_captioning, read_magqa
 from mmduet.engine import Engine, recommended_options
 from mmduet.errors import OptionError
 from mmduet.events import Query
@@ -19,9 +19,12 @@ from mmduet.pipelines.local import run_videos
 from mmduet.progress import ProgressCallback
 from mmduet.spans import Span
 from mmduet.training.policy_sweep import ScoredStream
+from mmduet.training.recipe import Recipe
 from mmduet.video import open_frames
 
 QueryKind = Literal["narration", "questions", "all"]
+#: Kinds of data sets whose annotations have times of replies.
+READERS = {"captioning": read_dense_captioning, "magqa": read_magqa}
 TIME_TOLERANCE = 1e-6  # seconds, for rounding in containers
 
 
@@ -57,7 +60,7 @@ def scene_videos(split: str | Path, narration_query: str, kind: QueryKind = "nar
 def sample_videos(
     samples: Sequence[Sample], folder: Path, narration_query: str, fps: float | None = None
 ) -> list[AnnotatedVideo]:
-    """Return the videos of training samples with replies; the others have no times at which a reply is due.
+    """Return the videos of captions and questions; other samples have no times at which a reply is due.
 
     A reply is due at the frames that are positive in training: from the middle of its span to its time, and at least for
     ``TOLERANCE_SECONDS``. ``narration_query`` is the query of samples without one.
@@ -73,6 +76,27 @@ def sample_videos(
             for middle, answer in zip(middles, sample.answers, strict=True)
         )
         videos.append(AnnotatedVideo(folder / sample.video, sample.queries or default, due, fps))
+    return videos
+
+
+def recipe_videos(recipe: Recipe, narration_query: str, kind: QueryKind = "narration") -> list[AnnotatedVideo]:
+    """Return the videos of a recipe's validation data that have annotated replies.
+
+    Raises:
+        AnnotationError: annotations cannot be read.
+        OptionError: the recipe has no validation data.
+    """
+    if not recipe.validation.data:
+        raise OptionError(
+            "the recipe has no validation data to calibrate on; set validation.data, or give a split of scenes"
+        )
+    videos: list[AnnotatedVideo] = []
+    for data_set in recipe.validation.data:
+        fps = data_set.fps or recipe.sampling.fps
+        if data_set.kind == "scenes":
+            videos += [replace(video, fps=fps) for video in scene_videos(data_set.videos, narration_query, kind)]
+        elif data_set.annotations is not None and (read := READERS.get(data_set.kind)) is not None:
+            videos += sample_videos(read(data_set.annotations), data_set.videos, narration_query, fps)
     return videos
 
 
