@@ -130,24 +130,19 @@ def write_policy(directory: Path, fitted: Calibration) -> None:
 
 def show(fitted: Calibration) -> None:
     """Print both policies and their figures."""
-    from rich.console import Console
-    from rich.table import Table
+    from mmduet.training.calibration import format_policy
 
-    table = Table("policy", "heads", "min. interval", "speak-F1", "95 % interval", "precision", "recall", box=None)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    figures = fitted.to_dict()
-    for name in ("before", "after"):
-        row = figures[name]
-        low, high = row["speak_f1_interval"]
-        table.add_row(
-            f"{name}: {row['speak']}", ", ".join(row["score_heads"]), f"{row['min_interval']:g} s", f"{row['speak_f1']:.3f}",
-            f"{low:.3f} to {high:.3f}", f"{row['speak_precision']:.3f}", f"{row['speak_recall']:.3f}",
-        )  # fmt: skip
-    Console().print(table)
+    for name, speak, counts, (low, high) in (
+        ("before", fitted.previous, fitted.previous_counts, fitted.previous_interval),
+        ("after", fitted.speak, fitted.counts, fitted.interval),
+    ):
+        typer.echo(
+            f"{name:7} {format_policy(speak):15} of {' + '.join(speak.heads)}, at least {speak.min_interval:g} s apart: "
+            f"speak-F1 {counts.f1:.3f} ({low:.3f} to {high:.3f}), precision {counts.precision:.3f}, recall {counts.recall:.3f}"
+        )
     typer.echo(
-        f"frames at which a reply is due: {fitted.due_share:.1%}; scores of {', '.join(fitted.speak.heads)}: "
-        f"ROC-AUC {fitted.roc_auc:.3f}, PR-AUC {fitted.pr_auc:.3f}"
+        f"a reply is due at {fitted.due_share:.1%} of the frames; ROC-AUC of the scores {fitted.roc_auc:.3f}, "
+        f"PR-AUC {fitted.pr_auc:.3f}"
     )
 
 

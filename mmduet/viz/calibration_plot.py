@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,11 @@ PRECISION_COLOUR, RECALL_COLOUR, F1_COLOUR, CHOICE_COLOUR = (
     "#CC79A7",
 )  # Okabe and Ito's
 SIZE, DPI = (10.0, 4.2), 150  # inches
+HOLLOW: dict[str, Any] = {
+    "markersize": 11,
+    "fillstyle": "none",
+    "zorder": 3,
+}  # so that it is visible around another marker
 F1_LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9)  # of the contours
 
 
@@ -82,7 +87,9 @@ def _draw_precision_recall(
     )
     axes.clabel(contours, fmt=lambda level: f"F1 {level:g}", fontsize=7)
     axes.plot(curve.recall, curve.precision, color=TEXT_COLOUR, marker=".", markersize=3, linewidth=0.8)
-    axes.plot(previous.recall, previous.precision, "s", color=MUTED_COLOUR, label=previous.label, clip_on=False)
+    axes.plot(
+        previous.recall, previous.precision, "s", color=MUTED_COLOUR, label=previous.label, clip_on=False, **HOLLOW
+    )
     axes.plot(chosen.recall, chosen.precision, "o", color=CHOICE_COLOUR, label=chosen.label, clip_on=False, zorder=3)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     axes.legend(frameon=False, loc="lower left", fontsize=8)
