@@ -95,16 +95,28 @@ def visible_part(sample: Sample, start: float, end: float) -> Sample:
     """Return the sample as a viewer of only the frames from ``start`` to ``end`` s has it, with unchanged times.
 
     The frames at both ends are included, so they have the same labels as in the whole sample. An event that began before
-    ``start`` is kept, but not learned. Queries from before ``start`` are read before the first frame.
+    ``start`` is kept, but not learned. Queries from before ``start`` are read before the first frame. A conversation is
+    about the whole video and stays as it is.
     """
+    if sample.kind == "conversation":
+        return sample
     queries = tuple(query for query in sample.queries if query.time <= end)
     answers = tuple(
         replace(answer, learn=answer.learn and answer.timespan[0] >= start)
-        for answer in sample.answers
-        if answer.time >= start and answer.timespan[0] <= end
+        for answer, turn_start in zip(sample.answers, _turn_starts(sample), strict=True)
+        if start <= answer.time and (answer.time <= end or max(turn_start, answer.timespan[0]) <= end)
     )
     spans = tuple(span for span in sample.spans if span[1] >= start and span[0] <= end)
     return replace(sample, queries=queries, answers=answers, spans=spans)
+
+
+def _turn_starts(sample: Sample) -> list[float]:
+    """Return for each answer when the stream turn that it ends begins: at the previous answer or the last query before it."""
+    previous = [float("-inf"), *(answer.time for answer in sample.answers)]
+    return [
+        max([before, *(query.time for query in sample.queries if query.time <= answer.time)])
+        for before, answer in zip(previous, sample.answers, strict=False)
+    ]
 
 
 def _read_entries(path: Path, parse: Callable[[object], Sample]) -> list[Sample]:

@@ -32,15 +32,20 @@ class Batch:
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
+    has_frame: Tensor | None = None  # bool [B, F], false where a frame is padding; None: nowhere
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
-        tensors = {each.name: getattr(self, each.name).to(device) for each in fields(self) if each.name != "auxiliary"}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "auxiliary"}
+        tensors = {name: None if value is None else value.to(device) for name, value in values.items()}
         return Batch(**tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
 
 
 def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], auxiliary: Sequence[Labels] = ()) -> Batch:
-    """Collate samples that have the same number of frames. Labels of padding are ``IGNORE``."""
+    """Collate samples. Labels of padding are ``IGNORE``; padded frames are black and end at token 0.
+
+    Samples with auxiliary labels must have the same number of frames.
+    """
     size = max(sequence.size for sequence in sequences)
     size += -size % 16  # a few shapes instead of many: matrix products are faster
 
@@ -55,18 +60,36 @@ def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], aux
     mask = build_attention_mask(
         pad("limits", -1), pad("branches", -1), pad("visible_from_frame", -1), pad("evicted_at_frame", NEVER)
     )
+    counts = torch.tensor([len(sequence.frame_ends) for sequence in sequences])
+    frames = int(counts.max())
+
+    def pad_frames(name: str, fill: int) -> Tensor:
+        rows = (getattr(sequence, name) for sequence in sequences)
+        return torch.tensor([[*row, *[fill] * (frames - len(row))] for row in rows])
+
     return Batch(
-        visual=torch.stack(list(visual)),
+        visual=_stack_padded(visual, frames),
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
         positions=pad("positions", 0),
         mask=mask[:, None],
         targets=pad("targets", IGNORE),
-        frame_ends=torch.tensor([x.frame_ends for x in sequences]),
-        informative=torch.tensor([x.informative for x in sequences]),
-        relevance=torch.tensor([x.relevance for x in sequences]),
+        frame_ends=pad_frames("frame_ends", 0),
+        informative=pad_frames("informative", IGNORE),
+        relevance=pad_frames("relevance", IGNORE),
         auxiliary=_stack(auxiliary),
+        has_frame=None if (counts == frames).all() else torch.arange(frames) < counts[:, None],
     )
+
+
+def _stack_padded(visual: Sequence[Tensor], frames: int) -> Tensor:
+    """Stack tensors [F_i, ...] to [B, frames, ...]; what is missing is 0."""
+    if all(len(each) == frames for each in visual):
+        return torch.stack(list(visual))
+    stacked = visual[0].new_zeros(len(visual), frames, *visual[0].shape[1:])
+    for row, each in zip(stacked, visual, strict=True):
+        row[: len(each)] = each
+    return stacked
 
 
 def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
