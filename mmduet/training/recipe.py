@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from mmduet.tasks.prompts import GROUNDING_TEMPLATE, NARRATION_QUERY
 
@@ -22,6 +23,7 @@ CountOrZero = Annotated[int, Strict(), Field(ge=0)]
 Switch = Annotated[bool, Strict()]
 Text = Annotated[str, Field(min_length=1)]
 
+MAX_SEED = 2**32 - 1  # NumPy's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 INSTRUCTIONS = (
     NARRATION_QUERY,
@@ -244,7 +246,7 @@ class LossOptions(Section):
     def _check_positive_weight(cls, value: Any) -> Any:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "balanced" and not (is_number and 0 < value < math.inf):
-            raise ValueError("must be a number above 0, or balanced")
+            raise PydanticCustomError("positive_weight", "a number above 0, or balanced")
         return value
 
     @model_validator(mode="after")
@@ -280,7 +282,9 @@ class Recipe(Section):
     gradient_checkpointing: Switch = Field(
         default=False, description="Compute activations a second time in the backward pass instead of storing them."
     )
-    seed: CountOrZero = Field(default=0, description="Seed of initial weights, sampling, order and dropout.")
+    seed: Annotated[CountOrZero, Field(le=MAX_SEED)] = Field(
+        default=0, description="Seed of initial weights, sampling, order and dropout."
+    )
 
     def sampling_for(self, data_set: DataSet) -> Sampling:
         """Return the sampling options of one data set: its own frame rate and number of frames replace the recipe's."""
