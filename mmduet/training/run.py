@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from mmduet.errors import OptionError
 from mmduet.model import load_model
 from mmduet.training.bad_samples import BadSamples
 from mmduet.training.batch_plan import BatchPlan
@@ -48,6 +51,7 @@ def train(
     Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, and ``TrainingError`` if it belongs to another
     recipe or if a step fails.
     """
+    _check_libraries()
     process, run = current_process(device), RunDirectory(Path(output))
     if process.is_first:
         run.open(recipe, resume=resume)
@@ -56,6 +60,11 @@ def train(
         with _quiet_libraries():
             _train(recipe, run, process, shown, on_validation)
     return run.model
+
+
+def _check_libraries() -> None:
+    if find_spec("accelerate") is None:
+        raise OptionError("training with a recipe needs Accelerate; run: pip install 'mmduet[train]'")
 
 
 @dataclass(frozen=True)
@@ -156,8 +165,9 @@ def _report_stage(progress: RunProgress, name: str, done: int, total: int) -> No
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Let Transformers log errors only, and tokenizers start no threads, with which worker processes cannot be forked."""
+    """Let libraries log errors only, and tokenizers start no threads, with which worker processes cannot be forked."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which PEFT imports
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
