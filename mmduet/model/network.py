@@ -53,7 +53,7 @@ class Heads(nn.ModuleDict):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return float32 probabilities [N, 2] in the order of ``HEADS``, from hidden states after the final norm [N, D]."""
-        hidden = hidden.to(self[HEADS[0]].weight.dtype)
+        hidden = hidden.to(next(self.parameters()).dtype)
         logits = torch.stack([self[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
         return logits.softmax(-1)[..., 1]
 
