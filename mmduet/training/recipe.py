@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from mmduet.tasks.prompts import GROUNDING_TEMPLATE, NARRATION_QUERY
+from mmduet.text import shorten
 
 # Types are not converted: a number in quotes or `true` as a number is an error. An integer is accepted as a number.
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -22,6 +24,7 @@ CountOrZero = Annotated[int, Strict(), Field(ge=0)]
 Switch = Annotated[bool, Strict()]
 Text = Annotated[str, Field(min_length=1)]
 
+MAX_SEED = 2**32 - 1  # NumPy's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 INSTRUCTIONS = (
     NARRATION_QUERY,
@@ -160,7 +163,11 @@ class Sampling(Section):
     """How a training sample is made from an annotated video."""
 
     fps: Positive | None = Field(default=None, description="Frames per second. By default the model's.")
-    max_frames: Count = Field(default=100, description="Frames per sample; longer videos are cropped at random.")
+    max_frames: Count = Field(
+        default=100,
+        description="Frames per sample. Of a longer video a random part is used, or for `conversations` frames at even "
+        "distances.",
+    )
     window: Count | None = Field(
         default=None, description="Frames in the context, as when serving with this window. By default all."
     )
@@ -185,7 +192,7 @@ class Sampling(Section):
     def _check_placeholder(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if template.count("{query}") != 1:
-                raise ValueError(f"each template must contain {{query}} once, got {template!r}")
+                raise ValueError(f"each template must contain {{query}} once, got {shorten(repr(template))}")
         return templates
 
 
@@ -244,7 +251,7 @@ class LossOptions(Section):
     def _check_positive_weight(cls, value: Any) -> Any:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value != "balanced" and not (is_number and 0 < value < math.inf):
-            raise ValueError("must be a number above 0, or balanced")
+            raise PydanticCustomError("positive_weight", "a number above 0, or balanced")
         return value
 
     @model_validator(mode="after")
@@ -280,7 +287,9 @@ class Recipe(Section):
     gradient_checkpointing: Switch = Field(
         default=False, description="Compute activations a second time in the backward pass instead of storing them."
     )
-    seed: CountOrZero = Field(default=0, description="Seed of initial weights, sampling, order and dropout.")
+    seed: Annotated[CountOrZero, Field(le=MAX_SEED)] = Field(
+        default=0, description="Seed of initial weights, sampling, order and dropout."
+    )
 
     def sampling_for(self, data_set: DataSet) -> Sampling:
         """Return the sampling options of one data set: its own frame rate and number of frames replace the recipe's."""
@@ -301,7 +310,7 @@ def _check_names(*groups: Sequence[DataSet]) -> None:
     counts = Counter(data_set.name for group in groups for data_set in group)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        raise ValueError(f"two data sets are named {repeated[0]!r}; give each its own name")
+        raise ValueError(f"two data sets are named {shorten(repr(repeated[0]))}; give each its own name")
 
 
 def _check_question_fits(data_set: DataSet, sampling: Sampling) -> None:
@@ -309,7 +318,7 @@ def _check_question_fits(data_set: DataSet, sampling: Sampling) -> None:
     if data_set.kind in ("magqa", "scenes") and sampling.max_frames_before_question >= sampling.max_frames:
         raise ValueError(
             f"sampling.max_frames_before_question must be less than max_frames, which is {sampling.max_frames} for data set "
-            f"{data_set.name!r}, got {sampling.max_frames_before_question}"
+            f"{shorten(repr(data_set.name))}, got {sampling.max_frames_before_question}"
         )
 
 
