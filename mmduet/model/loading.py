@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,8 +78,7 @@ def load_model(
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)
-    for found in (*unmerged.values(), *([source.adapter] if source.adapter else [])):
-        check_base(found.path, source)
+    _check_bases(source, unmerged.values())
     placement = resolve_placement(source, device, dtype, pickles=pickles)
     merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
     read = partial(
@@ -92,10 +91,7 @@ def load_model(
     )
     model = _load(source, placement, read)
     if merged is not None:
-        merge_adapter(model.network, merged)
-        recommended = read_recommended(merged.path) or model.config.recommended
-        # The adapter was trained on other footage.
-        model.network.config = replace(model.config, domain=None, recommended=recommended)
+        _merge(model.network, merged)
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
@@ -109,6 +105,20 @@ def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter], al
     replaced = [set(adapter.replacements) for adapter in unmerged]
     heads = HEAD_TENSORS if allow_missing_heads else ()
     return {*heads, *(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
+
+
+def _check_bases(source: ModelSource, unmerged: Iterable[Adapter]) -> None:
+    """Report adapters that were trained on another base than that of ``source``."""
+    merged = [source.adapter.path] if source.adapter else []
+    for path in (*merged, *(adapter.path for adapter in unmerged)):
+        check_base(path, source)
+
+
+def _merge(network: DuetModel, adapter: Adapter) -> None:
+    """Merge an adapter, whose settings replace those of the base. It was trained on other footage than the base."""
+    merge_adapter(network, adapter)
+    recommended = read_recommended(adapter.path) or network.config.recommended
+    network.config = replace(network.config, domain=None, recommended=recommended)
 
 
 def _load(

@@ -34,7 +34,8 @@ class TrainableModel:
 
     Attributes:
         network: The network; LoRA layers stand in place of linear layers that are adapted.
-        loaded: What was loaded. Its network is this one.
+        loaded: What was loaded. Its network is this one, so an engine of it scores with the weights of the moment. Call
+            ``train`` after using one.
         recipe: What it was prepared for.
         dtype: Number type that the weights had when they were loaded.
     """
