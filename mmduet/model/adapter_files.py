@@ -152,8 +152,9 @@ def read_adapter_manifest(directory: Path) -> dict[str, Any] | None:
 def check_base(directory: Path, source: ModelSource) -> None:
     """Log a warning if an adapter's manifest names a base with other weights than those of ``source``."""
     manifest = read_adapter_manifest(directory)
-    base = manifest.get("base") if manifest else None
-    expected = base.get("digest") if isinstance(base, dict) else None
+    described = manifest.get("base") if manifest else None
+    base: dict[str, Any] = described if isinstance(described, dict) else {}
+    expected = base.get("digest")
     if expected is None or source.base is None or expected == weights_digest(source.base.path):
         return
     logger.warning(

@@ -34,10 +34,7 @@ class Projector(nn.Module):
         self.grid, self.side = config.vision.grid, config.pooled_side
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the visual tokens [B, K, D], row by row, of patch features [B, G*G, V] of any number type."""
-        features = features.to(
-            self.fc1.weight.dtype
-        )  # in training, a float32 projector follows a frozen bfloat16 tower
+        """Return the visual tokens [B, K, D], row by row, of patch features [B, G*G, V]."""
         hidden = nn.functional.gelu(self.fc1(features))  # [B, G*G, D]
         batch, _, width = hidden.shape
         grid = hidden.transpose(1, 2).reshape(batch, width, self.grid, self.grid)
@@ -53,7 +50,6 @@ class Heads(nn.ModuleDict):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return float32 probabilities [N, 2] in the order of ``HEADS``, from hidden states after the final norm [N, D]."""
-        hidden = hidden.to(self[HEADS[0]].weight.dtype)
         logits = torch.stack([self[name](hidden).float() for name in HEADS], dim=1)  # [N, 2, 2]
         return logits.softmax(-1)[..., 1]
 

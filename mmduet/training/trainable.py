@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -212,9 +213,10 @@ def _add_lora(network: DuetModel, method: LowRank, seed: int) -> None:
     except ImportError:
         raise OptionError("training an adapter needs PEFT; run: pip install 'mmduet[train]'") from None
     settings = lora_settings(method)
+    alpha: Any = settings.alpha  # annotated as an integer there, but any number is right
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
     )
