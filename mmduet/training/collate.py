@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "auxiliary"}
-        tensors = {name: None if value is None else value.to(device) for name, value in values.items()}
+        tensors: dict[str, Any] = {n: None if value is None else value.to(device) for n, value in values.items()}
         return Batch(**tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
 
 
