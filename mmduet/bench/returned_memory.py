@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -39,7 +39,14 @@ class ReturnedMemory:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurement under the names of its JSON file."""
-        return {**asdict(self), "faults": self.faults}
+        return {
+            "sessions": self.sessions,
+            "start_mb": self.start_mb,
+            "warm_up_mb": self.warm_up_mb,
+            "open_mb": self.open_mb,
+            "rounds_mb": self.rounds_mb,
+            "faults": self.faults,
+        }
 
 
 async def measure_returned_memory(

@@ -96,7 +96,7 @@ class StreamTally:
         return abs(self.sent - self.received) + sum(self.outcomes[seq] != 1 for seq in range(self.sent))
 
     @property
-    def replies_twice(self) -> int:
+    def duplicate_replies(self) -> int:
         """Number of replies that were received more than once, or that repeat an earlier one within ``REPEAT_SECONDS``."""
         return sum(count - 1 for count in (self.responses + self.triggers).values() if count > 1) + self.repeated_texts
 
@@ -149,7 +149,7 @@ class UpgradeReport:
             "dropped": sum(tally.dropped for tally in tallies),
             "unaccounted": sum(tally.unaccounted for tally in tallies),
             "replies": sum(sum(tally.triggers.values()) for tally in tallies),
-            "replies_twice": sum(tally.replies_twice for tally in tallies),
+            "replies_twice": sum(tally.duplicate_replies for tally in tallies),
             "replies_interrupted": sum(tally.interrupted for tally in tallies),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -70,6 +70,16 @@ class ModeResult:
     frames: int
     packets: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement under the names of its JSON file."""
+        return {
+            "seconds": self.seconds,
+            "times_real_time": self.times_real_time,
+            "ratio": self.ratio,
+            "frames": self.frames,
+            "packets": self.packets,
+        }
+
 
 @dataclass(frozen=True)
 class VideoBenchResult:
@@ -86,7 +96,16 @@ class VideoBenchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurements under the names of their JSON file."""
-        return asdict(self)
+        return {
+            "codec": self.codec,
+            "width": self.width,
+            "height": self.height,
+            "duration": self.duration,
+            "file_fps": self.file_fps,
+            "threads": self.threads,
+            "peak_bytes": self.peak_bytes,
+            "modes": {name: mode.to_dict() for name, mode in self.modes.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -176,7 +195,7 @@ def _decode_every_frame(path: Path, threads: int | None) -> _Reading:
 
 
 @dataclass(frozen=True)
-class MadeVideo:
+class SyntheticVideo:
     """A test video: a moving pattern with noise, at 25 fps.
 
     Attributes:
@@ -202,7 +221,7 @@ class MadeVideo:
 
 
 @contextmanager
-def made_video(video: MadeVideo) -> Iterator[Path]:
+def synthetic_video(video: SyntheticVideo) -> Iterator[Path]:
     """Write a test video into a temporary folder, for the block. Raises ``OptionError`` without its encoder."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "made.mp4"
@@ -214,7 +233,7 @@ def made_video(video: MadeVideo) -> Iterator[Path]:
         yield path
 
 
-def _write(path: Path, video: MadeVideo) -> None:
+def _write(path: Path, video: SyntheticVideo) -> None:
     pattern = _pattern(video)
     with av.open(str(path), "w") as container:
         options = {"g": str(video.group), "preset": "veryfast"}
@@ -227,7 +246,7 @@ def _write(path: Path, video: MadeVideo) -> None:
         container.mux(stream.encode(None))
 
 
-def _pattern(video: MadeVideo) -> Callable[[], VideoFrame]:
+def _pattern(video: SyntheticVideo) -> Callable[[], VideoFrame]:
     """Return a function that returns the next picture."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={video.width}x{video.height}:rate=25")

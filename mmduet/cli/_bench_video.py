@@ -61,7 +61,7 @@ def _source(options: VideoOptions) -> AbstractContextManager[Path]:
     """Return the file to measure, for a block."""
     from contextlib import nullcontext
 
-    from mmduet.bench.video import MadeVideo, made_video
+    from mmduet.bench.video import SyntheticVideo, synthetic_video
     from mmduet.errors import OptionError
 
     if (options.file is not None) == options.make:
@@ -69,7 +69,7 @@ def _source(options: VideoOptions) -> AbstractContextManager[Path]:
     if options.file is not None:
         return nullcontext(options.file)
     width, height = _parse_resolution(options.resolution)
-    return made_video(MadeVideo(options.encoder, width, height, options.seconds, options.group))
+    return synthetic_video(SyntheticVideo(options.encoder, width, height, options.seconds, options.group))
 
 
 def _parse_resolution(text: str) -> tuple[int, int]:

@@ -53,7 +53,7 @@ class SessionRun:
 def run_and_write(
     options: ResultOptions, session: SessionRun, open_stream: Callable[[], AbstractContextManager[InteractiveStream]]
 ) -> SessionFailed | None:
-    """Run the session to its end; write files and summary then, and also if it fails or is interrupted.
+    """Run the session to its end; then write files and summary, even if it fails or is interrupted.
 
     Return the failure that ended the session, if any. Raise what the source raised.
     """

@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 def task_results(options: TaskOptions, task: Task[R]) -> Iterator[tuple[VideoResult[Path, R], FilmStrip | None]]:
     """Run the task over all videos and yield each result in the given order, with its film strip if plots are drawn."""
-    source = None if options.server is not None else _find(options)
+    source = None if options.server is not None else _find_model(options)
     strips = {} if options.plot is None else {video: FilmStrip() for video in options.videos}
     progress = VideoProgress(options.videos, options.quiet)
 
@@ -66,7 +66,7 @@ def _open_pipeline(options: TaskOptions, task: Task[R], source: ModelSource | No
     return pipeline(task, model, attention=options.attention, kv_dtype=options.kv_dtype, **settings)
 
 
-def _find(options: TaskOptions) -> ModelSource:
+def _find_model(options: TaskOptions) -> ModelSource:
     """Return the files of the model; downloads show their own progress, so this comes before the bar."""
     return find(options.model or "nano", options.adapter, options.allow_pickle, options.quiet)
 

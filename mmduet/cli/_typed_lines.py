@@ -116,7 +116,7 @@ class TypedLines:
 
 
 def _is_in_foreground(descriptor: int) -> bool:
-    """Return whether the terminal sends its keys to this process, also if it controls no processes."""
+    """Return whether the terminal sends its keys to this process, even if it controls no processes."""
     try:
         return os.tcgetpgrp(descriptor) == os.getpgrp()
     except OSError:

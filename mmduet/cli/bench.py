@@ -142,7 +142,7 @@ class ChaosOptions(ComputeOptions):
         bool, Option("--clock-jumps", help="Let the server's clock jump by an hour, with libfaketime.")
     ] = False
     dying_source: Annotated[
-        bool, Option("--dying-source", help="Let the server read a camera that dies and returns.")
+        bool, Option("--dying-source", help="Let the server read a camera that fails and returns.")
     ] = False
     key_limits: Annotated[
         bool, Option("--key-limits", help="Give each group of clients a key with a limit of sessions.")

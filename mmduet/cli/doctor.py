@@ -25,7 +25,11 @@ def doctor(
     """
     from mmduet.diagnostics import diagnose
 
-    diagnosis = diagnose()
+    print_diagnosis(diagnose(), as_json)
+
+
+def print_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:
+    """Print the report. Exit with status 1 if it has problems."""
     typer.echo(json.dumps(diagnosis.to_dict(), indent=2) if as_json else format_diagnosis(diagnosis))
     if diagnosis.problems:
         raise typer.Exit(1)

@@ -67,7 +67,7 @@ class AdmissionWait:
 
     @property
     def is_active(self) -> bool:
-        """Return whether the client has been in the queue and still waits, also without a connection."""
+        """Return whether the client has been in the queue and still waits, even without a connection."""
         return self._start is not None and self.remaining > 0
 
     def url_parameters(self) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmduet import __version__
@@ -47,25 +49,47 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report under the names of its JSON form."""
-        commands = {each.name: each.install_command for each in self.extras}
-        content = asdict(self)
-        for each in content["extras"]:
-            each["install_command"] = commands[each["name"]]
-        return content
+        return {
+            "mmduet": self.mmduet,
+            "python": self.python,
+            "system": self.system,
+            "packages": [package.to_dict() for package in self.packages],
+            "processor": None if self.processor is None else self.processor.to_dict(),
+            "devices": [device.to_dict() for device in self.devices],
+            "decoders": dict(self.decoders),
+            "ffmpeg": dict(self.ffmpeg),
+            "java": self.java,
+            "java_problem": self.java_problem,
+            "extras": [extra.to_dict() for extra in self.extras],
+            "problems": list(self.problems),
+        }
 
 
-def diagnose() -> Diagnosis:
-    """Examine the installation and the machine. Parts that cannot be examined are problems of the report."""
-    packages = core_packages()
+def _describe_devices() -> list[DeviceInfo]:
+    from mmduet.engine.device_info import describe_devices
+
+    return describe_devices()
+
+
+def diagnose(
+    load: Callable[[str], object] = import_module,
+    describe_devices: Callable[[], list[DeviceInfo]] = _describe_devices,
+    find_java: Callable[[], Path] = find_java,
+) -> Diagnosis:
+    """Examine the installation and the machine. Parts that cannot be examined are problems of the report.
+
+    The arguments examine parts of them: ``load`` imports a module by name, ``find_java`` raises ``OptionError`` without a Java.
+    """
+    packages = core_packages(load)
     problems = [f"{each.name} {each.problem}" for each in packages if each.problem is not None]
-    java, java_problem = _find_java()
+    java, java_problem = _path_or_problem(find_java)
     return Diagnosis(
         __version__,
         f"{platform.python_version()} ({sys.executable})",
         f"{platform.system()} {platform.release()} {platform.machine()}",
         packages,
         _attempt("the processor", _processor, None, problems),
-        _attempt("the devices", _devices, [], problems),
+        _attempt("the devices", describe_devices, [], problems),
         _attempt("the video decoders", video_decoders, {}, problems),
         _attempt("the FFmpeg libraries", ffmpeg_libraries, {}, problems),
         java,
@@ -90,14 +114,8 @@ def _processor() -> Processor:
     return processor(available_cores())
 
 
-def _devices() -> list[DeviceInfo]:
-    from mmduet.engine.device_info import describe_devices
-
-    return describe_devices()
-
-
-def _find_java() -> tuple[str | None, str | None]:
+def _path_or_problem(find: Callable[[], Path]) -> tuple[str | None, str | None]:
     try:
-        return str(find_java()), None
+        return str(find()), None
     except OptionError as error:
         return None, str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 INSTRUCTIONS = (
     "avx2",
@@ -28,6 +29,10 @@ class Processor:
     name: str
     cores: int
     instructions: tuple[str, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the processor under the names of the report."""
+        return {"name": self.name, "cores": self.cores, "instructions": self.instructions}
 
 
 def processor(cores: int, cpu_info: Path = Path("/proc/cpuinfo")) -> Processor:

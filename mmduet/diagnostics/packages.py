@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
 
 CORE_PACKAGES = {
     "torch": "torch",
@@ -33,6 +34,10 @@ class Package:
     version: str | None
     problem: str | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the package under the names of the report."""
+        return {"name": self.name, "version": self.version, "problem": self.problem}
+
 
 @dataclass(frozen=True)
 class Extra:
@@ -45,6 +50,10 @@ class Extra:
     def install_command(self) -> str:
         """The command that installs the extra."""
         return f"pip install 'mmduet[{self.name}]'"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the extra under the names of the report."""
+        return {"name": self.name, "missing": self.missing, "install_command": self.install_command}
 
 
 def core_packages(load: Callable[[str], object] = import_module) -> list[Package]:

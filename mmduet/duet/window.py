@@ -24,7 +24,7 @@ class Segment:
 
 
 def is_turn_pinned(role: Role | str, *, keep: bool = False) -> bool:
-    """Return whether a turn stays in the context for good: every query does, a context turn with ``keep``, no reply."""
+    """Return whether a turn is never evicted: queries and context turns with ``keep`` are not, replies are."""
     return role == Role.USER or keep
 
 

@@ -60,9 +60,9 @@ class EngineConfig:
             )
 
 
-def _is_same(wanted: torch.device, device: torch.device) -> bool:
+def _is_same(required: torch.device, device: torch.device) -> bool:
     """Return whether two devices are the same; only CUDA devices have an index that matters."""
-    return wanted == device if wanted.type == "cuda" else wanted.type == device.type
+    return required == device if required.type == "cuda" else required.type == device.type
 
 
 def _check_name(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -34,6 +34,18 @@ class DeviceInfo:
     dtypes: tuple[str, ...]
     attention: dict[str, str | None]
     auto_attention: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the device under the names of the report of ``mmduet doctor``."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "total_bytes": self.total_bytes,
+            "free_bytes": self.free_bytes,
+            "dtypes": self.dtypes,
+            "attention": dict(self.attention),
+            "auto_attention": self.auto_attention,
+        }
 
 
 def describe_devices() -> list[DeviceInfo]:

@@ -118,7 +118,7 @@ class StepRecovery(Generic[Job, Result]):
                 outcome.parts.append((part, result))
             elif len(part) > 1:
                 waiting.extendleft(reversed(_split(part, (len(part) + 1) // 2)))
-            elif pauses and _may_pass(outcome.faults[-1].error):
+            elif pauses and _is_transient(outcome.faults[-1].error):
                 self._sleep(pauses.popleft())
                 waiting.appendleft(part)
             else:
@@ -159,7 +159,7 @@ def _give_up(job: Job, outcome: StepOutcome[Job, Result]) -> None:
     outcome.failures.append((job, fault.error))
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Return whether memory is short outside of the engine; the engine's own pool (``CapacityError``) does not change."""
     return is_memory_error(error) and not isinstance(error, CapacityError)
 

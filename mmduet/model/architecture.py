@@ -48,7 +48,13 @@ def check_architecture(path: Path, name: str | None = None) -> None:
 
 def describe_other_contents(root: Path) -> str:
     """Return why a directory may have no description that can be read, beginning with a separator; empty if not known."""
-    return next((f"; {meaning}" for pattern, meaning in OTHER_CONTENTS if any(root.glob(pattern))), "; check the path")
+    return next((f"; {meaning}" for pattern, meaning in OTHER_CONTENTS if _contains(root, pattern)), "; check the path")
+
+
+def _contains(root: Path, pattern: str) -> bool:
+    """Return whether a file or folder below ``root`` matches; hidden ones are left out."""
+    found = (path.relative_to(root) for path in root.glob(pattern))
+    return any(not any(part.startswith(".") for part in path.parts) for path in found)
 
 
 def _problems(values: dict[str, Any]) -> Iterator[str]:

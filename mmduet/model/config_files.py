@@ -10,7 +10,7 @@ from mmduet.errors import CheckpointError
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object, with or without a byte order mark. Raise ``CheckpointError`` if it cannot be read or is none."""
+    """Read a JSON object, with or without a byte order mark. Raise ``CheckpointError`` if the file does not hold one."""
     try:
         value = json.loads(path.read_bytes())  # detects UTF-8, UTF-16 and UTF-32
     except OSError as error:

@@ -22,6 +22,7 @@ from mmduet.files import is_disk_error
 PREFIX = "hf:"
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 TIMEOUT_SECONDS = 10.0
+TOO_MANY_REQUESTS = 429
 GIB = 2**30
 Select = Callable[[Collection[str]], list[str]]  # from the names of a repository's files to those that are needed
 
@@ -70,7 +71,7 @@ def fetch(hub_id: HubId, select: Select) -> Path:
                 hub_id.repository, revision=hub_id.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
             )
         except hub.errors.HfHubHTTPError as error:
-            if error.response.status_code < 500:
+            if error.response.status_code < 500 and error.response.status_code != TOO_MANY_REQUESTS:
                 raise
             return _cached(hub_id, select, error)
         except _connection_errors() as error:
@@ -134,8 +135,8 @@ def _cached(hub_id: HubId, select: Select, reason: Exception) -> Path:
     why = "HF_HUB_OFFLINE forbids downloading" if offline else f"{_endpoint()} cannot be reached ({_brief(reason)})"
     advice = "unset it" if offline else "try again with a network"
     raise DownloadError(
-        f"{_readings(hub_id)}the model {missing} ({hub.constants.HF_HUB_CACHE}), while {why}; {advice}, or give the directory "
-        "of a checkpoint"
+        f"{_lookup_text(hub_id)}the model {missing} ({hub.constants.HF_HUB_CACHE}), while {why}; {advice}, or give the "
+        "directory of a checkpoint"
     ) from reason
 
 
@@ -183,10 +184,11 @@ def _explain(hub_id: HubId, error: Exception) -> MmduetError:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFoundError(f"{hub_id.repository} has no revision {hub_id.revision!r}; see {page}/tree/main")
-    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
+    is_missing_file = isinstance(error, errors.EntryNotFoundError)
+    if isinstance(error, errors.RepositoryNotFoundError) or (status in (401, 404) and not is_missing_file):
         return ModelNotFoundError(
-            f"{_readings(hub_id)}there is no such model at {_endpoint()} that is public or that HF_TOKEN may read; check the "
-            "name, or set HF_TOKEN for a private model"
+            f"{_lookup_text(hub_id)}there is no such model at {_endpoint()} that is public or that HF_TOKEN may read; check "
+            "the name, or set HF_TOKEN for a private model"
         )
     if status == 403:
         return DownloadError(f"the token in HF_TOKEN may not read {hub_id} ({_brief(error)}); use another token")
@@ -217,7 +219,7 @@ def _endpoint() -> str:
     return constants.ENDPOINT
 
 
-def _readings(hub_id: HubId) -> str:
+def _lookup_text(hub_id: HubId) -> str:
     """Return the beginning of a message: what the name can mean, and what was not found before the hub was asked."""
     if hub_id.is_certain:
         return f"{str(hub_id)!r} is not available: "

@@ -88,7 +88,7 @@ def random_model(
     The same seed gives the same weights on devices of the same type. The states of random generators are kept.
     """
     previous, target = torch.get_default_dtype(), torch.device(device)
-    with _kept_generators(target), target:
+    with _preserved_generators(target), target:
         torch.manual_seed(seed)
         torch.set_default_dtype(dtype)
         try:
@@ -98,7 +98,7 @@ def random_model(
     return model.eval()
 
 
-def _kept_generators(device: torch.device) -> AbstractContextManager[None]:
+def _preserved_generators(device: torch.device) -> AbstractContextManager[None]:
     """Restore the state of the CPU's random generator when the block ends; for a CUDA ``device`` those of CUDA as well."""
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     return torch.random.fork_rng(cuda, device_type="cuda")

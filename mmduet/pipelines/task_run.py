@@ -17,7 +17,7 @@ from mmduet.tasks.base import ModelDefaults, RunConfig, StreamResult, Task
 from mmduet.video import VideoFile
 from mmduet.video.damage import NO_DAMAGE
 from mmduet.video.reader import FrameReader
-from mmduet.video.sampling import check_rate, frame_limit
+from mmduet.video.sampling import check_rate, expected_frames
 
 FrameCallback = Callable[[Path, Frame], None]  # called from the thread that reads the video
 ConnectionCallback = Callable[[Path, ConnectionStatus], None]  # called from the thread of the connection
@@ -134,11 +134,13 @@ def open_limited(
 ) -> FrameReader:
     """Open a video and return its sampled frames, letterboxed to ``size`` if it is given.
 
-    At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the video's duration.
+    At most ``max_frames`` frames are returned. The ``paper`` profile also limits them by the video's declared duration, unless
+    the video turns out to be longer.
 
     Raises:
         VideoError: The file cannot be read.
     """
     check_rate("fps", fps)
     file = VideoFile(path, strict=strict)
-    return FrameReader(file, fps, profile, frame_limit(profile, file.info.duration, fps, max_frames), size)
+    expected = expected_frames(profile, file.info.duration, fps)
+    return FrameReader(file, fps, profile, max_frames, size, expected_frames=expected)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 
 from mmduet.errors import ProtocolError
 from mmduet.protocol.session_update import SessionUpdate
-from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only, to_protocol_error
+from mmduet.protocol.wire import INTEGRAL, ClientModel, Ignored, NullMeans, only, to_protocol_error, validate_json
 
 MAX_PTS = 2**53 - 1
 """Largest number of microseconds that a JSON number holds exactly in every language; 285 years."""
@@ -233,7 +233,7 @@ def _adapter() -> TypeAdapter[Any]:
 def parse_client_event(text: str) -> Any:
     """Return the event in a message, one of ``ClientEvent``. Raises ``ProtocolError`` naming the invalid parameter."""
     try:
-        return _adapter().validate_json(text)
+        return validate_json(_adapter().validate_json, text)
     except ValidationError as error:
         raise to_protocol_error(error, _find_event_id(text)) from None
     except UnicodeEncodeError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -36,6 +38,8 @@ DISCRIMINATORS = ("type", "role")
 """Keys whose values choose the member of a union."""
 
 _EXPECTED = re.compile("Input should be (?=(less|greater)?)")
+
+T = TypeVar("T")
 
 Ignored = Any
 """Type of a parameter that does not change the answer."""
@@ -171,20 +175,48 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 def field_path_in(document: object, location: tuple[int | str, ...]) -> str:
     """Return the dotted name for a location in ``document``, without the tags of unions: ``messages.0.content.1.text``."""
-    names, node, may_be_tag = list[str](), document, True
+    return ".".join(str(key) for _, key in _walk(document, location))
+
+
+def _walk(document: object, location: tuple[int | str, ...]) -> Iterator[tuple[object, int | str]]:
+    """Yield the objects and lists on the way to a location in ``document``, each with the key of the next one."""
+    node, may_be_tag = document, True
     for number, part in enumerate(location, 1):
         if may_be_tag and isinstance(node, dict) and any(node.get(key) == part for key in DISCRIMINATORS):
             may_be_tag = False  # the tag of this object; what follows is one of its keys
             continue
+        parent = node
         if isinstance(node, dict) and (part in node or number == len(location)):
             node = node.get(part)
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         else:
             continue  # a tag of pydantic's
-        names.append(str(part))
+        yield parent, part
         may_be_tag = True
-    return ".".join(names)
+
+
+def validate_json(validate: Callable[[str | bytes], T], text: str | bytes) -> T:
+    """Return ``validate(text)``; unknown parameters that are null have no effect and are left out.
+
+    Raises ``pydantic.ValidationError``.
+    """
+    try:
+        return validate(text)
+    except ValidationError as error:
+        unknown = [one["loc"] for one in error.errors(include_url=False) if _is_unknown_null(one)]
+        if not unknown:
+            raise
+    document = json.loads(text)
+    for location in unknown:
+        for parent, key in list(_walk(document, location))[-1:]:
+            if isinstance(parent, dict) and parent.get(key, ...) is None:
+                del parent[key]
+    return validate(json.dumps(document))
+
+
+def _is_unknown_null(error: ErrorDetails) -> bool:
+    return error["type"] == "extra_forbidden" and error["input"] is None
 
 
 def truncate(value: Any) -> str:

@@ -183,7 +183,7 @@ class AdmissionQueue:
                 ticket.estimated_wait = None if interval is None else servable * interval
 
     def _check_size(self, owner: str) -> None:
-        """Raise if the newest client, which is of this owner, is one too many."""
+        """Raise if the newest client, which belongs to this owner, exceeds a limit."""
         if len(self._waiting) > self._max_waiting:
             raise CapacityError(f"no session is free and {self._max_waiting} clients wait already; try again later")
         limit, key = self._max_waiting_per_key, account_of(owner)

@@ -1,7 +1,7 @@
 """Request schema of ``/v1/chat/completions``: OpenAI's, of which only some parameters have an effect, and ``video_url``.
 
 Parameters that do not change the answer are accepted and ignored. Those that would change it are accepted only with values
-that leave it as it is, and otherwise rejected by name. Every optional parameter may be null.
+that leave it as it is, and otherwise rejected by name. Every optional parameter may be null, and so may unknown ones.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class StreamOptions(ClientModel):
 
 
 class ChatRequest(ClientModel):
-    """Body of a chat completion request. Unknown fields are rejected by name."""
+    """Body of a chat completion request. Unknown fields are rejected by name, unless they are null."""
 
     model: str
     messages: tuple[Message, ...] = Field(min_length=1, max_length=256)

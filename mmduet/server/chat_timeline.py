@@ -113,8 +113,8 @@ class TimelineBuilder:
                 param="messages",
             )
         default = self._engine.model_config.recommended.max_new_tokens
-        wanted = min(self._options.decode.max_new_tokens, max(default, free_tokens // MIN_REPLY_SHARE))
-        reply = min(wanted, free_tokens - count * frame_tokens)
+        requested = min(self._options.decode.max_new_tokens, max(default, free_tokens // MIN_REPLY_SHARE))
+        reply = min(requested, free_tokens - count * frame_tokens)
         return min((free_tokens - reply) // frame_tokens, limit)
 
     async def _open_video(self, part: VideoPart, files: AsyncExitStack) -> _Video:

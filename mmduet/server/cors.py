@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware as StarletteCORSMiddleware
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from mmduet.errors import OriginError
 from mmduet.server.error_middleware import REQUEST_ID_HEADER
-from mmduet.server.error_response import error_response
+from mmduet.server.error_response import error_body, error_response
 from mmduet.server.key_limiter import RATE_LIMIT_HEADERS
 from mmduet.text import shorten
 
@@ -23,7 +23,7 @@ EXPOSED_HEADERS = (REQUEST_ID_HEADER, "Location", "Retry-After", *RATE_LIMIT_HEA
 class CORSMiddleware(StarletteCORSMiddleware):
     """Starlette's middleware for the setting ``allowed_origins``; every request header is allowed.
 
-    A preflight request of another origin is rejected with an error in the OpenAI API's shape.
+    A preflight request of another origin, or for another method, is rejected with an error in the OpenAI API's shape.
     """
 
     def __init__(self, app: ASGIApp, allowed_origins: Collection[str]) -> None:
@@ -38,9 +38,15 @@ class CORSMiddleware(StarletteCORSMiddleware):
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the response to a preflight request."""
-        origin = request_headers["origin"]
-        if self.is_allowed_origin(origin):
+        origin, method = request_headers["origin"], request_headers["access-control-request-method"]
+        if not self.is_allowed_origin(origin):
+            response = error_response(
+                OriginError(f"origin {shorten(origin)} is not allowed; add it to allowed_origins")
+            )
+        elif method not in METHODS:
+            message = f"method {shorten(method)} is not supported; use {', '.join(METHODS)}"
+            response = JSONResponse(error_body(message, 405, "method_not_allowed"), 405)
+        else:
             return super().preflight_response(request_headers)
-        response = error_response(OriginError(f"origin {shorten(origin)} is not allowed; add it to allowed_origins"))
         response.headers["Vary"] = self.preflight_headers["Vary"]
         return response

@@ -160,7 +160,7 @@ class KeyLimiter:
             self._source_sessions.add(session_id)
 
     def close_source(self, session_id: str) -> None:
-        """Count the source of a session no longer; do nothing if it has none."""
+        """Stop counting the source of a session; do nothing if it has none."""
         self._source_sessions.discard(session_id)
 
     # Reports

@@ -57,8 +57,9 @@ class MediaLoader:
 
     async def load_image(self, url: str) -> NDArray[np.uint8]:
         """Return the image of a data URL or an http(s) URL as RGB ``[H, W, 3]``. Raises ``SourceError`` or ``VideoError``."""
+        url = check_media_url(url)
         load = decode_data_url if is_data_url(url) else self.fetch
-        return await asyncio.to_thread(decode_image, await asyncio.to_thread(load, check_url(url)), self._max_pixels)
+        return await asyncio.to_thread(decode_image, await asyncio.to_thread(load, url), self._max_pixels)
 
     def fetch(self, url: str) -> bytes:
         """Download a URL, checking it and every redirect; blocking. Raises ``SourceError``."""
@@ -77,7 +78,7 @@ class MediaLoader:
 
         Raises ``SourceError``, also for a stream or playlist, or ``StorageError``.
         """
-        file = await asyncio.to_thread(self._store, check_url(url))
+        file = await asyncio.to_thread(self._store, check_media_url(url))
         try:
             yield file.path
         finally:
@@ -143,9 +144,20 @@ class MediaLoader:
 
 
 def check_url(url: str) -> str:
-    """Return the URL. Raises ``SourceError`` if it contains white space, unless it is a data URL."""
+    """Return the URL without white space around it. Raises ``SourceError`` if there is any within, except in a data URL."""
+    url = url.strip()
     if not is_data_url(url) and any(char.isspace() for char in url):
         raise SourceError(f"{shorten(redact(url))!r} is not a valid URL: it contains white space; use %20")
+    return url
+
+
+def check_media_url(url: str) -> str:
+    """Return what ``check_url`` returns. Raises ``SourceError`` also for what is neither an address nor a data URL."""
+    url = check_url(url)
+    if ":" not in url:
+        raise SourceError(
+            f"{shorten(url)!r} is not a URL; use an address, or data:TYPE;base64,DATA for the content of a file"
+        )
     return url
 
 
@@ -170,7 +182,7 @@ def decode_data_url(url: str) -> bytes:
     head, comma, body = url.partition(",")
     if not comma:
         raise SourceError(f"{head[:60]!r} is not a valid data URL: it has no comma; use data:TYPE;base64,DATA")
-    if not head.rstrip().lower().endswith(";base64"):
+    if not "".join(head.split()).lower().endswith(";base64"):
         return unquote_to_bytes(body)
     try:
         return decode_base64(body)

@@ -150,7 +150,7 @@ class QueuedSocket:
             estimated_wait_s=None if wait is None else round(wait, 1),
             event_id=EVENT_ID,
         )
-        if self._reported is None or _is_news(event, self._reported):
+        if self._reported is None or _differs_noticeably(event, self._reported):
             async with asyncio.timeout(self._send_timeout):
                 await self._ws.send_text(event.model_dump_json())
             self._reported = event
@@ -167,7 +167,7 @@ class QueuedSocket:
         return await close_socket(self._ws, code, str(error))
 
 
-def _is_news(event: SessionQueued, reported: SessionQueued) -> bool:
+def _differs_noticeably(event: SessionQueued, reported: SessionQueued) -> bool:
     new, old = event.estimated_wait_s, reported.estimated_wait_s
     if event.position != reported.position or new is None or old is None:
         return event != reported

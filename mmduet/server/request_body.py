@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from mmduet.errors import ProtocolError
-from mmduet.protocol.wire import ClientModel, to_protocol_error
+from mmduet.protocol.wire import ClientModel, to_protocol_error, validate_json
 from mmduet.server.docs_page import docs_path
 from mmduet.text import shorten
 
@@ -38,7 +38,7 @@ async def parse_body(
         if len(body) > max_bytes:
             raise ProtocolError(f"the request body is larger than {max_bytes} bytes; send a smaller one", "too_large")
     try:
-        return model.model_validate_json(bytes(body))
+        return validate_json(model.model_validate_json, bytes(body))
     except ValidationError as error:
         guide = f"GET {docs_path(request)}"
         raise to_protocol_error(error, document=_parse_or_none(body), guide=guide, whole="the request body") from None

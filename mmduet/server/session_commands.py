@@ -121,8 +121,8 @@ def _check_rate(session: LiveSession, update: SessionUpdate) -> None:
     """Raise ``ConflictError`` for a rate above the one at which the source is read."""
     if session.source.reader is None or "fps" not in update.duet.model_fields_set:
         return
-    current, wanted = session.source.reader.fps, update.duet.fps
-    if current is not None and (wanted is None or wanted > current):
+    current, requested = session.source.reader.fps, update.duet.fps
+    if current is not None and (requested is None or requested > current):
         raise ConflictError(
             f"the source is read at {current:g} frames per second, which can only be lowered; "
             "open another session for a higher rate"

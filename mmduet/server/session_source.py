@@ -88,7 +88,7 @@ class SessionSource:
                 await self._close(command)
 
     def set_paused(self, paused: bool) -> None:
-        """Pause or continue, also if the source is about to be opened."""
+        """Pause or continue, even if the source is about to be opened."""
         self.pace.paused = paused
         if self.reader is not None:
             self.reader.report_state()

@@ -49,10 +49,10 @@ class _Attempt:
 
 
 class SourceProber:
-    """Opens sources for their first frame. ``timeout_seconds`` is the longest time until the answer."""
+    """Opens sources for their first frame, and answers within ``PROBE_SECONDS``."""
 
-    def __init__(self, media: MediaLoader, timeout_seconds: float = PROBE_SECONDS) -> None:
-        self._media, self._timeout_seconds = media, timeout_seconds
+    def __init__(self, media: MediaLoader) -> None:
+        self._media, self._timeout_seconds = media, PROBE_SECONDS
         self._running = 0
         self._running_by_owner = Counter[str]()
         self._executor = ThreadPoolExecutor(MAX_PROBES, thread_name_prefix="mmduet-probe")
@@ -77,7 +77,7 @@ class SourceProber:
         probing = loop.run_in_executor(self._executor, self._probe, url, transport, owner, attempt)
 
         def on_finished(finished: asyncio.Future[SourceProbe]) -> None:
-            """Free the place: maybe after the answer, because not every attempt to connect can be interrupted."""
+            """Free the place, possibly after the answer: not every attempt to connect can be interrupted."""
             self._running -= 1
             self._running_by_owner -= Counter({owner: 1})  # forgets owners without tests
             limiter.close_source(probe_id)

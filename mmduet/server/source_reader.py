@@ -120,7 +120,7 @@ class SourceReader:
         return "live" if self._video.retry_at is None else "retrying"
 
     def report_state(self, *, always: bool = False) -> None:
-        """Send an event if the state or the speed has changed; with ``always`` also if it has not."""
+        """Send an event if the state or the speed has changed; with ``always`` even if it has not."""
         current = (self._state, self._pace.speed)
         if always or current != self._reported:
             self._reported = current
@@ -189,7 +189,7 @@ class SourceReader:
             while (found := await self._run_in_thread(self._next_frame, frames)) is not None:
                 frame, thumbnail = found
                 if not live:
-                    await self._wait_until_wanted(frame.time)
+                    await self._wait_until_due(frame.time)
                 pts = first_pts + round(frame.time * 1e6)
                 if thumbnail is not None:
                     self._owner.add_thumbnail(pts, thumbnail)
@@ -232,7 +232,7 @@ class SourceReader:
         self._conversation.push_source_frame(pts, image, monotonic(), fps=self.fps, paused=self._pace.paused, live=live)
         self._owner.wake()
 
-    async def _wait_until_wanted(self, time: float) -> None:
+    async def _wait_until_due(self, time: float) -> None:
         """Wait until the queue is empty, the frame at ``time`` seconds is due, and the rate of the key allows a frame."""
         while True:
             await self._wait_until_empty()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
@@ -22,13 +20,20 @@ def build_router(manager: SessionManager, keys: KeyStore) -> APIRouter:
         """Return the load over the last ten seconds: sums and percentiles over all sessions, nothing about any of them."""
         keys.owner(request.headers)
         recent = manager.metrics.recent
+        figures = recent.figures()
         statistics = ServerStatistics(
             sessions=manager.active_count,
             max_sessions=manager.budget.max_sessions,
             queued=manager.queued_count,
             utilization=round(manager.utilization, 4),
             uptime_s=round(recent.uptime_seconds, 1),
-            **asdict(recent.figures()),
+            frames_per_second=figures.frames_per_second,
+            step_ms_p50=figures.step_ms_p50,
+            step_ms_p95=figures.step_ms_p95,
+            frames_per_step=figures.frames_per_step,
+            frame_age_ms_p50=figures.frame_age_ms_p50,
+            frame_age_ms_p95=figures.frame_age_ms_p95,
+            tokens_per_second=figures.tokens_per_second,
         )
         return JSONResponse(statistics.model_dump())
 

@@ -47,10 +47,13 @@ NO_VIDEO = (
     | Disposition.descriptions
 )
 _ADDRESS = re.compile(r"(https?|rtsps?):/+", re.IGNORECASE)
+_OTHER_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 CODEC_PATTERNS = (
-    rb"vide.{0,4096}?stsd.{12}(\w{4})",  # MP4: the sample description of the video track
+    rb"vide.{0,4096}?stsd.{12}([ -~]{4})",  # MP4: the sample description of the video track
     rb"\x86[\x81-\x9f](V_[A-Z0-9/_]+)",  # Matroska: the element CodecID
-    rb"vids(\w{4})",  # AVI: the stream header
+    rb"vids([ -~]{4})",  # AVI: the stream header
+    rb"^DKIF.{4}([ -~]{4})",  # IVF: the file header
+    rb"^\x30\x26\xb2\x75.{0,4096}?\0\0.{8}\x01\0[\x01-\x20]\0([ -~]{4})",  # WMV: the bitmap header of the video stream
 )
 
 
@@ -86,6 +89,9 @@ def _describe_missing(path: Path) -> str:
             f"{address} is an address, not a file; use it with `mmduet stream`, which sends it to a server, "
             "or download the video"
         )
+    if found := _OTHER_ADDRESS.match(name):
+        address = redact(f"{found[1]}://{name[found.end() :]}")
+        return f"{address} is an address with the unsupported scheme {found[1]}, not a file; give a video file"
     return f"{redact(name)} does not exist; check the name"
 
 
@@ -121,7 +127,7 @@ def select_video_stream(container: InputContainer, path: Path | str, threads: in
     decodable = [stream for stream in streams if has_decoder(stream)]
     if not decodable:
         raise NoDecoderError(
-            f"{path} cannot be decoded: no decoder for codec {_codec_name(path)}; encode it again, for example as H.264"
+            f"{path} cannot be decoded: no decoder for {_codec_name(path)}; encode it again, for example as H.264"
         )
     selected = max(decodable, key=lambda stream: _rank(stream, max(map(_pixels, decodable))))
     for stream in container.streams:
@@ -153,9 +159,9 @@ def _rank(stream: VideoStream, most_pixels: int) -> tuple[bool, bool, int]:
 
 
 def _codec_name(path: Path | str) -> str:
-    """Return the name of the video codec as the file states it; FFmpeg does not report it without a decoder."""
+    """Return "codec" and its name as the file states it; FFmpeg does not report it without a decoder."""
     if isinstance(path, str):
-        return "of its video stream"
+        return "the codec of its video stream"
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -164,8 +170,8 @@ def _codec_name(path: Path | str) -> str:
         data += file.read(HEADER_BYTES)
     for pattern in CODEC_PATTERNS:
         if found := re.search(pattern, data, re.DOTALL):
-            return found[1].decode("ascii", "replace")
-    return "of its video stream"
+            return f"codec {found[1].decode()}"
+    return "the codec of its video stream"
 
 
 def get_duration(container: InputContainer, stream: VideoStream) -> float | None:

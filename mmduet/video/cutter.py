@@ -164,7 +164,7 @@ class _ClipWriter:
         return has_audio(self._file.path)
 
     def finish(self) -> None:
-        """Close the file, also if the source ended within the last span. Raises OptionError for a span after its end."""
+        """Close the file, even if the source ended within the last span. Raises OptionError for a span after its end."""
         missing = self._spans[self._span_started :]
         if missing:
             raise OptionError(

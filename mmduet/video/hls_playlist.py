@@ -163,7 +163,8 @@ class _MediaParser:
     init: InitSection | None = None
     byte_range: str = ""
     segments: list[Segment] = field(default_factory=list)
-    offered_methods: set[str] = field(default_factory=set)  # of the key tags since the last segment
+    offers_keys: bool = False  # whether the last key tags all belong to the next segment, which needs only one of them
+    offered_methods: set[str] = field(default_factory=set)  # of those key tags that cannot be used
 
     def parse(self, lines: Sequence[str]) -> MediaPlaylist:
         for line in lines:
@@ -183,6 +184,7 @@ class _MediaParser:
         if not self.gap:
             self.segments.append(segment)
         self.sequence, self.byte_range, self.gap = self.sequence + 1, "", False
+        self.offers_keys = False
 
     def _resource(self, address: str, text: str) -> Resource:
         """Return the resource; a range without an offset follows the previous segment's."""
@@ -213,14 +215,14 @@ class _MediaParser:
     def on_key(self, value: str) -> None:
         attributes = parse_attributes(value)
         method, kind = attributes.get("METHOD", ""), attributes.get("KEYFORMAT", "")
+        if method == "NONE" or not self.offers_keys:  # replaces the previous key
+            self.key, self.offered_methods = None, set()
+        self.offers_keys = True
         if method == "NONE":
-            self.key = None
-            self.offered_methods = set()
-        elif method == "AES-128" and kind.lower() in _IDENTITY_FORMATS and attributes.get("URI"):
+            return
+        if method == "AES-128" and kind.lower() in _IDENTITY_FORMATS and attributes.get("URI"):
             self.key = Key(self.join(attributes["URI"]), self._vector(attributes.get("IV")))
         else:
-            if not self.offered_methods:
-                self.key = None  # a new key replaces the previous one
             self.offered_methods.add(method + (f" ({kind[:60]})" if kind else ""))
 
     def _vector(self, text: str | None) -> bytes | None:
@@ -237,6 +239,7 @@ class _MediaParser:
         attributes = parse_attributes(value)
         text = attributes.get("BYTERANGE", "")
         text += "@0" if text and "@" not in text else ""
+        self.offers_keys = False
         self.init = InitSection(self._resource(attributes.get("URI", ""), text), self.key)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mmduet.errors import SourceError
-from mmduet.redaction import redact
+from mmduet.redaction import address_scheme, redact
 from mmduet.video.damage import NO_DAMAGE, Damage
 from mmduet.video.live import RetryCallback
 from mmduet.video.network import Transport, is_network_url, open_network_stream
@@ -74,4 +74,6 @@ def open_source(
         return open_network_stream(name, transport, on_retry)
     if re.match(r"(https?|rtsps?):", name, re.IGNORECASE) and not Path(name).exists():
         raise SourceError(f"{redact(name)} is not a valid address; write it as SCHEME://HOST/PATH")
+    if (scheme := address_scheme(name)) is not None and not Path(name).exists():
+        raise SourceError(f"{redact(name)} has the unsupported scheme {scheme}; use rtsp, rtsps, http or https")
     return FileSource(name, strict=strict, profile=profile)

@@ -33,10 +33,18 @@ class FrameReader(Iterator[Frame]):
     """
 
     def __init__(
-        self, file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None, size: int | None = None
+        self,
+        file: VideoFile,
+        fps: float | None,
+        profile: Profile,
+        max_frames: int | None,
+        size: int | None = None,
+        *,
+        expected_frames: int | None = None,
     ) -> None:
+        """Read ``max_frames`` frames at most, and ``expected_frames`` of what lies before the declared end."""
         self._file = file
-        self._frames = _read(file, fps, profile, max_frames, size)
+        self._frames = _read(file, _sample(file, fps, profile, max_frames, expected_frames), size)
         self._max_frames = max_frames
         self._last: Frame | None = None
         self._is_complete = False
@@ -120,13 +128,11 @@ def open_frames(
     return FrameReader(file, fps, profile, max_frames, size)
 
 
-def _read(
-    file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None, size: int | None
-) -> Generator[Frame]:
+def _read(file: VideoFile, samples: Iterator[tuple[float, DecodedFrame]], size: int | None) -> Generator[Frame]:
     """Yield the sampled frames, then close the file. Only selected frames are converted to RGB."""
     index, failure = 0, None
     with file:
-        for time, decoded in _sample(file, fps, profile, max_frames):
+        for time, decoded in samples:
             try:
                 image = decoded.to_rgb() if size is None else decoded.to_letterboxed(size)
             except Exception as error:  # noqa: BLE001 - whatever a converter raises for one frame, the next one may be good
@@ -141,17 +147,17 @@ def _read(
 
 
 def _sample(
-    file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None
+    file: VideoFile, fps: float | None, profile: Profile, max_frames: int | None, expected_frames: int | None
 ) -> Iterator[tuple[float, DecodedFrame]]:
     if profile == "paper":
-        return _sample_by_clock(file, fps, max_frames)
+        return _sample_by_clock(file, fps, max_frames, expected_frames)
     check_frame_limit(max_frames)
     frames = file.decode(None if fps is None else FrameSampler(fps))
     return ((frame.time, frame) for frame in first_n(frames, max_frames))
 
 
 def _sample_by_clock(
-    file: VideoFile, fps: float | None, max_frames: int | None
+    file: VideoFile, fps: float | None, max_frames: int | None, expected_frames: int | None
 ) -> Iterator[tuple[float, DecodedFrame]]:
     """Yield pairs of time and frame as ``sample_by_clock`` does."""
     input_fps = file.info.fps
@@ -159,4 +165,13 @@ def _sample_by_clock(
         raise VideoError(f"{file.path} declares no frame rate, which the paper profile needs; use the fixed profile")
     check_frame_limit(max_frames)
     frames = file.decode(None if fps is None else ClockSampler(input_fps, fps))
-    return first_n(with_clock(frames, fps or input_fps), max_frames)
+    expected = _first_expected(frames, expected_frames, file.info.duration or 0.0)
+    return first_n(with_clock(expected, fps or input_fps), max_frames)
+
+
+def _first_expected(frames: Iterator[DecodedFrame], count: int | None, declared_end: float) -> Iterator[DecodedFrame]:
+    """Yield the first ``count`` frames, and more only if the file continues after its declared end, which is then wrong."""
+    for number, frame in enumerate(frames):
+        if count is not None and number >= count and frame.time < declared_end:
+            return
+        yield frame

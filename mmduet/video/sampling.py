@@ -66,13 +66,11 @@ def paper_frame_count(duration: float, fps: float, max_frames: int | None = None
     return count if max_frames is None else min(count, max_frames)
 
 
-def frame_limit(
-    profile: Literal["fixed", "paper"], duration: float | None, fps: float | None, max_frames: int | None
-) -> int | None:
-    """Return the maximum number of frames. The ``paper`` profile also limits it by the declared duration."""
+def expected_frames(profile: Literal["fixed", "paper"], duration: float | None, fps: float | None) -> int | None:
+    """Return to how many frames the ``paper`` profile limits a video of the declared duration; None if it does not."""
     if profile == "fixed" or fps is None or duration is None:
-        return max_frames
-    return max(1, paper_frame_count(duration, fps, max_frames))
+        return None
+    return max(1, paper_frame_count(duration, fps))
 
 
 def tick_count(seconds: float, fps: float) -> int:

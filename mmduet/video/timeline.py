@@ -41,8 +41,8 @@ class PacketTimeline:
 
     A discontinuity is a step backwards, or forwards by more than ``MAX_GAP_SECONDS``. The first packet after it follows the one
     before it by that one's duration. ``offsets`` has the shift of each section in seconds. Given the offsets of the video,
-    another stream of the same file takes these instead of its own, so that both stay in step. In a ``live`` stream, a step
-    forwards during which time has really passed is none.
+    another stream of the same file takes these instead of its own, so that both stay in step. In a ``live`` stream, a
+    step forwards is not a discontinuity if as much time has passed on the clock.
 
     If the clock of an encoder jumps, presentation times after the jump come with decode times before it, because frames are
     reordered. Such packets are held back until the decode times have jumped too.

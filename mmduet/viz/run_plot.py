@@ -51,7 +51,7 @@ def save_run_plot(path: Path, plot: RunPlot) -> None:
         draw_turn_flags(axes, flags, timeline.span, unlisted)
 
     panel = Panel(flags_height(flags, timeline.span), 0.0, draw_flags)
-    save_video_plot(path, VideoPlot(plot.title, _remark(plot), plot.strip, timeline, entries, panel))
+    save_video_plot(path, VideoPlot(plot.title, _describe_run(plot), plot.strip, timeline, entries, panel))
 
 
 def list_turns(queries: Sequence[TimedText], replies: Sequence[TimedText]) -> list[ListEntry]:
@@ -77,6 +77,7 @@ def _timeline(plot: RunPlot) -> ScoreTimeline:
     )
 
 
-def _remark(plot: RunPlot) -> str:
+def _describe_run(plot: RunPlot) -> str:
+    """Return the line below the title: the remark, and the numbers of frames and replies."""
     frames, replies = len(plot.scores), len(plot.replies)
     return f"{plot.remark}  ·  {frames} frame{'s' * (frames != 1)}  ·  {replies} repl{'y' if replies == 1 else 'ies'}"

@@ -71,7 +71,7 @@ class JobQueue:
             return job
 
     def position(self, future: Future[Any]) -> int | None:
-        """Return how many jobs are to start up to this one, as it stands; None if it is not waiting."""
+        """Return the current place of a job in the queue, 1 for the next one; None if it is not waiting."""
         with self._changed:
             queues = [[waiting for waiting, _ in jobs if not waiting.cancelled()] for jobs in self._jobs.values()]
         for turn, own in enumerate(queues):

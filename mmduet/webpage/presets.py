@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -18,7 +18,8 @@ class Preset:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the preset for the page's scripts."""
-        return asdict(self)
+        names = {"name": self.name, "label": self.label, "query": self.query, "hint": self.hint}
+        return {**names, "speak": dict(self.speak)}
 
 
 PRESETS = (

@@ -101,7 +101,7 @@ class Results:
         return result
 
     def position(self, result: Result) -> int | None:
-        """Return how many tasks are to start up to this one; None if it is not waiting."""
+        """Return the place of a result in the queue, 1 for the next one; None if it is not waiting."""
         return self._waiting.index(result) + 1 if result in self._waiting else None
 
     def delete(self, result: Result) -> None:
@@ -187,7 +187,7 @@ class Results:
             self._touch(result)
 
     def _on_task_done(self, result: Result, _: asyncio.Task[None]) -> None:
-        """Free the place of a task, also if it was cancelled before it started."""
+        """Free the place of a task, even if it was cancelled before it started."""
         result.release()
         self._running.pop(result.id, None)
         self._changed.set()

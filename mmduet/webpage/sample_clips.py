@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,27 @@ class SampleClip:
         }
 
 
+RenderClip = Callable[[Path, ClipRecipe], None]
+
+
+def render_clip(path: Path, recipe: ClipRecipe) -> None:
+    """Render one clip, complete or not at all."""
+    rng = np.random.default_rng(recipe.seed)
+    scene = generate_scene(rng, recipe.seconds)
+    style = make_render_style(rng, SIZE)
+    with VideoWriter(path, SIZE, SIZE, FPS, CRF, PRESET) as writer:
+        for step in range(round(recipe.seconds * FPS)):
+            writer.write(render_frame(scene, style, step / FPS, SIZE))
+
+
 class SampleClips:
     """The sample clips in ``folder``. They are rendered when they are first used, where they do not exist.
 
-    If the folder cannot be written, ``fallback`` is used.
+    If the folder cannot be written, ``fallback`` is used. ``render`` writes a clip.
     """
 
-    def __init__(self, folder: Path, fallback: Path | None = None) -> None:
+    def __init__(self, folder: Path, fallback: Path | None = None, render: RenderClip = render_clip) -> None:
+        self._render = render
         self._folders = [folder] if fallback is None else [folder, fallback]
         self._clips: dict[str, SampleClip] | None = None
         self._posters: dict[str, bytes] = {}
@@ -174,15 +189,15 @@ class SampleClips:
         """Return the clips of the first folder that has them or can be written."""
         for folder in self._folders:
             try:
-                ensure_clips(folder)
+                ensure_clips(folder, self._render)
                 return {recipe.name: _read_clip(folder, recipe) for recipe in RECIPES}
             except (MmduetError, OSError) as error:
                 CLIPS_NOT_RENDERED.emit(log, folder=str(folder), detail=str(error))
         return {}
 
 
-def ensure_clips(folder: Path) -> list[Path]:
-    """Render the clips that do not exist in ``folder``, and return the files of all clips.
+def ensure_clips(folder: Path, render: RenderClip = render_clip) -> list[Path]:
+    """Call ``render`` for the clips that do not exist in ``folder``, and return the files of all clips.
 
     Raises ``OSError`` or ``VideoWriteError`` if the folder cannot be written.
     """
@@ -190,23 +205,13 @@ def ensure_clips(folder: Path) -> list[Path]:
     paths = [clip_path(folder, recipe) for recipe in RECIPES]
     for recipe, path in zip(RECIPES, paths, strict=True):
         if not path.exists():
-            render_clip(path, recipe)
+            render(path, recipe)
     return paths
 
 
 def clip_path(folder: Path, recipe: ClipRecipe) -> Path:
     """Return the file of a clip."""
     return folder / f"{recipe.name}.mp4"
-
-
-def render_clip(path: Path, recipe: ClipRecipe) -> None:
-    """Render one clip, complete or not at all."""
-    rng = np.random.default_rng(recipe.seed)
-    scene = generate_scene(rng, recipe.seconds)
-    style = make_render_style(rng, SIZE)
-    with VideoWriter(path, SIZE, SIZE, FPS, CRF, PRESET) as writer:
-        for step in range(round(recipe.seconds * FPS)):
-            writer.write(render_frame(scene, style, step / FPS, SIZE))
 
 
 def _read_clip(folder: Path, recipe: ClipRecipe) -> SampleClip:

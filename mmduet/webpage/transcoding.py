@@ -37,7 +37,7 @@ def write_preview(source: Path, target: Path, on_time: Callable[[float], None]) 
     with as_video_error(source), VideoFile(source) as file, ExitStack() as stack:
         size = _preview_size(file.info.height, file.info.width)
         writer, audio = _open_writer(file, target, size, stack)
-        for frame, end in _with_ends(_leave_out_quick(file.decode())):
+        for frame, end in _with_ends(_drop_quick_frames(file.decode())):
             on_time(frame.time)
             try:
                 image = _scale(frame, *size)
@@ -79,7 +79,8 @@ def _open_writer(
     return stack.enter_context(writer), audio
 
 
-def _leave_out_quick(frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
+def _drop_quick_frames(frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """Yield the frames that follow the last one yielded after at least ``MIN_FRAME_SECONDS``."""
     last = -MIN_FRAME_SECONDS
     for frame in frames:
         if frame.time - last >= MIN_FRAME_SECONDS:

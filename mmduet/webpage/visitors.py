@@ -13,7 +13,7 @@ from mmduet.server.session_routes import authenticate
 def authenticate_visitor(manager: SessionManager, keys: KeyStore, request: Request) -> str:
     """Return the owner of a request; the response has the limits of its key.
 
-    Raises ``AuthError``, on a public page also without a client secret: visitors without one would share their videos.
+    Raises ``AuthError``, on a public page even without a client secret: visitors without one would share their videos.
     """
     owner = authenticate(manager, keys, request)
     if owner == ANONYMOUS and manager.config.public:

@@ -204,7 +204,7 @@ def test_steps_are_read_from_a_report_and_from_a_list(tmp_path: Path) -> None:
     expected = [MeasuredStep(StepSize(4, 4, 196), 0.02), MeasuredStep(StepSize(4, 0, 4), 0.01)]
     for number, content in enumerate(({"runs": [{"steps": rows[:1]}, {"steps": rows[1:]}]}, rows)):
         path = tmp_path / f"{number}.json"
-        path.write_text(json.dumps(content))
+        path.write_text("\ufeff" * number + json.dumps(content))  # with and without a byte order mark
         assert read_steps(path) == expected
     assert frame_tokens(expected) == 49
     assert frame_tokens(expected[1:]) is None

@@ -19,7 +19,7 @@ from mmduet.bench.chaos.clock import ClockJumps, fake_clock_environment
 from mmduet.bench.chaos.disk import BALLAST_NAME, BlockedDisk, FullDisk
 from mmduet.bench.chaos.observer import ServerObserver, check_log
 from mmduet.bench.chaos.setup import DisturbanceOptions
-from mmduet.bench.chaos.source import Camera, DyingSource
+from mmduet.bench.chaos.source import Camera, CameraOutages
 from mmduet.bench.server_process import server_process
 from mmduet.cli.main import app
 from mmduet.errors import OptionError
@@ -84,7 +84,7 @@ def test_a_full_disk_has_no_room_until_it_is_emptied(small_file_system: Path) ->
 
 
 def test_a_session_on_a_camera_survives_its_death(server: RunningServer) -> None:
-    source = DyingSource(url_of(server), None, Camera(IMAGES, 10.0), 1, up_seconds=0.3, down_seconds=0.3)
+    source = CameraOutages(url_of(server), None, Camera(IMAGES, 10.0), 1, up_seconds=0.3, down_seconds=0.3)
     asyncio.run(source.run(monotonic() + 2.5))
     assert source.faults == []
     assert source.outages >= 1
@@ -94,7 +94,7 @@ def test_a_session_on_a_camera_survives_its_death(server: RunningServer) -> None
 
 def test_a_session_that_is_lost_with_its_camera_is_a_fault() -> None:
     with run_test_server() as server:  # may not read the camera
-        source = DyingSource(url_of(server), None, Camera(IMAGES, 10.0), 1)
+        source = CameraOutages(url_of(server), None, Camera(IMAGES, 10.0), 1)
         asyncio.run(source.run(monotonic() + 1))
     assert source.faults[0].startswith("a session on a source was lost")
 

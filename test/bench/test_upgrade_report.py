@@ -68,7 +68,7 @@ def test_faults_are_reported(events: list[server_events.ServerEvent], fault: str
 
 def test_reply_that_was_cut_and_generated_again_came_once() -> None:
     stream = tally(scored(1), reply(0, 0, "A b", "cancelled"), reply(1, 0, "A ball."))
-    assert (stream.replies_twice, stream.interrupted) == (0, 1)
+    assert (stream.duplicate_replies, stream.interrupted) == (0, 1)
 
 
 def test_late_or_lost_streams_are_faults() -> None:

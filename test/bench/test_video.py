@@ -9,7 +9,7 @@ import av
 import pytest
 from video_files import make
 
-from mmduet.bench.video import MadeVideo, VideoBenchOptions, made_video, measure_decoding
+from mmduet.bench.video import SyntheticVideo, VideoBenchOptions, measure_decoding, synthetic_video
 from mmduet.cli.main import main
 from mmduet.errors import OptionError, VideoNotFoundError
 
@@ -31,7 +31,7 @@ def test_every_mode_reads_its_frames(tmp_path: Path) -> None:
 
 
 def test_a_made_video_has_its_size_duration_and_groups() -> None:
-    with made_video(MadeVideo(width=96, height=64, seconds=1, group=5)) as path:
+    with synthetic_video(SyntheticVideo(width=96, height=64, seconds=1, group=5)) as path:
         result = measure_decoding(path, VideoBenchOptions(rounds=1, threads=1))
         with av.open(str(path)) as container:
             keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
@@ -45,10 +45,10 @@ def test_invalid_options_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="rounds must be at least 1"):
         VideoBenchOptions(rounds=0)
     with pytest.raises(OptionError, match="the size must be even and at least 16, got 97x64"):
-        MadeVideo(width=97, height=64)
+        SyntheticVideo(width=97, height=64)
     with (
         pytest.raises(OptionError, match="cannot be made with libnothing"),
-        made_video(MadeVideo("libnothing", 96, 64, 1)),
+        synthetic_video(SyntheticVideo("libnothing", 96, 64, 1)),
     ):
         pass
     with pytest.raises(VideoNotFoundError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from command_line import Command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,13 +49,8 @@ def test_address_of_the_page_is_printed_and_serves_it(command: tuple[str, ...]) 
     assert [clip["name"] for clip in clips] == ["arrivals", "hiding", "touching", "colours", "search"]
 
 
-def test_public_page_without_limits_is_refused() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mmduet", "demo", "--public", "--no-open"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "MMDUET_KEYS": "secret", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 2
-    assert "max_sessions_per_client_secret" in done.stderr or "--max-sessions-per-client-secret" in done.stderr
+def test_public_page_without_limits_is_refused(mmduet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMDUET_KEYS", "secret")
+    done = mmduet("demo", "--public", "--no-open")
+    assert done.status == 2
+    assert "max_sessions_per_client_secret" in done.err or "--max-sessions-per-client-secret" in done.err

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
+import typer
 from command_line import Command
 
-from mmduet.diagnostics import diagnosis as diagnosis_module
-from mmduet.diagnostics.packages import Package
+from mmduet.cli.doctor import print_diagnosis
+from mmduet.diagnostics import Diagnosis, diagnose
+from mmduet.engine.device_info import DeviceInfo
 from mmduet.errors import OptionError
 
 
@@ -34,35 +38,41 @@ def test_the_json_form_has_devices_with_dtypes_and_attention(mmduet: Command) ->
     assert all(extra["install_command"].startswith("pip install") for extra in report["extras"])
 
 
-def test_a_broken_core_package_is_a_problem_with_status_1(monkeypatch: pytest.MonkeyPatch, mmduet: Command) -> None:
-    broken = [Package("torch", "2.9", "cannot be imported: OSError: libtorch.so")]
-    monkeypatch.setattr(diagnosis_module, "core_packages", lambda: broken)
-    done = mmduet("doctor")
-    assert done.status == 1
-    assert "torch cannot be imported: OSError: libtorch.so" in done.out
-    assert "device cpu" in done.out  # the rest is reported all the same
+def exit_status(diagnosis: Diagnosis, as_json: bool = False) -> int:
+    """Print a report and return the exit status of the command."""
+    try:
+        print_diagnosis(diagnosis, as_json)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    return 0
 
 
-def test_a_part_that_cannot_be_examined_does_not_hide_the_others(
-    monkeypatch: pytest.MonkeyPatch, mmduet: Command
-) -> None:
-    def fail() -> None:
+def test_a_broken_core_package_is_a_problem_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def load(module: str) -> object:
+        if module == "torch":
+            raise OSError("libtorch.so")
+        return import_module(module)
+
+    assert exit_status(diagnose(load=load)) == 1
+    out = capsys.readouterr().out
+    assert "torch cannot be imported: OSError: libtorch.so" in out
+    assert "device cpu" in out  # the other parts are reported
+
+
+def test_a_part_that_cannot_be_examined_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> list[DeviceInfo]:
         raise RuntimeError("the driver is too old")
 
-    monkeypatch.setattr("mmduet.engine.device_info.describe_devices", fail)
-    done = mmduet("doctor", "--json")
-    report = json.loads(done.out)
-    assert done.status == 1
+    assert exit_status(diagnose(describe_devices=fail), as_json=True) == 1
+    report = json.loads(capsys.readouterr().out)
     assert report["problems"] == ["the devices cannot be examined: RuntimeError: the driver is too old"]
     assert report["decoders"]["H.264"] == "h264"
 
 
-def test_missing_java_is_no_problem(monkeypatch: pytest.MonkeyPatch, mmduet: Command) -> None:
-    def fail() -> None:
+def test_missing_java_is_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> Path:
         raise OptionError("no Java that runs was found; pip install 'mmduet[eval]' installs one")
 
-    monkeypatch.setattr(diagnosis_module, "find_java", fail)
-    done = mmduet("doctor")
-    assert done.status == 0
+    assert exit_status(diagnose(find_java=fail)) == 0
     message = "java missing: no Java that runs was found; pip install 'mmduet[eval]' installs one"
-    assert message in " ".join(done.out.split())
+    assert message in " ".join(capsys.readouterr().out.split())

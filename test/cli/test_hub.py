@@ -334,13 +334,18 @@ def test_a_gated_model_needs_a_token(mmduet: Commands) -> None:
     assert mmduet("inspect", DUET, HF_TOKEN="hf_right").status == 0
 
 
-@pytest.mark.parametrize("status", [503, 0])
+@pytest.mark.parametrize("status", [503, 429, 0])
 def test_an_unreachable_hub_is_reported(mmduet: Commands, status: int) -> None:
     mmduet.hub.status = status
     fails(
         mmduet("inspect", DUET), 5, "download_failed", f"{DUET}' can be a directory or a model on the hub",
         "is not in the cache", f"{mmduet.hub.url} cannot be reached", "or give the directory of a checkpoint",
     )  # fmt: skip
+
+
+def test_a_hub_that_answers_404_without_a_reason_has_no_such_model(mmduet: Commands) -> None:
+    mmduet.hub.status = 404
+    fails(mmduet("inspect", "no/such"), 5, "model_not_found", "no/such' can be a directory or a model on the hub")
 
 
 def test_a_disk_without_space_is_reported_before_downloading(mmduet: Commands) -> None:

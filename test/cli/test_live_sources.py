@@ -151,6 +151,13 @@ def test_a_webcam_that_is_lost_is_an_error_after_its_frames(run: Command, tmp_pa
         ("webcam:97", ("--profile", "paper"), 2, "--profile paper needs a video file, got webcam:97"),
         ("rtsp://u:s3cret@127.0.0.1:9/x", (), 4, "check the address, and that the device is on"),
         ("rtsp:/x", (), 4, "is not a valid address"),
+        (
+            "rstp://u:s3cret@cam/x",
+            (),
+            4,
+            "rstp://cam/x has the unsupported scheme rstp; use rtsp, rtsps, http or https",
+        ),
+        ("srt://cam:9/x?passphrase=s3cret", (), 4, "srt://cam:9/x has the unsupported scheme srt;"),
         ("http://127.0.0.1:9/x", (), 4, "127.0.0.1"),
         ("webcam", ("--seconds", "0"), 2, "--seconds must be greater than 0, got 0.0"),
         ("screen", (), 4, "screen cannot be captured: the variable DISPLAY names no X display"),

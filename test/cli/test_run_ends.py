@@ -121,12 +121,16 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("long") / "long.mp4", 300, fps=4)
+
+
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_leaves_complete_files(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    clip = write_video(tmp_path / "long.mp4", 300, fps=4)
+def test_signal_leaves_complete_files(long_clip: Path, tmp_path: Path, number: signal.Signals, status: int) -> None:
     log, plot, subtitles = tmp_path / "a.jsonl", tmp_path / "a.png", tmp_path / "a.vtt"
-    command = [sys.executable, "-m", "mmduet", "run", clip, *TALKING, "--realtime", "--threads", "1"]
+    command = [sys.executable, "-m", "mmduet", "run", long_clip, *TALKING, "--realtime", "--threads", "1"]
     command += ["--output", log, "--plot", plot, "--subtitles", subtitles]
     process = subprocess.Popen(
         list(map(str, command)),

@@ -22,8 +22,10 @@ from mmduet.options import DecodeOptions, SessionOptions, SpeakOptions
 LOGITS = torch.tensor([0.5, 3.0, 2.0, -1.0, 2.9])
 
 
-def first_tokens(options: DecodeOptions, count: int, logits: torch.Tensor = LOGITS) -> list[int]:
-    return [Sampler(options, reply).next(logits) for reply in range(count)]
+def first_tokens(
+    options: DecodeOptions, count: int, logits: torch.Tensor = LOGITS, sampler: type[Sampler] = Sampler
+) -> list[int]:
+    return [sampler(options, reply).next(logits) for reply in range(count)]
 
 
 def test_greedy_sampling_takes_the_largest_logit() -> None:
@@ -68,11 +70,17 @@ def test_top_p_keeps_the_smallest_set_with_probability_p() -> None:
     assert set(first_tokens(DecodeOptions(temperature=1.0, top_p=1.0), 400, logits)) == {0, 1, 2}
 
 
-def test_rounding_does_not_lead_beyond_the_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number just below 1 is 1 in float32."""
-    monkeypatch.setattr(Sampler, "draw", lambda self: 1 - 1e-12)
+class LargestNumber(Sampler):
+    """A sampler whose random number is just below 1, which is 1 in float32."""
+
+    def draw(self) -> float:
+        """Return the number."""
+        return 1 - 1e-12
+
+
+def test_rounding_does_not_lead_beyond_the_kept_tokens() -> None:
     logits = torch.tensor([0.1, 0.5, 0.4, 1e-6]).log()
-    assert first_tokens(DecodeOptions(temperature=1.0, top_p=0.55), 1, logits) == [2]
+    assert first_tokens(DecodeOptions(temperature=1.0, top_p=0.55), 1, logits, LargestNumber) == [2]
 
 
 def test_a_token_that_is_not_accepted_is_sampled_again() -> None:

@@ -101,6 +101,8 @@ def test_published_descriptions_are_supported(tmp_path: Path) -> None:
         ("snapshots/0123/config.json", r"a folder of the Hugging Face cache; give the name OWNER/NAME"),
         ("seven-b/config.json", "the folders in it have one"),
         ("readme.txt", "check the path"),
+        ("._model-Q4_K_M.gguf", "check the path"),
+        (".ipynb_checkpoints/config.json", "check the path"),
     ],
 )
 def test_a_directory_without_a_description_says_what_it_seems_to_be(name: str, words: str, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_the_product_in_fp8_of_zeros_is_the_bias() -> None:
 def test_an_int8_layer_multiplies_rounded_inputs_if_the_device_has_the_product(
     bias: bool, has_products: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "has_int8_products", lambda rows, codes: has_products)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: has_products)
     layer, rows = Int8Linear.from_linear(linear(bias=bias, dtype=dtype)), random_rows(20, 64, dtype=dtype)
     codes, scale = round_to_int8(rows)
     inputs = codes.float() * scale if has_products else rows.float()

@@ -100,6 +100,13 @@ def test_update_changes_only_given_settings() -> None:
     assert talk.settings.options.speak.min_interval == 3.0
 
 
+def test_unknown_parameters_that_are_null_are_ignored() -> None:
+    talk = conversation(fps=2.0)
+    talk.receive(update({"fps": 5, "speak": {"value": 0.5, "voice": None}, "top_k": None}, voice=None), 0.0)
+    assert [event["type"] for event in events(talk)] == ["session.updated"]
+    assert talk.settings.options.speak.value == 0.5
+
+
 def test_settings_fixed_by_first_input_are_rejected_afterwards() -> None:
     talk = conversation(fps=2.0)
     talk.receive(frame(0, 0), 0.0)

@@ -125,6 +125,16 @@ def test_an_unknown_parameter_is_rejected_by_name(server: RunningServer) -> None
     assert (caught.value.param, caught.value.code) == ("top_k", "unknown_parameter")
 
 
+def test_unknown_parameters_that_are_null_have_no_effect(server: RunningServer, answer: str) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": HELLO[0]["content"], "annotations": None}]}
+    messages = [{**message, "reasoning_content": None}]
+    completion = complete(server, messages, max_tokens=6, top_k=None, chat_template_kwargs=None)
+    assert completion.choices[0].message.content == complete(server, HELLO[:1], max_tokens=6).choices[0].message.content
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(server, messages, top_k=None, min_p=0.5)
+    assert (caught.value.param, caught.value.code) == ("min_p", "unknown_parameter")
+
+
 def test_a_message_of_the_sdk_is_accepted_back(server: RunningServer) -> None:
     message = complete(server).choices[0].message
     replies = [
@@ -211,6 +221,7 @@ def test_an_error_inside_a_message_names_the_part(server: RunningServer, message
         "data:image/jpeg;base64," + IMAGE.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"),
         "data:image/jpeg;charset=binary;base64," + IMAGE.rstrip("="),
         "data:;base64," + IMAGE,
+        " data:image/jpeg; base64, " + IMAGE + "\n",
     ],
 )
 def test_data_urls_are_read_as_browsers_read_them(server: RunningServer, url: str) -> None:
@@ -228,6 +239,8 @@ def test_data_urls_are_read_as_browsers_read_them(server: RunningServer, url: st
         ("image_url", "data:image/png;base64,?", "bad_source"),
         ("video_url", "data:video/mp4;base64,AAAA", "corrupt_video"),
         ("video_url", "ftp://host/video.mp4", "bad_source"),
+        ("image_url", IMAGE, "bad_source"),
+        ("video_url", "/home/me/film.mp4", "bad_source"),
     ],
 )
 def test_an_error_names_the_image_or_video_that_cannot_be_read(

@@ -62,6 +62,17 @@ def test_a_preflight_request_is_answered_for_allowed_origins_only(
         assert rejected.json()["error"]["code"] == "forbidden_origin"
 
 
+@pytest.mark.parametrize("method", ["PUT", "CONNECT", "X" * 500])
+def test_a_preflight_request_for_another_method_is_rejected_in_the_shape_of_the_api(
+    server: RunningServer, method: str
+) -> None:
+    rejected = preflight(f"{server.http}/v1/models", PAGE, method)
+    assert rejected.status_code == 405
+    assert rejected.json()["error"]["code"] == "method_not_allowed"
+    assert rejected.json()["error"]["message"].endswith("is not supported; use GET, HEAD, POST, PATCH, DELETE")
+    assert len(rejected.text) < 400
+
+
 @pytest.mark.parametrize(
     ("method", "path", "options", "status"),
     [

@@ -21,9 +21,9 @@ from stream_server import body, endless, run_stream_server
 from mmduet.client import SessionsClient
 from mmduet.engine.thread import StepStats
 from mmduet.errors import ServerError
-from mmduet.server import source_routes
+from mmduet.server import source_prober
 from mmduet.server.recent_stats import RecentStats
-from mmduet.server.source_prober import MAX_PROBES, SourceProber
+from mmduet.server.source_prober import MAX_PROBES
 from mmduet.video import VideoWriter
 
 HTTP = httpx2.Client(timeout=60)
@@ -121,7 +121,7 @@ def test_invalid_requests_name_the_parameter(server: RunningServer, fields: dict
 @pytest.fixture
 def quick_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
     """A server whose tests take at most half a second."""
-    monkeypatch.setattr(source_routes, "SourceProber", lambda media: SourceProber(media, timeout_seconds=0.5))
+    monkeypatch.setattr(source_prober, "PROBE_SECONDS", 0.5)
     with run_test_server(pull_hosts="127.0.0.1", pull_networks="127.0.0.0/8") as server:
         yield server
 

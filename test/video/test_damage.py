@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -254,14 +255,26 @@ def test_a_codec_without_decoder_is_named(tmp_path: Path, name: str, old: bytes,
         VideoFile(path)
 
 
-def test_matroska_and_avi_codecs_without_decoder_are_named(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", 5)
-    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_ZPEG4/ISO/ZZZ"))
-    with pytest.raises(NoDecoderError, match="no decoder for codec V_ZPEG4/ISO/ZZZ"):
+@pytest.mark.parametrize(
+    ("name", "encoder", "old", "codec"),
+    [
+        ("a.mkv", "libx264", b"V_MPEG4/ISO/AVC", "V_ZPEG4/ISO/ZZZ"), ("a.avi", "mpeg4", b"FMP4", "Z-4!"),
+        ("a.ivf", "libvpx", b"VP80", "ZZ80"), ("a.wmv", "wmv2", b"WMV2", "ZZZ2"), ("a.mov", "libx264", b"avc1", "z-z "),
+    ],
+)  # fmt: skip
+def test_codecs_without_decoder_are_named_in_other_containers(
+    tmp_path: Path, name: str, encoder: str, old: bytes, codec: str
+) -> None:
+    path = make(tmp_path / name, 5, codec=encoder)
+    path.write_bytes(path.read_bytes().replace(old, codec.encode()))
+    with pytest.raises(NoDecoderError, match=f"no decoder for codec {re.escape(codec)};"):
         VideoFile(path)
-    path = make(tmp_path / "a.avi", 5, codec="mpeg4")
-    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZ4"))
-    with pytest.raises(NoDecoderError, match="no decoder for codec ZZZ4"):
+
+
+def test_a_codec_that_cannot_be_named_is_described(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", 5)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"\0zz1"))
+    with pytest.raises(NoDecoderError, match="no decoder for the codec of its video stream;"):
         VideoFile(path)
 
 

@@ -23,6 +23,10 @@ def test_missing_files_directories_and_empty_files_are_rejected(tmp_path: Path) 
     }.items():
         with pytest.raises(VideoNotFoundError, match=f"^{kind}, not a file; use it with `mmduet stream`"):
             VideoFile(name)
+    with pytest.raises(
+        VideoNotFoundError, match=r"^rstp://cam/x is an address with the unsupported scheme rstp, not a file;"
+    ):
+        VideoFile("rstp://u:pw@cam/x")
     with pytest.raises(VideoNotFoundError, match=r"nope\.mp4 does not exist"):
         VideoFile(tmp_path / "nope.mp4")
     with pytest.raises(VideoError, match="is a directory"):

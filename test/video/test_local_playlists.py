@@ -103,6 +103,28 @@ def test_other_encryption_is_refused_by_name(tmp_path: Path, tag: str) -> None:
         VideoFile(playlist)
 
 
+OTHER_KEY = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://key",KEYFORMAT="com.apple.streamingkeydelivery"\n'
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_of_the_keys_of_a_segment_is_enough(tmp_path: Path, is_first: bool) -> None:
+    playlist = write_hls(tmp_path / "x")
+    encrypt(playlist, b"k" * 16, explicit=True)
+    before = "#EXT-X-KEY" if is_first else "#EXTINF"
+    playlist.write_text(playlist.read_text().replace(before, OTHER_KEY + before, 1))
+    check_three_seconds(playlist)
+
+
+def test_a_key_that_cannot_be_used_replaces_the_one_before(tmp_path: Path) -> None:
+    playlist = write_hls(tmp_path / "x")
+    encrypt(playlist, b"k" * 16, explicit=True)
+    text = playlist.read_text().replace("#EXT-X-KEY", OTHER_KEY + "#EXT-X-KEY", 1)
+    first, second, third = text.split("#EXTINF", 2)
+    playlist.write_text(f"{first}#EXTINF{second}{OTHER_KEY}#EXTINF{third}")
+    with pytest.raises(VideoError, match="SAMPLE-AES"):
+        VideoFile(playlist)
+
+
 def test_one_variant_of_a_master_playlist_is_read(tmp_path: Path) -> None:
     write_hls(tmp_path / "large", size=(640, 360))
     write_hls(tmp_path / "huge", size=(1280, 720))

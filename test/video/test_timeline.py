@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import av
 import pytest
 from video_files import greys, make, picture
 
+from mmduet.pipelines.task_run import open_limited
 from mmduet.spans import Span
 from mmduet.video import VideoFile, open_frames
 from mmduet.video.cutter import ClipSpec, copy_clip, cut_clips
@@ -156,6 +158,38 @@ def test_joined_recordings_are_cut_at_the_right_place(tmp_path: Path) -> None:
     (copied,) = copy_clip(path, ClipSpec(tmp_path / "copy.mp4", (Span(1.6, 2.0),)))
     assert copied == pytest.approx(Span(1.6, 2.0), abs=0.05)
     assert greys(tmp_path / "copy.mp4") == pytest.approx(list(range(10, 20)), abs=1)
+
+
+def misdeclared(path: Path) -> Path:
+    """Write an MP4 file whose boxes declare half a second for 4 s of frames."""
+    make(path, 100, codec_options={"g": "10", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    for name, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+        place = data.index(name) + offset
+        data[place : place + 4] = (500).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+def joined_program_stream(path: Path) -> Path:
+    parts = [make(path.with_name(f"{k}.mpg"), 50, codec="mpeg2video") for k in range(2)]
+    return join(path, *parts)
+
+
+def counted_ivf(path: Path) -> Path:
+    """Write an IVF file, whose header counts frames, in units of milliseconds."""
+    return make(path, 100, codec="libvpx", times_ms=[40 * k for k in range(100)])
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.mp4", misdeclared), ("a.mpg", joined_program_stream), ("a.ivf", counted_ivf)]
+)
+def test_the_paper_profile_reads_a_file_to_its_end_if_it_declares_too_little(
+    tmp_path: Path, name: str, write: Callable[[Path], Path]
+) -> None:
+    reader = open_limited(write(tmp_path / name), 5, "paper", None)
+    assert len(list(reader)) == pytest.approx(20, abs=1)
+    assert reader.duration == pytest.approx(4.0, abs=0.1)
 
 
 def packet(stamp: float) -> av.Packet:

@@ -70,19 +70,18 @@ def test_a_session_reads_a_clip_by_its_name(server: RunningServer) -> None:
         assert client.receive("input_source.opened")["url"] == "clip:hiding"
 
 
-def test_missing_clips_are_rendered_and_existing_ones_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_clips_are_rendered_and_existing_ones_kept(tmp_path: Path) -> None:
     rendered: list[str] = []
 
     def write(path: Path, recipe: ClipRecipe) -> None:
         rendered.append(path.name)
         path.write_bytes(b"")
 
-    monkeypatch.setattr(sample_clips, "render_clip", write)
     folder = tmp_path / "new" / "clips"
-    assert ensure_clips(folder) == [clip_path(folder, recipe) for recipe in RECIPES]
+    assert ensure_clips(folder, write) == [clip_path(folder, recipe) for recipe in RECIPES]
     assert len(rendered) == len(RECIPES)
     clip_path(folder, RECIPES[1]).unlink()
-    ensure_clips(folder)
+    ensure_clips(folder, write)
     assert rendered[len(RECIPES) :] == [f"{RECIPES[1].name}.mp4"]
 
 
@@ -91,14 +90,12 @@ def test_a_server_can_stop_while_clips_are_rendered(tmp_path: Path, monkeypatch:
     threads, failures = list[threading.Thread](), list[threading.ExceptHookArgs]()
 
     def render(path: Path, recipe: ClipRecipe) -> None:
-        if path.parent == tmp_path:  # not by the server of another test that ends meanwhile
-            threads.append(threading.current_thread())
-            started.set()
-            released.wait(30)
+        threads.append(threading.current_thread())
+        started.set()
+        released.wait(30)
 
-    monkeypatch.setattr(sample_clips, "render_clip", render)
     monkeypatch.setattr(threading, "excepthook", failures.append)
-    clips = SampleClips(tmp_path)
+    clips = SampleClips(tmp_path, render=render)
 
     async def stop_early() -> None:
         loading = asyncio.create_task(clips.all())

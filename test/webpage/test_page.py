@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from live_server import RunningServer
-from page_driver import PageDriver, open_tab
+from page_driver import PageDriver, new_context, open_tab, open_tab_in
 from page_server import run_page_server
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from mmduet.model import load_model
 
@@ -28,10 +28,17 @@ def page_url(server: RunningServer) -> str:
     return f"{server.http}/page/"
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """The context of the tabs, which share its cache."""
+    with new_context(browser) as shared:
+        yield shared
+
+
 @pytest.fixture
-def tab(browser: Browser, server: RunningServer) -> Iterator[PageDriver]:
+def tab(context: BrowserContext, server: RunningServer) -> Iterator[PageDriver]:
     """A visitor with the page, who has seen no error at the end."""
-    with open_tab(browser, page_url(server)) as visitor:
+    with open_tab_in(context, page_url(server)) as visitor:
         yield visitor
         assert not visitor.problems
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from live_server import RunningServer, wait_for
-from page_driver import CHROMIUM_ARGUMENTS, PageDriver, open_tab
+from page_driver import CHROMIUM_ARGUMENTS, PageDriver, new_context, open_tab, open_tab_in
 from page_server import run_page_server
 from page_setup import write_scene
 from page_visitor import HTTP
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 from stream_server import body, run_stream_server
 from video_files import make
 
@@ -29,9 +29,16 @@ def server() -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """The context of the tabs, which share its cache."""
+    with new_context(browser) as shared:
+        yield shared
+
+
 @pytest.fixture
-def tab(browser: Browser, server: RunningServer) -> Iterator[PageDriver]:
-    with open_tab(browser, f"{server.http}/page/") as visitor:
+def tab(context: BrowserContext, server: RunningServer) -> Iterator[PageDriver]:
+    with open_tab_in(context, f"{server.http}/page/") as visitor:
         yield visitor
 
 

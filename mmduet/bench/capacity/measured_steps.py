@@ -37,7 +37,7 @@ def read_steps(path: Path) -> list[MeasuredStep]:
     Raises ``OptionError`` for any other file.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} is not a readable JSON file: {error}; {HINT}") from None
     try:

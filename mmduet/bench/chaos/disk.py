@@ -113,7 +113,7 @@ class BlockedDisk:
                 self.times += 1
                 await sleep_until(monotonic() + self.hold_seconds, end)
             finally:
-                await asyncio.wait({freezing})  # also if this run is cancelled meanwhile
+                await asyncio.wait({freezing})  # even if this run is cancelled meanwhile
                 self._control(THAW)
 
     @property

@@ -1,4 +1,4 @@
-"""Well-behaved clients, which stream one scene over and over and compare every score and reply with those of a client alone."""
+"""Well-behaved clients, which stream one scene repeatedly and compare every score and reply with those of a client alone."""
 
 from __future__ import annotations
 

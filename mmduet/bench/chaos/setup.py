@@ -13,7 +13,7 @@ from mmduet.bench.chaos.clock import ClockJumps, fake_clock_environment
 from mmduet.bench.chaos.disk import BlockedDisk, FullDisk
 from mmduet.bench.chaos.disturbance import Disturbance
 from mmduet.bench.chaos.observer import ServerObserver, check_log
-from mmduet.bench.chaos.source import Camera, DyingSource
+from mmduet.bench.chaos.source import Camera, CameraOutages
 from mmduet.bench.server_process import server_process
 from mmduet.errors import OptionError
 
@@ -84,7 +84,7 @@ def disturbed_server(
             if options.clock_jumps:
                 disturbances.append(ClockJumps(url, key, folder / "clock"))
             if options.dying_source:
-                disturbances.append(DyingSource(url, key, Camera(images, fps)))
+                disturbances.append(CameraOutages(url, key, Camera(images, fps)))
             yield DisturbedServer(url, pid, key, hostile_key, disturbances, log)
 
 

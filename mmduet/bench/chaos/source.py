@@ -1,4 +1,4 @@
-"""A camera that dies and returns, and sessions in which the server reads it."""
+"""A camera that fails and returns, and sessions in which the server reads it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETURN_SECONDS = 20.0  # within which a session must receive frames again
 
 
 class Camera:
-    """An MJPEG camera on loopback that sends ``images`` at ``fps``, over and over."""
+    """An MJPEG camera on loopback that sends ``images`` at ``fps`` repeatedly."""
 
     def __init__(self, images: Sequence[bytes], fps: float) -> None:
         self._images, self._fps = images, fps
@@ -39,7 +39,7 @@ class Camera:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
-    async def die(self) -> None:
+    async def stop(self) -> None:
         """Reset all connections and accept no more."""
         if self._server is not None:
             self._server.close()
@@ -61,7 +61,7 @@ class Camera:
                 await writer.drain()
                 await asyncio.sleep(1 / self._fps)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the server has closed the connection, or the camera has died
+            pass  # the server has closed the connection, or the camera was stopped
         finally:
             self._connections.discard(writer)
             with contextlib.suppress(ConnectionError):
@@ -69,7 +69,7 @@ class Camera:
 
 
 @dataclass
-class DyingSource:
+class CameraOutages:
     """Sessions on a camera that works for ``up_seconds`` and is unreachable for ``down_seconds``, repeatedly."""
 
     url: str
@@ -86,7 +86,7 @@ class DyingSource:
     observes = False
 
     async def run(self, end: float) -> None:
-        """Open the sessions, let the camera die and return, and compare the counts at the end."""
+        """Open the sessions, stop and restart the camera repeatedly, and compare the counts at the end."""
         await self.camera.start()
         client = SessionsClient(self.url, key=self.key)
         try:
@@ -98,16 +98,16 @@ class DyingSource:
         except MmduetError as error:
             self.faults.append(f"a session on a source was lost: {error}")
         finally:
-            await self.camera.die()
+            await self.camera.stop()
             client.close()
         if not self.outages:
-            self.faults.append("the source never died; run longer")
+            self.faults.append("the source was never interrupted; run longer")
 
     async def _interrupt(self, client: SessionsClient, ids: Sequence[str]) -> None:
-        await self.camera.die()
+        await self.camera.stop()
         self.outages += 1
         await asyncio.sleep(self.down_seconds)
-        counts = {name: (await _show(client, name)).frames.received for name in ids}
+        counts = {name: (await _get_status(client, name)).frames.received for name in ids}
         await self.camera.start()
         returned_at = monotonic()
         if await self._wait_for_frames(client, ids, counts):
@@ -117,7 +117,7 @@ class DyingSource:
         """Wait until every session has more frames than in ``counts``; otherwise add a fault and return False."""
         deadline = monotonic() + RETURN_SECONDS
         for name in ids:
-            while (status := await _show(client, name)).frames.received <= counts[name]:
+            while (status := await _get_status(client, name)).frames.received <= counts[name]:
                 if monotonic() > deadline:
                     state = status.source.state if status.source is not None else "none"
                     self.faults.append(f"a session received no frames for {RETURN_SECONDS:g} s; its source is {state}")
@@ -141,7 +141,7 @@ class DyingSource:
     async def _settled(self, client: SessionsClient, name: str) -> SessionStatus:
         """Return the state once no frame waits for its score."""
         deadline = monotonic() + RETURN_SECONDS
-        while (status := await _show(client, name)).frames.waiting and monotonic() < deadline:
+        while (status := await _get_status(client, name)).frames.waiting and monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
         return status
 
@@ -155,5 +155,5 @@ class DyingSource:
         }
 
 
-async def _show(client: SessionsClient, name: str) -> SessionStatus:
+async def _get_status(client: SessionsClient, name: str) -> SessionStatus:
     return await asyncio.to_thread(client.show, name)

@@ -101,7 +101,7 @@ class Meteor:
             is_over_limit = isinstance(error, AnswerTimeoutError) or OUT_OF_MEMORY in str(error)
             if is_over_limit or (was_ended and not done):
                 limit = new[pending[0]]
-                skipped = [pending[0], *(each for each in pending[1:] if new[each].is_hopeless(limit))]
+                skipped = [pending[0], *(each for each in pending[1:] if new[each].also_exceeds_limit(limit))]
                 self._statistics |= dict.fromkeys(skipped)
                 pending = [candidate for candidate in pending if candidate not in self._statistics]
                 was_ended = False
@@ -164,9 +164,9 @@ class _Size(NamedTuple):
         matches = sum(caption[word] for words in references for word in words)
         return cls(matches, caption.total() + sum(map(len, references)))
 
-    def is_hopeless(self, other: _Size) -> bool:
-        """Return whether this one is at least as large, in every respect, as a long one that exceeded the limit."""
-        return other.words >= LONG_WORDS and self.words >= other.words and self.matches >= other.matches
+    def also_exceeds_limit(self, exceeding: _Size) -> bool:
+        """Return whether this one is at least as large in every respect as ``exceeding``, if that is a long one."""
+        return exceeding.words >= LONG_WORDS and self.words >= exceeding.words and self.matches >= exceeding.matches
 
 
 def use_meteor(meteor: Meteor | None, max_seconds: float = MAX_SECONDS) -> AbstractContextManager[Meteor]:

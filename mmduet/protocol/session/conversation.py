@@ -128,7 +128,7 @@ class Conversation:
             self._emitter.emit_error(str(error), error.code, param=error.param, event_id=error.event_id)
 
     def handle_event(self, event: Any, now: float) -> None:
-        """Process an event, one of ``ClientEvent``, also if it has not come through a socket. Raises ``ProtocolError``."""
+        """Process an event, one of ``ClientEvent``, even if it has not come through a socket. Raises ``ProtocolError``."""
         match event:
             case client_events.UpdateSession():
                 self._update_settings(event)
@@ -322,7 +322,7 @@ class Conversation:
         return self._commands.take(frames_in_flight)
 
     def drop_outdated(self, now: float, latency: float = 0.0) -> None:
-        """Drop queued frames that exceed ``max_frame_age``; all but the newest also if they will ``latency`` seconds later."""
+        """Drop queued frames that exceed ``max_frame_age``; all but the newest even if they will ``latency`` seconds later."""
         if (limit := self.settings.max_frame_age) is not None:
             for frame in self._commands.pop_outdated(now + latency - limit, now - limit):
                 self._emitter.drop_frame(frame.index, "late", now)

@@ -251,7 +251,7 @@ class EventEmitter:
             self._warn(SessionWarning(SPEAK_POLICY, reason, 0.0))
 
     def _warn(self, warning: SessionWarning) -> None:
-        """Emit a warning, unless one with its code was emitted, maybe by the previous server."""
+        """Emit a warning, unless one with its code was emitted before, here or by the previous server."""
         if warning.code not in self._warnings:
             self._warnings = (*self._warnings, warning.code)
             self.log.append(server_events.SessionWarningEvent(code=warning.code, message=warning.message))

@@ -24,7 +24,7 @@ class TokenBucket:
     def reserve(self, now: float, amount: float) -> float:
         """Spend ``amount`` even if the credit becomes negative, and return the seconds until it is zero again.
 
-        A caller that waits so long before it spends more keeps to the rate, also if others spend meanwhile.
+        A caller that waits so long before it spends more keeps to the rate, even if others spend meanwhile.
         """
         self._credit = self.available(now) - amount
         return max(-self._credit / self.rate, 0.0)

@@ -22,10 +22,10 @@ __all__ = ["CHUNK_HEADER", "declares_end", "is_broken_between", "is_cut", "is_tr
 class Structure(Protocol):
     """What is known of one container format. The packets have a position in the file."""
 
-    def leads(self, file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+    def is_contiguous(self, file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
         """Return whether no packet of the stream is missing between two, or before the first if ``previous`` is None."""
 
-    def leads_to_end(self, file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+    def is_contiguous_to_end(self, file: BinaryIO, last: Packet[Stream], size: int) -> bool:
         """Return whether no packet of the stream is missing between the last one that was read and the end of the file."""
 
     def is_cut(self, file: BinaryIO, size: int) -> bool:
@@ -39,7 +39,7 @@ STRUCTURES: dict[str, Structure] = {
 """The structures by the first of FFmpeg's names of the format."""
 
 ENDED_FORMATS = STRUCTURES.keys() - {"mpegts"}
-"""Formats that tell whether they are complete. In others, a last frame that cannot be decoded is incomplete."""
+"""Formats that record whether they are complete. In others, a last frame that cannot be decoded is incomplete."""
 
 
 def is_truncated(
@@ -58,7 +58,7 @@ def is_truncated(
     structure = STRUCTURES.get(name)
     if structure is not None and last_packet is not None and last_packet.pos is not None:
         with path.open("rb") as file:
-            if not structure.leads_to_end(file, last_packet, size):
+            if not structure.is_contiguous_to_end(file, last_packet, size):
                 return True
     return is_cut(container, path)
 
@@ -89,7 +89,7 @@ def is_broken_between(
     if structure is None or following.pos is None or start is None or start >= following.pos:
         return False
     with path.open("rb") as file:
-        return not structure.leads(file, packet, following)
+        return not structure.is_contiguous(file, packet, following)
 
 
 def _format_name(container: InputContainer) -> str:

@@ -13,13 +13,13 @@ FILE_HEADER = 13  # bytes before the first tag
 TAG_HEADER, TAG_END = 11, 4  # bytes
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether tags lead from a packet, or from the start of the file, to the following one."""
     start = FILE_HEADER if previous is None else previous.pos or FILE_HEADER
     return _tags_lead(file, start, following.pos or 0)
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether tags lead from the last packet to the end of the file."""
     return _tags_lead(file, last.pos or 0, size)
 

@@ -15,13 +15,13 @@ HAS_COLOR_TABLE, COLOR_TABLE_SIZE = 0x80, 0x07  # bits of the last byte of a des
 MAX_TRAILING_BYTES = 1024
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether the blocks of one image lead from a packet to the following one."""
     start, target = 0 if previous is None else previous.pos or 0, following.pos or 0
     return start == target or _skip_image(file, start) == target
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether the last packet is one image, after which only the trailer follows."""
     position = _skip_image(file, last.pos or 0)
     return position is not None and position + MAX_TRAILING_BYTES >= size

@@ -22,13 +22,13 @@ BLOCK_HEADER = 4  # bytes before the data of a Matroska block
 MAX_PADDING_BYTES = 1 << 16
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether elements lead from a packet, or from the start of the file, to the following one of its track."""
     start, target = 0 if previous is None else _block_end(file, previous), following.pos or 0
     return _elements_lead(file, start, target, _read_track(file, target))
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether elements other than blocks of its track lead from the last packet to the end of the file."""
     return _is_end(file, _block_end(file, last), size, _read_track(file, last.pos or 0))
 
@@ -52,7 +52,7 @@ def _read_track(file: BinaryIO, position: int) -> bytes:
 
 
 def _is_lost_block(file: BinaryIO, kind: int, start: int, track: bytes) -> bool:
-    """Return whether an element is a block of a track, or of none."""
+    """Return whether an element is a block of the track ``track``, or one whose track cannot be read."""
     return kind in BLOCKS and _read_track(file, start) in (track, b"\x80", b"\0")
 
 

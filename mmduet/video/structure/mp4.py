@@ -15,19 +15,19 @@ MAX_FRAGMENT_HEADER = 1 << 20
 MAX_PADDING_BYTES = 1 << 16
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether the fragment of a packet is the first one, or the one after that of the packet before."""
     start = 0 if previous is None else previous.pos or 0
     return _count_fragments(file, start, following.pos or 0, following.stream.id) <= 1
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether no fragment follows that of the last packet."""
     return not _count_fragments(file, last.pos or 0, size, last.stream.id)
 
 
 def _count_fragments(file: BinaryIO, start: int, end: int, track: int) -> int:
-    """Return how many MP4 fragments between two positions are of a track, or of none that can be read."""
+    """Return how many MP4 fragments between two positions belong to a track or cannot be read."""
     count = 0
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         position = data.find(b"moof", start, end)

@@ -12,12 +12,12 @@ SYNC_OFFSETS = {188: 0, 192: 4, 204: 0}  # position of the sync byte within a pa
 UNIT_START, PID_BITS = 0x40, 0x1F  # in the byte after the sync byte
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether nothing is missing between two packets of a stream; the file may start anywhere."""
     return previous is None or _packets_lead(file, previous.pos or 0, following.pos or 0)
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether no other packet of the stream starts after the last one."""
     return _packets_lead(file, last.pos or 0, size)
 

@@ -11,18 +11,18 @@ FRAME, END = b"fcTL", b"IEND"
 AROUND_CONTENT = 12  # bytes of a chunk: length, kind, checksum
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether the chunks of one frame lead from a packet to the following one."""
     return previous is None or _skip_frame(file, previous.pos or 0) == (following.pos, FRAME)
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether the last packet is one frame, after which the end of the image follows."""
     return _skip_frame(file, last.pos or 0)[1] == END
 
 
 def is_cut(file: BinaryIO, size: int) -> bool:
-    """Return False: ``leads_to_end`` has looked at the end."""
+    """Return False: ``is_contiguous_to_end`` has looked at the end."""
     return False
 
 

@@ -13,13 +13,13 @@ CHUNK = re.compile(rb"[A-Za-z0-9 ]{4}")
 MAX_PADDING_BYTES = 1 << 16
 
 
-def leads(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
+def is_contiguous(file: BinaryIO, previous: Packet[Stream] | None, following: Packet[Stream]) -> bool:
     """Return whether chunks lead from a packet, or from the start of the file, to the following one."""
     start = 0 if previous is None else (previous.pos or 0) + previous.size
     return _chunks_lead(file, start, (following.pos or 0) - CHUNK_HEADER)
 
 
-def leads_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
+def is_contiguous_to_end(file: BinaryIO, last: Packet[Stream], size: int) -> bool:
     """Return whether chunks lead from the last packet to the end of the file."""
     return _chunks_lead(file, (last.pos or 0) + last.size, size)
 

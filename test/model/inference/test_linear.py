@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from mmduet.model.adapted_linear import AdaptedLinear
 from mmduet.model.fp8 import Fp8Linear
-from mmduet.model.inference import packed
 from mmduet.model.inference.linear import DenseLinear, SeparateLinears, fuse, fuse_gated
 from mmduet.model.inference.packed import PackedLinear, is_packing_supported, should_pack
 from mmduet.model.int8 import Int8Linear
@@ -210,7 +209,7 @@ def test_packing_is_unsupported_where_the_operators_fail(monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise RuntimeError("not implemented")
 
-    monkeypatch.setattr(packed.PackedLinear, "__init__", broken)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", broken)
     is_packing_supported.cache_clear()
     try:
         assert not is_packing_supported(torch.float32)

@@ -129,6 +129,12 @@ class ThreadServer(Server):
         yield
 
 
+@cache
+def shared_model() -> LoadedModel:
+    """Return the model of servers that are given none. Engines do not change it, so all servers of this process share it."""
+    return lively_model()
+
+
 @contextmanager
 def run_test_server(
     model: LoadedModel | None = None,
@@ -155,7 +161,7 @@ def run_test_server(
     if min_compaction_bytes is not None:
         journals = JournalFolder(settings["journal"], min_compaction_bytes)
         journals.lock()
-    app = create_app(model or lively_model(), config, media=media, journals=journals)
+    app = create_app(model or shared_model(), config, media=media, journals=journals)
     extend(app)
     ports: list[int] = []
     listening = threading.Event()

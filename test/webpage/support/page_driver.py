@@ -68,13 +68,30 @@ def open_chromium(camera: Path | None = None) -> Iterator[Browser]:
 @contextmanager
 def open_tab(browser: Browser, url: str, **context: Any) -> Iterator[PageDriver]:
     """Open the page at ``url`` for a new visitor and wait until it can be used; ``context`` are options of Playwright's."""
-    visitor = PageDriver(browser.new_context(**{"viewport": VIEWPORT, **context}), url)
+    with new_context(browser, **context) as private, open_tab_in(private, url) as visitor:
+        yield visitor
+
+
+@contextmanager
+def new_context(browser: Browser, **context: Any) -> Iterator[BrowserContext]:
+    """Yield a context, whose tabs share the cache; ``context`` are options of Playwright's."""
+    created = browser.new_context(**{"viewport": VIEWPORT, **context})
+    try:
+        yield created
+    finally:
+        created.close()
+
+
+@contextmanager
+def open_tab_in(context: BrowserContext, url: str) -> Iterator[PageDriver]:
+    """Open the page at ``url`` for a new visitor, which every tab is, and wait until it can be used."""
+    visitor = PageDriver(context, url)
     try:
         visitor.open()
         visitor.wait_until_ready()
         yield visitor
     finally:
-        visitor.close()
+        visitor.page.close()
 
 
 class PageDriver:
