@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, mode
 from pydantic_core import PydanticCustomError
 
 from mmduet.tasks.prompts import GROUNDING_TEMPLATE, NARRATION_QUERY
+from mmduet.text import shorten
 
 # Types are not converted: a number in quotes or `true` as a number is an error. An integer is accepted as a number.
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -162,7 +163,11 @@ class Sampling(Section):
     """How a training sample is made from an annotated video."""
 
     fps: Positive | None = Field(default=None, description="Frames per second. By default the model's.")
-    max_frames: Count = Field(default=100, description="Frames per sample; longer videos are cropped at random.")
+    max_frames: Count = Field(
+        default=100,
+        description="Frames per sample. Of a longer video a random part is used, or for `conversations` frames at even "
+        "distances.",
+    )
     window: Count | None = Field(
         default=None, description="Frames in the context, as when serving with this window. By default all."
     )
@@ -188,7 +193,7 @@ class Sampling(Section):
     def _check_placeholder(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if template.count("{query}") != 1:
-                raise ValueError(f"each template must contain {{query}} once, got {template!r}")
+                raise ValueError(f"each template must contain {{query}} once, got {shorten(repr(template))}")
         return templates
 
 
@@ -306,7 +311,7 @@ def _check_names(*groups: Sequence[DataSet]) -> None:
     counts = Counter(data_set.name for group in groups for data_set in group)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
-        raise ValueError(f"two data sets are named {repeated[0]!r}; give each its own name")
+        raise ValueError(f"two data sets are named {shorten(repr(repeated[0]))}; give each its own name")
 
 
 def _check_question_fits(data_set: DataSet, sampling: Sampling) -> None:
@@ -314,7 +319,7 @@ def _check_question_fits(data_set: DataSet, sampling: Sampling) -> None:
     if data_set.kind in ("magqa", "scenes") and sampling.max_frames_before_question >= sampling.max_frames:
         raise ValueError(
             f"sampling.max_frames_before_question must be less than max_frames, which is {sampling.max_frames} for data set "
-            f"{data_set.name!r}, got {sampling.max_frames_before_question}"
+            f"{shorten(repr(data_set.name))}, got {sampling.max_frames_before_question}"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mmduet.text import did_you_mean, shorten
+from mmduet.text import did_you_mean, shorten, to_printable
 from mmduet.training.recipe import Recipe
 from mmduet.training.recipe_yaml import KeyPath
 
@@ -70,7 +70,7 @@ class Location:
     @property
     def dotted(self) -> str:
         """The path as it is written in overrides: ``optimization.learning_rate``."""
-        return shorten(".".join(self.path))
+        return shorten(to_printable(".".join(self.path)))
 
     @property
     def accepts_null(self) -> bool:

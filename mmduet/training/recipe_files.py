@@ -48,7 +48,7 @@ class Override:
         """Return ``values``, a recipe's plain values, with this value replaced. Raises ``OptionError``."""
         if depth == len(self.path):
             return self.value
-        key, parent = self.path[depth], ".".join(self.path[:depth]) or "the recipe"
+        key, parent = self.path[depth], shorten(".".join(self.path[:depth])) or "the recipe"
         if isinstance(values, list):
             if not (key.isdecimal() and int(key) < len(values)):
                 raise OptionError(

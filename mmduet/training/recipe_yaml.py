@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from mmduet.errors import OptionError
-from mmduet.text import shorten
+from mmduet.text import shorten, to_printable
 
 KeyPath = tuple[str, ...]  # the keys and list indices that lead to a value
 
+MAX_CHARS = 100_000  # PyYAML reads them in seconds
+MAX_DEPTH = 20
 TAG = "tag:yaml.org,2002:"
 #: Plain values that are not texts, in the order in which they are tried: type, pattern, first characters.
 SCALARS = (
@@ -29,6 +31,16 @@ SCALARS = (
 
 class _Composer(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own)
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node. Raises ``ComposerError`` for values that are nested too deeply."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "values are nested too deeply", self.peek_event().start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -58,6 +70,8 @@ class Document:
 
 def parse_yaml(text: str, source: str) -> Document:
     """Parse one YAML document. Raises ``OptionError``, whose message begins with ``source``."""
+    if len(text) > MAX_CHARS:
+        raise OptionError(f"{source} has {len(text)} characters, and at most {MAX_CHARS} are read; shorten it")
     try:
         node = yaml.compose(text, Loader=_Composer)
         builder = _Builder(source)
@@ -65,11 +79,11 @@ def parse_yaml(text: str, source: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _format_error(source, mark, f"is not valid YAML: {reason}; fix that line") from None
+        raise _format_error(
+            source, mark, f"is not valid YAML: {shorten(to_printable(reason))}; fix that line"
+        ) from None
     except yaml.YAMLError as error:
         raise OptionError(f"{source} is not valid YAML: {str(error).splitlines()[0]}; save it as UTF-8 text") from None
-    except RecursionError:
-        raise OptionError(f"{source} is nested too deeply; a recipe has at most 4 levels") from None
 
 
 def dump_yaml(value: Any) -> str:
@@ -85,16 +99,16 @@ class _Builder:
     source: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
     _built: dict[int, Any] = field(default_factory=dict)  # by node, so that an alias is the value that it refers to
-    _open: set[int] = field(default_factory=set)
+    _ancestors: set[int] = field(default_factory=set)  # nodes that contain the one being built
 
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         """Return the value of a node. Raises ``OptionError``."""
-        if id(node) in self._open:
+        if id(node) in self._ancestors:
             raise _format_error(self.source, node.start_mark, "contains itself; remove the alias")
         if id(node) not in self._built:
-            self._open.add(id(node))
+            self._ancestors.add(id(node))
             self._built[id(node)] = self._build(node, path)
-            self._open.remove(id(node))
+            self._ancestors.remove(id(node))
         return self._built[id(node)]
 
     def _build(self, node: yaml.Node, path: KeyPath) -> Any:
@@ -106,7 +120,9 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and kind in ("str", "null", "bool", "int", "float"):
             return self._build_scalar(kind, node)
         raise _format_error(
-            self.source, node.start_mark, f"has the tag {shorten(node.tag)}; write the value without a tag"
+            self.source,
+            node.start_mark,
+            f"has the tag {shorten(to_printable(node.tag))}; write the value without a tag",
         )
 
     def _build_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
@@ -114,9 +130,9 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _format_error(self.source, key_node.start_mark, "has a key that is not a text; use a name")
-            key = key_node.value
+            key = self._read_text(key_node)
             if key in values:
-                repeated = shorten(".".join((*path, key)))
+                repeated = shorten(to_printable(".".join((*path, key))))
                 raise _format_error(
                     self.source, key_node.start_mark, f"sets {repeated} a second time; remove one of the two"
                 )
@@ -128,8 +144,17 @@ class _Builder:
         self.lines[path] = node.start_mark.line + 1
         return self.build(node, path)
 
+    def _read_text(self, node: yaml.ScalarNode) -> str:
+        """Return the text of a key or value; escapes such as ``"\\ud800"`` can make one that no file or message can contain."""
+        text = str(node.value)
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise _format_error(
+                self.source, node.start_mark, f"has {shorten(repr(text))}, which is not valid Unicode text; correct it"
+            )
+        return text
+
     def _build_scalar(self, kind: str, node: yaml.ScalarNode) -> Any:
-        text = node.value
+        text = self._read_text(node)
         try:
             match kind:
                 case "null":

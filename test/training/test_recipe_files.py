@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmduet.errors import OptionError
@@ -191,8 +191,12 @@ def test_an_override_that_is_not_yaml_is_rejected(value: str, file: Path) -> Non
         ("a: !!timestamp 2020", ", line 1 has the tag tag:yaml.org,2002:timestamp; write the value without a tag"),
         ("a: !!int x", ", line 1 has 'x', which is not a valid int; correct it"),
         (f"a: {'1' * 5000}", "which is not a valid int; correct it"),
+        ('"a\\eb": 1', "unknown key a\N{REPLACEMENT CHARACTER}b;"),
+        ('a: "\\ud800"', r", line 1 has '\ud800', which is not valid Unicode text; correct it"),
+        ('"a\\0": 1', r", line 1 has 'a\x00', which is not valid Unicode text"),
         ("a: \x07", " is not valid YAML: unacceptable character #x0007"),
-        ("[" * 2000, " is nested too deeply; a recipe has at most 4 levels"),
+        ("[" * 500, ", line 1 is not valid YAML: values are nested too deeply; fix that line"),
+        ("#" * 100_001, " has 100001 characters, and at most 100000 are read; shorten it"),
     ],
 )  # fmt: skip
 def test_invalid_files_are_named_with_the_line(text: str, expected: str, file: Path) -> None:
@@ -297,13 +301,15 @@ def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
     assert (found, type(found)) == (value, type(value))
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
-    max_leaves=8,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+    max_leaves=6,
 )  # fmt: skip
 
 
+@settings(max_examples=50, deadline=None)
 @given(VALUES)
 def test_plain_values_survive_being_written(value: object) -> None:
     found = parse_yaml(dump_yaml(value), "text").value
@@ -311,6 +317,7 @@ def test_plain_values_survive_being_written(value: object) -> None:
     assert repr(found) == repr(value)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab:-[]{}&*!'\"#|>%@`, \n?~01.e"))
 def test_any_text_is_a_recipe_or_a_named_error(text: str) -> None:
     with pytest.raises(OptionError, match=r"^text"):
