@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from mmduet.cli._loading import DEVICE_METAVAR
 
 if TYPE_CHECKING:
-    from mmduet.training.run_report import RunProgress
+    from mmduet.recipes.nano.recipe import Progress as StageProgress
 
 BAR_FIGURES = ("loss", "tokens_per_second", "memory_mb")  # for which a bar has space if there are many
 PRINTED_STEPS = 100
@@ -136,7 +136,7 @@ def nano(
 
 
 @contextmanager
-def _stage_bars() -> Iterator[RunProgress]:
+def _stage_bars() -> Iterator[StageProgress]:
     """Yield a function that updates one bar per stage on stderr; it also prints the figures of every hundredth step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

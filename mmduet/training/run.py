@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from mmduet.training.dataset import BadSample, DuetDataset, scan_videos
 from mmduet.training.duet_trainer import DuetTrainer, training_arguments
 from mmduet.training.processes import Process, current_process, end_process_group
 from mmduet.training.recipe import Recipe
+from mmduet.training.recipe_data import make_dataset
 from mmduet.training.run_directory import MetricsLog, RunDirectory, state_step
 from mmduet.training.run_report import OnValidation, RunProgress, RunReport, ignore_progress
 from mmduet.training.saving import recommended_for, save_trained
@@ -124,9 +124,7 @@ def _open_data(recipe: Recipe, trainable: TrainableModel, run: RunDirectory, pro
     """Read the annotations, scan the videos, and measure every sample in the first epoch."""
     samples, _ = split_samples(read_data_sets(recipe.data), recipe.validation.share, recipe.seed)
     index = scan_videos(samples, run.videos, recipe.optimization.workers, _stage(progress, "videos"))
-    sampling = {each.name: recipe.sampling_for(each) for each in recipe.data}
-    loaded = trainable.loaded
-    dataset = DuetDataset(samples, index, sampling, loaded.tokenizer, loaded.network.config, recipe.seed)
+    dataset = make_dataset(recipe, samples, index, trainable.network.config, trainable.loaded.tokenizer)
     lengths = dataset.lengths(0, _stage(progress, "samples"))
     prepared = (dataset.prepare(0, number) for number, length in enumerate(lengths) if not length)
     return _Data(dataset, lengths, [sample for sample in prepared if isinstance(sample, BadSample)])
@@ -165,9 +163,8 @@ def _report_stage(progress: RunProgress, name: str, done: int, total: int) -> No
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Let libraries log errors only, and tokenizers start no threads, with which worker processes cannot be forked."""
+    """Let Transformers log errors only, and tokenizers start no threads, with which worker processes cannot be forked."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which PEFT imports
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
