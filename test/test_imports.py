@@ -89,6 +89,10 @@ def loaded_by_help() -> dict[str, list[str]]:
     return loaded_by(HELP, LARGE, {command: command.split() for command in HELP_COMMANDS})
 
 
+def test_recipes_load_without_torch() -> None:
+    assert loaded_by(IMPORT_ALL, "mmduet.training.recipe", "mmduet.training.recipe_files").isdisjoint({"torch", "transformers"})
+
+
 @pytest.mark.parametrize("package", [package for package in TORCH_FREE if modules_of(package)])
 def test_package_loads_without_torch(package: str, loaded_by_packages: dict[str, list[str]]) -> None:
     assert loaded_by_packages[package] == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mmduet.evaluation.run_benchmark import run_benchmark
 from mmduet.server.config_loading import load_config
 from mmduet.server.journal import JournalFolder
+from mmduet.training.recipe_files import dump_recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL = (ROOT / "test/protocol/data/session.journal").read_bytes()
@@ -82,6 +83,30 @@ def test_settings_files(tmp_path: Path, share: float) -> None:
             load_config(path)
 
     fuzz("settings_files", share, edits(words), check, 20)
+
+
+def test_recipe_files(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "recipe.yaml"
+    recipe = dump_recipe(load_recipe("lora")).encode()
+    words = (
+        *recipe.split(b"\n"),
+        b": .nan",
+        b": -1",
+        b": 1e99",
+        b"&a [*a]",
+        b"<<: *a",
+        b"!!set",
+        b'"\\ud800"',
+        b"? ",
+        b"%YAML 9",
+    )
+
+    def check(changes: list) -> None:
+        path.write_bytes(apply_edits(recipe, changes))
+        with only_own_errors():
+            load_recipe(path, ["sampling.fps=2", "data.0.weight=2"])
+
+    fuzz("recipe_files", share, edits(words), check, 20)
 
 
 def test_journals(tmp_path: Path, share: float) -> None:
