@@ -16,6 +16,7 @@ from mmduet.duet import IGNORE
 from mmduet.errors import TrainingError
 from mmduet.model.network import HEADS, DuetModel
 from mmduet.model.preprocess import normalize_images
+from mmduet.training.branch_mask import BranchMask
 from mmduet.training.collate import Batch
 
 
@@ -54,6 +55,7 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
 def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
     """Compute final-norm hidden states [B, T, D] of a batch, which must be on the device of the model.
 
+    A batch with a ``branch_mask`` needs a language model to which ``use_branch_attention`` has been applied.
     Raise ``TrainingError`` for samples with more tokens than the model has positions.
     """
     longest, max_positions = int(batch.positions.max()) + 1, model.config.text.max_positions
@@ -68,13 +70,19 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
     embeds = embeds.masked_scatter(batch.is_frame[..., None], tokens.to(embeds.dtype))
     hidden: Tensor = model.lm(
         inputs_embeds=embeds,
-        attention_mask={"full_attention": _additive(batch.mask, embeds)},
+        attention_mask={"full_attention": _attention_mask(batch, embeds)},
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state
     return hidden
 
 
-def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """Return a boolean mask as additive attention scores, computed once instead of in every layer."""
-    return torch.zeros(mask.shape, dtype=like.dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+def _attention_mask(batch: Batch, like: Tensor) -> Tensor | BranchMask:
+    """Return the batch's branch mask, or its boolean mask as additive scores, computed once instead of in every layer."""
+    if batch.branch_mask is not None:
+        return batch.branch_mask
+    if batch.mask is None:
+        raise TrainingError("the batch has no attention mask; collate it with dense_mask or keep its branch_mask")
+    return torch.zeros(batch.mask.shape, dtype=like.dtype, device=batch.mask.device).masked_fill_(
+        ~batch.mask, float("-inf")
+    )
