@@ -34,6 +34,7 @@ class Batch:
     relevance: Tensor  # [B, F]
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
     branch_mask: BranchMask | None = None
+    frame_times: Tensor | None = None  # seconds [B, F]; None: unknown
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
@@ -82,6 +83,7 @@ def collate(
         relevance=torch.tensor([x.relevance for x in sequences]),
         auxiliary=_stack(auxiliary),
         branch_mask=None if dense_mask else branch_mask,
+        frame_times=_frame_times(sequences),
     )
 
 
@@ -89,6 +91,16 @@ def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
     if not auxiliary:
         return {}
     return {name: torch.from_numpy(np.stack([labels[name] for labels in auxiliary])) for name in auxiliary[0]}
+
+
+def _frame_times(sequences: Sequence[TrainingSequence]) -> Tensor | None:
+    """Return the times of all frames [B, F], 0 for padding; None if a sequence does not know them."""
+    if any(len(x.frame_times) != len(x.frame_ends) for x in sequences):
+        return None
+    times = np.zeros((len(sequences), max(len(x.frame_times) for x in sequences)), np.float32)
+    for row, sequence in zip(times, sequences, strict=True):
+        row[: len(sequence.frame_times)] = sequence.frame_times
+    return torch.from_numpy(times)
 
 
 def build_attention_mask(

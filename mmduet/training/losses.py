@@ -18,6 +18,8 @@ from mmduet.model.network import HEADS, DuetModel
 from mmduet.model.preprocess import normalize_images
 from mmduet.training.branch_mask import BranchMask
 from mmduet.training.collate import Batch
+from mmduet.training.head_losses import HeadLossOptions, head_loss
+from mmduet.training.progress_metrics import HeadStatistics
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,17 @@ def combine(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = N
     return Losses(torch.stack(weighted).sum(), {k: float(v.detach()) for k, v in parts.items()})
 
 
-def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor]:
-    """Return the losses of the language head and of both heads, from hidden states [B, T, D]."""
+def duet_parts(
+    model: DuetModel,
+    batch: Batch,
+    hidden: Tensor,
+    options: HeadLossOptions | None = None,
+    statistics: HeadStatistics | None = None,
+) -> dict[str, Tensor]:
+    """Return the losses of the language head and of both heads, from hidden states [B, T, D].
+
+    ``options`` None is the plain cross-entropy of the heads. Their scores and labels are added to ``statistics``.
+    """
     parts: dict[str, Tensor] = {}
     learned = batch.targets != IGNORE
     if learned.any():
@@ -48,7 +59,10 @@ def duet_parts(model: DuetModel, batch: Batch, hidden: Tensor) -> dict[str, Tens
         target: Tensor = getattr(batch, name)
         labelled = target != IGNORE
         if labelled.any():
-            parts[name] = cross_entropy(model.heads[name](at_frames[labelled]).float(), target[labelled])
+            logits = model.heads[name](at_frames[labelled]).float()
+            parts[name] = head_loss(name, logits, target, batch.frame_times, options)
+            if statistics is not None:
+                statistics.add(name, logits.detach().softmax(-1)[:, 1].cpu(), target[labelled].cpu())
     return parts
 
 

@@ -42,6 +42,7 @@ class TrainingSequence:
     evicted_at_frame: list[int] = field(default_factory=list)  # number of the frame that evicts the token
     targets: list[int] = field(default_factory=list)  # the next token that the language head should predict
     frame_ends: list[int] = field(default_factory=list)  # index of each frame's last token
+    frame_times: list[float] = field(default_factory=list)  # seconds
     informative: list[int] = field(default_factory=list)
     relevance: list[int] = field(default_factory=list)
 
@@ -183,6 +184,7 @@ def build_sequence(
     builder.append_side_questions(side_questions)
     grounding = sample.kind == "grounding"
     sequence = builder.sequence
+    sequence.frame_times = [float(time) for time in times]
     sequence.informative = [IGNORE] * len(times) if grounding else informative
     sequence.relevance = relevance_targets(times, sample.spans) if grounding else [IGNORE] * len(times)
     return sequence
