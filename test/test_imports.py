@@ -90,7 +90,9 @@ def loaded_by_help() -> dict[str, list[str]]:
 
 
 def test_recipes_load_without_torch() -> None:
-    assert loaded_by(IMPORT_ALL, "mmduet.training.recipe", "mmduet.training.recipe_files").isdisjoint({"torch", "transformers"})
+    assert loaded_by(IMPORT_ALL, "mmduet.training.recipe", "mmduet.training.recipe_files").isdisjoint(
+        {"torch", "transformers"}
+    )
 
 
 @pytest.mark.parametrize("package", [package for package in TORCH_FREE if modules_of(package)])

@@ -35,6 +35,7 @@ class Batch:
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
     branch_mask: BranchMask | None = None
     frame_times: Tensor | None = None  # seconds [B, F]; None: unknown
+    has_frame: Tensor | None = None  # bool [B, F], false where a frame is padding; None: nowhere
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
@@ -50,9 +51,10 @@ def collate(
     *,
     dense_mask: bool = True,
 ) -> Batch:
-    """Collate samples that have the same number of frames. Labels of padding are ``IGNORE``.
+    """Collate samples. Labels of padding are ``IGNORE``; padded frames are black and end at token 0.
 
-    Without ``dense_mask``, the batch has a ``branch_mask`` in place of the matrix of T x T elements.
+    Samples with auxiliary labels must have the same number of frames. Without ``dense_mask``, the batch has a ``branch_mask``
+    in place of the matrix of T x T elements.
     """
     size = max(sequence.size for sequence in sequences)
     size += -size % 16  # a few shapes instead of many: matrix products are faster
@@ -71,20 +73,38 @@ def collate(
         pad("visible_from_frame", -1).int(),
         pad("evicted_at_frame", NEVER).int(),
     )
+    counts = torch.tensor([len(sequence.frame_ends) for sequence in sequences])
+    frames = int(counts.max())
+
+    def pad_frames(name: str, fill: int) -> Tensor:
+        rows = (getattr(sequence, name) for sequence in sequences)
+        return torch.tensor([[*row, *[fill] * (frames - len(row))] for row in rows])
+
     return Batch(
-        visual=torch.stack(list(visual)),
+        visual=_stack_padded(visual, frames),
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
         positions=pad("positions", 0),
         mask=branch_mask.dense() if dense_mask else None,
         targets=pad("targets", IGNORE),
-        frame_ends=torch.tensor([x.frame_ends for x in sequences]),
-        informative=torch.tensor([x.informative for x in sequences]),
-        relevance=torch.tensor([x.relevance for x in sequences]),
+        frame_ends=pad_frames("frame_ends", 0),
+        informative=pad_frames("informative", IGNORE),
+        relevance=pad_frames("relevance", IGNORE),
         auxiliary=_stack(auxiliary),
         branch_mask=None if dense_mask else branch_mask,
         frame_times=_frame_times(sequences),
+        has_frame=None if (counts == frames).all() else torch.arange(frames) < counts[:, None],
     )
+
+
+def _stack_padded(visual: Sequence[Tensor], frames: int) -> Tensor:
+    """Stack tensors [F_i, ...] to [B, frames, ...]; what is missing is 0."""
+    if all(len(each) == frames for each in visual):
+        return torch.stack(list(visual))
+    stacked = visual[0].new_zeros(len(visual), frames, *visual[0].shape[1:])
+    for row, each in zip(stacked, visual, strict=True):
+        row[: len(each)] = each
+    return stacked
 
 
 def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:

@@ -77,9 +77,11 @@ def forward_hidden(model: DuetModel, batch: Batch) -> Tensor:
         raise TrainingError(
             f"a sample has {longest} tokens, but the model has {max_positions} positions; use fewer frames per sample"
         )
-    visual = batch.visual.flatten(0, 1)
-    features = model.tower(normalize_images(visual)) if visual.dtype == torch.uint8 else visual  # [B * F, P, V]
-    tokens = model.projector(features)  # [B * F, K, D]
+    visual = batch.visual.flatten(0, 1) if batch.has_frame is None else batch.visual[batch.has_frame]
+    features = (
+        model.tower(normalize_images(visual)) if visual.dtype == torch.uint8 else visual
+    )  # [N, P, V]; N is B * F without padding
+    tokens = model.projector(features)  # [N, K, D]
     embeds = model.embed_tokens(batch.ids)
     embeds = embeds.masked_scatter(batch.is_frame[..., None], tokens.to(embeds.dtype))
     hidden: Tensor = model.lm(
