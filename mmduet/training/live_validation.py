@@ -22,6 +22,7 @@ from mmduet.metrics.reply_matching import TOLERANCE_SECONDS, TimedText
 from mmduet.metrics.reply_timing import DueReply, TimingCounts, compare_timing
 from mmduet.model import LoadedModel, load_model
 from mmduet.model.network import DuetModel
+from mmduet.model.quantize import Quantization
 from mmduet.options import SessionOptions
 from mmduet.spans import Span
 from mmduet.tasks.base import StreamResult
@@ -91,7 +92,7 @@ class LiveValidation:
         recipe = self._recipe
         if recipe.method.kind == "full":
             return load_model(directory, recipe.dtype, self._device)
-        quantized = "nf4" if recipe.method.kind == "qlora" else None
+        quantized: Quantization | None = "nf4" if recipe.method.kind == "qlora" else None
         return load_model(recipe.model, recipe.dtype, self._device, directory, quantized=quantized)
 
 

@@ -89,6 +89,14 @@ def test_the_saved_settings_are_used_and_clips_are_cut(split: Path, tmp_path: Pa
     assert silent["replies_per_minute"] == silent["speak_recall"] == 0
 
 
+@pytest.mark.parametrize("method", [{"kind": "qlora", "rank": 2}, {"kind": "heads", "reset": False}])
+def test_every_method_can_be_validated(method: dict[str, Any], split: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(scenes(split), method=method)
+    narrations = [source for source in read_data_sets(recipe.validation.data) if source.sample.kind == "captioning"]
+    found = LiveValidation(recipe, narrations, 1, "cpu")(save(tmp_path / "adapter", recipe))
+    assert found["speak_recall"] > 0.5
+
+
 def test_the_choice_of_clips_depends_on_the_seed_only(split: Path) -> None:
     def chosen(seed: int, count: int, backwards: bool = False) -> list[Any]:
         recipe = make_recipe(scenes(split), seed=seed)
