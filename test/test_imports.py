@@ -89,10 +89,10 @@ def loaded_by_help() -> dict[str, list[str]]:
     return loaded_by(HELP, LARGE, {command: command.split() for command in HELP_COMMANDS})
 
 
-def test_recipes_load_without_torch() -> None:
-    assert loaded_by(IMPORT_ALL, "mmduet.training.recipe", "mmduet.training.recipe_files").isdisjoint(
-        {"torch", "transformers"}
-    )
+def test_recipes_and_their_annotations_and_videos_are_read_without_torch() -> None:
+    names = ("recipe", "recipe_files", "data_sets", "video_index")
+    jobs = {"recipes": [f"mmduet.training.{name}" for name in names]}
+    assert loaded_by(IMPORT_ALL, {"torch", "transformers"}, jobs) == {"recipes": []}
 
 
 @pytest.mark.parametrize("package", [package for package in TORCH_FREE if modules_of(package)])

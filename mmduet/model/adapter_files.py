@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class Base:
         revision = source.base.revision and source.base.revision.rpartition("@")[2]
         return cls(name, revision, weights_digest(source.base.path))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the base as JSON values under the names of the manifest."""
+        return {"name": self.name, "revision": self.revision, "digest": self.digest}
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -80,7 +84,7 @@ def save_adapter(
     ``OptionError`` if it cannot be written.
     """
     target = Path(directory)
-    manifest = {"format": FORMAT, "base": asdict(base), "recommended": asdict(recommended), **(extra or {})}
+    manifest = {"format": FORMAT, "base": base.to_dict(), "recommended": recommended.to_dict(), **(extra or {})}
     with atomic_directory(target) as temporary:
         stored = {f"{PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(stored, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -152,8 +156,9 @@ def read_adapter_manifest(directory: Path) -> dict[str, Any] | None:
 def check_base(directory: Path, source: ModelSource) -> None:
     """Log a warning if an adapter's manifest names a base with other weights than those of ``source``."""
     manifest = read_adapter_manifest(directory)
-    base = manifest.get("base") if manifest else None
-    expected = base.get("digest") if isinstance(base, dict) else None
+    described = manifest.get("base") if manifest else None
+    base: dict[str, Any] = described if isinstance(described, dict) else {}
+    expected = base.get("digest")
     if expected is None or source.base is None or expected == weights_digest(source.base.path):
         return
     logger.warning(
@@ -179,15 +184,15 @@ def update_recommended(directory: str | Path, **changes: Any) -> Recommended:
     """
     path = Path(directory) / MANIFEST
     for name in changes:
-        if name not in Recommended.__dataclass_fields__:
-            suggestion = did_you_mean(name, Recommended.__dataclass_fields__)
+        if name not in (known := Recommended().to_dict()):
+            suggestion = did_you_mean(name, known)
             raise OptionError(f"{name!r} is not a recommended setting{suggestion}")
     manifest = read_adapter_manifest(path.parent)
     section = None if manifest is None else _recommended_section(manifest)
     if manifest is None or section is None:
         raise CheckpointError(f"{path} has no recommended settings; use a checkpoint or an adapter that mmduet wrote")
     recommended = _parse_recommended(path, {**section, **changes})
-    section.update(asdict(recommended))
+    section.update(recommended.to_dict())
     write_json(path, manifest, indent=2)
     return recommended
 

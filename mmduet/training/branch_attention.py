@@ -29,9 +29,10 @@ def use_branch_attention(
     On a CPU, longer sequences than ``max_dense_tokens`` are computed ``query_rows`` queries at a time, and once more in the
     backward pass instead of keeping their masks.
     """
-    settings = {"query_rows": query_rows, "max_dense_tokens": max_dense_tokens}
-    name = "_".join([ATTENTION_NAME, *map(str, settings.values())])  # Transformers looks functions up by name
-    AttentionInterface.register(name, partial(branch_attention, **settings))
+    name = f"{ATTENTION_NAME}_{query_rows}_{max_dense_tokens}"  # Transformers looks functions up by name
+    AttentionInterface.register(
+        name, partial(branch_attention, query_rows=query_rows, max_dense_tokens=max_dense_tokens)
+    )
     model.set_attn_implementation(name)
 
 
@@ -85,7 +86,7 @@ class _BlockwiseAttention(torch.autograd.Function):
     """Attention in float32 that keeps queries, keys and values for the backward pass, but neither masks nor outputs."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         query: Tensor,
         key: Tensor,
@@ -100,16 +101,16 @@ class _BlockwiseAttention(torch.autograd.Function):
         return torch.cat([_attend(*_slices(query, key, value, b), mask, scaling, b) for b in blocks], dim=2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         mask, scaling, query_rows = ctx.settings
         by_query, by_key, by_value = (torch.zeros_like(tensor) for tensor in (query, key, value))
         for first, last in _blocks(mask.size, query_rows):
-            inputs = tuple(x.detach().requires_grad_() for x in _slices(query, key, value, (first, last)))
+            q, k, v = (x.detach().requires_grad_() for x in _slices(query, key, value, (first, last)))
             with torch.enable_grad():
-                output = _attend(*inputs, mask, scaling, (first, last))
-            found = torch.autograd.grad(output, inputs, gradient[:, :, first:last])
+                output = _attend(q, k, v, mask, scaling, (first, last))
+            found = torch.autograd.grad(output, (q, k, v), gradient[:, :, first:last])
             by_query[:, :, first:last] = found[0]
             by_key[:, :, :last] += found[1]
             by_value[:, :, :last] += found[2]

@@ -16,9 +16,9 @@ FLEX_BLOCK = 128  # queries and keys in a block of FlexAttention
 
 
 class _Tokens(NamedTuple):
-    """Some tokens: their index in the sequence, and their entries of a ``BranchMask``."""
+    """Some tokens: their place in the sequence, and their entries of a ``BranchMask``."""
 
-    index: Tensor
+    place: Tensor
     limits: Tensor
     branches: Tensor
     visible_from_frame: Tensor
@@ -97,7 +97,7 @@ class BranchMask:
         for row, first in enumerate(starts):
             reachable = self.block(first, min(first + side, self.size)).any(dim=2)[:, 0]  # [B, K]
             padded = torch.nn.functional.pad(reachable, (0, (row + 1) * side - reachable.shape[1]))
-            occupied[:, row, : row + 1] = padded.unflatten(1, (row + 1, side)).any(dim=2)
+            occupied[:, row, : row + 1] = padded.view(-1, row + 1, side).any(dim=2)
         return occupied
 
     def _fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -107,6 +107,6 @@ class BranchMask:
 def _may_attend(query: _Tokens, key: _Tokens) -> Tensor:
     """Return whether queries may attend to keys; the tensors broadcast against each other."""
     in_window = key.evicted_at_frame > query.visible_from_frame
-    main = (key.branches == 0) & (key.index <= query.limits) & in_window
-    own = (query.branches == key.branches) & (query.branches > 0) & (key.index <= query.index)
-    return main | own | (query.index == key.index)
+    main = (key.branches == 0) & (key.place <= query.limits) & in_window
+    own = (query.branches == key.branches) & (query.branches > 0) & (key.place <= query.place)
+    return main | own | (query.place == key.place)

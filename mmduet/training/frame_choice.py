@@ -18,9 +18,9 @@ from mmduet.video.container import as_video_error
 def choose_frames(sample: Sample, times: Times, sampling: Sampling, rng: np.random.Generator | None) -> Times:
     """Return the times [F] of the frames to train on, at most ``max_frames`` of ``times``, which has at least one.
 
-    That is a random crop; without ``rng`` the earliest one. The first question of a ``qa`` sample has at most
-    ``max_frames_before_question`` frames before it, a random number of them; if the frames after it do not fit, the crop may
-    also begin later. A conversation is about the whole video, so its frames are evenly spread over it.
+    That is a random crop; without ``rng`` the earliest one. The first question of a ``qa`` sample has a random number of
+    frames before it, at most ``max_frames_before_question``; if the frames after it do not fit, the crop may also begin later.
+    A conversation is about the whole video, so its frames are evenly spread over it.
     """
     if sample.kind == "conversation":
         return spread_evenly(times, sampling.max_frames)

@@ -41,8 +41,8 @@ class HeadLossOptions:
 
     def __post_init__(self) -> None:
         """Raise ``OptionError`` for invalid values."""
-        weight = self.positive_weight
-        if weight != "balanced" and (isinstance(weight, str) or not 0 < weight < math.inf):
+        weight: object = self.positive_weight  # a recipe or a caller without type checks may pass anything
+        if weight != "balanced" and not (isinstance(weight, int | float) and 0 < weight < math.inf):
             raise OptionError(f"positive_weight must be a number above 0, or balanced, got {weight!r}")
         for name, value in {"focal_gamma": self.focal_gamma, "smoothing_seconds": self.smoothing_seconds}.items():
             if not 0 <= value < math.inf:

@@ -12,7 +12,7 @@ from mmduet.training.dataset import BadSample, TrainingItem, is_supervised
 
 @dataclass(frozen=True)
 class CollatedItems:
-    """A batch of the good items, None if there are none, with their ids in order, and the bad ones."""
+    """A batch of the good items with their ids in order, and the bad items. Without a good item, ``batch`` is None."""
 
     batch: Batch | None
     ids: tuple[str, ...]

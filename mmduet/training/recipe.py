@@ -163,7 +163,11 @@ class Sampling(Section):
     """How a training sample is made from an annotated video."""
 
     fps: Positive | None = Field(default=None, description="Frames per second. By default the model's.")
-    max_frames: Count = Field(default=100, description="Frames per sample; longer videos are cropped at random.")
+    max_frames: Count = Field(
+        default=100,
+        description="Frames per sample. Of a longer video a random part is used, or for `conversations` frames at even "
+        "distances.",
+    )
     window: Count | None = Field(
         default=None, description="Frames in the context, as when serving with this window. By default all."
     )
@@ -180,7 +184,8 @@ class Sampling(Section):
         description="Texts that grounding queries are wrapped in; one is drawn. `{query}` stands for the query.",
     )
     max_frames_before_question: CountOrZero = Field(
-        default=20, description="Frames that may precede the first question of a cropped `magqa` sample."
+        default=20,
+        description="Frames that may precede the first question of a `magqa` sample; a random number is kept.",
     )
 
     @field_validator("grounding_templates")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def save_trained(
         "training": {"recipe": recipe.model_dump(mode="json"), **(extra or {})},
     }
     if recipe.method.kind == "full":
-        return _save_full(Path(directory), trainable, recommended, {"base": asdict(base), **sections})
+        return _save_full(Path(directory), trainable, recommended, {"base": base.to_dict(), **sections})
     lora = recipe.method if isinstance(recipe.method, LowRank) else None
     modules = lora.saved_modules if lora else ("heads",)
     return save_adapter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ class TrainableModel:
 
     Attributes:
         network: The network; LoRA layers stand in place of linear layers that are adapted.
-        loaded: What was loaded. Its network is this one.
+        loaded: What was loaded. Its network is this one, so an engine of it scores with the weights of the moment. Call
+            ``train`` after using one.
         recipe: What it was prepared for.
         dtype: Number type that the weights had when they were loaded.
     """
@@ -211,9 +213,10 @@ def _add_lora(network: DuetModel, method: LowRank, seed: int) -> None:
     except ImportError:
         raise OptionError("training an adapter needs PEFT; run: pip install 'mmduet[train]'") from None
     settings = lora_settings(method)
+    alpha: Any = settings.alpha  # annotated as an integer there, but any number is right
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
     )

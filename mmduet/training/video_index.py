@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
@@ -204,7 +204,13 @@ class _Cache:
 
     def add(self, path: Path, entry: VideoEntry) -> None:
         with suppress(OSError):  # a missing file is looked for again
-            self._rows[str(path.absolute())] = {"file": _file_state(path), **asdict(entry)}
+            self._rows[str(path.absolute())] = {
+                "file": _file_state(path),
+                "duration": entry.duration,
+                "rate": entry.rate,
+                "times": entry.times,
+                "problems": list(entry.problems),
+            }
 
     def save(self) -> None:
         if self._path is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mmduet.evaluation.runs.scene_queries import prepare_frames, run_queries
 from mmduet.events import Query
 from mmduet.metrics.reply_matching import MatchCounts, TimedText, compare_replies
 from mmduet.model import load_model
+from mmduet.model.adapter_files import Base, save_adapter
 from mmduet.model.source import FoundFiles, ModelSource
 from mmduet.nano import BUNDLED
 from mmduet.scenes import SplitSpec, make_split
@@ -94,6 +96,21 @@ def test_the_engine_does_what_the_calibration_predicts(
     assert done.lines[-1] == f"the policy is written into {model}"
     with Image.open(tmp_path / "a.png") as image:
         assert image.width == 1500
+
+
+def test_the_policy_of_a_calibrated_adapter_is_used(calibrate: Command, split: Path, tmp_path: Path) -> None:
+    """The adapter has nano's own heads, and another policy than nano."""
+    nano = load_model("nano")
+    heads = {f"heads.{name}.weight": head.weight for name, head in nano.network.heads.items()}
+    silent = replace(nano.config.recommended, speak="threshold:0.9999")
+    adapter = save_adapter(tmp_path / "adapter", heads, Base.of("nano", nano.source), silent, saved_modules=["heads"])
+    done = calibrate(adapter, "--data", split)
+    assert done.status == 0, done.err
+    assert done.lines[0].startswith("before  threshold:0.9999")
+    recommended = load_model(adapter).config.recommended
+    assert recommended.speak == done.lines[1].split()[1]
+    assert float(recommended.speak.removeprefix("threshold:")) < 0.9
+    assert narrate(adapter, split).f1 >= 0.8
 
 
 def test_a_dry_run_only_reports(calibrate: Command, split: Path) -> None:

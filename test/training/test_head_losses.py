@@ -21,7 +21,7 @@ from mmduet.events import Query
 from mmduet.model import DuetModel
 from mmduet.model.network import HEADS
 from mmduet.model.presets import SHAPES, byte_tokenizer, random_model
-from mmduet.spans import AnnotatedReply
+from mmduet.spans import AnnotatedReply, Span
 from mmduet.training.collate import Batch, collate
 from mmduet.training.head_losses import HeadLossOptions, head_loss, soften_transitions
 from mmduet.training.losses import combine, duet_parts, forward_hidden
@@ -193,3 +193,20 @@ def test_a_batch_has_the_times_of_its_frames() -> None:
 def test_invalid_options_are_errors(values: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         HeadLossOptions(**values)  # type: ignore[arg-type]
+
+
+def test_times_of_samples_with_fewer_frames_are_padded() -> None:
+    """Padding does not change the smoothed loss of a sample."""
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(1)
+    sequences, images = [], []
+    for count in (5, 3):
+        sample = replace(CAPTIONS, answers=(AnnotatedReply(1.0, "red enters", Span(0.5, 1.0)),))
+        sequences.append(build_sequence(sample, TIMES[:count], byte_tokenizer(), 4, keep_replies=False, rng=rng))
+        images.append(torch.randint(0, 256, (count, 28, 28, 3), dtype=torch.uint8, generator=generator))
+    batch = collate(sequences, images)
+    assert batch.frame_times is not None
+    assert batch.frame_times.tolist() == [TIMES, [*TIMES[:3], 0.0, 0.0]]
+    alone = collate(sequences[1:], images[1:])
+    assert alone.frame_times is not None
+    padded = soften_transitions(batch.informative[1:], batch.frame_times[1:], 1.0)
+    assert torch.equal(padded[:, :3], soften_transitions(alone.informative, alone.frame_times, 1.0))

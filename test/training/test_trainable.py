@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from duet_rig import Rig, frames, options
 from llava import random_llava, transformers_layout
 from peft import PeftModel
 from small_samples import CAPTIONS, GROUNDING, images, make_sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from mmduet.duet import SYSTEM_PROMPT
 from mmduet.errors import CheckpointError, OptionError, TrainingError
+from mmduet.events import Query, Scores
 from mmduet.model import LoadedModel, load_model
 from mmduet.model.adapter_files import read_recommended, update_recommended
 from mmduet.model.network import DuetModel
@@ -196,6 +198,41 @@ def test_qlora_trains_after_a_forward_pass_without_gradients(base: Path, tmp_pat
     loaded = load_model(str(base), adapters={"mine": saved}, quantized="nf4")
     assert loaded.adapters is not None
     assert load_model(saved).network.heads.informative.weight.equal(trainable.network.heads.informative.weight)
+
+
+def engine_scores(model: LoadedModel, **settings: Any) -> Tensor:
+    """Return the scores of a short stream, as the engine computes them."""
+    rig = Rig(model)
+    session = rig.open(options(**settings))
+    rig.push(session, Query("Narrate."))
+    for frame in frames(3):
+        rig.push(session, frame)
+    found = [output for output in rig.run(session) if isinstance(output, Scores)]
+    return torch.tensor([[scores.informative, scores.relevance] for scores in found])
+
+
+@pytest.mark.parametrize("method", ["lora", "lora of two layers", "qlora", "full", "heads"])
+def test_the_engine_scores_with_a_model_that_is_being_trained(method: str, base: Path, tmp_path: Path) -> None:
+    trainable = prepared(method, str(base))
+    untrained = engine_scores(trainable.loaded)
+    trainable.train()
+    train(trainable)
+    scores = engine_scores(trainable.loaded)
+    assert (scores - untrained).abs().max() > 1e-3
+    saved = save(tmp_path / "trained", trainable)
+    if method == "qlora":
+        served = load_model(str(base), adapters={"mine": saved}, quantized="nf4")
+        torch.testing.assert_close(engine_scores(served, adapter="mine"), scores, atol=1e-4, rtol=1e-4)
+    else:
+        torch.testing.assert_close(engine_scores(load_model(saved)), scores, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "heads"])
+def test_the_engine_scores_with_trained_float32_parts_of_a_bfloat16_model(method: str) -> None:
+    recipe = make_recipe(METHODS[method], precision="bfloat16")
+    scores = engine_scores(prepare_model(load_model("random:tiny", "bfloat16", "cpu"), recipe).loaded)
+    assert scores.shape == (3, 2)
+    assert scores.isfinite().all()
 
 
 def test_heads_of_a_base_without_heads_depend_on_the_seed(base: Path) -> None:
