@@ -179,7 +179,7 @@ def test_blocks_that_share_variables_run_as_one_script(workplace: Workplace) -> 
 
 
 #: Files, a WebSocket subprotocol and a domain, not Python names.
-NOT_PYTHON = {"js", "toml", "service", "key", "git", "session"}
+NOT_PYTHON = {"js", "json", "toml", "service", "key", "git", "session"}
 DESCRIPTIONS = [*GUIDES, "ARCHITECTURE.md"]
 
 

@@ -103,7 +103,8 @@ def main(commands: typer.Typer = app) -> None:
 
 def silence_libraries() -> None:
     """Hide log messages of libraries that describe their own workings, such as matplotlib's search for a cache folder."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    for name in ("matplotlib", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def output_error(error: OSError) -> OptionError:

@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mmduet.cli._loading import DEVICE_METAVAR
 
 if TYPE_CHECKING:
-    from mmduet.recipes.nano.recipe import Progress
+    from mmduet.recipes.nano.recipe import Progress as StageProgress
 
-app = typer.Typer(help="Train the bundled model.", no_args_is_help=True)
+BAR_FIGURES = ("loss", "tokens_per_second", "memory_mb")  # for which a bar has space if there are many
+PRINTED_STEPS = 100
+RECIPE_COMMAND = "recipe"
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.", show_default="one per core")]
+
+
+class RecipeGroup(TyperGroup):
+    """A group in which ``mmduet train RECIPE …`` is short for ``mmduet train recipe RECIPE …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments of which the first is a command, an option of a command, or the name of a recipe."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [RECIPE_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    help="Train a model with a recipe: mmduet train RECIPE --output DIR. The name nano trains the bundled model from scratch.",
+    no_args_is_help=True,
+    cls=RecipeGroup,
+    subcommand_metavar="RECIPE|nano [ARGS]...",
+)
+
+
+@app.command(RECIPE_COMMAND)
+def recipe_command(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="YAML file, or the name of a shipped recipe.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Directory of the run; the trained model is in DIR/model.", show_default=False
+        ),
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in DIR from its last saved state.")
+    ] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda", help="Device to train on; auto: CUDA if there is a device, else the CPU."
+        ),
+    ] = "auto",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace a value of the recipe, such as optimization.steps=100; may be repeated.",
+        ),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Train with a recipe and save an adapter or a checkpoint. The word recipe may be left out."""
+    from mmduet.engine.cpu_threads import use_threads
+    from mmduet.training.recipe_files import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from mmduet.training.run import train  # takes seconds, so a wrong recipe is reported first
+
+    if threads is not None:
+        use_threads(threads)
+    with _stage_bars() as report:
+        model = train(loaded, output, resume=resume, device=device, progress=report)
+    typer.echo(f"the model is in {model}")
 
 
 @app.command()
@@ -42,9 +108,7 @@ def nano(
         str,
         typer.Option(metavar=DEVICE_METAVAR, help="Device to train on; auto: CUDA if there is a device, else the CPU."),
     ] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Number of CPU threads.", show_default="one per core")
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Train nano from scratch: clips, vocabulary, tower, duet. The same command continues an interrupted run."""
     from dataclasses import replace
@@ -72,7 +136,7 @@ def nano(
 
 
 @contextmanager
-def _stage_bars() -> Iterator[Progress]:
+def _stage_bars() -> Iterator[StageProgress]:
     """Yield a function that updates one bar per stage on stderr; it also prints the figures of every hundredth step."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -81,12 +145,16 @@ def _stage_bars() -> Iterator[Progress]:
     with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        def report(stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+            chosen = {name: metrics[name] for name in BAR_FIGURES if name in metrics} or metrics
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, figures="")
-            bar.update(tasks[stage], completed=done, figures=text)
-            if metrics and done % 100 == 0:
-                bar.console.print(f"{stage} {done}/{total}  {text}")
+            bar.update(tasks[stage], completed=done, figures=_describe(chosen))
+            if metrics and done % PRINTED_STEPS == 0:
+                bar.console.print(f"{stage} {done}/{total}  {_describe(metrics)}")
 
         yield report
+
+
+def _describe(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in figures.items())

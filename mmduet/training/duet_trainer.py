@@ -66,8 +66,10 @@ def training_arguments(recipe: Recipe, states: Path, steps: int, process: Proces
     return arguments
 
 
-class DuetTrainer(Trainer):  # type: ignore[misc]
+class DuetTrainer(Trainer):
     """Trains a ``TrainingModule``. The samples of a step count as one batch, however it is divided."""
+
+    optimizer: Any
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class DuetTrainer(Trainer):  # type: ignore[misc]
         """Return the batches of the whole run. Each process has its own, so Accelerate does not divide them."""
         return DataLoader(
             self.train_dataset,
-            batch_sampler=self.plan,  # type: ignore[arg-type]
+            batch_sampler=self.plan,
             collate_fn=collate_items,
             num_workers=self.recipe.optimization.workers,
             pin_memory=self.args.device.type == "cuda",
@@ -158,7 +160,8 @@ class DuetTrainer(Trainer):  # type: ignore[misc]
                 f"the loss is {float(loss.total.detach())} ({values}); lower optimization.learning_rate or check the data"
             )
         self.totals.add(loss.components, own, count_tokens(inputs.batch), len(inputs.ids))
-        return loss.total * self.args.world_size  # gradients are averaged over the processes
+        scaled: Tensor = loss.total * self.args.world_size  # gradients are averaged over the processes
+        return scaled
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -197,21 +200,22 @@ class DuetTrainer(Trainer):  # type: ignore[misc]
             self.optimizer = make_optimizer(
                 [p for p in self.module.parameters() if p.requires_grad], self.recipe.optimization
             )
-        return self.optimizer
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """Create the schedule of the recipe."""
         options = self.recipe.optimization
-        self.lr_scheduler = get_scheduler(
+        scheduler: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
             "cosine" if options.schedule == "cosine" else "constant_with_warmup",
             optimizer=self.optimizer,
             num_warmup_steps=round(options.warmup * num_training_steps),
             num_training_steps=num_training_steps,
         )
-        self._created_lr_scheduler = True
-        return self.lr_scheduler
+        self.lr_scheduler, self._created_lr_scheduler = scheduler, True
+        return scheduler
 
     # State
 
@@ -234,7 +238,7 @@ class DuetTrainer(Trainer):  # type: ignore[misc]
         return self.module.trained_state()
 
 
-class _Reporter(TrainerCallback):  # type: ignore[misc]
+class _Reporter(TrainerCallback):
     """Reports every step, and ends the training if that asks for it."""
 
     def __init__(self, trainer: DuetTrainer, report: StepReport) -> None:
@@ -257,10 +261,10 @@ def make_optimizer(parameters: Sequence[nn.Parameter], options: Optimization) ->
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=options.learning_rate)
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError:
         raise OptionError("optimizer adamw_8bit needs bitsandbytes; run: pip install 'mmduet[quant]'") from None
-    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=options.learning_rate)
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=options.learning_rate)  # type: ignore[no-untyped-call]
     return optimizer
 
 

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from mmduet.errors import OptionError
 from mmduet.model import load_model
 from mmduet.training.bad_samples import BadSamples
 from mmduet.training.batch_plan import BatchPlan
@@ -21,6 +23,7 @@ from mmduet.training.dataset import BadSample, DuetDataset, scan_videos
 from mmduet.training.duet_trainer import DuetTrainer, training_arguments
 from mmduet.training.processes import Process, current_process, end_process_group
 from mmduet.training.recipe import Recipe
+from mmduet.training.recipe_data import make_dataset
 from mmduet.training.run_directory import MetricsLog, RunDirectory, state_step
 from mmduet.training.run_report import OnValidation, RunProgress, RunReport, ignore_progress
 from mmduet.training.saving import recommended_for, save_trained
@@ -48,6 +51,7 @@ def train(
     Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, and ``TrainingError`` if it belongs to another
     recipe or if a step fails.
     """
+    _check_libraries()
     process, run = current_process(device), RunDirectory(Path(output))
     if process.is_first:
         run.open(recipe, resume=resume)
@@ -56,6 +60,11 @@ def train(
         with _quiet_libraries():
             _train(recipe, run, process, shown, on_validation)
     return run.model
+
+
+def _check_libraries() -> None:
+    if find_spec("accelerate") is None:
+        raise OptionError("training with a recipe needs Accelerate; run: pip install 'mmduet[train]'")
 
 
 @dataclass(frozen=True)
@@ -115,9 +124,7 @@ def _open_data(recipe: Recipe, trainable: TrainableModel, run: RunDirectory, pro
     """Read the annotations, scan the videos, and measure every sample in the first epoch."""
     samples, _ = split_samples(read_data_sets(recipe.data), recipe.validation.share, recipe.seed)
     index = scan_videos(samples, run.videos, recipe.optimization.workers, _stage(progress, "videos"))
-    sampling = {each.name: recipe.sampling_for(each) for each in recipe.data}
-    loaded = trainable.loaded
-    dataset = DuetDataset(samples, index, sampling, loaded.tokenizer, loaded.network.config, recipe.seed)
+    dataset = make_dataset(recipe, samples, index, trainable.network.config, trainable.loaded.tokenizer)
     lengths = dataset.lengths(0, _stage(progress, "samples"))
     prepared = (dataset.prepare(0, number) for number, length in enumerate(lengths) if not length)
     return _Data(dataset, lengths, [sample for sample in prepared if isinstance(sample, BadSample)])

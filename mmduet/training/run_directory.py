@@ -102,7 +102,7 @@ def state_step(folder: Path) -> int:
 
 def _is_complete(folder: Path) -> bool:
     with suppress(OSError, ValueError):
-        return state_step(folder) == json.loads((folder / STATE_FILE).read_bytes())["global_step"]
+        return bool(state_step(folder) == json.loads((folder / STATE_FILE).read_bytes())["global_step"])
     return False
 
 

@@ -11,7 +11,7 @@ from mmduet.model.adapter_files import Base, save_adapter
 from mmduet.model.checkpoint import save_checkpoint
 from mmduet.model.config import DuetConfig, Recommended
 from mmduet.model.network import HEADS
-from mmduet.training.recipe import LowRank, Recipe
+from mmduet.training.recipe import INSTRUCTIONS, LowRank, Recipe
 from mmduet.training.trainable import LORA_PART, TrainableModel, lora_settings
 
 #: Paths of the modules that ``saved_modules`` name. PEFT does not store a container such as ``heads`` as a whole.
@@ -19,13 +19,17 @@ SAVED_MODULES = {"projector": ("projector",), "heads": tuple(f"heads.{name}" for
 
 
 def recommended_for(config: DuetConfig, recipe: Recipe) -> Recommended:
-    """Return the settings that a model trained with ``recipe`` should run with: those of its base, at the recipe's rate."""
+    """Return the settings that a model trained with ``recipe`` should run with: those of its base, at the recipe's rate.
+
+    The query is the base's, unless the recipe has instructions of its own.
+    """
     sampling, own = recipe.sampling, config.recommended
+    query = own.query if sampling.instructions == INSTRUCTIONS else None
     return replace(
         own,
         fps=own.fps if sampling.fps is None else sampling.fps,
         window=own.window if sampling.window is None else sampling.window,
-        query=own.query or sampling.instructions[0],
+        query=query or sampling.instructions[0],
     )
 
 

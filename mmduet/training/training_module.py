@@ -76,8 +76,12 @@ def head_loss_options(options: LossOptions) -> HeadLossOptions:
 
 def remove_unused_labels(batch: Batch, weights: Mapping[str, float]) -> Batch:
     """Return the batch without the labels of parts whose weight is 0, so that these are not computed."""
-    unused = [field for part, field in LABELS.items() if not weights[part]]
-    return replace(batch, **{field: torch.full_like(getattr(batch, field), IGNORE) for field in unused})
+
+    def used(part: str) -> Tensor:
+        labels: Tensor = getattr(batch, LABELS[part])
+        return labels if weights[part] else torch.full_like(labels, IGNORE)
+
+    return replace(batch, targets=used("lm"), informative=used("informative"), relevance=used("relevance"))
 
 
 def count_labels(batch: Batch | None) -> dict[str, int]:

@@ -86,7 +86,7 @@ def test_the_version_is_printed(
 
 RUNS_A_MODEL = [
     "run", "caption", "ground", "highlight", "ask", "predict", "serve", "scenes score", "scenes window", "scenes drift",
-    "bench soak", "train nano",
+    "bench soak", "train nano", "train recipe",
 ]  # fmt: skip
 
 

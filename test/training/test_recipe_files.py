@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mmduet.errors import OptionError
 from mmduet.training.recipe import HeadsOnly, Lora, QLora, Recipe
 from mmduet.training.recipe_files import dump_recipe, load_recipe, recipe_from_dict, shipped_recipes
+from mmduet.training.recipe_page import render_page
 from mmduet.training.recipe_yaml import dump_yaml, parse_yaml
 
 RECIPE = """\
@@ -42,6 +43,11 @@ def message(path: Path | str, *overrides: str) -> str:
 def with_text(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_the_page_of_recipes_is_up_to_date() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/recipes.md"
+    assert page.read_text(encoding="utf-8") == render_page(), "run `make docs`"
 
 
 def test_paths_of_a_file_count_from_its_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

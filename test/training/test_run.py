@@ -29,7 +29,7 @@ class Interruption(BaseException):
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "train"
-    make_split(folder, SplitSpec("train", 4, 5))
+    make_split(folder, SplitSpec("train", 4, 5), workers=1)
     return folder
 
 

@@ -44,7 +44,7 @@ from mmduet.training.trainer import Report, Trainer
 class Progress(Protocol):
     """A callback that is called after every unit of work with its stage and the stage's progress."""
 
-    def __call__(self, stage: str, done: int, total: int, metrics: dict[str, float]) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float]) -> None: ...
 
 
 TRAIN_SEED = 20_241_117
