@@ -225,5 +225,5 @@ def _without_folders(data_set: DataSet) -> DataSet:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line that is no markup in a table or a heading."""
+    """Return a text on one line, with characters escaped that are markup in a table or a heading."""
     return re.sub(r"([|`<>\\])", r"\\\1", " ".join(text.split()))
