@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -15,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, get_schedu
 from transformers.trainer_callback import PrinterCallback
 
 from mmduet.errors import MmduetError, OptionError, TrainingError
+from mmduet.files import as_option_error
 from mmduet.training.bad_samples import BadSamples
 from mmduet.training.dataset import DuetDataset
 from mmduet.training.item_collation import CollatedItems, collate_items
@@ -218,6 +220,15 @@ class DuetTrainer(Trainer):
         return scheduler
 
     # State
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save the state. Raises ``OptionError`` if it cannot be written."""
+        folder = Path(self.args.output_dir)
+        with as_option_error(folder):
+            try:
+                super()._save_checkpoint(model, trial)
+            except (RuntimeError, SafetensorError) as error:  # how torch and safetensors report it
+                raise OptionError(f"{folder} cannot be written ({error}); check that the disk is not full") from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write the trained weights, and their average."""

@@ -5,36 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from command_line import MODEL, Command
+from full_disk import full_disk
 
 from mmduet.errors import OptionError
 from mmduet.files import LineWriter, exclusive_lock, write_text
 
-MAX_BYTES = 1500
 TEMPORARY_NAME = re.compile(r"\.part|\.tmp|/tmp/mmduet|\.\d+-[0-9a-f]+")
-
-
-@contextmanager
-def full_disk(max_bytes: int = MAX_BYTES) -> Iterator[None]:
-    """Let no file grow beyond ``max_bytes``, as on a disk without space."""
-    previous, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, previous[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, previous)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -120,6 +103,7 @@ def test_predictions_are_whole_lines_and_leave_no_lock(mmduet: Command, video: P
         ("scenes", "make", "OUT/s"),
         ("convert", "nano", "OUT/ck"),
         ("train", "nano", "OUT/nano", "--work", "OUT/work"),
+        ("train", "nano-rule", "--output", "OUT/run"),
         ("predict", "--annotations", "TEST", "--videos", "FOLDER", *MODEL, "--output", "OUT/p.jsonl"),
         ("evaluate", "captions", "--predictions", "TEST", "--annotations", "TEST", "--json", "OUT/r.json"),
         ("bench", "soak", "--json", "OUT/r.json"),

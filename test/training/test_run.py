@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from full_disk import full_disk
 from safetensors.torch import load_file
 
 from mmduet.errors import OptionError, TrainingError
@@ -70,6 +71,9 @@ def test_an_interrupted_run_gives_the_weights_of_an_uninterrupted_one(split: Pat
     whole = train(recipe, tmp_path / "whole", device="cpu").parent
     with pytest.raises(Interruption):
         train(recipe, tmp_path / "parts", device="cpu", progress=interrupt_at(3))
+    incomplete = tmp_path / "parts" / "state" / "checkpoint-4"
+    incomplete.mkdir()
+    (incomplete / "trainer_state.json").write_text('{"global_step": 4')
     parts = train(recipe, tmp_path / "parts", device="cpu", resume=True).parent
     expected, found = weights(whole), weights(parts)
     assert expected.keys() == found.keys()
@@ -93,6 +97,16 @@ def test_a_directory_in_use_is_refused(split: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"optimization\.learning_rate \(0\.01, now 0\.5\), seed \(0, now 1\)"):
         train(other, tmp_path, device="cpu", resume=True)
     assert train(recipe, tmp_path, device="cpu", resume=True) == tmp_path / "model"
+
+
+def test_a_run_on_a_full_disk_can_be_resumed(split: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(split, optimization={"steps": 3})
+    reported = []
+    with full_disk(15_000), pytest.raises(OptionError, match=r"state.* cannot be written"):
+        train(recipe, tmp_path, device="cpu", progress=lambda stage, done, *_: reported.append((stage, done)))
+    assert reported[-1] == ("steps", 2)
+    train(recipe, tmp_path, device="cpu", resume=True)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
 
 
 def test_a_failing_step_is_named(split: Path, tmp_path: Path) -> None:
