@@ -45,7 +45,14 @@ EXCLUDED = (
 #: Not run as part of a block: a server is already running for all of them. test/cli/test_demo.py starts the others.
 SERVERS = ("mmduet serve", "mmduet demo", "python -m http.server", "python -m demo.app")
 #: Take half a minute each, so they run with the slow tests.
-SLOW = ("mmduet scenes drift", "mmduet scenes window", "mmduet scenes score", "mmduet bench serve", "mmduet bench load")
+SLOW = (
+    "mmduet scenes drift",
+    "mmduet scenes window",
+    "mmduet scenes score",
+    "mmduet calibrate",
+    "mmduet bench serve",
+    "mmduet bench load",
+)
 README_FILES = ("run.jsonl", "run.png", "magqa.json", "magqa.html")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

@@ -89,8 +89,9 @@ def loaded_by_help() -> dict[str, list[str]]:
     return loaded_by(HELP, LARGE, {command: command.split() for command in HELP_COMMANDS})
 
 
-def test_recipes_load_without_torch() -> None:
-    jobs = {"recipes": ["mmduet.training.recipe", "mmduet.training.recipe_files"]}
+def test_recipes_and_their_annotations_and_videos_are_read_without_torch() -> None:
+    names = ("recipe", "recipe_files", "data_sets", "video_index")
+    jobs = {"recipes": [f"mmduet.training.{name}" for name in names]}
     assert loaded_by(IMPORT_ALL, {"torch", "transformers"}, jobs) == {"recipes": []}
 
 

@@ -1,4 +1,4 @@
-"""Read MMDuet's training annotations (dense captioning, MAGQA, grounding) as one plain type of training sample.
+"""The plain type of a training sample, and readers of MMDuet's annotations: dense captioning, MAGQA, grounding.
 
 Times are seconds from the clip's start.
 """
@@ -6,7 +6,7 @@ Times are seconds from the clip's start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +25,15 @@ from mmduet.annotations.json_values import (
 from mmduet.events import Query
 from mmduet.spans import AnnotatedReply, Span
 
-SampleKind = Literal["captioning", "qa", "grounding"]
+SampleKind = Literal["captioning", "qa", "grounding", "conversation"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One video with its queries and annotated replies. Without ``queries``, training draws an instruction."""
+    """One video with its queries and annotated replies. Without ``queries``, training draws an instruction.
+
+    The kind ``conversation`` has as many queries as answers, which alternate after the last frame.
+    """
 
     kind: SampleKind
     video: str
@@ -86,6 +89,34 @@ def crop(sample: Sample, start: float, end: float) -> Sample:
     )
     spans = tuple(Span(s - start, e - start) for s, e in sample.spans if e > start and s < end)
     return Sample(sample.kind, sample.video, queries, answers, spans)
+
+
+def visible_part(sample: Sample, start: float, end: float) -> Sample:
+    """Return the sample as a viewer of only the frames from ``start`` to ``end`` s has it, with unchanged times.
+
+    The frames at both ends are included, so they have the same labels as in the whole sample. An event that began before
+    ``start`` is kept, but not learned. Queries from before ``start`` are read before the first frame. A conversation is
+    about the whole video and stays as it is.
+    """
+    if sample.kind == "conversation":
+        return sample
+    queries = tuple(query for query in sample.queries if query.time <= end)
+    answers = tuple(
+        replace(answer, learn=answer.learn and answer.timespan[0] >= start)
+        for answer, turn_start in zip(sample.answers, _turn_starts(sample), strict=True)
+        if start <= answer.time and (answer.time <= end or max(turn_start, answer.timespan[0]) <= end)
+    )
+    spans = tuple(span for span in sample.spans if span[1] >= start and span[0] <= end)
+    return replace(sample, queries=queries, answers=answers, spans=spans)
+
+
+def _turn_starts(sample: Sample) -> list[float]:
+    """Return for each answer when the stream turn that it ends begins: at the previous answer or the last query before it."""
+    previous = [float("-inf"), *(answer.time for answer in sample.answers)]
+    return [
+        max([before, *(query.time for query in sample.queries if query.time <= answer.time)])
+        for before, answer in zip(previous, sample.answers, strict=False)
+    ]
 
 
 def _read_entries(path: Path, parse: Callable[[object], Sample]) -> list[Sample]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmduet.errors import OptionError
 from mmduet.files import is_special_file
 
-SUFFIXES = {"--plot": (".png", ".pdf", ".svg"), "--subtitles": (".vtt", ".srt")}
+PICTURES = (".png", ".pdf", ".svg")
+SUFFIXES = {"--plot": PICTURES, "--subtitles": (".vtt", ".srt")}
 
 
 def check_output_files(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
@@ -27,9 +28,12 @@ def check_output_files(outputs: Mapping[str, Path | None], *inputs: Path) -> Non
         used[path.resolve()] = option
 
 
-def check_output_file(option: str, path: Path) -> None:
-    """Raise ``OptionError`` if ``path`` cannot be written or has a suffix that the option does not support."""
-    allowed = SUFFIXES.get(option)
+def check_output_file(option: str, path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Raise ``OptionError`` if ``path`` cannot be written or has none of the suffixes that the option supports.
+
+    Without ``suffixes`` these are the option's in ``SUFFIXES``; an option that is not there supports any.
+    """
+    allowed = suffixes or SUFFIXES.get(option)
     if allowed and path.suffix.lower() not in allowed:
         raise OptionError(f"{option} {path} has an unsupported file type; use {', '.join(allowed)}")
     if not path.parent.is_dir():

@@ -17,6 +17,7 @@ import typer
 from mmduet.cli import (
     ask,
     bench,
+    calibrate,
     caption,
     convert,
     data,
@@ -59,6 +60,7 @@ app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
+app.command()(calibrate.calibrate)
 app.add_typer(bench.app, name="bench")
 app.command()(convert.convert)
 app.command()(inspect.inspect)

@@ -101,8 +101,12 @@ class AdapterBank:
         return torch.stack([outputs[i] for i in range(len(names))])
 
     def _apply_part(self, part: str, inputs: Tensor, name: AdapterName) -> Tensor:
-        """Apply a part of the model with the weights of one adapter."""
+        """Apply a part of the model with the weights of one adapter.
+
+        In training, float32 projector and heads stand beside frozen parts in bfloat16.
+        """
         module, replacements = self._model.get_submodule(part), {} if name is None else self._replacements[name]
+        inputs = inputs.to(next(module.parameters()).dtype)
         changed = {k.removeprefix(f"{part}."): v for k, v in replacements.items() if k.startswith(f"{part}.")}
         output: Tensor = functional_call(module, changed, (inputs,)) if changed else module(inputs)
         return output

@@ -61,19 +61,29 @@ def save_checkpoint(
         raise CheckpointError(
             "a model that is quantised or has unmerged adapters cannot be saved; save it before, or merge the adapter"
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     tensors = {k: v.to(dtype or v.dtype).contiguous() for k, v in _checkpoint_tensors(model).items()}
     manifest = {"format": FORMAT, "model": model.config.to_dict(), **(extra or {})}
+    with atomic_directory(target) as temporary:
+        save_file(tensors, temporary / WEIGHTS)
+        (temporary / TOKENIZER).write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return target
+
+
+@contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yield a temporary directory that replaces ``target`` when the block succeeds and is deleted when it fails.
+
+    Raises ``OptionError`` if it cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with _write_errors(target):
             temporary.mkdir(parents=True)
-            save_file(tensors, temporary / WEIGHTS)
-            (temporary / TOKENIZER).write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            yield temporary
             _replace_directory(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 @contextmanager

@@ -87,6 +87,13 @@ class Recommended:
         """Raise ``CheckpointError`` for values of another type."""
         check_fields("recommended settings", self, may_be_zero=("min_interval",))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values under the names of the manifest."""
+        return {
+            "fps": self.fps, "window": self.window, "speak": self.speak, "score_heads": self.score_heads,
+            "min_interval": self.min_interval, "max_new_tokens": self.max_new_tokens, "query": self.query,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DuetConfig:
@@ -122,7 +129,7 @@ class DuetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON values under the names of the manifest."""
-        vision, text, recommended = self.vision, self.text, self.recommended
+        vision, text = self.vision, self.text
         domain = {} if self.domain is None else {"domain": self.domain.to_dict()}
         return {
             "name": self.name,
@@ -139,11 +146,7 @@ class DuetConfig:
                 "family": text.family,
             },
             "pooling_stride": self.pooling_stride,
-            "recommended": {
-                "fps": recommended.fps, "window": recommended.window, "speak": recommended.speak,
-                "score_heads": recommended.score_heads, "min_interval": recommended.min_interval,
-                "max_new_tokens": recommended.max_new_tokens, "query": recommended.query,
-            },
+            "recommended": self.recommended.to_dict(),
             **domain,
         }  # fmt: skip
 

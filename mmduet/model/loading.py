@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,10 @@ import torch
 
 from mmduet.model.adapter import Adapter, merge_adapter, read_adapter
 from mmduet.model.adapter_bank import AdapterBank
+from mmduet.model.adapter_files import check_base, read_recommended
 from mmduet.model.checkpoint import load_checkpoint
 from mmduet.model.config import DuetConfig
-from mmduet.model.network import DuetModel
+from mmduet.model.network import HEAD_TENSORS, DuetModel
 from mmduet.model.placement import Placement, resolve_placement
 from mmduet.model.presets import byte_tokenizer, random_config, random_model
 from mmduet.model.quantize import Quantization, TowerQuantization, quantize, quantize_tower
@@ -47,6 +48,7 @@ def load_model(
     quantized: Quantization | None = None,
     quantized_tower: TowerQuantization | None = None,
     pickles: bool = False,
+    allow_missing_heads: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load ``nano``, ``random:SIZE``, a checkpoint directory, or a model of the Hugging Face hub.
@@ -66,6 +68,7 @@ def load_model(
             model before quantisation.
         quantized_tower: Quantise the vision tower to 8 bits, likewise.
         pickles: Also read ``.bin`` weights.
+        allow_missing_heads: Also load a model without heads, for training; the heads' weights are then NaN.
         progress: Called with the number of tensors read and the total.
 
     Raises ``ModelNotFoundError`` if the model or an adapter does not exist, ``DownloadError`` if it cannot be downloaded,
@@ -75,20 +78,20 @@ def load_model(
     """
     unmerged = {key: read_adapter(find_adapter(path, pickles).path, pickles) for key, path in (adapters or {}).items()}
     source = find_model(name, adapter, pickles=pickles)
+    _check_bases(source, unmerged.values())
     placement = resolve_placement(source, device, dtype, pickles=pickles)
     merged = None if source.adapter is None else read_adapter(source.adapter.path, pickles)  # a wrong one fails early
     read = partial(
         load_checkpoint,
         dtype=placement.dtype,
         device=placement.device,
-        adapter_tensors=_tensors_of_adapters(merged, list(unmerged.values())),
+        adapter_tensors=_tensors_of_adapters(merged, list(unmerged.values()), allow_missing_heads),
         pickles=pickles,
         progress=progress,
     )
     model = _load(source, placement, read)
     if merged is not None:
-        merge_adapter(model.network, merged)
-        model.network.config = replace(model.config, domain=None)  # the adapter was trained on other footage
+        _merge(model.network, merged)
     bank = AdapterBank(model.network, unmerged) if unmerged else None  # before quantisation changes the layers' shapes
     if quantized is not None:
         quantize(model.network, quantized)
@@ -97,10 +100,25 @@ def load_model(
     return replace(model, adapters=bank, source=source)
 
 
-def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter]) -> set[str]:
+def _tensors_of_adapters(merged: Adapter | None, unmerged: Sequence[Adapter], allow_missing_heads: bool) -> set[str]:
     """Return the tensors that a base model need not have: those of the merged adapter, and those of all unmerged ones."""
     replaced = [set(adapter.replacements) for adapter in unmerged]
-    return {*(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
+    heads = HEAD_TENSORS if allow_missing_heads else ()
+    return {*heads, *(merged.replacements if merged else ()), *(set.intersection(*replaced) if replaced else ())}
+
+
+def _check_bases(source: ModelSource, unmerged: Iterable[Adapter]) -> None:
+    """Report adapters that were trained on another base than that of ``source``."""
+    merged = [source.adapter.path] if source.adapter else []
+    for path in (*merged, *(adapter.path for adapter in unmerged)):
+        check_base(path, source)
+
+
+def _merge(network: DuetModel, adapter: Adapter) -> None:
+    """Merge an adapter, whose settings replace those of the base. It was trained on other footage than the base."""
+    merge_adapter(network, adapter)
+    recommended = read_recommended(adapter.path) or network.config.recommended
+    network.config = replace(network.config, domain=None, recommended=recommended)
 
 
 def _load(

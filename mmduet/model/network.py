@@ -17,6 +17,7 @@ from mmduet.model.tower import VisionTower
 
 HeadName = Literal["informative", "relevance"]
 HEADS: tuple[HeadName, ...] = ("informative", "relevance")
+HEAD_TENSORS = tuple(f"heads.{name}.weight" for name in HEADS)
 
 
 class Projector(nn.Module):

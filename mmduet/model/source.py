@@ -162,13 +162,14 @@ def _description_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> 
 def _adapter_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> list[str]:
     if adapter_files.CONFIG not in names:
         raise CheckpointError(f"{hub_id} is not an adapter: it contains no {adapter_files.CONFIG}; check the name")
+    described = [name for name in (adapter_files.CONFIG, MANIFEST) if name in names]
     if adapter_files.WEIGHTS in names:
-        return [adapter_files.CONFIG, adapter_files.WEIGHTS]
+        return [*described, adapter_files.WEIGHTS]
     if adapter_files.PICKLE not in names:
         raise CheckpointError(f"{hub_id} contains no {adapter_files.WEIGHTS}; save the adapter again with PEFT")
     if not pickles:
         raise pickle_error(hub_id, adapter_files.PICKLE)
-    return [adapter_files.CONFIG, adapter_files.PICKLE]
+    return [*described, adapter_files.PICKLE]
 
 
 def _checkpoint_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> list[str]:
@@ -178,4 +179,4 @@ def _checkpoint_files(hub_id: HubId, pickles: bool, names: Collection[str]) -> l
 
 def is_adapter(names: Collection[str]) -> bool:
     """Return whether files of these names are an adapter, without weights of a model."""
-    return adapter_files.CONFIG in names and MANIFEST not in names and not has_model_weights(names)
+    return adapter_files.CONFIG in names and not has_model_weights(names)

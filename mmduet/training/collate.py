@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmduet.duet import IGNORE
+from mmduet.training.branch_mask import BranchMask
 from mmduet.training.sequence import FRAME_TOKEN, NEVER, TrainingSequence
 
 Ints = NDArray[np.int64]
@@ -26,21 +27,35 @@ class Batch:
     ids: Tensor  # [B, T]; frame tokens hold 0
     is_frame: Tensor  # bool [B, T]
     positions: Tensor  # [B, T]
-    mask: Tensor  # bool [B, 1, T, T]
+    mask: Tensor | None  # bool [B, 1, T, T]; None: ``branch_mask`` stands for it
     targets: Tensor  # [B, T]
     frame_ends: Tensor  # [B, F]
     informative: Tensor  # [B, F]
     relevance: Tensor  # [B, F]
     auxiliary: dict[str, Tensor] = field(default_factory=dict)  # labels of a LabelProvider, each [B, ...]
+    branch_mask: BranchMask | None = None
+    frame_times: Tensor | None = None  # seconds [B, F]; None: unknown
+    has_frame: Tensor | None = None  # bool [B, F], false where a frame is padding; None: nowhere
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with all tensors on ``device``."""
-        tensors = {each.name: getattr(self, each.name).to(device) for each in fields(self) if each.name != "auxiliary"}
-        return Batch(**tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
+        present = (each.name for each in fields(self) if getattr(self, each.name) is not None)
+        tensors = {name: getattr(self, name).to(device) for name in present if name != "auxiliary"}
+        return replace(self, **tensors, auxiliary={name: labels.to(device) for name, labels in self.auxiliary.items()})
 
 
-def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], auxiliary: Sequence[Labels] = ()) -> Batch:
-    """Collate samples that have the same number of frames. Labels of padding are ``IGNORE``."""
+def collate(
+    sequences: Sequence[TrainingSequence],
+    visual: Sequence[Tensor],
+    auxiliary: Sequence[Labels] = (),
+    *,
+    dense_mask: bool = True,
+) -> Batch:
+    """Collate samples. Labels of padding are ``IGNORE``; padded frames are black and end at token 0.
+
+    Samples with auxiliary labels must have the same number of frames. Without ``dense_mask``, the batch has a ``branch_mask``
+    in place of the matrix of T x T elements.
+    """
     size = max(sequence.size for sequence in sequences)
     size += -size % 16  # a few shapes instead of many: matrix products are faster
 
@@ -52,21 +67,44 @@ def collate(sequences: Sequence[TrainingSequence], visual: Sequence[Tensor], aux
 
     ids = pad("ids", 0)
     is_frame = ids == FRAME_TOKEN
-    mask = build_attention_mask(
-        pad("limits", -1), pad("branches", -1), pad("visible_from_frame", -1), pad("evicted_at_frame", NEVER)
+    branch_mask = BranchMask(
+        pad("limits", -1).int(),
+        pad("branches", -1).int(),
+        pad("visible_from_frame", -1).int(),
+        pad("evicted_at_frame", NEVER).int(),
     )
+    counts = torch.tensor([len(sequence.frame_ends) for sequence in sequences])
+    frames = int(counts.max())
+
+    def pad_frames(name: str, fill: int) -> Tensor:
+        rows = (getattr(sequence, name) for sequence in sequences)
+        return torch.tensor([[*row, *[fill] * (frames - len(row))] for row in rows])
+
     return Batch(
-        visual=torch.stack(list(visual)),
+        visual=_stack_padded(visual, frames),
         ids=ids.masked_fill(is_frame, 0),
         is_frame=is_frame,
         positions=pad("positions", 0),
-        mask=mask[:, None],
+        mask=branch_mask.dense() if dense_mask else None,
         targets=pad("targets", IGNORE),
-        frame_ends=torch.tensor([x.frame_ends for x in sequences]),
-        informative=torch.tensor([x.informative for x in sequences]),
-        relevance=torch.tensor([x.relevance for x in sequences]),
+        frame_ends=pad_frames("frame_ends", 0),
+        informative=pad_frames("informative", IGNORE),
+        relevance=pad_frames("relevance", IGNORE),
         auxiliary=_stack(auxiliary),
+        branch_mask=None if dense_mask else branch_mask,
+        frame_times=_frame_times(sequences),
+        has_frame=None if (counts == frames).all() else torch.arange(frames) < counts[:, None],
     )
+
+
+def _stack_padded(visual: Sequence[Tensor], frames: int) -> Tensor:
+    """Stack tensors [F_i, ...] to [B, frames, ...]; what is missing is 0."""
+    if all(len(each) == frames for each in visual):
+        return torch.stack(list(visual))
+    stacked = visual[0].new_zeros(len(visual), frames, *visual[0].shape[1:])
+    for row, each in zip(stacked, visual, strict=True):
+        row[: len(each)] = each
+    return stacked
 
 
 def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
@@ -75,19 +113,19 @@ def _stack(auxiliary: Sequence[Labels]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.stack([labels[name] for labels in auxiliary])) for name in auxiliary[0]}
 
 
+def _frame_times(sequences: Sequence[TrainingSequence]) -> Tensor | None:
+    """Return the times of all frames [B, F], 0 for padding; None if a sequence does not know them."""
+    if any(len(x.frame_times) != len(x.frame_ends) for x in sequences):
+        return None
+    times = np.zeros((len(sequences), max(len(x.frame_times) for x in sequences)), np.float32)
+    for row, sequence in zip(times, sequences, strict=True):
+        row[: len(sequence.frame_times)] = sequence.frame_times
+    return torch.from_numpy(times)
+
+
 def build_attention_mask(
     limits: Tensor, branches: Tensor, visible_from_frame: Tensor, evicted_at_frame: Tensor
 ) -> Tensor:
-    """Return which token may attend to which, bool [B, T, T], from four of ``TrainingSequence``'s lists, each [B, T].
-
-    Branch 0 is the main line. Padding (branch -1) attends to itself only, so that no softmax row is empty.
-    """
-    limits, branches, visible_from_frame, evicted_at_frame = (
-        x.int() for x in (limits, branches, visible_from_frame, evicted_at_frame)
-    )  # int32 takes half the time
-    index = torch.arange(limits.shape[1], dtype=torch.int32)
-    causal = index[None, :] <= index[:, None]  # [T, T]
-    in_window = evicted_at_frame[:, None, :] > visible_from_frame[:, :, None]
-    main = (branches == 0)[:, None, :] & (index <= limits[:, :, None]) & in_window
-    own = (branches[:, :, None] == branches[:, None, :]) & (branches > 0)[:, :, None] & causal
-    return main | own | torch.eye(len(index), dtype=torch.bool)
+    """Return which token may attend to which, bool [B, T, T], from four of ``TrainingSequence``'s lists, each [B, T]."""
+    # int32 takes half the time of int64
+    return BranchMask(limits.int(), branches.int(), visible_from_frame.int(), evicted_at_frame.int()).dense()[:, 0]

@@ -184,7 +184,8 @@ class Sampling(Section):
         description="Texts that grounding queries are wrapped in; one is drawn. `{query}` stands for the query.",
     )
     max_frames_before_question: CountOrZero = Field(
-        default=20, description="Frames that may precede the first question of a cropped `magqa` sample."
+        default=20,
+        description="Frames that may precede the first question of a `magqa` sample; a random number is kept.",
     )
 
     @field_validator("grounding_templates")

@@ -42,6 +42,7 @@ class TrainingSequence:
     evicted_at_frame: list[int] = field(default_factory=list)  # number of the frame that evicts the token
     targets: list[int] = field(default_factory=list)  # the next token that the language head should predict
     frame_ends: list[int] = field(default_factory=list)  # index of each frame's last token
+    frame_times: list[float] = field(default_factory=list)  # seconds
     informative: list[int] = field(default_factory=list)
     relevance: list[int] = field(default_factory=list)
 
@@ -104,6 +105,15 @@ class SequenceBuilder:
         # The closing tokens are fed together with the next frame.
         self.append_main(self._renderer.end_reply(), visible_from_frame=self._frames, learn=learn)
 
+    def append_exchange(self, question: str, answer: str, learn: bool) -> None:
+        """Append a question after the last frame, and its answer; both stay in the conversation."""
+        last = self._frames - 1
+        pinned = self._pinning.append_turn(Role.USER)
+        self.append_main(self._renderer.text_turn(Role.USER, question), visible_from_frame=last, pinned=pinned)
+        self.append_main(self._renderer.begin_reply(), visible_from_frame=last)
+        self.append_main([Piece(answer, Role.ASSISTANT)], visible_from_frame=last, learn=learn)
+        self.append_main(self._renderer.end_reply(), visible_from_frame=last, learn=learn)
+
     def append_removed_replies(self, replies: Sequence[tuple[int, str]]) -> None:
         """Append replies (frame that triggers it, text), each on its own branch, as if rolled back afterwards."""
         for branch, (frame, text) in enumerate(replies, start=1):
@@ -162,12 +172,14 @@ def build_sequence(
     pinned turns grows; in the engine it never exceeds the window. ``side_questions`` are (frame, question, answer).
 
     A kept reply follows one of its positive frames, drawn at random, and the frames after it become negative. A removed reply
-    is learned at every positive frame, because each of them may trigger it.
+    is learned at every positive frame, because each of them may trigger it. The answers of a conversation always stay.
     """
-    informative = informative_targets(times, sample.answers)
-    reply_at = _assign_replies(sample, times, informative, keep_replies, rng)
     builder = SequenceBuilder(tokenizer, frame_tokens, window)
     builder.append_text(Role.SYSTEM, SYSTEM_PROMPT, keep=True)
+    if sample.kind == "conversation":
+        return _append_conversation(builder, sample, len(times))
+    informative = informative_targets(times, sample.answers, _turn_starts(sample, times))
+    reply_at = _assign_replies(sample, times, informative, keep_replies, rng)
     queries = sorted(sample.queries, key=lambda q: q.time)
     for k, time in enumerate(times):
         while queries and queries[0].time <= (time if k else max(time, 0.0)):
@@ -183,9 +195,34 @@ def build_sequence(
     builder.append_side_questions(side_questions)
     grounding = sample.kind == "grounding"
     sequence = builder.sequence
+    sequence.frame_times = [float(time) for time in times]
     sequence.informative = [IGNORE] * len(times) if grounding else informative
     sequence.relevance = relevance_targets(times, sample.spans) if grounding else [IGNORE] * len(times)
     return sequence
+
+
+def _append_conversation(builder: SequenceBuilder, sample: Sample, frames: int) -> TrainingSequence:
+    """Append all frames, then questions and answers in turn. Frames have no labels."""
+    for _ in range(frames):
+        builder.append_frame()
+    for query, answer in zip(sample.queries, sample.answers, strict=True):
+        builder.append_exchange(query.text, answer.text, answer.learn)
+    sequence = builder.sequence
+    sequence.informative, sequence.relevance = [IGNORE] * frames, [IGNORE] * frames
+    return sequence
+
+
+def _turn_starts(sample: Sample, times: Sequence[float]) -> list[int]:
+    """Return for each answer the first frame of the stream turn that it ends.
+
+    That is after the previous answer, and after the last query that precedes the answer.
+    """
+    starts, previous = [], float("-inf")
+    for answer in sample.answers:
+        query = max((q.time for q in sample.queries if q.time <= answer.time), default=float("-inf"))
+        starts.append(next((k for k, t in enumerate(times) if previous < t and query <= t), len(times)))
+        previous = answer.time
+    return starts
 
 
 def _positive_frames(sample: Sample, times: Sequence[float], informative: Sequence[int]) -> list[list[int]]:

@@ -471,3 +471,12 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(DownloadError, match="needs huggingface_hub; run: pip install huggingface_hub"):
         load_model("no/such")
+
+
+def test_the_manifest_of_an_adapter_is_downloaded_with_it(mmduet: Commands, checkpoints: Path, tmp_path: Path) -> None:
+    duet = shutil.copytree(checkpoints / "duet", tmp_path / "with manifest")
+    (duet / "mmduet.json").write_text(json.dumps({"format": 1}))
+    mmduet.hub.add(DUET, duet)
+    done = mmduet("inspect", DUET)
+    assert done.status == 0, done.err
+    assert f"{DUET}/mmduet.json" in mmduet.hub.downloaded()

@@ -67,7 +67,7 @@ def make_sampler(
 
 def equal(a: Batch, b: Batch) -> bool:
     pairs = [(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True) if isinstance(x, torch.Tensor)]
-    assert len(pairs) == 9
+    assert len(pairs) == 10
     return all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
 
 

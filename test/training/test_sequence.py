@@ -301,3 +301,36 @@ def test_a_sample_longer_than_the_model_s_positions_is_rejected() -> None:
     short = random_model(replace(shape, text=replace(shape.text, max_positions=64)))
     with pytest.raises(TrainingError, match="the model has 64 positions; use fewer frames"):
         forward_hidden(short, collate([make_sequence(keep=False)], [images()]))
+
+
+def test_the_answers_of_a_conversation_are_the_only_targets_and_follow_all_frames() -> None:
+    never = float("inf")
+    texts = ("What happens?", "it enters"), ("And then?", "it leaves")
+    sample = Sample(
+        "conversation",
+        "v",
+        tuple(Query(question, never) for question, _ in texts),
+        tuple(AnnotatedReply(never, answer, (never, never)) for _, answer in texts),
+    )
+    sequence = make_sequence(sample, keep=False, window=len(TIMES))
+    turns = [Turn(Role.SYSTEM, SYSTEM_PROMPT), Turn(Role.STREAM, frames=len(TIMES))]
+    for question, answer in texts:
+        turns += [Turn(Role.USER, question), Turn(Role.ASSISTANT, answer)]
+    pieces = render(turns)
+    ids = [i for p in pieces for i in ([FRAME_TOKEN] * K if p.frame else TOKENIZER.encode_piece(p))]
+    assert sequence.ids == ids
+    expected = [i for _, answer in texts for i in (*TOKENIZER.encode(answer), TOKENIZER.end_id)]
+    assert [target for target in sequence.targets if target != IGNORE] == expected
+    learned = [k for k, target in enumerate(sequence.targets) if target != IGNORE]
+    assert [ids[k + 1] for k in learned] == expected
+    assert set(sequence.informative + sequence.relevance) == {IGNORE}
+    mask = collate([sequence], [images()]).mask[0, 0, : sequence.size, : sequence.size]
+    assert torch.equal(mask, torch.ones_like(mask).tril())  # a window of all frames evicts none
+
+
+def test_labels_do_not_begin_before_the_question() -> None:
+    """The middle of the span is at 2.0 s, but the stream turn that the answer ends begins after the question at 2.2 s."""
+    sample = Sample("qa", "v", (Query("a", 0.0), Query("b", 2.2)), (AnnotatedReply(3.5, "it", (0.0, 4.0)),))
+    assert make_sequence(sample, keep=False).informative == [0, 0, 0, 0, 0, 1, 1, 1, 0]
+    asked_at_frame = replace(sample, queries=(Query("b", 2.5),))
+    assert make_sequence(asked_at_frame, keep=False).informative == [0, 0, 0, 0, 0, 1, 1, 1, 0]
