@@ -100,7 +100,9 @@ def scene_clips(folder: Path, count: int, seed: int) -> Iterator[Path]:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("footage", nargs="*", type=Path, help="video files, or folders of them, that are not rendered scenes")
+    parser.add_argument(
+        "footage", nargs="*", type=Path, help="video files, or folders of them, that are not rendered scenes"
+    )
     parser.add_argument("--patterns", action="store_true", help="add clips of FFmpeg's test patterns")
     parser.add_argument("--scenes", type=int, default=0, metavar="N", help="number of rendered scenes (default: 0)")
     parser.add_argument("--seed", type=int, default=23, help="seed of the scenes (default: 23)")
