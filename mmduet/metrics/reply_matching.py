@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from mmduet.spans import Span
 
 TOLERANCE_SECONDS = 1.0  # after an event's end, in which a reply still describes it
 REPEAT_WINDOW_SECONDS = 5.0  # in which an unmatched reply with the same text is a repetition
@@ -82,13 +84,34 @@ def match_replies(events: Sequence[TimedText], replies: Sequence[TimedText]) -> 
     return pairs
 
 
+def match_spans(spans: Sequence[Span], times: Sequence[float]) -> list[tuple[int, int]]:
+    """Return one-to-one pairs (span, reply): in order of time, each reply takes the free span around it that ends first.
+
+    Both ends belong to a span. This is a maximum matching, also for spans of different lengths.
+    """
+    pairs: dict[int, int] = {}
+    for reply in sorted(range(len(times)), key=lambda i: times[i]):
+        time = times[reply]
+        free = (
+            i for i, span in enumerate(spans) if i not in pairs and span.start - EPSILON <= time <= span.end + EPSILON
+        )
+        chosen = min(free, key=lambda i: spans[i].end, default=None)
+        if chosen is not None:
+            pairs[chosen] = reply
+    return sorted(pairs.items())
+
+
 def compare_replies(events: Sequence[TimedText], replies: Sequence[TimedText]) -> MatchCounts:
     """Match replies with events, and count."""
     pairs = match_replies(events, replies)
-    matched = {reply for _, reply in pairs}
-    repeats = sum(_is_repeat(replies, i) for i in range(len(replies)) if i not in matched)
+    repeats = count_repeats(replies, {reply for _, reply in pairs})
     exact = sum(events[e].text == replies[r].text for e, r in pairs)
     return MatchCounts(len(events), len(replies), len(pairs), exact, repeats)
+
+
+def count_repeats(replies: Sequence[TimedText], matched: Collection[int]) -> int:
+    """Return how many replies whose index is not in ``matched`` repeat another."""
+    return sum(_is_repeat(replies, i) for i in range(len(replies)) if i not in matched)
 
 
 def _is_repeat(replies: Sequence[TimedText], index: int) -> bool:

@@ -21,6 +21,9 @@ MAX_UNKNOWN = 0.12  # median share of pixels; rendered scenes stay below 0.07, e
 MIN_OBJECT = 0.004  # share of pixels from which on an object is visible
 MAX_OBJECTS = 0.4  # share of pixels; three big objects cover 0.31; a larger share is a background
 MAX_EMPTY_SECONDS, MIN_EMPTY_FRAMES = 8.0, 4  # a rendered scene is empty for less than 5 seconds
+# Share of the frames of a whole stream that show an object. Rendered scenes of 5 seconds and more have at least 0.42; shorter
+# ones may be empty throughout.
+MIN_OBJECT_FRAMES, MIN_SHARE_SECONDS = 0.25, 5.0
 BAR_LEVEL, BAR_SHARE = 16, 0.1  # a line with fewer pixels above this level is part of a black bar
 STEP = 2  # every second pixel of every second line is measured
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -110,8 +113,8 @@ class VisualDomain:
 class DomainCheck:
     """Judges one stream for a model: ``add`` its frames in order, and ask ``finish`` at its end.
 
-    A stream is out of domain if most of the last 8 frames have too many unknown colours, or if no object was visible for
-    8 seconds.
+    A stream is out of domain if most of the last 8 frames have too many unknown colours, if no object was visible for
+    8 seconds, or if at its end, after 5 seconds or more, less than a quarter of its frames have shown an object.
     """
 
     def __init__(self, model: str, domain: VisualDomain) -> None:
@@ -120,6 +123,8 @@ class DomainCheck:
         self._unknown: deque[float] = deque(maxlen=WINDOW)
         self._empty_since: float | None = None  # time of the first of the latest frames without an object
         self._empty_frames = 0
+        self._frames = self._object_frames = 0
+        self._first_time = self._last_time = 0.0
         self.is_out_of_domain = False
 
     @property
@@ -134,17 +139,29 @@ class DomainCheck:
         """Add the frame at ``time`` in seconds; return whether the stream was found to be out of domain with this frame."""
         if self.is_out_of_domain:
             return False
-        self._unknown.append(frame.unknown)
+        self._count(frame, time)
         full = len(self._unknown) == WINDOW
         self.is_out_of_domain = self._is_empty(frame, time) or (full and self._has_unknown_colours())
         return self.is_out_of_domain
 
     def finish(self) -> bool:
-        """Judge a stream that was too short to be judged before; return whether it was found to be out of domain now."""
-        if self.is_out_of_domain or not 0 < len(self._unknown) < WINDOW:
+        """Judge a stream as a whole at its end; return whether it was found to be out of domain now."""
+        if self.is_out_of_domain or not self._frames:
             return False
-        self.is_out_of_domain = self._has_unknown_colours()
+        self.is_out_of_domain = self._has_few_objects() or (self._frames < WINDOW and self._has_unknown_colours())
         return self.is_out_of_domain
+
+    def _count(self, frame: FrameColours, time: float) -> None:
+        self._first_time = self._first_time if self._frames else time
+        self._last_time = time
+        self._frames += 1
+        self._object_frames += frame.objects >= MIN_OBJECT
+        self._unknown.append(frame.unknown)
+
+    def _has_few_objects(self) -> bool:
+        """Return whether the stream is long enough to have shown objects, and has shown them in too few frames."""
+        is_long = self._frames >= WINDOW and self._last_time - self._first_time >= MIN_SHARE_SECONDS
+        return is_long and self._object_frames < MIN_OBJECT_FRAMES * self._frames
 
     def _has_unknown_colours(self) -> bool:
         return median(self._unknown) > MAX_UNKNOWN

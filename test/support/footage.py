@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmduet.scenes.render import make_render_style, render_frame
 from mmduet.scenes.scene_generator import generate_scene
+from mmduet.scenes.world import COLOURS
 from mmduet.video import VideoWriter
 
 Image = NDArray[np.uint8]
@@ -30,7 +31,7 @@ def scene_frames(seed: int, seconds: float = 10.0, size: int = 128) -> Iterator[
 def out_of_domain() -> dict[str, Callable[[], list[Image]]]:
     """Return clips by name: test patterns, fractals, text, textures, cartoons, dark and empty cameras."""
     patterns = ("testsrc2", "smptehdbars", "mandelbrot", "gradients", "life", "cellauto", "sierpinski")
-    painted = (_noise, _page, _terminal, _photo, _cartoon, _room, _infrared, _static_camera, _black, _white)
+    painted = (_noise, _page, _terminal, _photo, _cartoon, _room, _infrared, _static_camera, _title, _black, _white)
     clips: dict[str, Callable[[], list[Image]]] = {name: _pattern(name) for name in patterns}
     return clips | {painter.__name__.strip("_"): _painted(painter) for painter in painted}
 
@@ -129,6 +130,15 @@ def _infrared(rng: np.random.Generator, step: int) -> NDArray[Any]:
 
 def _static_camera(rng: np.random.Generator, step: int) -> NDArray[Any]:
     return _plain(100, 100, 100) + rng.normal(0, 6, (HEIGHT, WIDTH, 1))
+
+
+def _title(rng: np.random.Generator, step: int) -> NDArray[Any]:
+    """Return grey with a title in a colour that nano knows, in two of ten seconds."""
+    picture = _plain(100, 100, 100)
+    if 8 <= step < 12 or 20 <= step < 24:
+        for left in range(40, 150, 14):
+            picture[60:84, left : left + 8] = COLOURS["yellow"]
+    return picture
 
 
 def _black(rng: np.random.Generator, step: int) -> NDArray[Any]:

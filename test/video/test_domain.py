@@ -54,6 +54,15 @@ def test_rendered_scenes_are_familiar(seed: int) -> None:
     assert warning(scene_frames(seed)) is None
 
 
+@pytest.mark.parametrize("seed", [0, 1, 21, 34])  # the last two begin with two seconds without an object
+def test_scenes_that_end_early_are_familiar(seed: int) -> None:
+    colours = [(time, DOMAIN.measure(letterbox(image, SIZE))) for time, image in scene_frames(seed)]
+    for count in range(1, len(colours) + 1):
+        check = DomainCheck("nano", DOMAIN)
+        assert not any(check.add(frame, time) for time, frame in colours[:count])
+        assert not check.finish(), f"after {count} frames"
+
+
 @pytest.mark.parametrize("name", ["pillarbox", "letterbox", "small", "wide"])
 def test_strongly_compressed_scenes_of_other_sizes_are_familiar(name: str, tmp_path: Path) -> None:
     frames = [variants(image)[name] for _, image in scene_frames(3, 6.0, 256)]
@@ -99,6 +108,22 @@ def test_an_object_may_be_out_of_sight_for_some_seconds() -> None:
     frames = ([scene] * 4 + [empty] * 20) * 4
     assert not any(check.add(frame, step / FPS) for step, frame in enumerate(frames))
     assert any(check.add(empty, 100 + step / FPS) for step in range(60))
+
+
+@pytest.mark.parametrize(
+    ("objects", "fps", "is_reported"),
+    [(6, 4.0, True), (7, 4.0, False), (0, 6.0, False), (6, 100.0, False), (0, 5.0, True)],
+    ids=["few", "enough", "just-too-short", "many-frames-in-a-short-time", "just-long-enough"],
+)
+def test_a_stream_with_objects_in_few_frames_is_reported_at_its_end(
+    objects: int, fps: float, is_reported: bool
+) -> None:
+    check = DomainCheck("nano", DOMAIN)
+    scene, empty = FrameColours(objects=0.1, unknown=0.0), FrameColours(objects=0.0, unknown=0.0)
+    frames = [empty] * 13 + [scene] * objects + [empty] * (13 - objects)
+    assert not any(check.add(frame, 3.0 + step / fps) for step, frame in enumerate(frames))
+    assert check.finish() is is_reported
+    assert not check.finish()
 
 
 def test_measuring_a_frame_is_cheap() -> None:

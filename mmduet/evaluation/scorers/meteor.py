@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import NamedTuple
@@ -21,7 +21,9 @@ TASK = ("-", "-", "-stdio", "-l", "en", "-norm")  # English with normalised toke
 # Separators of the jar's line protocol, which captions must not contain.
 SEPARATORS = re.compile(r"\|\|\||[\r\n]")
 MAX_SECONDS = 60.0  # for one caption and its references; 400 sentences take three minutes
-START_SECONDS = 120.0  # in which the jar has to load its data
+START_SECONDS = 120.0  # in which the jar has to load its data for the first time
+BUSY_SECONDS = 1800.0  # for what a jar that has run before does at once, unless the machine is overloaded
+MAX_STARTS = 3  # of one process that ends while it loads its data
 LONG_WORDS = 300  # of caption and references; a shorter text exceeds the limit for another reason than its length
 OUT_OF_MEMORY = "OutOfMemoryError"
 
@@ -35,17 +37,22 @@ class Meteor:
 
     The jar's effort grows with the third power of the number of equal words. A caption that takes more than ``max_seconds`` or
     ``MAX_MEMORY_GB`` has no METEOR, and if it is long, neither have those of the same call that are at least as large. The
-    process is then restarted.
+    process is then restarted. Only ``max_seconds`` decides about a caption: a restart may be slow, because a machine that is
+    overloaded does not make other captions unusable.
     """
 
-    def __init__(self, max_seconds: float = MAX_SECONDS) -> None:
-        """Start the process. Raises ``OptionError`` if Java or the jar is missing, or ``max_seconds`` is not positive."""
+    def __init__(self, max_seconds: float = MAX_SECONDS, start: Callable[[], LineProcess] | None = None) -> None:
+        """Start the process, by ``start`` if it is given.
+
+        Raises ``OptionError`` if Java or the jar is missing, or ``max_seconds`` is not positive.
+        """
         if not max_seconds > 0:
             raise OptionError(f"METEOR's time limit must be more than 0 seconds, got {max_seconds}")
         self._max_seconds = max_seconds
         self._statistics: dict[Candidate, str | None] = {}  # None: over the limit
-        self._process = _start()
-        self._is_ready = False
+        self._start = start or _start
+        self._process = self._start()
+        self._is_ready = self._has_run = False
 
     @property
     def limit(self) -> str:
@@ -126,30 +133,41 @@ class Meteor:
             self._wait_until_ready()
             self._process.send([line])
             try:
-                return [self._process.receive(START_SECONDS) for _ in range(answers)]
+                return [self._process.receive(BUSY_SECONDS) for _ in range(answers)]
             except NoAnswerError as error:
                 if is_last:
-                    raise _unusable(error) from error
+                    raise self._unusable(error) from error
                 self._restart()
         raise AssertionError("unreachable")
 
     def _restart(self) -> None:
         self._process.close()
-        self._process, self._is_ready = _start(), False
+        self._process, self._is_ready = self._start(), False
 
     def _wait_until_ready(self) -> None:
         """Wait until the process has answered once. Raises ``OptionError`` if it does not."""
-        attempts = 0
+        starts = 1
         while not self._is_ready:
             self._process.send([_score_line(Candidate("a", ("a",)))])
             try:
-                self._process.receive(START_SECONDS)
-                self._is_ready = True
+                self._process.receive(BUSY_SECONDS if self._has_run else START_SECONDS)
+                self._is_ready = self._has_run = True
             except NoAnswerError as error:
-                attempts += 1
-                if attempts > 1 or isinstance(error, AnswerTimeoutError):
-                    raise _unusable(error) from error
+                if starts == MAX_STARTS or isinstance(error, AnswerTimeoutError):
+                    raise self._unusable(error) from error
+                starts += 1
                 self._restart()
+
+    def _unusable(self, error: NoAnswerError) -> OptionError:
+        if self._has_run:
+            return OptionError(
+                f"METEOR's Java process has run and cannot be restarted ({error}); it needs {MAX_MEMORY_GB} GB of memory and "
+                "a share of a CPU core. End other programs and repeat the evaluation"
+            )
+        return OptionError(
+            f"METEOR's Java process does not run ({error}); it needs {MAX_MEMORY_GB} GB of memory and a Java of version 8 or "
+            "later. If the machine is overloaded, try again later"
+        )
 
 
 class _Size(NamedTuple):
@@ -193,12 +211,6 @@ def limit_notes(count: int, total: int, meteor: Meteor) -> list[str]:
 def _start() -> LineProcess:
     jar = str(find_jar("meteor", "meteor-1.5.jar"))
     return LineProcess(java_command(f"-Xmx{MAX_MEMORY_GB}G", "-jar", jar, *TASK))
-
-
-def _unusable(error: NoAnswerError) -> OptionError:
-    return OptionError(
-        f"METEOR's Java process does not run ({error}); it needs {MAX_MEMORY_GB} GB of memory and a Java of version 8 or later"
-    )
 
 
 def _without_caption(candidate: Candidate) -> Candidate:
