@@ -11,9 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from mmduet.cli._loading import DEVICE_METAVAR
+from mmduet.errors import OptionError
 
 if TYPE_CHECKING:
     from mmduet.recipes.nano.recipe import Progress as StageProgress
+    from mmduet.training.memory_estimate import StoredType
+    from mmduet.training.recipe import Recipe
 
 BAR_FIGURES = ("loss", "tokens_per_second", "memory_mb")  # for which a bar has space if there are many
 PRINTED_STEPS = 100
@@ -45,11 +48,14 @@ def recipe_command(
         str, typer.Argument(metavar="RECIPE", help="YAML file, or the name of a shipped recipe.", show_default=False)
     ],
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="DIR", help="Directory of the run; the trained model is in DIR/model.", show_default=False
         ),
-    ],
+    ] = None,
+    show_estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print the memory that the training needs, and do not train.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in DIR from its last saved state.")
     ] = False,
@@ -74,6 +80,11 @@ def recipe_command(
     from mmduet.training.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
+    if show_estimate:
+        typer.echo(_estimate(loaded, device))
+        return
+    if output is None:
+        raise OptionError("--output is missing; name the directory of the run, or give --estimate")
     from mmduet.training.run import train  # takes seconds, so a wrong recipe is reported first
 
     if threads is not None:
@@ -81,6 +92,19 @@ def recipe_command(
     with _stage_bars() as report:
         model = train(loaded, output, resume=resume, device=device, progress=report)
     typer.echo(f"the model is in {model}")
+
+
+def _estimate(recipe: Recipe, device: str) -> str:
+    """Return a table of the memory that a recipe needs. The model's weights are not read."""
+    from mmduet.model.devices import dtype_name, resolve_device
+    from mmduet.model.inspection import inspect_model
+    from mmduet.training.memory_estimate import estimate, format_estimate
+
+    found = inspect_model(recipe.model)
+    if found.config is None or found.dtype is None:
+        raise OptionError(f"{recipe.model} is an adapter, which cannot be trained; convert it with its base first")
+    stored: StoredType = "float32" if dtype_name(found.dtype) == "float32" else "bfloat16"
+    return format_estimate(estimate(recipe, found.config, device_type=resolve_device(device).type, stored=stored))
 
 
 @app.command()

@@ -6,7 +6,7 @@ Names of folders on this machine are left out, because a card is made to be publ
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import yaml
 
 from mmduet.errors import OptionError
 from mmduet.files import as_option_error, write_text
+from mmduet.training.data_sets import SourceSample
 from mmduet.training.recipe import DataSet, Recipe
 from mmduet.training.recipe_files import dump_recipe
 
@@ -50,6 +51,14 @@ class DataSize:
 
     samples: int
     videos: int
+
+
+def count_by_set(samples: Sequence[SourceSample]) -> dict[str, DataSize]:
+    """Return the size of every data set by its name."""
+    by_set: dict[str, list[SourceSample]] = {}
+    for sample in samples:
+        by_set.setdefault(sample.set_name, []).append(sample)
+    return {name: DataSize(len(group), len({each.path for each in group})) for name, group in by_set.items()}
 
 
 def write_model_card(

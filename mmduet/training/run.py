@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,10 @@ from mmduet.errors import OptionError
 from mmduet.model import load_model
 from mmduet.training.bad_samples import BadSamples
 from mmduet.training.batch_plan import BatchPlan
-from mmduet.training.data_sets import read_data_sets
+from mmduet.training.data_sets import SourceSample, read_data_sets
 from mmduet.training.dataset import BadSample, DuetDataset, scan_videos
 from mmduet.training.duet_trainer import DuetTrainer, training_arguments
+from mmduet.training.model_card import count_by_set, write_model_card
 from mmduet.training.processes import Process, current_process, end_process_group
 from mmduet.training.recipe import Recipe
 from mmduet.training.recipe_data import make_dataset
@@ -48,10 +49,16 @@ def train(
     resumes. With torchrun, every process calls this with the same arguments. ``on_validation`` is called every
     ``validation.every`` steps in the first process.
 
-    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, and ``TrainingError`` if it belongs to another
-    recipe or if a step fails.
+    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, or if the recipe has ``validation.decode_clips``
+    or ``validation.patience`` without ``on_validation``. Raises ``TrainingError`` if ``output`` belongs to another recipe or if a
+    step fails.
     """
     _check_libraries()
+    if on_validation is None and (recipe.validation.decode_clips or recipe.validation.patience):
+        raise OptionError(
+            "validation.decode_clips and validation.patience need figures of the validation samples, which mmduet train does "
+            "not compute yet; remove them, and compare the saved models afterwards"
+        )
     process, run = current_process(device), RunDirectory(Path(output))
     if process.is_first:
         run.open(recipe, resume=resume)
@@ -113,7 +120,7 @@ def _train(
         )
         trainer.train(resume_from_checkpoint=None if state is None else os.fspath(state))
         if process.is_first:
-            _save(trainer, trainable, run, len(bad_samples))
+            _save(trainer, trainable, run, data.dataset.samples, len(bad_samples))
     finally:
         report.close()
     if process.world_size > 1:
@@ -144,13 +151,21 @@ def _plan_batches(recipe: Recipe, data: _Data, group: int) -> BatchPlan:
     )
 
 
-def _save(trainer: DuetTrainer, trainable: TrainableModel, run: RunDirectory, bad_samples: int) -> None:
-    """Write the trained model, or the average of its weights."""
+def _save(
+    trainer: DuetTrainer,
+    trainable: TrainableModel,
+    run: RunDirectory,
+    samples: Sequence[SourceSample],
+    bad_samples: int,
+) -> None:
+    """Write the trained model, or the average of its weights, and its card."""
     if trainer.average is not None:
         trainable.load_trained_state(trainer.average.weights)
     trainable.eval()
     recommended = recommended_for(trainable.network.config, trainable.recipe)
-    save_trained(run.model, trainable, recommended, {"steps": trainer.state.global_step, "bad_samples": bad_samples})
+    steps, recipe = trainer.state.global_step, trainable.recipe
+    save_trained(run.model, trainable, recommended, {"steps": steps, "bad_samples": bad_samples})
+    write_model_card(run.model, recipe, {}, recipe.model, sizes=count_by_set(samples), steps=steps)
 
 
 def _stage(progress: RunProgress, name: str) -> Callable[[int, int], None]:

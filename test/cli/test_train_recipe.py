@@ -83,6 +83,7 @@ def test_annotations_become_an_adapter_that_is_served(folder: Path) -> None:
     assert done.stdout == f"the model is in {Path('..', 'run', 'model')}\n"
     assert "Warning" not in done.stderr
     adapter = folder / "run" / "model"
+    assert "scenes" in (adapter / "README.md").read_text()
     assert {"lm", "informative", "relevance"} <= {name for row in rows(folder / "run") for name in row}
     model = load_model(base, adapter=adapter)
     assert torch.isfinite(model.network.heads["informative"].weight).all()
@@ -110,6 +111,14 @@ def test_two_processes_compute_the_loss_of_one(folder: Path) -> None:
     for name, tensor in load_file(folder / "one/model/adapter_model.safetensors").items():
         other = load_file(folder / "two/model/adapter_model.safetensors")[name]
         torch.testing.assert_close(tensor, other, rtol=1e-3, atol=2e-5)
+
+
+def test_memory_is_estimated_without_training() -> None:
+    done = CliRunner().invoke(app, ["train", "lora", "--estimate", "--device", "cpu", "--set", "model=random:0.5b"])
+    assert done.exit_code == 0, done.output
+    assert "peak of the run" in done.stdout
+    missing = CliRunner().invoke(app, ["train", "lora"])
+    assert "--output is missing" in str(missing.exception)
 
 
 def test_recipes_need_not_be_introduced_by_a_word(tmp_path: Path) -> None:
