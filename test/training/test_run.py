@@ -66,8 +66,11 @@ def rows(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_an_interrupted_run_gives_the_weights_of_an_uninterrupted_one(split: Path, tmp_path: Path) -> None:
-    recipe = make_recipe(split, optimization={"ema": 0.9})
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_run_gives_the_weights_of_an_uninterrupted_one(
+    split: Path, tmp_path: Path, workers: int
+) -> None:
+    recipe = make_recipe(split, optimization={"ema": 0.9, "workers": workers})
     whole = train(recipe, tmp_path / "whole", device="cpu").parent
     with pytest.raises(Interruption):
         train(recipe, tmp_path / "parts", device="cpu", progress=interrupt_at(3))
