@@ -49,9 +49,9 @@ def train(
     resumes. With torchrun, every process calls this with the same arguments. ``on_validation`` is called every
     ``validation.every`` steps in the first process.
 
-    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, or if the recipe has ``validation.decode_clips``
-    or ``validation.patience`` without ``on_validation``. Raises ``TrainingError`` if ``output`` belongs to another recipe or if a
-    step fails.
+    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, or if the recipe has ``validation.patience`` or
+    ``validation.decode_clips`` without ``on_validation``, and ``TrainingError`` if ``output`` belongs to another recipe or if
+    a step fails.
     """
     _check_libraries()
     if on_validation is None and (recipe.validation.decode_clips or recipe.validation.patience):
