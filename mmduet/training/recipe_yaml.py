@@ -19,6 +19,7 @@ KeyPath = tuple[str, ...]  # the keys and list indices that lead to a value
 MAX_CHARS = 100_000  # PyYAML reads them in seconds
 MAX_DEPTH = 20
 TAG = "tag:yaml.org,2002:"
+OTHER_BREAKS = set("\x85\u2028\u2029")  # line breaks of YAML 1.1
 #: Plain values that are not texts, in the order in which they are tried: type, pattern, first characters.
 SCALARS = (
     ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
@@ -50,6 +51,12 @@ class _Dumper(yaml.SafeDumper):
         """Write equal values in full."""
         return True
 
+    def represent_text(self, text: str) -> yaml.Node:
+        """Write text in double quotes, with escapes, if it has line breaks that only YAML 1.1 knows."""
+        return self.represent_scalar(TAG + "str", text, style='"' if OTHER_BREAKS & set(text) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 for _kind, _pattern, _first in SCALARS:
     for _class in (_Composer, _Dumper):

@@ -214,6 +214,8 @@ class Decoder:
                 if (stamp := self._index.pop(packet.pos or 0, None)) is not None:
                     # the demuxer of AVI only counts packets, also after damage
                     packet.pts, packet.dts = stamp if packet.pts == packet.dts else packet.pts, stamp
+                if self._format == "avi" and _is_unlikely(packet.pts, packet.dts):
+                    packet.pts = packet.dts
                 self._packets_read += 1
                 self._breaks_off = packet.is_corrupt
                 read = ReadPacket(packet, self.last_packet, len(self._timeline.offsets))
@@ -337,6 +339,11 @@ class Decoder:
             self._log.add_reason("data is missing")
             self._skip(count, start, end)
             self._errors = 0
+
+
+def _is_unlikely(pts: int | None, dts: int | None) -> bool:
+    """Return whether a presentation time, in frames, is one that FFmpeg invents after the loss of a key frame in AVI."""
+    return pts is not None and dts is not None and abs(pts - dts) > MAX_DELAY_FRAMES
 
 
 def _read_avi_index(stream: VideoStream) -> dict[int, int]:

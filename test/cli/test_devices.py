@@ -14,7 +14,7 @@ from mmduet.cli.main import app
 LOADING = {
     ("run",), ("demo",), ("caption",), ("ground",), ("highlight",), ("ask",), ("serve",), ("predict",), ("scenes", "score"),
     ("scenes", "window"), ("scenes", "drift"), ("bench", "soak"), ("bench", "serve"), ("bench", "engine"), ("bench", "chaos"),
-    ("bench", "memory"), ("bench", "upgrade"),
+    ("bench", "memory"), ("bench", "upgrade"), ("calibrate",),
 }  # fmt: skip
 
 

@@ -95,6 +95,12 @@ def mmduet(served: tuple[FakeHub, str, Path], checkpoints: Path, tmp_path: Path)
     shutil.rmtree(cache, ignore_errors=True)
 
 
+def split_numbers(text: str) -> tuple[list[str], list[float]]:
+    """Return what is between the decimal numbers of a text, and the numbers."""
+    parts = re.split(r"(\d+\.\d+(?:e-?\d+)?)", text)
+    return parts[::2], list(map(float, parts[1::2]))
+
+
 def test_published_weights_narrate_a_video_and_only_needed_files_are_downloaded_once(
     mmduet: Commands, video: Path
 ) -> None:
@@ -109,7 +115,10 @@ def test_published_weights_narrate_a_video_and_only_needed_files_are_downloaded_
         mmduet.hub.status = status
         again = mmduet("run", video, "--model", DUET, "--max-new-tokens", 4, "--output", "events.jsonl", "--quiet")
         assert again == (0, "", "")
-        assert (mmduet.folder / "events.jsonl").read_text() == first
+        texts, numbers = split_numbers((mmduet.folder / "events.jsonl").read_text())
+        assert texts == split_numbers(first)[0]
+        # Which frames the tower encodes together depends on how fast they are decoded, and rounding on that.
+        assert numbers == pytest.approx(split_numbers(first)[1], abs=1e-5)
     assert mmduet.hub.downloaded() == NEEDED
 
 

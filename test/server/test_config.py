@@ -85,6 +85,7 @@ EXAMPLES = {
     "device": "cpu",
     "dtype": "bfloat16",
     "attention": "loop",
+    "kv_dtype": "fp8",
     "quantized": "nf4",
     "quantized_tower": "int8",
     "allow_pickle": "true",
