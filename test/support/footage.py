@@ -28,6 +28,9 @@ def scene_frames(seed: int, seconds: float = 10.0, size: int = 128) -> Iterator[
         yield step / FPS, render_frame(scene, style, step / FPS, size)
 
 
+RANDOM_PATTERNS = {"gradients", "life", "cellauto", "sierpinski"}
+
+
 def out_of_domain() -> dict[str, Callable[[], list[Image]]]:
     """Return clips by name: test patterns, fractals, text, textures, cartoons, dark and empty cameras."""
     patterns = ("testsrc2", "smptehdbars", "mandelbrot", "gradients", "life", "cellauto", "sierpinski")
@@ -48,7 +51,8 @@ def write_clip(path: Path, frames: list[Image], fps: float = FPS, crf: int = 26)
 def _pattern(name: str) -> Callable[[], list[Image]]:
     def make() -> list[Image]:
         graph = av.filter.Graph()
-        source = graph.add(name, f"size={WIDTH}x{HEIGHT}:rate={FPS}")
+        seed = ":seed=1" if name in RANDOM_PATTERNS else ""  # without it, they differ from one run to the next
+        source = graph.add(name, f"size={WIDTH}x{HEIGHT}:rate={FPS}{seed}")
         rgb, sink = graph.add("format", "rgb24"), graph.add("buffersink")
         source.link_to(rgb)
         rgb.link_to(sink)
