@@ -36,7 +36,7 @@ NO_TARGETS = "dummy-target-modules"  # PEFT's name for an adapter that has no Lo
 class Base:
     """The model that an adapter belongs to.
 
-    ``revision`` is its commit on the hub, and ``digest`` that of its weights; None where there is none.
+    ``revision`` is its commit on the hub, and ``digest`` that of its weights. Either may be unknown (None).
     """
 
     name: str
@@ -143,7 +143,7 @@ def _middle_bytes(entry: StoredTensor, data_start: int, header: Mapping[str, Any
 
 
 def read_adapter_manifest(directory: Path) -> dict[str, Any] | None:
-    """Return the manifest of an adapter, None if there is none. Raises ``CheckpointError`` for one of another format."""
+    """Return the manifest of an adapter, or None without one. Raises ``CheckpointError`` for one of another format."""
     path = directory / MANIFEST
     if not path.exists():
         return None

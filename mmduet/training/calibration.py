@@ -84,7 +84,7 @@ def fit_policy(
     same F1 the middle one is taken.
 
     Raises:
-        OptionError: no reply is due in any stream, or there are no policies, heads or intervals to choose from.
+        OptionError: No reply is due in any stream, or the policies, heads or intervals to choose from are empty.
     """
     previous = previous or SpeakOptions()
     if not any(stream.due and stream.scores for stream in streams):

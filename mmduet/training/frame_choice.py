@@ -57,12 +57,12 @@ def read_frames(path: Path, times: Times, size: int) -> NDArray[np.uint8]:
     Only these frames and those from which they are predicted are decoded. Raises ``VideoError`` if one cannot be decoded.
     """
     images = np.empty((len(times), size, size, 3), np.uint8)
-    count, wanted = 0, times.tolist()
+    count, stamps = 0, times.tolist()
     with VideoFile(path, threads=1) as file:
-        for frame in file.decode(_AtTimes(wanted)):
+        for frame in file.decode(_AtTimes(stamps)):
             with as_video_error(path):
                 images[count] = frame.to_letterboxed(size)
             count += 1
-            if count == len(wanted):
+            if count == len(stamps):
                 return images
-    raise VideoError(f"{path}: the frame at {wanted[count]:.3f} s cannot be decoded; copy or encode the file again")
+    raise VideoError(f"{path}: the frame at {stamps[count]:.3f} s cannot be decoded; copy or encode the file again")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from mmduet.annotations.json_values import Json
@@ -28,6 +27,7 @@ from mmduet.spans import Span
 from mmduet.tasks.base import StreamResult
 from mmduet.training.data_sets import SourceSample
 from mmduet.training.recipe import Recipe
+from mmduet.training.validation_split import choose_samples
 from mmduet.video import open_frames
 
 MAX_SESSIONS = 8  # that are open at the same time
@@ -63,7 +63,7 @@ class LiveValidation:
                 "validation.decode_clips needs validation samples with timed replies (captioning, magqa or scenes); "
                 "set it to 0, or add such data"
             )
-        chosen = sorted(timed, key=lambda source: sha256(f"{recipe.seed} {source.id}".encode()).digest())[:clips]
+        chosen = choose_samples(timed, clips, recipe.seed)
         truth = _SceneTruth(recipe, {source.set_name for source in chosen})
         self.clips = [_make_clip(recipe, source, truth) for source in chosen]
         self._recipe, self._device = recipe, device

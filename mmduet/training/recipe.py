@@ -136,7 +136,8 @@ class Validation(Section):
         default=0.0,
         description="Share of the training videos that is kept for validation if `validation.data` is empty.",
     )
-    every: Count = Field(default=200, description="Steps between two validations.")
+    max_samples: Count = Field(default=256, description="Samples that are used, at most; the seed decides which.")
+    every: Count = Field(default=200, description="Steps between two validations; the last step is validated, too.")
     decode_clips: CountOrZero = Field(
         default=0, description="Number of validation clips that the engine also replies to, as when serving; 0: none."
     )

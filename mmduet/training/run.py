@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from mmduet.training.batch_plan import BatchPlan
 from mmduet.training.data_sets import SourceSample, read_data_sets
 from mmduet.training.dataset import BadSample, DuetDataset, scan_videos
 from mmduet.training.duet_trainer import DuetTrainer, training_arguments
+from mmduet.training.live_validation import LiveValidation
 from mmduet.training.model_card import count_by_set, write_model_card
 from mmduet.training.processes import Process, current_process, end_process_group
 from mmduet.training.recipe import Recipe
@@ -31,7 +32,8 @@ from mmduet.training.saving import recommended_for, save_trained
 from mmduet.training.step_plan import StepPlan, count_steps
 from mmduet.training.trainable import TrainableModel, prepare_model
 from mmduet.training.training_module import TrainingModule
-from mmduet.training.validation_split import split_samples
+from mmduet.training.validation import Validation
+from mmduet.training.validation_split import choose_samples, split_samples
 
 
 def train(
@@ -46,19 +48,13 @@ def train(
     """Train with ``recipe`` and return the directory of the trained model, which ``load_model`` reads.
 
     ``output`` receives the model, the recipe with all defaults, metrics by step, and states from which an interrupted run
-    resumes. With torchrun, every process calls this with the same arguments. ``on_validation`` is called every
-    ``validation.every`` steps in the first process.
+    resumes. With torchrun, every process calls this with the same arguments. ``on_validation`` replaces the recipe's own
+    validation: it is called every ``validation.every`` steps in the first process, and returns figures by name.
 
-    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, or if the recipe has ``validation.patience`` or
-    ``validation.decode_clips`` without ``on_validation``, and ``TrainingError`` if ``output`` belongs to another recipe or if
-    a step fails.
+    Raises ``OptionError`` if ``output`` is not empty and ``resume`` is not set, and ``TrainingError`` if it belongs to another
+    recipe or if a step fails.
     """
     _check_libraries()
-    if on_validation is None and (recipe.validation.decode_clips or recipe.validation.patience):
-        raise OptionError(
-            "validation.decode_clips and validation.patience need figures of the validation samples, which mmduet train does "
-            "not compute yet; remove them, and compare the saved models afterwards"
-        )
     process, run = current_process(device), RunDirectory(Path(output))
     if process.is_first:
         run.open(recipe, resume=resume)
@@ -76,9 +72,10 @@ def _check_libraries() -> None:
 
 @dataclass(frozen=True)
 class _Data:
-    """The samples of a run, their lengths in tokens, and those that are bad."""
+    """The samples of a run, their lengths in tokens, those that are bad, and those that are kept for validation."""
 
     dataset: DuetDataset
+    validation: DuetDataset
     lengths: list[int]
     bad: list[BadSample]
 
@@ -102,6 +99,8 @@ def _train(
         run.check_facts({"processes": process.world_size, "steps": steps, "data": data.digest})
     state = run.latest_state()
     module = TrainingModule(trainable)
+    if on_validation is None and process.is_first:
+        on_validation = _make_validation(recipe, module, trainable, data.validation)
     log = MetricsLog(run.metrics, 0 if state is None else state_step(state)) if process.is_first else None
     report = RunReport(
         recipe, steps, module.statistics, process.device, log, progress, on_validation, run.log if log else None
@@ -120,7 +119,7 @@ def _train(
         )
         trainer.train(resume_from_checkpoint=None if state is None else os.fspath(state))
         if process.is_first:
-            _save(trainer, trainable, run, data.dataset.samples, len(bad_samples))
+            _save(trainer, trainable, run, data.dataset.samples, len(bad_samples), report.validation_figures)
     finally:
         report.close()
     if process.world_size > 1:
@@ -129,12 +128,28 @@ def _train(
 
 def _open_data(recipe: Recipe, trainable: TrainableModel, run: RunDirectory, progress: RunProgress) -> _Data:
     """Read the annotations, scan the videos, and measure every sample in the first epoch."""
-    samples, _ = split_samples(read_data_sets(recipe.data), recipe.validation.share, recipe.seed)
-    index = scan_videos(samples, run.videos, recipe.optimization.workers, _stage(progress, "videos"))
-    dataset = make_dataset(recipe, samples, index, trainable.network.config, trainable.loaded.tokenizer)
+    samples, kept = split_samples(read_data_sets(recipe.data), recipe.validation.share, recipe.seed)
+    kept = choose_samples([*kept, *read_data_sets(recipe.validation.data)], recipe.validation.max_samples, recipe.seed)
+    index = scan_videos([*samples, *kept], run.videos, recipe.optimization.workers, _stage(progress, "videos"))
+    dataset, validation = (
+        make_dataset(recipe, each, index, trainable.network.config, trainable.loaded.tokenizer)
+        for each in (samples, kept)
+    )
     lengths = dataset.lengths(0, _stage(progress, "samples"))
     prepared = (dataset.prepare(0, number) for number, length in enumerate(lengths) if not length)
-    return _Data(dataset, lengths, [sample for sample in prepared if isinstance(sample, BadSample)])
+    return _Data(dataset, validation, lengths, [sample for sample in prepared if isinstance(sample, BadSample)])
+
+
+def _make_validation(
+    recipe: Recipe, module: TrainingModule, trainable: TrainableModel, dataset: DuetDataset
+) -> Validation | None:
+    """Return the recipe's validation, None without samples for it."""
+    if not dataset.samples:
+        return None
+    clips, device = recipe.validation.decode_clips, str(trainable.network.device)
+    live = LiveValidation(recipe, dataset.samples, clips, device) if clips else None
+    recommended = recommended_for(trainable.network.config, recipe)
+    return Validation(recipe, module, dataset, live, lambda path: save_trained(path, trainable, recommended))
 
 
 def _plan_batches(recipe: Recipe, data: _Data, group: int) -> BatchPlan:
@@ -157,6 +172,7 @@ def _save(
     run: RunDirectory,
     samples: Sequence[SourceSample],
     bad_samples: int,
+    figures: Mapping[str, float],
 ) -> None:
     """Write the trained model, or the average of its weights, and its card."""
     if trainer.average is not None:
@@ -165,7 +181,7 @@ def _save(
     recommended = recommended_for(trainable.network.config, trainable.recipe)
     steps, recipe = trainer.state.global_step, trainable.recipe
     save_trained(run.model, trainable, recommended, {"steps": steps, "bad_samples": bad_samples})
-    write_model_card(run.model, recipe, {}, recipe.model, sizes=count_by_set(samples), steps=steps)
+    write_model_card(run.model, recipe, figures, recipe.model, sizes=count_by_set(samples), steps=steps)
 
 
 def _stage(progress: RunProgress, name: str) -> Callable[[int, int], None]:

@@ -65,7 +65,7 @@ class RunDirectory:
             raise TrainingError(f"the run in {self.path} cannot be resumed: {'; '.join(changed)}; start a new run")
 
     def latest_state(self) -> Path | None:
-        """Return the directory of the last complete state, None if there is none."""
+        """Return the directory of the last complete state, or None before the first one."""
         folders = [folder for folder in self.states.glob(f"{STATE_PREFIX}*") if _is_complete(folder)]
         return max(folders, key=state_step, default=None)
 
@@ -108,10 +108,10 @@ def _is_complete(folder: Path) -> bool:
 
 def _check_same_recipe(path: Path, recipe: Recipe) -> None:
     saved = dict(_flatten(load_recipe(path).model_dump(mode="json")))
-    wanted = dict(_flatten(recipe.model_dump(mode="json")))
-    keys = [key for key in {**saved, **wanted} if saved.get(key) != wanted.get(key)]
+    current = dict(_flatten(recipe.model_dump(mode="json")))
+    keys = [key for key in {**saved, **current} if saved.get(key) != current.get(key)]
     if keys:
-        listed = [f"{key} ({saved.get(key)!r}, now {wanted.get(key)!r})" for key in keys[:MAX_LISTED]]
+        listed = [f"{key} ({saved.get(key)!r}, now {current.get(key)!r})" for key in keys[:MAX_LISTED]]
         more = f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
         raise TrainingError(
             f"the run in {path.parent} has another recipe; these keys differ: {', '.join(listed)}{more}; "

@@ -16,6 +16,7 @@ from mmduet.training.recipe import Recipe
 from mmduet.training.run_directory import MetricsLog
 from mmduet.training.training_module import LABELS, loss_weights
 
+VALIDATION = "validation/"  # begins the names of its figures
 STATISTICS_STEPS = 50  # steps between two statistics of the heads
 RunProgress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called with the name of a stage, the finished and all of its items, and metrics."""
@@ -59,6 +60,15 @@ class RunReport:
         self._progress("steps", step, self._steps, values)
         stops = self._validate(step) if self._is_validated(step) else False
         return is_true_anywhere(stops, self._device)
+
+    @property
+    def validation_figures(self) -> dict[str, float]:
+        """The figures of the last validation by name; empty without one."""
+        rows = [
+            row for row in (self._log.rows if self._log else []) if any(name.startswith(VALIDATION) for name in row)
+        ]
+        last = rows[-1] if rows else {}
+        return {name.removeprefix(VALIDATION): value for name, value in last.items() if name.startswith(VALIDATION)}
 
     def report_bad(self, sample: BadSample) -> None:
         """Report a sample that is skipped."""
@@ -107,7 +117,7 @@ class RunReport:
         if self._log is None or self._on_validation is None:
             return False
         values = self._on_validation(step)
-        self._write(step, values, "validation/")
+        self._write(step, values, VALIDATION)
         self._progress("validation", step, self._steps, values)
         self._last = time.perf_counter()
         return has_lost_patience(

@@ -29,3 +29,8 @@ def split_samples(
         )
     training = [source for source in samples if source.path.name not in kept]
     return training, [source for source in samples if source.path.name in kept]
+
+
+def choose_samples(samples: Sequence[SourceSample], count: int, seed: int) -> list[SourceSample]:
+    """Return at most ``count`` samples; which ones depends on their ids and ``seed`` only."""
+    return sorted(samples, key=lambda source: sha256(f"{seed} {source.id}".encode()).digest())[:count]

@@ -32,7 +32,7 @@ KEYS = {
     Full: ("kind", "train_tower"),
     HeadsOnly: ("kind", "reset"),
     DataSet: ("name", "kind", "annotations", "videos", "weight", "fps", "max_frames"),
-    Validation: ("data", "share", "every", "decode_clips", "patience"),
+    Validation: ("data", "share", "max_samples", "every", "decode_clips", "patience"),
     Sampling: (
         "fps", "max_frames", "window", "keep_replies", "instructions", "grounding_templates", "max_frames_before_question",
     ),

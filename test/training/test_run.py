@@ -150,6 +150,27 @@ def test_samples_without_a_label_that_counts_are_refused_by_name(split: Path, tm
         train(recipe, tmp_path / "run", device="cpu")
 
 
+def test_validation_measures_held_out_samples_and_does_not_change_the_training(split: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(split, validation={"share": 0.25, "every": 2, "decode_clips": 1})
+    output = train(recipe, tmp_path / "own", device="cpu").parent
+    train(recipe, tmp_path / "none", device="cpu", on_validation=lambda step: {})
+    found = [row for row in rows(output) if "validation/loss" in row]
+    assert [row["step"] for row in found] == [2, 4, 5]
+    assert {"validation/lm", "validation/informative_pr_auc", "validation/speak_f1"} <= found[-1].keys()
+    assert found[0]["validation/loss"] != found[-1]["validation/loss"]
+    card = (output / "model" / "README.md").read_text()
+    assert f"| loss | {found[-1]['validation/loss']:.4g} |" in card
+    one, two = (load_file(tmp_path / name / "model" / "adapter_model.safetensors") for name in ("own", "none"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_validation_data_of_its_own_is_used(split: Path, tmp_path: Path) -> None:
+    data = [{"name": "held-out", "kind": "scenes", "videos": str(split)}]
+    recipe = make_recipe(split, validation={"data": data, "max_samples": 3}, optimization={"steps": 1})
+    output = train(recipe, tmp_path, device="cpu").parent
+    assert "validation/loss" in rows(output)[-1]
+
+
 def test_training_stops_when_validation_does_not_improve(split: Path, tmp_path: Path) -> None:
     losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
     recipe = make_recipe(split, validation={"share": 0.25, "every": 1, "patience": 2})

@@ -105,7 +105,7 @@ def score_videos(
 ) -> list[ScoredStream]:
     """Run the model on every video without replies, and return the scores from the first query on.
 
-    Raises the error of the first video that cannot be read, and ``OptionError`` if there are no videos.
+    Raises the error of the first video that cannot be read, and ``OptionError`` without any video.
     """
     if not videos:
         raise OptionError("the data have no videos with replies; calibrate on dense captions, questions or scenes")
